@@ -1,0 +1,1 @@
+"""Put attention into pretrained vision networks: exactly the identity at first, with a certificate that says so."""

@@ -1,0 +1,111 @@
+"""Convolutional block attention (Woo et al., 2018, "CBAM: Convolutional Block Attention Module").
+
+    channel:  z = mlp(mean_hw(x)) + mlp(max_hw(x)),              y = x · σ(z)
+    spatial:  z = bn(conv_k([max_c(x); mean_c(x)])),             y = x · σ(z)
+    cbam:     channel, then spatial
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.gating import apply_gate, start_gate
+from attn_surgeon.blocks.registry import Card, Option, register
+from attn_surgeon.blocks.se import hidden_channels
+
+_PAPER = "Woo et al. 2018, CBAM: Convolutional Block Attention Module"
+_REDUCTION = Option("reduction", 16, "hidden channels are C / reduction", minimum=1)
+_KERNEL = Option("kernel_size", 7, "side of the spatial convolution", minimum=1, odd=True)
+
+
+@register(
+    Card(
+        name="channel",
+        title="CBAM's channel half",
+        paper=_PAPER,
+        idea="weigh channels by their means and maxima through one shared MLP",
+        formula="y = x · σ(mlp(mean(x)) + mlp(max(x)))",
+        identity="2σ(z), the MLP's last layer = 0",
+        parameters="2C²/r + C/r + C",
+        macs="4C²/r",
+        usual_sites="end of each residual branch, before the add",
+        spatial=False,
+        options=(_REDUCTION,),
+    )
+)
+class ChannelAttention(nn.Module):
+    """Weigh the channels of (N, C, H, W) features by a shared MLP of their means and maxima."""
+
+    def __init__(self, channels: int, *, reduction: int = 16, init: str = "identity") -> None:
+        super().__init__()
+        hidden = hidden_channels(channels, reduction)
+        last = nn.Linear(hidden, channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), last)
+        self.factor = start_gate(init, last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        z = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))
+        return apply_gate(x, z.unsqueeze(-1).unsqueeze(-1), self.factor)
+
+
+@register(
+    Card(
+        name="spatial",
+        title="CBAM's spatial half",
+        paper=_PAPER,
+        idea="weigh positions by the maximum and mean over channels around them",
+        formula="y = x · σ(bn(conv_k([max_c(x); mean_c(x)])))",
+        identity="2σ(z), the norm's weight and bias = 0",
+        parameters="2k² + 2",
+        macs="2k²·HW",
+        usual_sites="end of each residual branch, before the add",
+        spatial=True,
+        options=(_KERNEL,),
+    )
+)
+class SpatialAttention(nn.Module):
+    """Weigh the positions of (N, C, H, W) features by a convolution of their maxima and means over channels."""
+
+    def __init__(self, channels: int, *, kernel_size: int = 7, init: str = "identity") -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.bn = nn.BatchNorm2d(1, momentum=0.01)
+        self.factor = start_gate(init, self.bn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
+        return apply_gate(x, self.bn(self.conv(pooled)), self.factor)
+
+
+@register(
+    Card(
+        name="cbam",
+        title="Convolutional Block Attention Module",
+        paper=_PAPER,
+        idea="weigh channels, then positions",
+        formula="y = spatial(channel(x))",
+        identity="2σ(z) in both halves, the last layer of each = 0",
+        parameters="2C²/r + C/r + C + 2k² + 2",
+        macs="4C²/r + 2k²·HW",
+        usual_sites="end of each residual branch, before the add; after stages",
+        spatial=True,
+        options=(_REDUCTION, _KERNEL),
+    )
+)
+class CBAM(nn.Module):
+    """Weigh the channels, then the positions, of (N, C, H, W) features."""
+
+    def __init__(
+        self, channels: int, *, reduction: int = 16, kernel_size: int = 7, init: str = "identity"
+    ) -> None:
+        super().__init__()
+        self.channel = ChannelAttention(channels, reduction=reduction, init=init)
+        self.spatial = SpatialAttention(channels, kernel_size=kernel_size, init=init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        gated: Tensor = self.spatial(self.channel(x))
+        return gated

@@ -1,0 +1,63 @@
+"""Efficient channel attention (Wang et al., 2020, "ECA-Net: Efficient Channel Attention for Deep CNNs").
+
+    z = conv1d_k(mean_hw(x))        over neighbouring channels, no bias
+    y = x · σ(z)
+    k = t where t is odd, else t + 1, with t = ⌊|log2(C) + b| / γ⌋
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.gating import apply_gate, start_gate
+from attn_surgeon.blocks.registry import Card, Option, register
+
+CARD = Card(
+    name="eca",
+    title="Efficient Channel Attention",
+    paper="Wang et al. 2020, ECA-Net: Efficient Channel Attention for Deep CNNs",
+    idea="weigh each channel by the means of its neighbours; a handful of parameters",
+    formula="y = x · σ(conv1d_k(mean(x)))",
+    identity="2σ(z), conv1d = 0",
+    parameters="k",
+    macs="kC",
+    usual_sites="end of each residual branch, before the add",
+    spatial=False,
+    options=(
+        Option("kernel_size", None, "channels each gate looks at; from C where not given", minimum=1, odd=True),
+        Option("gamma", 2.0, "γ in the kernel's formula", minimum=0.1),
+        Option("b", 1.0, "b in the kernel's formula"),
+    ),
+)
+
+
+@register(CARD)
+class EfficientChannelAttention(nn.Module):
+    """Weigh the channels of (N, C, H, W) features by a 1-D convolution over their means."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_size: int | None = None,
+        gamma: float = 2.0,
+        b: float = 1.0,
+        init: str = "identity",
+    ) -> None:
+        super().__init__()
+        size = kernel_size or adaptive_kernel(channels, gamma, b)
+        self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
+        self.factor = start_gate(init, self.conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        z = self.conv(x.mean((2, 3)).unsqueeze(1))
+        return apply_gate(x, z.transpose(1, 2).unsqueeze(-1), self.factor)
+
+
+def adaptive_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
+    """Choose the kernel size for a number of channels, by the paper's formula."""
+    t = int(abs(math.log2(channels) + b) / gamma)
+    return t if t % 2 else t + 1

@@ -1,0 +1,51 @@
+"""Squeeze-and-Excitation (Hu et al., 2018, "Squeeze-and-Excitation Networks").
+
+    z = W2 · relu(W1 · mean_hw(x) + b1) + b2
+    y = x · σ(z)
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_surgeon.blocks.gating import apply_gate, start_gate
+from attn_surgeon.blocks.registry import Card, Option, register
+
+CARD = Card(
+    name="se",
+    title="Squeeze-and-Excitation",
+    paper="Hu et al. 2018, Squeeze-and-Excitation Networks",
+    idea="weigh channels by what the whole map holds of each",
+    formula="y = x · σ(W2 relu(W1 mean(x) + b1) + b2)",
+    identity="2σ(z), W2 = b2 = 0",
+    parameters="2C²/r + C/r + C",
+    macs="2C²/r",
+    usual_sites="end of each residual branch, before the add",
+    spatial=False,
+    options=(Option("reduction", 16, "hidden channels are C / reduction", minimum=1),),
+)
+
+
+@register(CARD)
+class SqueezeExcite(nn.Module):
+    """Weigh the channels of (N, C, H, W) features by a two-layer function of their means."""
+
+    def __init__(self, channels: int, *, reduction: int = 16, init: str = "identity") -> None:
+        super().__init__()
+        hidden = hidden_channels(channels, reduction)
+        self.fc1 = nn.Conv2d(channels, hidden, 1)
+        self.fc2 = nn.Conv2d(hidden, channels, 1)
+        self.factor = start_gate(init, self.fc2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        pooled = x.mean((2, 3), keepdim=True)
+        return apply_gate(x, self.fc2(F.relu(self.fc1(pooled))), self.factor)
+
+
+def hidden_channels(channels: int, reduction: int) -> int:
+    """Divide channels by the reduction; raise ValueError where nothing is left."""
+    if channels < reduction:
+        raise ValueError(f"it has {channels} channels, too few for reduction={reduction}")
+    return channels // reduction

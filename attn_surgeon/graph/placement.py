@@ -1,0 +1,59 @@
+"""Where a graft is made: at a module's exit, at its entry, or on an edge of one module's own graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from attn_surgeon.graph.binding import Binding
+
+Side = Literal["after", "before"]
+Kind = Literal["exit", "entry", "edge"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One way to make a graft; everything needed to make it again on the same network without an example.
+
+    `exit` and `entry` wrap the owner's call. `edge` rewrites the owner's own `method` after or before `node`,
+    whose name is relative to the owner; `argument` counts the tensors that flow into the node.
+    """
+
+    kind: Kind
+    owner: str
+    side: Side
+    method: str = "forward"
+    node: str = ""
+    argument: int = 0
+    binding: Binding = field(default_factory=dict, hash=False)
+
+    @property
+    def how(self) -> str:
+        """Say how the graft is made, in a word."""
+        return "fx" if self.kind == "edge" else "wrapped"
+
+    @property
+    def key(self) -> str:
+        """Name the graft within its owner."""
+        return f"{self.side}_{self.node.replace('.', '_')}" if self.kind == "edge" else self.side
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the placement as plain data."""
+        return {
+            "kind": self.kind,
+            "owner": self.owner,
+            "side": self.side,
+            "method": self.method,
+            "node": self.node,
+            "argument": self.argument,
+            "binding": dict(self.binding),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read a placement from plain data; lists in the binding become tuples again."""
+        binding = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data["binding"].items()
+        }
+        return cls(**{**data, "binding": binding})

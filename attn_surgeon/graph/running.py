@@ -1,0 +1,91 @@
+"""Run a network on an example without leaving a trace of the run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
+
+
+@contextmanager
+def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put `model` in train or eval mode for a while; every module gets its own flag back afterwards."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+@contextmanager
+def seeded(model: nn.Module, seed: int) -> Iterator[None]:
+    """Fix the random streams the model can draw from; the caller's streams are untouched."""
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def call(model: nn.Module, example: Example) -> Any:
+    """Call the model on one tensor, a tuple of arguments or a dict of keyword arguments."""
+    if isinstance(example, Mapping):
+        return model(**example)
+    return model(*example) if isinstance(example, tuple) else model(example)
+
+
+def run(model: nn.Module, example: Example, *, training: bool = False, seed: int = 0) -> Any:
+    """Run the model once without gradients, deterministically, and give back its output."""
+    deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+    with mode(model, training=training), seeded(model, seed), torch.no_grad(), deterministic:
+        return call(model, example)
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
+    """Apply `function` to every tensor in nested tuples, lists and dicts; other values pass."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {key: map_tensors(item, function) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        items = [map_tensors(item, function) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    return value
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """List every tensor in nested tuples, lists, dicts and plain objects such as dataclasses."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return list(itertools.chain.from_iterable(tensors(item) for item in value.values()))
+    if isinstance(value, (tuple, list)):
+        return list(itertools.chain.from_iterable(tensors(item) for item in value))
+    return tensors(vars(value)) if hasattr(value, "__dict__") and not callable(value) else []
+
+
+def same_bits(first: Any, second: Any) -> bool:
+    """Say whether two outputs hold the same tensors, bit for bit; NaN equals NaN."""
+    left, right = tensors(first), tensors(second)
+    return len(left) == len(right) and all(map(_same_tensor, left, right))
+
+
+def _same_tensor(left: Tensor, right: Tensor) -> bool:
+    if left.shape != right.shape or left.dtype != right.dtype:
+        return False
+    if torch.equal(left, right):
+        return True
+    return left.is_floating_point() and bool(((left == right) | (left.isnan() & right.isnan())).all())
+
+
+def parameter_device(module: nn.Module) -> torch.device | None:
+    """Find the device of the module's first parameter or buffer."""
+    first = next(itertools.chain(module.parameters(), module.buffers()), None)
+    return None if first is None else first.device

@@ -1,0 +1,53 @@
+"""Choose sites by text: a dotted path, a node name, or a glob over them.
+
+`*` and `?` stay within one part of a dotted path, `**` crosses dots, `[34]` and `{a,b}` choose among parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from attn_surgeon.errors import SelectorError, nearest
+from attn_surgeon.graph.sites import Site
+
+_GLOB = re.compile(r"\*\*|\*|\?|\[[^\]]*\]|\{[^}]*\}")
+
+
+def select(sites: Sequence[Site], selector: str) -> list[Site]:
+    """Choose the sites a selector names, in the order of execution.
+
+    Raises SelectorError with the nearest names where it names none.
+    """
+    pattern = re.compile(_pattern(selector))
+    chosen = [site for site in sites if pattern.fullmatch(site.name)]
+    if not chosen:
+        hint = nearest(selector, [site.name for site in sites])
+        raise SelectorError(
+            f"no site is called '{selector}'",
+            f"the network has {len(sites)} sites",
+            hint or "list them with: attn-surgeon inspect NETWORK",
+        )
+    return chosen
+
+
+def matches(name: str, selector: str) -> bool:
+    """Say whether a site's name fits a selector."""
+    return re.fullmatch(_pattern(selector), name) is not None
+
+
+def _pattern(selector: str) -> str:
+    parts, end = [], 0
+    for glob in _GLOB.finditer(selector):
+        parts += [re.escape(selector[end : glob.start()]), _part(glob.group())]
+        end = glob.end()
+    return "".join([*parts, re.escape(selector[end:])])
+
+
+def _part(glob: str) -> str:
+    if glob.startswith("["):
+        inside = glob[1:-1].replace("\\", "\\\\")
+        return f"[{'^' + inside[1:] if inside.startswith('!') else inside}]" if inside else re.escape(glob)
+    if glob.startswith("{"):
+        return "(?:" + "|".join(_pattern(choice) for choice in glob[1:-1].split(",")) + ")"
+    return {"**": ".*", "*": "[^.]*", "?": "[^.]"}[glob]

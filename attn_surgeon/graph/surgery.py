@@ -1,0 +1,174 @@
+"""The only place that edits a model: make grafts, check that nothing else changed, take them out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+
+from attn_surgeon.graph.binding import UntraceableError
+from attn_surgeon.graph.operated import RESERVED, Grafts, grafts_of, is_operated, operate, restore
+from attn_surgeon.graph.plan import Graft, Refusal
+from attn_surgeon.graph.rewrite import write_code
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a surgery made, and what it refused once it saw the output."""
+
+    made: tuple[Graft, ...]
+    refused: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A graft in a network: the module that owns it, its key there, and its block."""
+
+    owner: str
+    key: str
+    graft: Graft
+    block: nn.Module
+
+    @property
+    def path(self) -> str:
+        """Give the dotted path of the graft's block in the network."""
+        return f"{self.owner}.{RESERVED}.{self.key}".removeprefix(".")
+
+
+def list_grafts(model: nn.Module) -> list[Made]:
+    """List the grafts in a network, in the order of its modules."""
+    return [
+        Made(path, key, container.records[key], container[key])
+        for path, module in model.named_modules()
+        if (container := grafts_of(module)) is not None and is_operated(module)
+        for key in container
+    ]
+
+
+def perform(model: nn.Module, grafts: Sequence[Graft], blocks: Sequence[nn.Module]) -> None:
+    """Make grafts in place, all of them or none; raise UntraceableError where a placement cannot be written."""
+    by_owner: dict[str, list[tuple[Graft, nn.Module]]] = {}
+    for graft, block in zip(grafts, blocks, strict=True):
+        by_owner.setdefault(graft.placement.owner, []).append((graft, block))
+    with _undone_on_failure(model, list(by_owner)):
+        for owner, group in by_owner.items():
+            _perform_in(model.get_submodule(owner), group)
+
+
+def _perform_in(owner: nn.Module, group: Sequence[tuple[Graft, nn.Module]]) -> None:
+    if RESERVED in owner._modules and not is_operated(owner):
+        raise UntraceableError(f"it has a child called '{RESERVED}' already")
+    grafts = _copy(grafts_of(owner))
+    for graft, block in group:
+        grafts.add(_free_key(grafts, graft.placement.key), block, graft)
+    _write(owner, grafts)
+
+
+def _write(owner: nn.Module, grafts: Grafts) -> None:
+    """Give a module exactly these grafts; none gives the original back."""
+    if len(grafts) == 0:
+        restore(owner)
+        return
+    code = write_code(owner, {key: grafts.records[key].placement for key in grafts})
+    grafts.train(owner.training)
+    operate(owner, grafts, code)
+
+
+def _copy(grafts: Grafts | None) -> Grafts:
+    copy = Grafts()
+    for key, block in grafts.items() if grafts is not None else ():
+        assert grafts is not None
+        copy.add(key, block, grafts.records[key])
+    return copy
+
+
+def _free_key(grafts: Grafts, key: str) -> str:
+    count = 1
+    while (free := key if count == 1 else f"{key}_{count}") in grafts:
+        count += 1
+    return free
+
+
+@contextmanager
+def _undone_on_failure(model: nn.Module, owners: Sequence[str]) -> Iterator[None]:
+    modules = [model.get_submodule(owner) for owner in owners]
+    before = [(module, type(module), grafts_of(module)) for module in modules]
+    try:
+        yield
+    except BaseException:
+        for module, cls, grafts in before:
+            restore(module)
+            if grafts is not None:
+                module.__class__ = cls
+                module._modules[RESERVED] = grafts
+        raise
+
+
+def perform_checked(
+    model: nn.Module,
+    grafts: Sequence[Graft],
+    blocks: Sequence[nn.Module],
+    unchanged: Callable[[], bool],
+) -> Outcome:
+    """Make grafts in place and trust nothing: where the output changed, go on with each graft's next placement.
+
+    `unchanged` runs the network and says whether its output is still the original's. A graft that no placement
+    makes without a change is taken out again and refused.
+    """
+    before = _everything(model)
+    try:
+        perform(model, grafts, blocks)
+        if unchanged():
+            return Outcome(tuple(grafts), ())
+    except Exception:  # whatever broke, the grafts are now tried one by one
+        pass
+    _put_back(model, before)
+    made: list[Graft] = []
+    refused: list[Refusal] = []
+    for graft, block in zip(grafts, blocks, strict=True):
+        result = _perform_one(model, graft, block, unchanged)
+        if isinstance(result, Graft):
+            made.append(result)
+        else:
+            refused.append(result)
+    return Outcome(tuple(made), tuple(refused))
+
+
+def _perform_one(
+    model: nn.Module, graft: Graft, block: nn.Module, unchanged: Callable[[], bool]
+) -> Graft | Refusal:
+    before = _everything(model)
+    reason = "the network's output would change"
+    for placement in (graft.placement, *graft.alternatives):
+        moved = graft.moved(placement)
+        try:
+            perform(model, [moved], [block])
+            if unchanged():
+                return moved
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        _put_back(model, before)
+    return Refusal(graft.site, graft.side, reason)
+
+
+def _everything(model: nn.Module) -> dict[nn.Module, Grafts]:
+    return {module: _copy(grafts_of(module)) for module in model.modules() if is_operated(module)}
+
+
+def _put_back(model: nn.Module, before: dict[nn.Module, Grafts]) -> None:
+    for module in [module for module in model.modules() if is_operated(module)]:
+        _write(module, before.get(module, Grafts()))
+
+
+def take_out(model: nn.Module, chosen: Callable[[Graft], bool]) -> list[Graft]:
+    """Take the chosen grafts out in place and list them; modules left without grafts are the originals again."""
+    taken: list[Graft] = []
+    for module in [module for module in model.modules() if is_operated(module)]:
+        grafts = _copy(grafts_of(module))
+        for key in [key for key in grafts if chosen(grafts.records[key])]:
+            taken.append(grafts.records[key])
+            grafts.drop(key)
+        _write(module, grafts)
+    return taken
