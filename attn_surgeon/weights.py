@@ -1,0 +1,265 @@
+"""Read weights files without running code from them, and load them where they fit."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.errors import WeightsError
+
+_NESTED = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "network",
+    "net",
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+    "module",
+)
+_WRAPPERS = ("module.", "_orig_mod.")
+_COUNTER = "num_batches_tracked"
+_SHOWN = 5
+_FORBIDDEN = (
+    "GLOBAL",
+    "unrecognized function",
+    "Can only create new object",
+    "Can only build Tensor",
+    "unsupported class",
+)
+_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Say which tensors of a file belong where in a network, and which do not."""
+
+    tensors: dict[str, Tensor]
+    missing: list[str]
+    unexpected: list[str]
+    misshaped: list[str]
+    counters: int
+    switched_off: list[str]
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether every tensor has its place."""
+        return not (self.missing or self.unexpected or self.misshaped)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a weights file by name, without the prefixes that wrappers add."""
+    return _unwrapped(_read(Path(path)))
+
+
+def load_weights(model: nn.Module, path: str | Path, *, allow_partial: bool = False) -> list[str]:
+    """Load a weights file into a network, all of it or nothing, and return notes."""
+    fit = _best_fit(model, _read(Path(path)))
+    where = str(path)
+    if not any(_COUNTER not in key for key in fit.tensors):
+        raise WeightsError("no tensor of the file fits the network", where, _examples(model, fit))
+    if not fit.whole and not allow_partial:
+        hint = "is it this network's file? --allow-partial loads what fits"
+        raise WeightsError(f"the weights do not fit: {_misfits(fit)}", where, hint)
+    model.load_state_dict(fit.tensors, strict=False)
+    return _notes(fit)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Read a file's tensors under the names that it gives them."""
+    head = _head(path)
+    reader = _read_safetensors if head[8:9] == b"{" else _read_torch
+    tensors = _find(reader(path), depth=3)
+    if tensors is None:
+        raise WeightsError(
+            "the file holds no state dict", str(path), "save one with torch.save(model.state_dict(), …)"
+        )
+    return tensors
+
+
+def _head(path: Path) -> bytes:
+    """Return a file's first bytes, refusing what can be no weights file."""
+    where = str(path)
+    if path.is_dir():
+        raise WeightsError("this is a folder, not a weights file", where, "name the file in it")
+    try:
+        with path.open("rb") as file:
+            head = file.read(256)
+    except FileNotFoundError as error:
+        raise WeightsError("there is no such weights file", where, "check the path") from error
+    except OSError as error:
+        raise WeightsError(f"the weights file cannot be read: {error.strerror}", where) from error
+    for what, hint, wrong in _IMPOSTORS:
+        if wrong(head):
+            raise WeightsError(what, where, hint)
+    return head
+
+
+def _is_checkpoint(head: bytes) -> bool:
+    """Tell whether a file begins like safetensors, a zip archive or a binary pickle."""
+    return head[8:9] == b"{" or head[:2] == b"PK" or head[:1] == b"\x80"
+
+
+_IMPOSTORS: tuple[tuple[str, str, Callable[[bytes], bool]], ...] = (
+    ("the weights file is empty", "fetch it again", lambda head: not head),
+    (
+        "this is a git-lfs pointer, not the weights themselves",
+        "run git lfs pull",
+        lambda head: head.startswith(b"version https://git-lfs"),
+    ),
+    (
+        "this is a web page, not a weights file",
+        "download the raw file",
+        lambda head: head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"),
+    ),
+    (
+        "this is not a checkpoint",
+        "expected .safetensors, or a file saved by torch.save",
+        lambda head: not _is_checkpoint(head),
+    ),
+)
+
+
+def _read_safetensors(path: Path) -> Any:
+    """Read a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device="cpu")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path) from error
+
+
+def _read_torch(path: Path) -> Any:
+    """Read a file of torch.save, refusing to run any code that it holds."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if any(sign in str(error) for sign in _FORBIDDEN):
+            hint = "save only its state dict, in a program that trusts the file"
+            raise WeightsError("the file holds Python code, which was not run", str(path), hint) from error
+        raise _damaged(path) from error
+    except Exception as error:
+        if "TorchScript" in str(error):
+            hint = "save the state dict of the program in it"
+            raise WeightsError("this is a TorchScript program, not a checkpoint", str(path), hint) from error
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> WeightsError:
+    """Say that a file begins like a checkpoint and does not go on like one."""
+    return WeightsError("the file is truncated or no checkpoint", str(path), "fetch it again")
+
+
+def _find(value: object, depth: int) -> dict[str, Tensor] | None:
+    """Find the state dict in a checkpoint: itself, or under one of the usual names."""
+    if not isinstance(value, Mapping) or not depth:
+        return None
+    for key in _NESTED:
+        if (found := _find(value.get(key), depth - 1)) is not None:
+            return found
+    tensors = {key: item for key, item in value.items() if isinstance(key, str) and isinstance(item, Tensor)}
+    return tensors or None
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the prefixes of data parallelism and compilation, in whichever order they nest."""
+    for _ in _WRAPPERS:
+        for prefix in _WRAPPERS:
+            if all(key.startswith(prefix) for key in tensors):
+                tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    return tensors
+
+
+def _readings(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Give the ways to read a file's names, the plainest first."""
+    yield tensors
+    plain = _unwrapped(tensors)
+    yield plain
+    inner = {key.removeprefix("model."): tensor for key, tensor in plain.items()}
+    yield inner
+    yield _unwrapped(inner)
+    yield {_DENSENET.sub(r"\1\2", key): tensor for key, tensor in plain.items()}
+
+
+def _best_fit(model: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
+    """Compare a file with a network in the reading that fits best."""
+    fits = [_fit(model, reading) for reading in _readings(tensors)]
+    return max(fits, key=lambda fit: len(fit.tensors))
+
+
+def _fit(model: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
+    """Compare a file's tensors with a network's by name and shape."""
+    own = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
+    shared = {key: tensor for key, tensor in tensors.items() if key in own}
+    missing = [key for key in own if key not in tensors]
+    foreign = [key for key in tensors if key not in own]
+    switched_off = [key for key in foreign if _is_switched_off(model, key)]
+    return _Fit(
+        tensors={key: tensor for key, tensor in shared.items() if tensor.shape == own[key].shape},
+        missing=[key for key in missing if not key.endswith(_COUNTER)],
+        unexpected=[key for key in foreign if key not in switched_off],
+        misshaped=[
+            f"{key}: file {tuple(tensor.shape)}, network {tuple(own[key].shape)}"
+            for key, tensor in shared.items()
+            if tensor.shape != own[key].shape
+        ],
+        counters=sum(key.endswith(_COUNTER) for key in missing),
+        switched_off=switched_off,
+    )
+
+
+def _is_switched_off(model: nn.Module, key: str) -> bool:
+    """Tell whether a name belongs to a part that the network leaves out, such as an auxiliary head."""
+    part, _, rest = key.partition(".")
+    return bool(rest) and getattr(model, part, model) is None
+
+
+def _misfits(fit: _Fit) -> str:
+    """List what does not fit, the first few of each sort."""
+    sorts = (("missing", fit.missing), ("unexpected", fit.unexpected), ("of another shape", fit.misshaped))
+    return ", ".join(f"{len(keys)} {sort} ({_first(keys)})" for sort, keys in sorts if keys)
+
+
+def _first(keys: list[str]) -> str:
+    """Name the first few keys."""
+    rest = len(keys) - _SHOWN
+    return "; ".join(keys[:_SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def _examples(model: nn.Module, fit: _Fit) -> str:
+    """Show a name or shape from each side."""
+    if fit.misshaped:
+        return fit.misshaped[0]
+    return f"file: {_first(fit.unexpected[:2])}; network: {_first(list(model.state_dict())[:2])}"
+
+
+def _notes(fit: _Fit) -> list[str]:
+    """Say what was tolerated."""
+    notes = []
+    if not fit.whole:
+        kept, ignored = len(fit.missing) + len(fit.misshaped), len(fit.unexpected) + len(fit.misshaped)
+        notes.append(
+            f"partial weights: {len(fit.tensors)} tensors loaded, {kept} of the network keep their values,"
+            f" {ignored} of the file are ignored"
+        )
+    if fit.counters:
+        notes.append(
+            f"{fit.counters} BatchNorm counters ({_COUNTER}) are not in the file and keep their values"
+        )
+    if fit.switched_off:
+        parts = sorted({key.partition(".")[0] for key in fit.switched_off})
+        notes.append(f"weights of {', '.join(parts)} ignored: the network leaves that part out")
+    return notes
