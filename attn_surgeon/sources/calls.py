@@ -1,0 +1,84 @@
+"""Call other people's constructors and turn what goes wrong into short errors."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from attn_surgeon.errors import SourceError, SurgeonError, nearest
+
+_UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
+_OPEN = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep standard output clean, whatever is printed meanwhile."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextlib.contextmanager
+def library_errors(where: str) -> Iterator[None]:
+    """Turn a library's exceptions during construction into a SourceError."""
+    try:
+        yield
+    except SurgeonError:
+        raise
+    except Exception as error:
+        if isinstance(error, TypeError) and (found := _UNEXPECTED.search(str(error))):
+            raise unknown_argument(found[2], _parameters(error, found[1]), where) from error
+        raise SourceError(f"the network cannot be built: {one_line(error)}", where, "check --arg") from error
+
+
+def unknown_argument(name: str, valid: Collection[str], where: str) -> SourceError:
+    """Say that an argument does not exist, and which ones do."""
+    listed = f"valid: {', '.join(valid)}" if valid else "its valid arguments are not known"
+    close = nearest(name, valid)
+    return SourceError(f"unknown argument {name!r}", where, f"{close} {listed}" if close else listed)
+
+
+def check_reserved(args: Mapping[str, object], reserved: Collection[str], where: str) -> None:
+    """Refuse arguments that would choose weights past --weights."""
+    if taken := sorted(set(args) & set(reserved)):
+        raise SourceError(
+            f"argument {', '.join(taken)} cannot be given", where, "choose weights with --weights"
+        )
+
+
+def check_arguments(factory: Callable[..., Any], args: Mapping[str, object], where: str) -> None:
+    """Refuse arguments that a factory does not take, and missing ones that it needs."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return  # built-in callables may have no signature; the call itself will tell
+    named = {name: p for name, p in parameters.items() if p.kind not in _OPEN}
+    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    for name in args:
+        if name not in named and not takes_all:
+            raise unknown_argument(name, list(named), where)
+    missing = [name for name, p in named.items() if p.default is p.empty and name not in args]
+    if missing:
+        options = " ".join(f"--arg {name}=…" for name in missing)
+        raise SourceError(f"missing argument {', '.join(missing)}", where, f"give {options}")
+
+
+def _parameters(error: BaseException, name: str) -> list[str]:
+    """List the parameters of the callable that an exception's frames know by this name."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        target = frame.f_globals.get(name)
+        if callable(target):
+            parameters = inspect.signature(target).parameters.values()
+            return [p.name for p in parameters if p.kind not in _OPEN and p.name != "self"]
+    return []

@@ -1,0 +1,81 @@
+"""Fetch pretrained weights, failing soon and clearly where there is no way to them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlparse
+
+from attn_surgeon.errors import SurgeonError, WeightsError
+from attn_surgeon.sources.calls import one_line, quiet
+
+WAYS_ON = "give them with --weights FILE, or start untrained with --weights none"
+_PATIENCE = 10.0  # seconds without any answer; a slow connection that answers is left alone
+
+
+def no_weights(where: str) -> WeightsError:
+    """Say that nobody has published weights for this network."""
+    return WeightsError("no pretrained weights exist for this network", where, WAYS_ON)
+
+
+@contextlib.contextmanager
+def download_errors(where: str) -> Iterator[None]:
+    """Turn whatever a download raises into a WeightsError that names the two ways on."""
+    before = socket.getdefaulttimeout()
+    # urlopen inside torch.hub takes no timeout; the default is the only handle on it
+    socket.setdefaulttimeout(before or _PATIENCE)
+    try:
+        with quiet():
+            yield
+    except SurgeonError:
+        raise
+    except Exception as error:
+        what = f"the pretrained weights could not be downloaded ({one_line(error)})"
+        raise WeightsError(what, where, WAYS_ON) from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def fetch_url(url: str, where: str, filename: str = "", *, check_hash: bool = True) -> Path:
+    """Return the file behind an address, from torch.hub's cache where it is there already."""
+    from torch import hub
+
+    filename = filename or Path(urlparse(url).path).name
+    target = Path(hub.get_dir()) / "checkpoints" / filename
+    if target.exists():
+        return target
+    found = hub.HASH_REGEX.search(filename) if check_hash else None
+    with download_errors(where):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hub.download_url_to_file(url, str(target), found.group(1) if found else None)
+    return target
+
+
+def fetch_hub(repo: str, revision: str | None, filenames: Sequence[str], where: str) -> Path:
+    """Return the first of these files that a Hugging Face repository has, from its cache where possible."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    for filename in filenames:
+        cached = try_to_load_from_cache(repo, filename, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    with download_errors(where):
+        filename = _published(repo, revision, filenames, where)
+        return Path(hf_hub_download(repo, filename, revision=revision))
+
+
+def _published(repo: str, revision: str | None, filenames: Sequence[str], where: str) -> str:
+    """Return the first of these files that the repository lists, asking once each."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    # hf_hub_download repeats its first question for most of a minute; one plain question fails at once
+    for filename in filenames:
+        try:
+            get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision), timeout=_PATIENCE)
+        except EntryNotFoundError:
+            continue
+        return filename
+    raise WeightsError("its repository holds no weights file", where, WAYS_ON)
