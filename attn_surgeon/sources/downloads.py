@@ -74,7 +74,7 @@ def _published(repo: str, revision: str | None, filenames: Sequence[str], where:
     # hf_hub_download repeats its first question for most of a minute; one plain question fails at once
     for filename in filenames:
         try:
-            get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision), timeout=_PATIENCE)
+            get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision))
         except EntryNotFoundError:
             continue
         return filename

@@ -47,7 +47,8 @@ def weights_named(name: str, text: str) -> Any:
         return enum.__members__.get(text.rpartition(".")[2] if text.startswith(enum.__name__) else text)
     if not len(enum):
         raise no_weights(f"tv/{name}")
-    return enum.DEFAULT
+    # the quantizable networks are built in floating point, so their weights must be too
+    return enum.DEFAULT.meta.get("unquantized", enum.DEFAULT)
 
 
 def weights_hint(name: str, text: str) -> str:
@@ -61,7 +62,7 @@ def weights_hint(name: str, text: str) -> str:
 def create(name: str, args: Mapping[str, Scalar], member: Any, *, initialise: bool = False) -> nn.Module:
     """Build the architecture as it is built for these weights, without loading them."""
     if member is None:
-        return _call(name, {**_untrained(name, initialise=initialise), **args}, None)
+        return _call(name, {**_untrained(name), **args}, None, initialise=initialise)
     with _without_tensors(member):
         return _call(name, args, member)
 
@@ -76,7 +77,7 @@ def create_pretrained(name: str, args: Mapping[str, Scalar], member: Any) -> nn.
 def preprocessing(name: str, args: Mapping[str, Scalar], member: Any) -> Preprocessing:
     """Read what the weights expect of images off their transforms; ImageNet's habits without weights."""
     preset = member.transforms() if member is not None else None
-    size = args.get("image_size", 299 if name == "inception_v3" else 224)
+    size = args.get("image_size", 299 if name.endswith("inception_v3") else 224)
     shape = (size, size) if isinstance(size, int) else (224, 224)
     if preset is None:
         return Preprocessing(IMAGENET_MEAN, IMAGENET_STD, shape, crop_pct=0.875)
@@ -105,20 +106,23 @@ def _builder(name: str) -> Callable[..., Any]:
     return cast("Callable[..., Any]", get_model_builder(name))
 
 
-def _call(name: str, args: Mapping[str, Any], member: Any) -> nn.Module:
+def _call(name: str, args: Mapping[str, Any], member: Any, *, initialise: bool = False) -> nn.Module:
     """Call the builder with every weights parameter said, since some default to a download."""
     builder, where = _builder(name), f"tv/{name}"
     check_reserved(args, _RESERVED, where)
     check_arguments(builder, args, where)
-    silent = {key: None for key in inspect.signature(builder).parameters if key.startswith("weights")}
+    silent: dict[str, Any] = {
+        key: None for key in inspect.signature(builder).parameters if key.startswith("weights")
+    }
+    if _untrained(name):
+        silent["init_weights"] = initialise  # left open, these networks warn
     with quiet(), library_errors(where):
         return cast("nn.Module", builder(**{**silent, "weights": member, **args}))
 
 
-def _untrained(name: str, *, initialise: bool) -> dict[str, bool]:
+def _untrained(name: str) -> dict[str, bool]:
     """Return the arguments that make an untrained network like its pretrained one."""
-    known = _INCEPTIONS.get(name)
-    return {**known, "init_weights": initialise} if known else {}
+    return _INCEPTIONS.get(name.removeprefix("quantized_"), {})
 
 
 class _NoTensors(dict[str, Any]):
