@@ -1,0 +1,1 @@
+"""Open image data, measure a network on it, and train what a surgery added."""
