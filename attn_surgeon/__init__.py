@@ -1,1 +1,32 @@
 """Put attention into pretrained vision networks: exactly the identity at first, with a certificate that says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attn_surgeon.artefact import load, save
+    from attn_surgeon.graph.certificate import certify
+    from attn_surgeon.graph.sites import find_sites
+    from attn_surgeon.operations import insert, remove
+
+__version__ = "0.1.0"
+__all__ = ["certify", "find_sites", "insert", "load", "remove", "save"]
+
+_HOMES = {
+    "certify": "attn_surgeon.graph.certificate",
+    "find_sites": "attn_surgeon.graph.sites",
+    "insert": "attn_surgeon.operations",
+    "load": "attn_surgeon.artefact",
+    "remove": "attn_surgeon.operations",
+    "save": "attn_surgeon.artefact",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name where it is first used, so that `attn-surgeon --help` need not import torch."""
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'attn_surgeon' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

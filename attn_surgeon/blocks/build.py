@@ -36,8 +36,13 @@ class BlockSpec:
 
 
 def build_block(
-    spec: BlockSpec, channels: int, *, layout: str = "NCHW", prefix: int = 0,
-    grid: tuple[int, int] | None = None, positions: int = 0,
+    spec: BlockSpec,
+    channels: int,
+    *,
+    layout: str = "NCHW",
+    prefix: int = 0,
+    grid: tuple[int, int] | None = None,
+    positions: int = 0,
 ) -> nn.Module:
     """Build a block for features of a layout; raise ValueError with the reason where it cannot run there.
 

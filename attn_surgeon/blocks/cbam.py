@@ -1,8 +1,8 @@
 """Convolutional block attention (Woo et al., 2018, "CBAM: Convolutional Block Attention Module").
 
-    channel:  z = mlp(mean_hw(x)) + mlp(max_hw(x)),              y = x · σ(z)
-    spatial:  z = bn(conv_k([max_c(x); mean_c(x)])),             y = x · σ(z)
-    cbam:     channel, then spatial
+channel:  z = mlp(mean_hw(x)) + mlp(max_hw(x)),              y = x · σ(z)
+spatial:  z = bn(conv_k([max_c(x); mean_c(x)])),             y = x · σ(z)
+cbam:     channel, then spatial
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.gating import apply_gate, start_gate
+from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
 from attn_surgeon.blocks.registry import Card, Option, register
 from attn_surgeon.blocks.se import hidden_channels
 
@@ -40,8 +40,9 @@ class ChannelAttention(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 16, init: str = "identity") -> None:
         super().__init__()
         hidden = hidden_channels(channels, reduction)
-        last = nn.Linear(hidden, channels)
-        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), last)
+        first, last = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        self.mlp = nn.Sequential(first, nn.ReLU(), last)
+        start_hidden(init, first)
         self.factor = start_gate(init, last)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,9 +99,7 @@ class SpatialAttention(nn.Module):
 class CBAM(nn.Module):
     """Weigh the channels, then the positions, of (N, C, H, W) features."""
 
-    def __init__(
-        self, channels: int, *, reduction: int = 16, kernel_size: int = 7, init: str = "identity"
-    ) -> None:
+    def __init__(self, channels: int, *, reduction: int = 16, kernel_size: int = 7, init: str = "identity") -> None:
         super().__init__()
         self.channel = ChannelAttention(channels, reduction=reduction, init=init)
         self.spatial = SpatialAttention(channels, kernel_size=kernel_size, init=init)

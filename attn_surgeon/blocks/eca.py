@@ -1,8 +1,8 @@
 """Efficient channel attention (Wang et al., 2020, "ECA-Net: Efficient Channel Attention for Deep CNNs").
 
-    z = conv1d_k(mean_hw(x))        over neighbouring channels, no bias
-    y = x · σ(z)
-    k = t where t is odd, else t + 1, with t = ⌊|log2(C) + b| / γ⌋
+z = conv1d_k(mean_hw(x))        over neighbouring channels, no bias
+y = x · σ(z)
+k = t where t is odd, else t + 1, with t = ⌊|log2(C) + b| / γ⌋
 """
 
 from __future__ import annotations

@@ -22,6 +22,22 @@ def start_gate(init: str, last: nn.Module) -> float:
     return 2.0
 
 
+@torch.no_grad()
+def start_hidden(init: str, hidden: nn.Linear | nn.Conv2d) -> None:
+    """Pair the units before a ReLU, for `identity`, with opposite signs: one of each pair is always on.
+
+    A narrow hidden layer is otherwise often off as a whole, and then nothing in the block but its last bias learns.
+    A unit without a partner gets positive weights, which keep it on for features that follow a ReLU.
+    """
+    if init == "paper":
+        return
+    pairs = hidden.weight.shape[0] // 2
+    for parameter in (hidden.weight, hidden.bias):
+        assert parameter is not None
+        parameter[pairs : 2 * pairs] = -parameter[:pairs]
+        parameter[2 * pairs :] = parameter[2 * pairs :].abs()
+
+
 def apply_gate(x: Tensor, z: Tensor, factor: float) -> Tensor:
     """Multiply (N, C, H, W) features by factor · σ(z), in the features' own precision."""
     return x * (factor * torch.sigmoid(z)).to(x.dtype)

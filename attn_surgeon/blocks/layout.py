@@ -17,7 +17,8 @@ class Permuted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape and layout."""
-        return self.block(x.movedim(-1, 1)).movedim(1, -1)  # type: ignore[no-any-return]
+        attended: Tensor = self.block(x.movedim(-1, 1))
+        return attended.movedim(1, -1)
 
 
 class Flat(nn.Module):
@@ -29,7 +30,8 @@ class Flat(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        return self.block(x.reshape(x.shape[0], x.shape[1], -1, 1)).reshape(x.shape)  # type: ignore[no-any-return]
+        attended: Tensor = self.block(x.reshape(x.shape[0], x.shape[1], -1, 1))
+        return attended.reshape(x.shape)
 
 
 class Tokens(nn.Module):
@@ -45,9 +47,11 @@ class Tokens(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return tokens of the same shape."""
-        spatial = x[:, self.prefix :].transpose(1, 2)
-        attended = self.block(spatial.unflatten(2, self._size(spatial.shape[2]))).flatten(2).transpose(1, 2)
-        return torch.cat((x[:, : self.prefix], attended), 1) if self.prefix else attended  # type: ignore[no-any-return]
+        spatial = x[:, self.prefix :]
+        count, channels = spatial.shape[1:]
+        maps = spatial.transpose(1, 2).reshape(-1, channels, *self._size(count))
+        attended: Tensor = self.block(maps).flatten(2).transpose(1, 2)
+        return torch.cat((x[:, : self.prefix], attended), 1) if self.prefix else attended
 
     def _size(self, count: int) -> tuple[int, int]:
         if self.grid is None:

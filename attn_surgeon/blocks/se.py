@@ -1,7 +1,7 @@
 """Squeeze-and-Excitation (Hu et al., 2018, "Squeeze-and-Excitation Networks").
 
-    z = W2 · relu(W1 · mean_hw(x) + b1) + b2
-    y = x · σ(z)
+z = W2 · relu(W1 · mean_hw(x) + b1) + b2
+y = x · σ(z)
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.gating import apply_gate, start_gate
+from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
 from attn_surgeon.blocks.registry import Card, Option, register
 
 CARD = Card(
@@ -36,6 +36,7 @@ class SqueezeExcite(nn.Module):
         hidden = hidden_channels(channels, reduction)
         self.fc1 = nn.Conv2d(channels, hidden, 1)
         self.fc2 = nn.Conv2d(hidden, channels, 1)
+        start_hidden(init, self.fc1)
         self.factor = start_gate(init, self.fc2)
 
     def forward(self, x: Tensor) -> Tensor:

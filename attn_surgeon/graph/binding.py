@@ -25,9 +25,7 @@ class UntraceableError(Exception):
     """Say why a module's own forward cannot be rewritten; the module is then opaque."""
 
 
-def bind_calls(
-    function: Callable[..., Any], calls: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]
-) -> Binding:
+def bind_calls(function: Callable[..., Any], calls: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> Binding:
     """Find the one binding that all `calls` of `function` agree on; raise UntraceableError where they differ."""
     signature = inspect.signature(function)
     bindings = [_bind(signature, args, kwargs) for args, kwargs in calls]

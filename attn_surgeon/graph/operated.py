@@ -60,7 +60,8 @@ def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
     """Make the subclass of `base` whose methods are the generated ones."""
 
     def reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
-        _, (_, *arguments), *rest = super(cls, self).__reduce_ex__(protocol)
+        parts: tuple[Any, ...] = tuple(super(cls, self).__reduce_ex__(protocol))
+        (_, *arguments), *rest = parts[1:]
         return (_rebuild, (base, code, *arguments), *rest)
 
     namespace: dict[str, Any] = {
@@ -124,8 +125,9 @@ def is_operated(module: nn.Module) -> bool:
 
 def original_class(module: nn.Module) -> type[nn.Module]:
     """Give the class a module had before any graft."""
-    cls: type[nn.Module] = type(module)
-    return vars(cls).get("_attn_surgeon_base", cls)
+    cls = type(module)
+    base: type[nn.Module] = vars(cls).get("_attn_surgeon_base", cls)
+    return base
 
 
 def generated_sources(module: nn.Module) -> Mapping[str, str]:

@@ -53,7 +53,5 @@ class Placement:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read a placement from plain data; lists in the binding become tuples again."""
-        binding = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in data["binding"].items()
-        }
+        binding = {name: tuple(value) if isinstance(value, list) else value for name, value in data["binding"].items()}
         return cls(**{**data, "binding": binding})

@@ -35,9 +35,7 @@ def write_code(module: nn.Module, placements: Mapping[str, Placement]) -> Code:
     return Code(sources, names)
 
 
-def _rewritten(
-    module: nn.Module, method: str, edges: Mapping[str, Placement], names: dict[str, Any]
-) -> dict[str, str]:
+def _rewritten(module: nn.Module, method: str, edges: Mapping[str, Placement], names: dict[str, Any]) -> dict[str, str]:
     """Rewrite one method; where train and eval mode take different paths, keep both."""
     texts = {}
     for training in (False, True):

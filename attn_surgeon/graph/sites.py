@@ -104,9 +104,7 @@ class _Finder:
     def __init__(self, first: Observation, second: Observation | None) -> None:
         self.first, self.second = first, second
         self.routes = Routes((first,) if second is None else (first, second))
-        self.images = [
-            size for seen in (first, second) if seen and (size := image_size(seen.example)) is not None
-        ]
+        self.images = [size for seen in (first, second) if seen and (size := image_size(seen.example)) is not None]
         self.visited: set[str] = set()
 
     def inside(self, path: str) -> Iterator[Site]:
@@ -154,9 +152,7 @@ class _Finder:
             self.routes.of_module(call.path, caller, node, "before"),
         )
 
-    def _node(
-        self, full: str, path: str, node: fx.Node, values: list[dict[fx.Node, Any]]
-    ) -> Iterator[Site]:
+    def _node(self, full: str, path: str, node: fx.Node, values: list[dict[fx.Node, Any]]) -> Iterator[Site]:
         outputs = [table.get(node) for table in values]
         if not isinstance(outputs[0], Tensor):
             return

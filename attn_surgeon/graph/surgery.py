@@ -136,9 +136,7 @@ def perform_checked(
     return Outcome(tuple(made), tuple(refused))
 
 
-def _perform_one(
-    model: nn.Module, graft: Graft, block: nn.Module, unchanged: Callable[[], bool]
-) -> Graft | Refusal:
+def _perform_one(model: nn.Module, graft: Graft, block: nn.Module, unchanged: Callable[[], bool]) -> Graft | Refusal:
     before = _everything(model)
     reason = "the network's output would change"
     for placement in (graft.placement, *graft.alternatives):
@@ -172,3 +170,14 @@ def take_out(model: nn.Module, chosen: Callable[[Graft], bool]) -> list[Graft]:
             grafts.drop(key)
         _write(module, grafts)
     return taken
+
+
+@contextmanager
+def bypassed(model: nn.Module) -> Iterator[None]:
+    """Let every graft pass its input on, for a while."""
+    handles = [made.block.register_forward_hook(lambda _, args, __: args[0]) for made in list_grafts(model)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -42,9 +42,7 @@ class ShallowGraph:
         return next(name for name, other in self.nodes.items() if other is node)
 
 
-def trace(
-    module: nn.Module, binding: Binding, *, method: str = "forward", training: bool = False
-) -> ShallowGraph:
+def trace(module: nn.Module, binding: Binding, *, method: str = "forward", training: bool = False) -> ShallowGraph:
     """Trace one method of a module in one mode; raise UntraceableError with the reason where it cannot be."""
     tracer = _ShallowTracer(binding, method)
     try:

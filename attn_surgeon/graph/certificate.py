@@ -1,0 +1,320 @@
+"""The evidence after surgery: nothing was lost, everything new can learn, and it all comes off again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.graph.operated import original_class
+from attn_surgeon.graph.running import Example, call, map_tensors, mode, run, same_bits, tensors
+from attn_surgeon.graph.sites import other_sizes
+from attn_surgeon.graph.surgery import bypassed, list_grafts, take_out
+
+Status = Literal["passed", "failed", "skipped"]
+RoundTrip = Callable[[nn.Module], nn.Module]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked, how it came out, and what was seen."""
+
+    name: str
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """All checks of one operated network."""
+
+    checks: tuple[Check, ...]
+    torch: str = torch.__version__
+
+    @property
+    def passed(self) -> bool:
+        """Say whether no check failed."""
+        return all(check.status != "failed" for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the certificate as plain data."""
+        return {
+            "passed": self.passed,
+            "torch": self.torch,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read a certificate from plain data."""
+        return cls(tuple(Check(**check) for check in data["checks"]), data["torch"])
+
+
+def certify(
+    original: nn.Module,
+    model: nn.Module,
+    example: Example,
+    *,
+    expect_identity: bool = True,
+    round_trip: RoundTrip | None = None,
+    progress: Callable[[str], None] = lambda name: None,
+) -> Certificate:
+    """Check an operated network against its original; neither is changed.
+
+    Where the grafts are not expected to be the identity (published initialisation, or trained), outputs are compared
+    with the grafts bypassed, which certifies the surgery alone. `round_trip` saves and loads a network.
+    """
+    case = _Case(original, model, example, expect_identity)
+    steps: dict[str, Callable[[], Check]] = {
+        "eval": case.identity_in_eval,
+        "other size": case.identity_at_other_size,
+        "train": case.identity_in_train,
+        "bfloat16": case.identity_in_bfloat16,
+        "keys": case.keys_and_values,
+        "gradients": case.alive,
+        "remove": case.removable,
+    }
+    if round_trip is not None:
+        steps["round trip"] = lambda: case.round_trip(round_trip)
+    checks = []
+    for name, step in steps.items():
+        progress(name)
+        checks.append(step())
+    return Certificate(tuple(checks))
+
+
+@dataclass(frozen=True)
+class _Case:
+    original: nn.Module
+    model: nn.Module
+    example: Example
+    expect_identity: bool
+
+    def identity_in_eval(self) -> Check:
+        """Compare outputs in eval mode."""
+        return self._same(f"identity in eval, {_size(self.example)}", self.original, self.model, self.example)
+
+    def identity_at_other_size(self) -> Check:
+        """Compare outputs at a second input size, where the network takes one."""
+        smaller = self._other_size()
+        if smaller is None:
+            return Check("identity at a second size", "skipped", "the network takes one input size")
+        return self._same(f"identity in eval, {_size(smaller)}", self.original, self.model, smaller)
+
+    def identity_in_train(self) -> Check:
+        """Compare outputs, and BatchNorm statistics afterwards, in train mode with the same random draws."""
+        name = "identity in train"
+        original, model = copy.deepcopy(self.original), copy.deepcopy(self.model)
+        batch = map_tensors(self.example, _twice)
+        outcome = self._same(name, original, model, batch, training=True)
+        if outcome.status != "passed":
+            return outcome
+        theirs = model.state_dict()
+        changed = [key for key, value in original.state_dict().items() if not same_bits(value, theirs[key])]
+        if changed:
+            return Check(name, "failed", f"statistics differ afterwards: {_some(changed)}")
+        return Check(name, "passed", f"{outcome.detail}; statistics afterwards too")
+
+    def identity_in_bfloat16(self) -> Check:
+        """Compare outputs of both networks in bfloat16."""
+        original, model = (copy.deepcopy(net).to(torch.bfloat16) for net in (self.original, self.model))
+        smaller = self._other_size()
+        example = map_tensors(self.example if smaller is None else smaller, _to_bfloat16)
+        return self._same(f"identity in bfloat16, {_size(example)}", original, model, example)
+
+    def keys_and_values(self) -> Check:
+        """Compare the original's state dict with the same keys of the operated network's."""
+        theirs = self.model.state_dict()
+        mine = self.original.state_dict()
+        lost = [key for key in mine if key not in theirs]
+        changed = [key for key in mine if key in theirs and not same_bits(mine[key], theirs[key])]
+        if lost or changed:
+            return Check("keys and values kept", "failed", f"{_some(lost + changed)}")
+        return Check("keys and values kept", "passed", f"{len(mine)} pretrained tensors, bit for bit")
+
+    def alive(self) -> Check:
+        """Take two SGD steps on the grafts alone; every parameter must move."""
+        name = "grafts can learn"
+        model = copy.deepcopy(self.model)
+        parameters = _graft_parameters(model)
+        if not parameters:
+            return Check(name, "skipped", "there are no graft parameters")
+        moved: set[str] = set()
+        for _ in range(2):
+            before = {path: parameter.detach().clone() for path, parameter in parameters.items()}
+            reason = _step(model, parameters, map_tensors(self.example, _varied))
+            if reason is not None:
+                return Check(name, *reason)
+            moved |= {path for path, parameter in parameters.items() if not torch.equal(parameter, before[path])}
+        return _verdict(name, model, set(parameters) - moved, len(parameters))
+
+    def removable(self) -> Check:
+        """Take the grafts out; class, keys, values and output must be the original's."""
+        name = "remove gives the original back"
+        restored = copy.deepcopy(self.model)
+        take_out(restored, lambda graft: True)
+        mine, theirs = self.original.state_dict(), restored.state_dict()
+        if list(mine) != list(theirs) or not same_bits(list(mine.values()), list(theirs.values())):
+            return Check(name, "failed", "keys or values differ")
+        if _classes(self.original) != _classes(restored):
+            return Check(name, "failed", "modules differ in class")
+        outcome = _compare(name, self.original, restored, self.example)
+        return outcome if outcome.status != "passed" else Check(name, "passed", "classes, keys, values and output")
+
+    def round_trip(self, save_and_load: RoundTrip) -> Check:
+        """Save and load the operated network; its output must be the same."""
+        name = "save and load"
+        try:
+            loaded = save_and_load(self.model)
+        except Exception as error:
+            return Check(name, "failed", _line(error))
+        return _compare(name, self.model, loaded, self.example)
+
+    def _same(
+        self, name: str, original: nn.Module, model: nn.Module, example: Example, *, training: bool = False
+    ) -> Check:
+        with nullcontext() if self.expect_identity else bypassed(model):
+            outcome = _compare(name, original, model, example, training=training)
+        if self.expect_identity or outcome.status != "passed":
+            return outcome
+        return Check(name, "passed", f"{outcome.detail}, grafts bypassed")
+
+    def _other_size(self) -> Example | None:
+        """Find a second size that the original takes."""
+        for example in other_sizes(self.example):
+            if not isinstance(_try_run(self.original, example), Exception):
+                return example
+        return None
+
+
+def _compare(name: str, original: nn.Module, model: nn.Module, example: Example, *, training: bool = False) -> Check:
+    expected = _try_run(original, example, training=training)
+    if isinstance(expected, Exception):
+        return Check(name, "skipped", f"the original does not run so: {_line(expected)}")
+    got = _try_run(model, example, training=training)
+    if isinstance(got, Exception):
+        return Check(name, "failed", _line(got))
+    if same_bits(expected, got):
+        return Check(name, "passed", f"{_count(expected)} bit for bit")
+    again = None if training else _try_run(original, example)
+    if again is not None and not same_bits(expected, again):
+        return Check(name, "failed", "the original itself gives another output when run twice")
+    return Check(name, "failed", f"outputs differ by up to {_largest_difference(expected, got):.3g}")
+
+
+def _try_run(model: nn.Module, example: Example, *, training: bool = False) -> Any:
+    try:
+        return run(model, example, training=training)
+    except Exception as error:  # a network says in its own way what it does not take
+        return error
+
+
+def _step(model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example) -> tuple[Status, str] | None:
+    """Take one SGD step of length 0.01 per tensor down a fixed random projection of the output."""
+    model.requires_grad_(False)
+    inputs = map_tensors(example, lambda tensor: tensor.detach().clone().requires_grad_(tensor.is_floating_point()))
+    sources = [tensor for tensor in tensors(inputs) if tensor.requires_grad]
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+    with mode(model, training=False), torch.enable_grad():
+        outputs = [out for out in tensors(call(model, inputs)) if out.requires_grad]
+        if not outputs:
+            return "failed", "the output does not depend on the grafts"
+        wanted = [*parameters.values(), *sources]
+        gradients = torch.autograd.grad(_projection(outputs), wanted, allow_unused=True)
+    if sources and not any(g is not None and bool(g.any()) for g in gradients[len(parameters) :]):
+        return "skipped", "the network passes no gradient at all: its output does not depend on its input"
+    return _descend(parameters.values(), gradients)
+
+
+def _descend(parameters: Iterable[nn.Parameter], gradients: Sequence[Tensor | None]) -> tuple[Status, str] | None:
+    for parameter, gradient in zip(parameters, gradients, strict=False):
+        if gradient is None:
+            continue
+        if not bool(gradient.isfinite().all()):
+            return "failed", "a gradient is not finite"
+        largest = gradient.abs().max()
+        if largest > 0:
+            parameter.data -= 0.01 * gradient / largest
+    return None
+
+
+def _verdict(name: str, model: nn.Module, still: set[str], count: int) -> Check:
+    """Tell parameters that cannot learn from sites that the output does not depend on."""
+    if not still:
+        return Check(name, "passed", f"all {count} new tensors move within two steps")
+    dead = [
+        made.graft
+        for made in list_grafts(model)
+        if all(f"{made.path}.{parameter}" in still for parameter, _ in made.block.named_parameters())
+    ]
+    if dead:
+        places = _some([f"{graft.side} {graft.site}" for graft in dead])
+        return Check(name, "failed", f"the output does not depend on what flows {places}")
+    return Check(name, "failed", f"no gradient reaches {_some(sorted(still))}")
+
+
+def _projection(outputs: list[Tensor]) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    losses = [(out * torch.randn(out.shape, generator=generator).to(out)).sum() for out in outputs]
+    return torch.stack(losses).sum()
+
+
+def _graft_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {
+        f"{made.path}.{name}": parameter
+        for made in list_grafts(model)
+        for name, parameter in made.block.named_parameters()
+    }
+
+
+def _classes(model: nn.Module) -> list[tuple[str, type, type]]:
+    return [(path, type(module), original_class(module)) for path, module in model.named_modules()]
+
+
+def _twice(tensor: Tensor) -> Tensor:
+    """Make a batch of at least two, which BatchNorm needs in train mode."""
+    return torch.cat((tensor, tensor.flip(-1))) if tensor.ndim > 1 and len(tensor) == 1 else tensor
+
+
+def _varied(tensor: Tensor) -> Tensor:
+    """Make a batch of unlike inputs, so that no unit is off on all of them by chance."""
+    if not tensor.is_floating_point() or tensor.ndim < 2:
+        return tensor
+    return torch.cat((tensor, -tensor, tensor.flip(-1) / 4, 2 * tensor.roll(1, -1)))
+
+
+def _to_bfloat16(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
+
+
+def _size(example: Example) -> str:
+    shapes: Iterator[str] = ("×".join(map(str, tensor.shape)) for tensor in tensors(example))
+    return next(shapes, "no tensor")
+
+
+def _count(output: Any) -> str:
+    numbers = sum(tensor.numel() for tensor in tensors(output))
+    return f"{numbers:,} outputs"
+
+
+def _largest_difference(first: Any, second: Any) -> float:
+    pairs = zip(tensors(first), tensors(second), strict=False)
+    return max(
+        (float((a.double() - b.double()).abs().max()) for a, b in pairs if a.shape == b.shape and a.numel()),
+        default=float("nan"),
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
