@@ -81,9 +81,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     reader = _read_safetensors if head[8:9] == b"{" else _read_torch
     tensors = _find(reader(path), depth=3)
     if tensors is None:
-        raise WeightsError(
-            "the file holds no state dict", str(path), "save one with torch.save(model.state_dict(), …)"
-        )
+        raise WeightsError("the file holds no state dict", str(path), "save one with torch.save(model.state_dict(), …)")
     return tensors
 
 
@@ -256,9 +254,7 @@ def _notes(fit: _Fit) -> list[str]:
             f" {ignored} of the file are ignored"
         )
     if fit.counters:
-        notes.append(
-            f"{fit.counters} BatchNorm counters ({_COUNTER}) are not in the file and keep their values"
-        )
+        notes.append(f"{fit.counters} BatchNorm counters ({_COUNTER}) are not in the file and keep their values")
     if fit.switched_off:
         parts = sorted({key.partition(".")[0] for key in fit.switched_off})
         notes.append(f"weights of {', '.join(parts)} ignored: the network leaves that part out")

@@ -75,9 +75,7 @@ class Digits(Dataset[Item]):
         return clean, clean
 
 
-def digits(
-    task: str, split: str, *, masks: bool = False, transform: Transform | None = None
-) -> Dataset[Item]:
+def digits(task: str, split: str, *, masks: bool = False, transform: Transform | None = None) -> Dataset[Item]:
     """Open a task's split as (image, label) or (image, label, mask), the image in 0..1 or transformed.
 
     Without a transform the image is a float tensor (1, 32, 32), not normalised; `transform` gets a PIL image,

@@ -47,22 +47,30 @@ def list_grafts(model: nn.Module) -> list[Made]:
     ]
 
 
-def perform(model: nn.Module, grafts: Sequence[Graft], blocks: Sequence[nn.Module]) -> None:
-    """Make grafts in place, all of them or none; raise UntraceableError where a placement cannot be written."""
-    by_owner: dict[str, list[tuple[Graft, nn.Module]]] = {}
-    for graft, block in zip(grafts, blocks, strict=True):
-        by_owner.setdefault(graft.placement.owner, []).append((graft, block))
+def perform(
+    model: nn.Module,
+    grafts: Sequence[Graft],
+    blocks: Sequence[nn.Module],
+    keys: Sequence[str] | None = None,
+) -> None:
+    """Make grafts in place, all of them or none; raise UntraceableError where a placement cannot be written.
+
+    `keys` names the grafts within their owners, as an artefact does; without them free names are found.
+    """
+    by_owner: dict[str, list[tuple[Graft, nn.Module, str]]] = {}
+    for graft, block, key in zip(grafts, blocks, keys or [""] * len(grafts), strict=True):
+        by_owner.setdefault(graft.placement.owner, []).append((graft, block, key))
     with _undone_on_failure(model, list(by_owner)):
         for owner, group in by_owner.items():
             _perform_in(model.get_submodule(owner), group)
 
 
-def _perform_in(owner: nn.Module, group: Sequence[tuple[Graft, nn.Module]]) -> None:
+def _perform_in(owner: nn.Module, group: Sequence[tuple[Graft, nn.Module, str]]) -> None:
     if RESERVED in owner._modules and not is_operated(owner):
         raise UntraceableError(f"it has a child called '{RESERVED}' already")
     grafts = _copy(grafts_of(owner))
-    for graft, block in group:
-        grafts.add(_free_key(grafts, graft.placement.key), block, graft)
+    for graft, block, key in group:
+        grafts.add(key or _free_key(grafts, graft.placement.key), block, graft)
     _write(owner, grafts)
 
 

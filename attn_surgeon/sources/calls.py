@@ -52,9 +52,7 @@ def unknown_argument(name: str, valid: Collection[str], where: str) -> SourceErr
 def check_reserved(args: Mapping[str, object], reserved: Collection[str], where: str) -> None:
     """Refuse arguments that would choose weights past --weights."""
     if taken := sorted(set(args) & set(reserved)):
-        raise SourceError(
-            f"argument {', '.join(taken)} cannot be given", where, "choose weights with --weights"
-        )
+        raise SourceError(f"argument {', '.join(taken)} cannot be given", where, "choose weights with --weights")
 
 
 def check_arguments(factory: Callable[..., Any], args: Mapping[str, object], where: str) -> None:

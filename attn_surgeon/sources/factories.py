@@ -90,9 +90,7 @@ def _import_module(name: str) -> ModuleType:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise SourceError(
-                f"there is no module {error.name!r}", name, "is its folder the current one?"
-            ) from error
+            raise SourceError(f"there is no module {error.name!r}", name, "is its folder the current one?") from error
         raise
 
 
@@ -117,9 +115,7 @@ def _user_errors(where: str, folder: Path) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         hint = "name it as package.module:FACTORY" if "relative import" in str(error) else ""
-        raise SourceError(
-            f"the factory failed: {one_line(error)}", _line(error, folder) or where, hint
-        ) from error
+        raise SourceError(f"the factory failed: {one_line(error)}", _line(error, folder) or where, hint) from error
 
 
 def _line(error: BaseException, folder: Path) -> str:

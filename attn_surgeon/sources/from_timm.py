@@ -99,9 +99,7 @@ def _create_from(path: Path, name: str, args: Mapping[str, Scalar]) -> nn.Module
     except TypeError:
         raise  # an argument that the architecture does not take
     except Exception as error:
-        raise WeightsError(
-            f"the cached weights do not load: {one_line(error)}", str(path), WAYS_ON
-        ) from error
+        raise WeightsError(f"the cached weights do not load: {one_line(error)}", str(path), WAYS_ON) from error
     return cast("nn.Module", model)
 
 
@@ -135,9 +133,7 @@ def _fetch(config: Any, where: str) -> Path:
     if config.hf_hub_id:
         repo, _, revision = config.hf_hub_id.partition("@")
         plain = config.hf_hub_filename or "pytorch_model.bin"
-        safe = _SAFE.get(
-            plain, plain.removesuffix(".bin") + ".safetensors" if plain.endswith(".bin") else plain
-        )
+        safe = _SAFE.get(plain, plain.removesuffix(".bin") + ".safetensors" if plain.endswith(".bin") else plain)
         return fetch_hub(repo, revision or None, list(dict.fromkeys((safe, plain))), where)
     url, filename = (config.url, "") if isinstance(config.url, str) else config.url
     return fetch_url(url, where, filename, check_hash=False)

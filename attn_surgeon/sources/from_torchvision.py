@@ -111,9 +111,7 @@ def _call(name: str, args: Mapping[str, Any], member: Any, *, initialise: bool =
     builder, where = _builder(name), f"tv/{name}"
     check_reserved(args, _RESERVED, where)
     check_arguments(builder, args, where)
-    silent: dict[str, Any] = {
-        key: None for key in inspect.signature(builder).parameters if key.startswith("weights")
-    }
+    silent: dict[str, Any] = {key: None for key in inspect.signature(builder).parameters if key.startswith("weights")}
     if _untrained(name):
         silent["init_weights"] = initialise  # left open, these networks warn
     with quiet(), library_errors(where):

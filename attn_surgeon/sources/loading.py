@@ -115,9 +115,7 @@ def _load_demo(spec: SourceSpec) -> Loaded:
 
     default = spec.weights == "default"
     if default and spec.args:
-        raise WeightsError(
-            "the demo's weights fit no other arguments than its own", "demo", "use --weights none"
-        )
+        raise WeightsError("the demo's weights fit no other arguments than its own", "demo", "use --weights none")
     model = load_demo() if default else _build_demo(spec)
     return Loaded(model, spec, DEMO_PREPROCESSING, CLASS_NAMES if default else None)
 
@@ -139,9 +137,7 @@ def _build_torchvision(spec: SourceSpec) -> nn.Module:
 
 def _refuse(spec: SourceSpec) -> Any:
     """Say that a network handed over in Python has no recipe to build it by."""
-    raise SourceError(
-        "this network was handed over in Python, so only Python has it", spec.name, "pass it again"
-    )
+    raise SourceError("this network was handed over in Python, so only Python has it", spec.name, "pass it again")
 
 
 _BUILDERS: dict[str, Callable[[SourceSpec], nn.Module]] = {

@@ -17,9 +17,7 @@ _WORDS = {"true": True, "false": False}
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
-def parse_source(
-    text: str, *, args: Mapping[str, object] | None = None, weights: str = "default"
-) -> SourceSpec:
+def parse_source(text: str, *, args: Mapping[str, object] | None = None, weights: str = "default") -> SourceSpec:
     """Describe the source that a user's text names."""
     text = text.strip()
     kind, name, bare = _classify(text)
@@ -53,9 +51,7 @@ def _file(text: str) -> str:
 def _module(text: str) -> str:
     """Check that the text is a module and a factory in it, and no remote address."""
     if text.partition(":")[0].lower() in _REMOTE:
-        raise SourceError(
-            "networks are not fetched from elsewhere", text, "use timm/NAME with --weights FILE"
-        )
+        raise SourceError("networks are not fetched from elsewhere", text, "use timm/NAME with --weights FILE")
     if _MODULE.fullmatch(text):
         return text
     raise SourceError("this names no network", text, f"write {_FORMS}")
@@ -64,9 +60,7 @@ def _module(text: str) -> str:
 def _registered(name: str, text: str) -> str:
     """Check that a name can be one of a registry, and no address or path."""
     if ":" in name:
-        raise SourceError(
-            "networks are not fetched from elsewhere", text, "use timm/NAME with --weights FILE"
-        )
+        raise SourceError("networks are not fetched from elsewhere", text, "use timm/NAME with --weights FILE")
     if re.fullmatch(r"[\w.-]+", name):
         return name
     raise SourceError("this names no network", text or "empty", f"write {_FORMS}")
@@ -78,9 +72,7 @@ def _library(name: str) -> str:
         if library.has(name):
             return kind
     known = [*from_timm.names(), *(f"tv/{known}" for known in from_torchvision.names()), "demo"]
-    raise SourceError(
-        f"unknown network {name!r}", "timm and torchvision", nearest(name, known) or f"write {_FORMS}"
-    )
+    raise SourceError(f"unknown network {name!r}", "timm and torchvision", nearest(name, known) or f"write {_FORMS}")
 
 
 def _literal(value: object) -> Scalar:

@@ -50,8 +50,7 @@ class SourceSpec:
         if unknown := sorted(str(key) for key in values if key not in known):
             raise SourceError(f"unknown entry {', '.join(unknown)}", _WHERE, f"known: {', '.join(known)}")
         kind, name, weights = (
-            _text(values, key, default)
-            for key, default in (("kind", ""), ("name", ""), ("weights", "default"))
+            _text(values, key, default) for key, default in (("kind", ""), ("name", ""), ("weights", "default"))
         )
         return cls(kind, name, _args(values.get("args", {})), weights)
 
@@ -77,9 +76,7 @@ def scalar(value: object) -> Scalar:
         return value
     if isinstance(value, (list, tuple)):
         return tuple(scalar(item) for item in value)
-    raise SourceError(
-        f"an argument can not be {value!r}", _WHERE, "numbers, strings, true, false and lists of them"
-    )
+    raise SourceError(f"an argument can not be {value!r}", _WHERE, "numbers, strings, true, false and lists of them")
 
 
 def _plain(value: Scalar) -> Any:

@@ -1,0 +1,220 @@
+"""Save and load operated networks: one file with the tensors and the whole story, or only the grafts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from attn_surgeon.errors import ArtefactError
+from attn_surgeon.graph.binding import UntraceableError
+from attn_surgeon.graph.certificate import Certificate
+from attn_surgeon.graph.plan import Graft
+from attn_surgeon.graph.surgery import list_grafts, perform
+from attn_surgeon.operations import build_blocks
+from attn_surgeon.preprocessing import Preprocessing
+from attn_surgeon.recipe import describe_operations
+from attn_surgeon.sources import SourceSpec, build, load_source, parse_source
+from attn_surgeon.storage import damaged, hash_tensors, read_payload, read_tensors, write
+
+FORMAT = 1
+_PROVENANCE = "_attn_surgeon_provenance"
+_OWN_CODE = ("file", "module")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a network comes from and what its images should look like."""
+
+    source: SourceSpec
+    preprocessing: Preprocessing | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What an artefact tells of itself, without its tensors."""
+
+    path: Path
+    patch: bool
+    provenance: Provenance
+    grafts: tuple[tuple[str, Graft], ...]
+    base_sha256: str
+    grafts_sha256: str
+    certificate: Certificate | None
+    recipe: Mapping[str, Any]
+
+
+def provenance_of(model: nn.Module) -> Provenance:
+    """Tell where a network comes from; a network handed over in Python is an `object`."""
+    known: Provenance | None = vars(model).get(_PROVENANCE)
+    return known or Provenance(SourceSpec("object", type(model).__name__))
+
+
+def set_provenance(model: nn.Module, provenance: Provenance) -> None:
+    """Note where a network comes from."""
+    object.__setattr__(model, _PROVENANCE, provenance)
+
+
+def save(model: nn.Module, path: str | Path, *, patch: bool = False, certificate: Certificate | None = None) -> None:
+    """Save an operated network as one file, or as a patch that holds only the grafts and the base's hash.
+
+    Raises ArtefactError where the file cannot be written; it is then not there, or the one it was before.
+    """
+    base, grafts = split_tensors(model)
+    provenance = provenance_of(model)
+    made = list_grafts(model)
+    payload = {
+        "format": FORMAT,
+        "patch": patch,
+        "source": provenance.source.to_dict(),
+        "preprocessing": provenance.preprocessing and provenance.preprocessing.to_dict(),
+        "class_names": provenance.class_names,
+        "grafts": [
+            {"key": item.key, **item.graft.moved(replace(item.graft.placement, owner=item.owner)).to_dict()}
+            for item in made
+        ],
+        "recipe": _recipe(provenance.source, [item.graft for item in made]),
+        "base_sha256": hash_tensors(base),
+        "grafts_sha256": hash_tensors(grafts),
+        "certificate": certificate and certificate.to_dict(),
+    }
+    write(Path(path), grafts if patch else base | grafts, payload)
+
+
+def _recipe(source: SourceSpec, grafts: list[Graft]) -> dict[str, Any]:
+    stored = source.to_dict()
+    story = {"name": source.text, "weights": stored["weights"], "args": stored["args"]}
+    return {"source": story, **describe_operations(grafts)}
+
+
+def split_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Split a network's state into the base's tensors and the grafts'."""
+    prefixes = tuple(f"{made.path}." for made in list_grafts(model))
+    state = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+    grafts = {name: tensor for name, tensor in state.items() if prefixes and name.startswith(prefixes)}
+    return {name: tensor for name, tensor in state.items() if name not in grafts}, grafts
+
+
+def read_artefact(path: str | Path) -> Artefact:
+    """Read what an artefact tells of itself; raise ArtefactError where it is none, damaged, or too new."""
+    path = Path(path)
+    payload = read_payload(path)
+    if payload.get("format") != FORMAT:
+        what = f"its format is {payload.get('format')}, this version reads {FORMAT}"
+        raise ArtefactError(what, str(path), "install the newest attn-surgeon")
+    certificate = payload["certificate"]
+    names = payload["class_names"]
+    return Artefact(
+        path,
+        payload["patch"],
+        Provenance(
+            SourceSpec.from_dict(payload["source"]),
+            payload["preprocessing"] and Preprocessing.from_dict(payload["preprocessing"]),
+            tuple(names) if names else None,
+        ),
+        tuple((entry.pop("key"), Graft.from_dict(entry)) for entry in payload["grafts"]),
+        payload["base_sha256"],
+        payload["grafts_sha256"],
+        certificate and Certificate.from_dict(certificate),
+        payload["recipe"],
+    )
+
+
+def load(
+    path: str | Path,
+    *,
+    source: str | None = None,
+    model: nn.Module | None = None,
+    weights: str | None = None,
+) -> nn.Module:
+    """Load an operated network in eval mode.
+
+    Code is never run because a file names it: an artefact of a user's own network needs `source`
+    ("file.py:factory"), and one of a network handed over in Python needs `model`, which is not changed. `weights`
+    says where a patch's base has its weights now. Raises ArtefactError where the file is damaged or does not fit.
+    """
+    artefact = read_artefact(path)
+    base = load_base(artefact, source=source, model=model, weights=weights)
+    tensors = read_tensors(artefact.path)
+    names = _graft_names(artefact, tensors)
+    grafts = {name: tensors[name] for name in names}
+    if hash_tensors(grafts) != artefact.grafts_sha256:
+        raise damaged(artefact.path, "the grafts' tensors do not match their checksum")
+    if not artefact.patch:
+        _fill_base(base, {name: tensors[name] for name in tensors.keys() - names}, artefact)
+    regraft(base, artefact)
+    _fill(base, grafts, artefact, strict=False)
+    set_provenance(base, artefact.provenance)
+    return base.eval()
+
+
+def load_base(
+    artefact: Artefact,
+    *,
+    source: str | None = None,
+    model: nn.Module | None = None,
+    weights: str | None = None,
+) -> nn.Module:
+    """Build the network an artefact was made from, without grafts; with its own weights for a patch only."""
+    if model is not None:
+        base = copy.deepcopy(model)
+    else:
+        spec = _trusted_spec(artefact, source)
+        base = load_source(spec, weights=weights).model if artefact.patch else build(spec)
+    if artefact.patch and hash_tensors(split_tensors(base)[0]) != artefact.base_sha256:
+        what = "the patch does not fit this base: its weights are others"
+        raise ArtefactError(what, str(artefact.path), "give the weights it was made for")
+    return base
+
+
+def _trusted_spec(artefact: Artefact, source: str | None) -> SourceSpec:
+    spec = artefact.provenance.source
+    if source is not None:
+        return replace(parse_source(source), args=spec.args, weights=spec.weights)
+    if spec.kind in _OWN_CODE:
+        what = f"the network is {spec.name}, and loading runs no code that a file names"
+        raise ArtefactError(what, str(artefact.path), f"if you trust it, say so: --source {spec.name}")
+    if spec.kind == "object":
+        what = f"the network was handed over in Python as a {spec.name}"
+        raise ArtefactError(what, str(artefact.path), "load it there: attn_surgeon.load(path, model=network)")
+    return spec
+
+
+def _graft_names(artefact: Artefact, tensors: Mapping[str, Tensor]) -> set[str]:
+    prefixes = tuple(f"{graft.placement.owner}.attn_surgeon.{key}.".removeprefix(".") for key, graft in artefact.grafts)
+    return {name for name in tensors if prefixes and name.startswith(prefixes)}
+
+
+def _fill_base(base: nn.Module, tensors: dict[str, Tensor], artefact: Artefact) -> None:
+    if hash_tensors(tensors) != artefact.base_sha256:
+        raise damaged(artefact.path, "the base's tensors do not match their checksum")
+    _fill(base, tensors, artefact, strict=True)
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], artefact: Artefact, *, strict: bool) -> None:
+    state = model.state_dict()
+    wrong = [name for name, tensor in tensors.items() if name not in state or state[name].shape != tensor.shape]
+    missing = [name for name in state if name not in tensors] if strict else []
+    if wrong or missing:
+        what = f"its tensors do not fit the network: {', '.join((wrong + missing)[:3])}"
+        raise ArtefactError(what, str(artefact.path), "give the network it was made for with --source")
+    for name, parameter in (*model.named_parameters(), *model.named_buffers()):
+        if name in tensors and parameter.dtype != tensors[name].dtype:
+            parameter.data = parameter.data.to(tensors[name].dtype)
+    model.load_state_dict(dict(tensors), strict=False)
+
+
+def regraft(base: nn.Module, artefact: Artefact, *, seed: int = 0) -> None:
+    """Make an artefact's grafts on its base again, freshly initialised; raise ArtefactError where they do not fit."""
+    keys = [key for key, _ in artefact.grafts]
+    grafts = [graft for _, graft in artefact.grafts]
+    try:
+        perform(base, grafts, build_blocks(base, grafts, seed), keys)
+    except (UntraceableError, AttributeError) as error:
+        what = f"its grafts do not fit the network: {error}"
+        raise ArtefactError(what, str(artefact.path), "give the network it was made for with --source") from None

@@ -1,0 +1,68 @@
+"""The schema of recipes. It stands apart because pydantic takes time to import that most commands need not spend."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Selectors = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Value = bool | int | float | str | None
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Strict):
+    """A network by name or factory, and its weights."""
+
+    name: str
+    weights: str = "default"
+    args: dict[str, Value] = Field(default_factory=dict)
+
+
+class Images(_Strict):
+    """What the network's images should look like, where its source does not know."""
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    size: tuple[int, int] | None = None
+
+
+class Insert(_Strict):
+    """One insertion."""
+
+    block: str
+    after: Selectors = ()
+    before: Selectors = ()
+    options: dict[str, Value] = Field(default_factory=dict)
+    init: Literal["identity", "paper"] = "identity"
+
+    @model_validator(mode="after")
+    def _names_a_site(self) -> Insert:
+        if not self.after and not self.before:
+            raise ValueError("name sites with after or before")
+        return self
+
+
+class Operation(_Strict):
+    """One step of the surgery."""
+
+    insert: Insert
+
+
+class Recipe(_Strict):
+    """A source, and what is done to it."""
+
+    source: Annotated[Source, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)]
+    operations: Annotated[tuple[Operation, ...], Field(min_length=1)]
+    images: Images = Images()
+    strict: bool = False
+    seed: int = 0
+    output: str | None = None
