@@ -153,6 +153,17 @@ def load(
     return base.eval()
 
 
+def load_original(path: str | Path, *, source: str | None = None, weights: str | None = None) -> nn.Module:
+    """Load the network an artefact was made from, built afresh and never operated on, in eval mode."""
+    artefact = read_artefact(path)
+    base = load_base(artefact, source=source, weights=weights)
+    if not artefact.patch:
+        tensors = read_tensors(artefact.path)
+        names = _graft_names(artefact, tensors)
+        _fill_base(base, {name: tensors[name] for name in tensors.keys() - names}, artefact)
+    return base.eval()
+
+
 def load_base(
     artefact: Artefact,
     *,

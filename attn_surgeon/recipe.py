@@ -37,6 +37,12 @@ def list_recipes() -> dict[str, Path]:
     return found
 
 
+def first_comment(path: Path) -> str:
+    """Give the line at a recipe's head that says what it does."""
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
 def read_recipe(name: str) -> Recipe:
     """Read and check a recipe by path or name; raise RecipeError with every fault in it at once."""
     import yaml

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
@@ -87,6 +87,15 @@ class Plan:
             shown = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
             what = "some sites cannot take the block" if self.grafts else "no chosen site can take the block"
             raise PlanError(what, shown, "choose other sites; attn-surgeon inspect NETWORK lists them")
+
+
+def join_plans(plans: Iterable[Plan]) -> Plan:
+    """Join the plans of operations that are made one after the other."""
+    listed = list(plans)
+    return Plan(
+        tuple(graft for plan in listed for graft in plan.grafts),
+        tuple(refusal for plan in listed for refusal in plan.refusals),
+    )
 
 
 def make_plan(

@@ -1,0 +1,5 @@
+"""Run the command line with `python -m attn_surgeon`."""
+
+from attn_surgeon.cli import main
+
+main()

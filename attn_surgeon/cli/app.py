@@ -1,0 +1,71 @@
+"""The application: its verbs, its exit codes, and what is said when a request was wrong.
+
+0 done, 1 the answer is no, 2 the request was wrong, 3 a fault of this program, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from attn_surgeon.cli import blocks, diff, evaluate, insert, inspect, remove, run, verify
+from attn_surgeon.cli.output import print_error
+from attn_surgeon.errors import SurgeonError
+
+# Typer brings click in its own package or uses the one installed, by version; either way this is its base error.
+_UsageError = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="attn-surgeon",
+    help="Put attention into pretrained vision networks: exactly the identity at first, with a certificate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _verb in (insert, inspect, blocks, diff, verify, remove, evaluate, run):
+    _verb.register(app)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    as_json = "--json" in arguments
+    debug = bool(os.environ.get("ATTN_SURGEON_DEBUG"))
+    try:
+        return int(typer.main.get_command(app).main(arguments, prog_name="attn-surgeon", standalone_mode=False) or 0)
+    except (typer.Abort, KeyboardInterrupt):
+        print_error("interrupted", "", "", as_json=as_json)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _explain(error, as_json=as_json)
+
+
+def _explain(error: Exception, *, as_json: bool) -> int:
+    if isinstance(error, SurgeonError):
+        print_error(error.what, error.where, error.hint, as_json=as_json)
+        return 2
+    if isinstance(error, _UsageError):
+        hint = "see: attn-surgeon " + " ".join((*_verb_named(), "--help"))
+        print_error(error.format_message().rstrip("."), "", hint, as_json=as_json)  # type: ignore[attr-defined]
+        return 2
+    line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    hint = "this is a fault of attn-surgeon; ATTN_SURGEON_DEBUG=1 shows where"
+    print_error(line, "", hint, as_json=as_json)
+    return 3
+
+
+def _verb_named() -> list[str]:
+    names = {command.name for command in app.registered_commands}
+    return [argument for argument in sys.argv[1:2] if argument in names]

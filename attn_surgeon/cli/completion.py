@@ -1,0 +1,125 @@
+"""Shell completion of networks, blocks, sites and artefacts.
+
+Names come from a cache that ordinary commands fill, because importing torch at every TAB would take seconds. Only
+where the cache is empty are names looked up, and code of the user's own is never run for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from attn_surgeon.cli.files import own_artefacts
+
+_PACKAGES = ("attn-surgeon", "timm", "torchvision")
+
+
+def _cache_file() -> Path:
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "attn-surgeon" / "completion.json"
+
+
+def _versions() -> str:
+    found = []
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return ", ".join(found)
+
+
+def _read() -> dict[str, Any]:
+    """Read the cache; one of other versions counts as empty."""
+    try:
+        cache: dict[str, Any] = json.loads(_cache_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        cache = {}
+    return cache if cache.get("versions") == _versions() else {"versions": _versions(), "sites": {}}
+
+
+def remember(source: str, sites: Iterable[str]) -> None:
+    """Keep the names that completion offers: networks, blocks, and the sites of this network."""
+    cache = _read()
+    cache["sites"][source] = sorted(sites)
+    for key, look_up in (("networks", _networks), ("blocks", _blocks)):
+        if key not in cache:
+            cache[key] = look_up()
+    _write(cache)
+
+
+def _write(cache: dict[str, Any]) -> None:
+    file = _cache_file()
+    temporary = file.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):  # completion is a comfort; a folder that cannot be written is no error
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(cache), encoding="utf-8")
+        temporary.replace(file)
+
+
+def _looked_up(key: str, look_up: Callable[[], list[str]]) -> list[str]:
+    cache = _read()
+    if key not in cache:
+        cache[key] = look_up()
+        _write(cache)
+    names: list[str] = cache[key]
+    return names
+
+
+def _networks() -> list[str]:
+    from attn_surgeon.sources import model_names
+
+    return model_names()
+
+
+def _blocks() -> list[str]:
+    from attn_surgeon.blocks import names
+
+    return names()
+
+
+def networks(incomplete: str) -> list[str]:
+    """Complete the name of a network."""
+    prefix = "timm/" if incomplete.startswith("timm/") else ""
+    names = [prefix + name for name in _looked_up("networks", _networks)]
+    return [name for name in names if name.startswith(incomplete)] + artefacts(incomplete)
+
+
+def blocks(incomplete: str) -> list[str]:
+    """Complete the name of a block."""
+    return [name for name in _looked_up("blocks", _blocks) if name.startswith(incomplete)]
+
+
+def artefacts(incomplete: str) -> list[str]:
+    """Complete the path of an artefact in the current folder."""
+    return [str(path) for path in own_artefacts(Path()) if str(path).startswith(incomplete)]
+
+
+def sites(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a site of the network already named on the line, one dotted part at a time."""
+    source = ctx.params.get("network") or ctx.params.get("artefact") or ""
+    known: list[str] = _read()["sites"].get(source) or _look_up_sites(source)
+    depth = incomplete.count(".") + 1
+    return sorted({".".join(name.split(".")[:depth]) for name in known if name.startswith(incomplete)})
+
+
+def _look_up_sites(source: str) -> list[str]:
+    """Build a network without weights and list its sites; nothing where that would run the user's own code."""
+    if not source or ":" in source or source.endswith(".safetensors"):
+        return []
+    from attn_surgeon.errors import SurgeonError
+    from attn_surgeon.graph.sites import find_sites
+    from attn_surgeon.subject import open_subject
+
+    try:
+        subject = open_subject(source, weights="none")
+    except SurgeonError:
+        return []
+    names = [site.name for site in find_sites(subject.model, subject.example)]
+    remember(source, names)
+    return names

@@ -1,0 +1,79 @@
+"""`attn-surgeon evaluate`: accuracy on a folder of images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from attn_surgeon.cli import completion
+from attn_surgeon.cli.files import given_or_newest
+from attn_surgeon.cli.options import Arguments, AsJson, Mean, Size, Source, Std, Weights, read_images, read_pairs
+from attn_surgeon.cli.output import bar, console, print_json, say, steps, table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog="Example: attn-surgeon evaluate demo-cbam.safetensors --data demo-clutter")(evaluate)
+
+
+def evaluate(
+    artefact: Annotated[
+        str | None,
+        typer.Argument(
+            help="An artefact, or a network as for insert; without one, the newest artefact in this folder.",
+            autocompletion=completion.networks,
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[str, typer.Option(help="A folder with a folder of images per class, demo, or demo-clutter.")] = ...,  # type: ignore[assignment]
+    split: Annotated[str, typer.Option(help="The part of the data, where it has parts.")] = "val",
+    without_grafts: Annotated[bool, typer.Option("--without-grafts", help="Evaluate the original.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Only so many images, evenly over classes.", min=1)] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 256,
+    workers: Annotated[int, typer.Option(help="Processes that read images.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    source: Source = None,
+    weights: Weights = None,
+    args: Arguments = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure top-1, top-5 and loss on a folder of images; the logits' hash tells bit-identical networks."""
+    from attn_surgeon.subject import open_subject
+    from attn_surgeon.train.data import open_dataset
+    from attn_surgeon.train.evaluate import evaluate as measure
+
+    path = given_or_newest(artefact)
+    with steps(f"open {path}"):
+        subject = open_subject(
+            path,
+            source=source,
+            weights=weights,
+            args=read_pairs(args, "--arg"),
+            images=read_images(mean, std, size),
+        )
+        model = subject.base() if without_grafts else subject.model
+        images = open_dataset(data, split, subject.preprocessing)
+    with bar("evaluate") as progress:
+        result = measure(
+            model, images, batch_size=batch_size, limit=limit, workers=workers, device=device, progress=progress
+        )
+    if as_json:
+        print_json({"network": path, "data": data, "split": split, "without_grafts": without_grafts, **asdict(result)})
+        return
+    for note in subject.notes:
+        say(note)
+    top5 = "-" if result.top5 is None else f"{100 * result.top5:.2f} %  ({result.correct5:,})"
+    rows = [
+        ["images", f"{result.images:,}"],
+        ["top-1", f"{100 * result.top1:.2f} %  ({result.correct:,})"],
+        ["top-5", top5],
+        ["loss", f"{result.loss:.4f}"],
+        ["logits", f"sha256 {result.logits_sha256[:16]}…"],
+        ["time", f"{result.seconds:.1f} s"],
+    ]
+    console().print(table(f"{path} on {data}", ["", ""], rows))

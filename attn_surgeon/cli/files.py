@@ -1,0 +1,62 @@
+"""Files that commands read and write: the newest artefact, and outputs that must not be lost."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from attn_surgeon.cli.output import say
+from attn_surgeon.errors import ArtefactError
+
+
+def given_or_newest(path: str | None) -> str:
+    """Give the artefact named, or the newest one that this tool wrote in the current folder, and say which."""
+    if path is not None:
+        return path
+    found = own_artefacts(Path())
+    if not found:
+        raise ArtefactError(
+            "no artefact is named, and this folder has none",
+            str(Path.cwd()),
+            "make one with: attn-surgeon insert NETWORK --block BLOCK --after SITE",
+        )
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    say(f"taking {newest}, the newest artefact in this folder")
+    return str(newest)
+
+
+def own_artefacts(folder: Path) -> list[Path]:
+    """List the artefacts of this tool in a folder."""
+    return [path for path in sorted(folder.glob("*.safetensors")) if _is_own(path)]
+
+
+def _is_own(path: Path) -> bool:
+    """Read only the header, and without torch."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, 100_000_000)))
+        return "attn_surgeon" in header.get("__metadata__", {})
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def writable(path: str, *, force: bool) -> Path:
+    """Check early that a file can be written; raise ArtefactError where it cannot or is there already."""
+    target = Path(path)
+    if target.is_dir():
+        raise ArtefactError("the output is a folder", path, "name a file with --output")
+    if target.exists() and not force:
+        raise ArtefactError("the output exists already", path, "add --force, or name another with --output")
+    if not target.parent.is_dir():
+        raise ArtefactError("the output's folder does not exist", str(target.parent), "make it first")
+    if not os.access(target.parent, os.W_OK):
+        raise ArtefactError("the output's folder cannot be written", str(target.parent), "choose another --output")
+    return target
+
+
+def size_text(path: Path) -> str:
+    """Tell a file's size."""
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

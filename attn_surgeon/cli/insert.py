@@ -1,0 +1,82 @@
+"""`attn-surgeon insert`: put attention into a network."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from attn_surgeon.cli import completion
+from attn_surgeon.cli.files import writable
+from attn_surgeon.cli.options import (
+    AllowPartial,
+    Arguments,
+    AsJson,
+    Force,
+    Mean,
+    Network,
+    Output,
+    Size,
+    Source,
+    Std,
+    Weights,
+    read_images,
+    read_pairs,
+)
+from attn_surgeon.cli.output import steps
+from attn_surgeon.cli.surgery import Wishes, carry_out
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog="Example: attn-surgeon insert demo --block cbam --after layer3")(insert)
+
+
+def insert(
+    network: Network,
+    block: Annotated[str, typer.Option("--block", "-b", help="The block.", autocompletion=completion.blocks)],
+    after: Annotated[
+        list[str] | None,
+        typer.Option("--after", "-a", help="Sites to insert after; globs work.", autocompletion=completion.sites),
+    ] = None,
+    before: Annotated[
+        list[str] | None, typer.Option("--before", help="Sites to insert before.", autocompletion=completion.sites)
+    ] = None,
+    options: Annotated[list[str] | None, typer.Option("--set", help="An option of the block: reduction=8.")] = None,
+    init: Annotated[str, typer.Option(help="identity, or paper for the published formula.")] = "identity",
+    weights: Weights = None,
+    args: Arguments = None,
+    allow_partial: AllowPartial = False,
+    source: Source = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Make every refusal an error.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the blocks' hidden layers.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Make no certificate.")] = False,
+    patch: Annotated[bool, typer.Option("--patch", help="Write only the grafts and the base's hash.")] = False,
+    output: Output = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Insert an attention block at the chosen sites, certify that nothing was lost, and write the artefact."""
+    from attn_surgeon.blocks import BlockSpec
+    from attn_surgeon.operations import read_requests
+    from attn_surgeon.pipeline import Insertion
+    from attn_surgeon.subject import open_subject
+
+    spec = BlockSpec.read(block, read_pairs(options, "--set"), init)
+    insertion = Insertion(spec, tuple(read_requests(after or (), before or ())))
+    if output is not None and not dry_run:
+        writable(output, force=force)
+    with steps(f"open {network}"):
+        subject = open_subject(
+            network,
+            weights=weights,
+            args=read_pairs(args, "--arg"),
+            images=read_images(mean, std, size),
+            source=source,
+            allow_partial=allow_partial,
+        )
+    carry_out(subject, [insertion], Wishes(strict, seed, dry_run, not no_verify, patch, output, force, as_json))

@@ -1,0 +1,88 @@
+"""Options that several verbs share, and the reading of their text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attn_surgeon.cli import completion
+from attn_surgeon.errors import SurgeonError
+
+if TYPE_CHECKING:
+    from attn_surgeon.subject import Images
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+Network = Annotated[
+    str,
+    typer.Argument(
+        help="timm/NAME, tv/NAME, a bare NAME, file.py:factory, package.module:factory, demo, or an artefact.",
+        autocompletion=completion.networks,
+    ),
+]
+ArtefactPath = Annotated[
+    str | None,
+    typer.Argument(
+        help="An artefact; without one, the newest in this folder.",
+        autocompletion=completion.artefacts,
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", help="default (pretrained), none, a torchvision name, or a file.", show_default=False),
+]
+Arguments = Annotated[
+    list[str] | None, typer.Option("--arg", help="An argument for the factory: key=value.", show_default=False)
+]
+Source = Annotated[
+    str | None,
+    typer.Option("--source", help="Your own network behind the artefact: file.py:factory.", show_default=False),
+]
+Mean = Annotated[str | None, typer.Option(help="Mean of each channel: 0.485,0.456,0.406.", show_default=False)]
+Std = Annotated[str | None, typer.Option(help="Standard deviation of each channel.", show_default=False)]
+Size = Annotated[str | None, typer.Option(help="Input height and width: 224 or 224x320.", show_default=False)]
+Output = Annotated[str | None, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
+AllowPartial = Annotated[bool, typer.Option("--allow-partial", help="Load the weights that fit, and say which.")]
+
+
+class OptionError(SurgeonError):
+    """Report an option whose text cannot be read."""
+
+
+def read_pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Read key=value texts."""
+    pairs = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise OptionError(f"'{text}' is no key=value", option, f"write it as {option} key=value")
+        pairs[key] = value
+    return pairs
+
+
+def read_images(mean: str | None, std: str | None, size: str | None) -> Images:
+    """Read what was said of the images."""
+    from attn_surgeon.subject import Images
+
+    return Images(_numbers(mean, "--mean"), _numbers(std, "--std"), _size(size))
+
+
+def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"'{text}' is no list of numbers", option, "write it as 0.485,0.456,0.406") from None
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not height.isdecimal() or not (width or height).isdecimal() or not int(height) or not int(width or height):
+        raise OptionError(f"'{text}' is no size", "--size", "write it as 224, or as 224x320 for height x width")
+    return int(height), int(width or height)

@@ -1,0 +1,117 @@
+"""What commands print: tables for people, one JSON document for programs, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from attn_surgeon.graph.certificate import Certificate
+    from attn_surgeon.graph.layouts import Feature
+    from attn_surgeon.graph.plan import Plan
+
+_WIDE = 140
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Make a console as wide as the terminal, or wide enough for tables where there is none."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else _WIDE, highlight=False)
+
+
+def print_json(document: Any) -> None:
+    """Print the one document of a `--json` command."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_error(what: str, where: str, hint: str, *, as_json: bool) -> None:
+    """Say in one line what is wrong, where, and what to do next."""
+    if as_json:
+        print_json({"error": {"what": what, "where": where, "hint": hint}})
+        return
+    parts = [f"[bold red]error:[/] {escape(what)}", escape(where), f"[dim]{escape(hint)}[/]" if hint else ""]
+    console(stderr=True).print("; ".join(part for part in parts if part), soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Tell something on the side, on stderr."""
+    console(stderr=True).print(f"[dim]{escape(text)}[/]", soft_wrap=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
+    """Make a table of plain text; the columns named in `right` hold numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(cell) for cell in row))
+    return made
+
+
+def print_plan(plan: Plan, block: str, out: Console) -> None:
+    """Show what will be grafted, and what is refused and why."""
+    rows = [
+        [f"{graft.side} {graft.site}", *shape_cells(graft.feature), str(graft.calls), f"{graft.parameters:,}",
+         graft.placement.how, graft.placement.owner or "(the network)"]
+        for graft in plan.grafts
+    ]  # fmt: skip
+    total = sum(graft.parameters for graft in plan.grafts)
+    title = f"{len(plan.grafts)} graft{'s' if len(plan.grafts) != 1 else ''} of {block}, {total:,} parameters"
+    columns = ["site", "shape", "layout", "channels", "runs", "parameters", "how", "owner"]
+    out.print(table(title, columns, rows, right=["channels", "runs", "parameters"]))
+    if plan.refusals:
+        refused = [[f"{item.side} {item.site}", item.reason] for item in plan.refusals]
+        out.print(table(f"\n{len(refused)} refused", ["site", "why"], refused))
+
+
+def shape_cells(feature: Feature | None) -> list[str]:
+    """Describe a feature in three cells: shape, layout, channels."""
+    if feature is None:
+        return ["-", "-", "-"]
+    tokens = f" {feature.prefix}+{feature.grid[0]}×{feature.grid[1]}" if feature.grid else ""
+    return ["×".join(map(str, feature.shape)), feature.layout + tokens, str(feature.channels)]
+
+
+def print_certificate(certificate: Certificate, out: Console) -> None:
+    """Show each check and what was seen."""
+    marks = {"passed": "[green]✓[/]", "failed": "[bold red]✗[/]", "skipped": "[yellow]–[/]"}
+    verdict = "[green]passed[/]" if certificate.passed else "[bold red]failed[/]"
+    made = table("", ["", "check", "seen"], [])
+    made.title = f"certificate: {verdict}"
+    for check in certificate.checks:
+        made.add_row(marks[check.status], escape(check.name), escape(check.detail))
+    out.print(made)
+
+
+@contextmanager
+def steps(title: str) -> Iterator[Callable[[str], None]]:
+    """Show the step a long job is at, on a terminal; elsewhere nothing."""
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        yield lambda step: None
+        return
+    with screen.status(title) as status:
+        yield lambda step: status.update(f"{title}: {step}")
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar for `done` of `total`, on a terminal; elsewhere nothing."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        yield lambda done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

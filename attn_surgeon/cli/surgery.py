@@ -1,0 +1,122 @@
+"""What `insert` and `run` share: plan, operate, certify, write, and show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from attn_surgeon.cli.files import size_text, writable
+from attn_surgeon.cli.output import console, print_certificate, print_json, print_plan, say, steps
+
+if TYPE_CHECKING:
+    from attn_surgeon.graph.plan import Plan
+    from attn_surgeon.pipeline import Insertion, Result
+    from attn_surgeon.subject import Subject
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How a surgery is to be done and where its result goes."""
+
+    strict: bool = False
+    seed: int = 0
+    dry_run: bool = False
+    verify: bool = True
+    patch: bool = False
+    output: str | None = None
+    force: bool = False
+    as_json: bool = False
+
+
+def carry_out(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes) -> None:
+    """Do what was asked and show it; exit 1 where the certificate fails, and write nothing then."""
+    label = " and ".join(dict.fromkeys(insertion.spec.name for insertion in insertions))
+    if not wishes.as_json:
+        for note in subject.notes:
+            say(note)
+    if wishes.dry_run:
+        _dry_run(subject, insertions, wishes, label)
+        return
+    block_names = "-".join(dict.fromkeys(insertion.spec.name for insertion in insertions))
+    target = writable(wishes.output or f"{subject.name}-{block_names}.safetensors", force=wishes.force)
+    result = _operate(subject, insertions, wishes)
+    written = result.certificate is None or result.certificate.passed
+    if written:
+        _write(result, target, wishes)
+    if wishes.as_json:
+        print_json(_document(subject, result, target if written else None))
+    else:
+        _show(result, label, target if written else None, wishes)
+    if not written:
+        raise typer.Exit(1)
+
+
+def _operate(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes) -> Result:
+    from attn_surgeon.pipeline import perform_insertions
+
+    with steps("operate") as progress:
+        return perform_insertions(
+            subject,
+            insertions,
+            strict=wishes.strict,
+            seed=wishes.seed,
+            verify=wishes.verify,
+            progress=progress,
+        )
+
+
+def _write(result: Result, target: Path, wishes: Wishes) -> None:
+    from attn_surgeon.artefact import save
+
+    save(result.model, target, patch=wishes.patch, certificate=result.certificate)
+
+
+def _dry_run(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes, label: str) -> None:
+    from attn_surgeon.graph.plan import join_plans
+    from attn_surgeon.operations import plan
+
+    made = join_plans(
+        plan(subject.model, item.spec, item.requests, subject.example, strict=wishes.strict) for item in insertions
+    )
+    if wishes.as_json:
+        print_json({"plan": plan_document(made)})
+    else:
+        print_plan(made, label, console())
+        console().print("\n[dim]dry run: nothing was changed or written[/]")
+
+
+def _show(result: Result, label: str, target: Path | None, wishes: Wishes) -> None:
+    out = console()
+    print_plan(result.plan, label, out)
+    out.print()
+    if result.certificate is not None:
+        print_certificate(result.certificate, out)
+        out.print()
+    if target is None:
+        out.print("[bold red]nothing was written[/]; --no-verify writes it all the same")
+        return
+    kind = "patch" if wishes.patch else "artefact"
+    out.print(f"wrote the {kind} [bold]{target}[/] ({size_text(target)})", soft_wrap=True)
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """Describe a plan as plain data."""
+    return {
+        "grafts": [graft.to_dict() for graft in plan.grafts],
+        "refusals": [asdict(refusal) for refusal in plan.refusals],
+        "parameters": sum(graft.parameters for graft in plan.grafts),
+    }
+
+
+def _document(subject: Subject, result: Result, target: Path | None) -> dict[str, Any]:
+    return {
+        "source": subject.provenance.source.to_dict(),
+        "notes": list(subject.notes),
+        "plan": plan_document(result.plan),
+        "certificate": result.certificate and result.certificate.to_dict(),
+        "output": target and str(target),
+    }

@@ -1,0 +1,35 @@
+"""`attn-surgeon verify`: make an artefact's certificate again."""
+
+from __future__ import annotations
+
+import typer
+
+from attn_surgeon.cli.files import given_or_newest
+from attn_surgeon.cli.options import ArtefactPath, AsJson, Source, Weights
+from attn_surgeon.cli.output import console, print_certificate, print_json, steps
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog="Example: attn-surgeon verify demo-cbam.safetensors")(verify)
+
+
+def verify(
+    artefact: ArtefactPath = None, source: Source = None, weights: Weights = None, as_json: AsJson = False
+) -> None:
+    """Make the certificate again from scratch, against a fresh build of the original. Exit 1 where it fails."""
+    from attn_surgeon.artefact import load_original
+    from attn_surgeon.pipeline import certify_subject
+    from attn_surgeon.subject import open_subject
+
+    path = given_or_newest(artefact)
+    with steps(f"verify {path}") as progress:
+        subject = open_subject(path, source=source, weights=weights)
+        original = load_original(path, source=source, weights=weights)
+        certificate = certify_subject(original, subject.model, subject, progress)
+    if as_json:
+        print_json({"artefact": path, "certificate": certificate.to_dict()})
+    else:
+        print_certificate(certificate, console())
+    if not certificate.passed:
+        raise typer.Exit(1)

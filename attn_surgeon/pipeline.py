@@ -1,0 +1,90 @@
+"""The main job from end to end: a network, the insertions into it, the certificate."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from attn_surgeon.artefact import load, save
+from attn_surgeon.blocks import BlockSpec
+from attn_surgeon.graph.certificate import Certificate, certify
+from attn_surgeon.graph.plan import Plan, Request, join_plans
+from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.operations import operate
+from attn_surgeon.subject import Subject
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """One block to insert at the requested sites."""
+
+    spec: BlockSpec
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The operated network, what was planned and refused, and the certificate if one was made."""
+
+    model: nn.Module
+    plan: Plan
+    certificate: Certificate | None
+
+
+def perform_insertions(
+    subject: Subject,
+    insertions: Sequence[Insertion],
+    *,
+    strict: bool = False,
+    seed: int = 0,
+    verify: bool = True,
+    progress: Progress = lambda step: None,
+) -> Result:
+    """Insert blocks one after the other and certify the result against the network without any grafts."""
+    model = copy.deepcopy(subject.model) if verify else subject.model
+    plans = []
+    for insertion in insertions:
+        progress(f"insert {insertion.spec.name}")
+        done = operate(
+            model,
+            insertion.spec,
+            insertion.requests,
+            subject.example,
+            strict=strict,
+            seed=seed,
+            inplace=True,
+        )
+        plans.append(done.plan)
+    certificate = certify_subject(subject.base(), model, subject, progress) if verify else None
+    return Result(model, join_plans(plans), certificate)
+
+
+def certify_subject(
+    original: nn.Module, model: nn.Module, subject: Subject, progress: Progress = lambda step: None
+) -> Certificate:
+    """Certify an operated network against its original, with saving and loading among the checks.
+
+    Grafts that start by the published formula are bypassed where outputs are compared.
+    """
+    return certify(
+        original,
+        model,
+        subject.example,
+        expect_identity=all(made.graft.block["init"] == "identity" for made in list_grafts(model)),
+        round_trip=lambda network: _saved_and_loaded(network, original),
+        progress=progress,
+    )
+
+
+def _saved_and_loaded(model: nn.Module, original: nn.Module) -> nn.Module:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save(model, path)
+        return load(path, model=original)

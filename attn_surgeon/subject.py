@@ -1,0 +1,118 @@
+"""What an operation starts from: a network out of a source or an artefact, with an example to run it on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.artefact import Provenance, load, provenance_of, set_provenance
+from attn_surgeon.errors import SourceError
+from attn_surgeon.graph.running import run
+from attn_surgeon.graph.surgery import list_grafts, take_out
+from attn_surgeon.preprocessing import Preprocessing
+from attn_surgeon.sources import load_source, parse_source
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the user said of the images; None where the source is to say it."""
+
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    size: tuple[int, int] | None = None
+
+    def applied(self, preprocessing: Preprocessing) -> Preprocessing:
+        """Give the preprocessing with what the user said in place of what the source says."""
+        said = {"mean": self.mean, "std": self.std, "size": self.size}
+        given = {name: tuple(value) for name, value in said.items() if value is not None}
+        if "size" in given:
+            given["crop_pct"] = 1.0  # type: ignore[assignment]
+        if "mean" in given:
+            given["channels"] = len(given["mean"])  # type: ignore[assignment]
+        return replace(preprocessing, **given)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network in eval mode, where it comes from, and what there is to say about that."""
+
+    model: nn.Module
+    provenance: Provenance
+    notes: tuple[str, ...] = ()
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Give what the network expects of its images."""
+        known = self.provenance.preprocessing
+        return known or Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224))
+
+    @cached_property
+    def example(self) -> Tensor:
+        """Make one seeded input (1, C, H, W)."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(1, self.preprocessing.channels, *self.preprocessing.size, generator=generator)
+
+    @property
+    def name(self) -> str:
+        """Give a short name for files made from this network."""
+        text = self.provenance.source.name
+        return text.rpartition(":")[2] if ":" in text else text.partition(".")[0]
+
+    def base(self) -> nn.Module:
+        """Give the network without any grafts, as a copy."""
+        base = copy.deepcopy(self.model)
+        if list_grafts(base):
+            take_out(base, lambda graft: True)
+        return base
+
+
+def open_subject(
+    text: str,
+    *,
+    weights: str | None = None,
+    args: Mapping[str, object] | None = None,
+    images: Images | None = None,
+    source: str | None = None,
+    allow_partial: bool = False,
+) -> Subject:
+    """Open a network by source or an artefact by path, and see that it runs on an example.
+
+    `source` is the user's own network behind an artefact. Raises SourceError where the network does not run.
+    """
+    if text.endswith(".safetensors"):
+        subject = _open_artefact(text, source, weights)
+    else:
+        subject = _open_source(text, weights, args, allow_partial)
+    preprocessing = (images or Images()).applied(subject.preprocessing)
+    provenance = replace(subject.provenance, preprocessing=preprocessing)
+    set_provenance(subject.model, provenance)
+    return _runs(replace(subject, provenance=provenance))
+
+
+def _open_artefact(path: str, source: str | None, weights: str | None) -> Subject:
+    model = load(path, source=source, weights=weights)
+    return Subject(model, provenance_of(model))
+
+
+def _open_source(text: str, weights: str | None, args: Mapping[str, object] | None, allow_partial: bool) -> Subject:
+    loaded = load_source(parse_source(text, args=args, weights=weights or "default"), allow_partial=allow_partial)
+    provenance = Provenance(loaded.spec, loaded.preprocessing, loaded.class_names)
+    return Subject(loaded.model, provenance, loaded.notes)
+
+
+def _runs(subject: Subject) -> Subject:
+    try:
+        run(subject.model, subject.example)
+    except Exception as error:
+        line = str(error).strip().partition("\n")[0]
+        shape = "×".join(map(str, subject.example.shape))
+        where = subject.provenance.source.text
+        raise SourceError(
+            f"the network does not run on an input {shape}: {line}", where, "say what it takes with --size and --mean"
+        ) from None
+    return subject
