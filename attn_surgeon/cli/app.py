@@ -67,5 +67,5 @@ def _explain(error: Exception, *, as_json: bool) -> int:
 
 
 def _verb_named() -> list[str]:
-    names = {command.name for command in app.registered_commands}
+    names = {command.callback.__name__ for command in app.registered_commands if command.callback}
     return [argument for argument in sys.argv[1:2] if argument in names]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.graph.learning import Status, learn, some
 from attn_surgeon.graph.operated import original_class
-from attn_surgeon.graph.running import Example, call, map_tensors, mode, run, same_bits, tensors
+from attn_surgeon.graph.running import Example, map_tensors, run, same_bits, tensors
 from attn_surgeon.graph.sites import other_sizes
-from attn_surgeon.graph.surgery import bypassed, list_grafts, take_out
+from attn_surgeon.graph.surgery import bypassed, take_out
 
-Status = Literal["passed", "failed", "skipped"]
 RoundTrip = Callable[[nn.Module], nn.Module]
 
 
@@ -117,7 +117,7 @@ class _Case:
         theirs = model.state_dict()
         changed = [key for key, value in original.state_dict().items() if not same_bits(value, theirs[key])]
         if changed:
-            return Check(name, "failed", f"statistics differ afterwards: {_some(changed)}")
+            return Check(name, "failed", f"statistics differ afterwards: {some(changed)}")
         return Check(name, "passed", f"{outcome.detail}; statistics afterwards too")
 
     def identity_in_bfloat16(self) -> Check:
@@ -134,24 +134,12 @@ class _Case:
         lost = [key for key in mine if key not in theirs]
         changed = [key for key in mine if key in theirs and not same_bits(mine[key], theirs[key])]
         if lost or changed:
-            return Check("keys and values kept", "failed", f"{_some(lost + changed)}")
+            return Check("keys and values kept", "failed", f"{some(lost + changed)}")
         return Check("keys and values kept", "passed", f"{len(mine)} pretrained tensors, bit for bit")
 
     def alive(self) -> Check:
         """Take two SGD steps on the grafts alone; every parameter must move."""
-        name = "grafts can learn"
-        model = copy.deepcopy(self.model)
-        parameters = _graft_parameters(model)
-        if not parameters:
-            return Check(name, "skipped", "there are no graft parameters")
-        moved: set[str] = set()
-        for _ in range(2):
-            before = {path: parameter.detach().clone() for path, parameter in parameters.items()}
-            reason = _step(model, parameters, map_tensors(self.example, _varied))
-            if reason is not None:
-                return Check(name, *reason)
-            moved |= {path for path, parameter in parameters.items() if not torch.equal(parameter, before[path])}
-        return _verdict(name, model, set(parameters) - moved, len(parameters))
+        return Check("grafts can learn", *learn(self.model, self.example))
 
     def removable(self) -> Check:
         """Take the grafts out; class, keys, values and output must be the original's."""
@@ -214,65 +202,6 @@ def _try_run(model: nn.Module, example: Example, *, training: bool = False) -> A
         return error
 
 
-def _step(model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example) -> tuple[Status, str] | None:
-    """Take one SGD step of length 0.01 per tensor down a fixed random projection of the output."""
-    model.requires_grad_(False)
-    inputs = map_tensors(example, lambda tensor: tensor.detach().clone().requires_grad_(tensor.is_floating_point()))
-    sources = [tensor for tensor in tensors(inputs) if tensor.requires_grad]
-    for parameter in parameters.values():
-        parameter.requires_grad_(True)
-    with mode(model, training=False), torch.enable_grad():
-        outputs = [out for out in tensors(call(model, inputs)) if out.requires_grad]
-        if not outputs:
-            return "failed", "the output does not depend on the grafts"
-        wanted = [*parameters.values(), *sources]
-        gradients = torch.autograd.grad(_projection(outputs), wanted, allow_unused=True)
-    if sources and not any(g is not None and bool(g.any()) for g in gradients[len(parameters) :]):
-        return "skipped", "the network passes no gradient at all: its output does not depend on its input"
-    return _descend(parameters.values(), gradients)
-
-
-def _descend(parameters: Iterable[nn.Parameter], gradients: Sequence[Tensor | None]) -> tuple[Status, str] | None:
-    for parameter, gradient in zip(parameters, gradients, strict=False):
-        if gradient is None:
-            continue
-        if not bool(gradient.isfinite().all()):
-            return "failed", "a gradient is not finite"
-        largest = gradient.abs().max()
-        if largest > 0:
-            parameter.data -= 0.01 * gradient / largest
-    return None
-
-
-def _verdict(name: str, model: nn.Module, still: set[str], count: int) -> Check:
-    """Tell parameters that cannot learn from sites that the output does not depend on."""
-    if not still:
-        return Check(name, "passed", f"all {count} new tensors move within two steps")
-    dead = [
-        made.graft
-        for made in list_grafts(model)
-        if all(f"{made.path}.{parameter}" in still for parameter, _ in made.block.named_parameters())
-    ]
-    if dead:
-        places = _some([f"{graft.side} {graft.site}" for graft in dead])
-        return Check(name, "failed", f"the output does not depend on what flows {places}")
-    return Check(name, "failed", f"no gradient reaches {_some(sorted(still))}")
-
-
-def _projection(outputs: list[Tensor]) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    losses = [(out * torch.randn(out.shape, generator=generator).to(out)).sum() for out in outputs]
-    return torch.stack(losses).sum()
-
-
-def _graft_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {
-        f"{made.path}.{name}": parameter
-        for made in list_grafts(model)
-        for name, parameter in made.block.named_parameters()
-    }
-
-
 def _classes(model: nn.Module) -> list[tuple[str, type, type]]:
     return [(path, type(module), original_class(module)) for path, module in model.named_modules()]
 
@@ -280,13 +209,6 @@ def _classes(model: nn.Module) -> list[tuple[str, type, type]]:
 def _twice(tensor: Tensor) -> Tensor:
     """Make a batch of at least two, which BatchNorm needs in train mode."""
     return torch.cat((tensor, tensor.flip(-1))) if tensor.ndim > 1 and len(tensor) == 1 else tensor
-
-
-def _varied(tensor: Tensor) -> Tensor:
-    """Make a batch of unlike inputs, so that no unit is off on all of them by chance."""
-    if not tensor.is_floating_point() or tensor.ndim < 2:
-        return tensor
-    return torch.cat((tensor, -tensor, tensor.flip(-1) / 4, 2 * tensor.roll(1, -1)))
 
 
 def _to_bfloat16(tensor: Tensor) -> Tensor:
@@ -309,11 +231,6 @@ def _largest_difference(first: Any, second: Any) -> float:
         (float((a.double() - b.double()).abs().max()) for a, b in pairs if a.shape == b.shape and a.numel()),
         default=float("nan"),
     )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def _line(error: Exception) -> str:
