@@ -15,7 +15,7 @@ from attn_surgeon.blocks.registry import Card, Option, register
 from attn_surgeon.blocks.se import hidden_channels
 
 _PAPER = "Woo et al. 2018, CBAM: Convolutional Block Attention Module"
-_REDUCTION = Option("reduction", 16, "hidden channels are C / reduction", minimum=1)
+_REDUCTION = Option("reduction", 16, "hidden channels are C / reduction, at least 2", minimum=1)
 _KERNEL = Option("kernel_size", 7, "side of the spatial convolution", minimum=1, odd=True)
 
 

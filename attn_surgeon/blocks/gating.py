@@ -7,6 +7,8 @@ zeroed, so it has a gradient at the first step and everything before it from the
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +38,8 @@ def start_hidden(init: str, hidden: nn.Linear | nn.Conv2d) -> None:
         assert parameter is not None
         parameter[pairs : 2 * pairs] = -parameter[:pairs]
         parameter[2 * pairs :] = parameter[2 * pairs :].abs()
+    # all of one sign they add up, which half precision may not hold
+    hidden.weight[2 * pairs :] /= math.sqrt(hidden.weight[0].numel())
 
 
 def apply_gate(x: Tensor, z: Tensor, factor: float) -> Tensor:

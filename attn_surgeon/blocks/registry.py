@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +25,15 @@ class Option:
 
     def read(self, value: Any, block: str) -> int | float | str | None:
         """Turn text or a number into a value of this option; raise BlockError where it is out of range."""
+        if value is None and self.default is None:
+            return None
         kind = str if self.choices else type(self.default) if self.default is not None else int
         try:
             result = kind(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self._wrong(value, block, f"it takes {_ARTICLES[kind]}") from None
-        if isinstance(value, float) and result != value:
+        inexact = isinstance(value, float) and result != value
+        if inexact or isinstance(value, bool) or (isinstance(result, float) and not math.isfinite(result)):
             raise self._wrong(value, block, f"it takes {_ARTICLES[kind]}")
         if self.choices and result not in self.choices:
             raise self._wrong(value, block, f"it takes one of {', '.join(self.choices)}")

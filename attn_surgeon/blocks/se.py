@@ -23,7 +23,7 @@ CARD = Card(
     macs="2C²/r",
     usual_sites="end of each residual branch, before the add",
     spatial=False,
-    options=(Option("reduction", 16, "hidden channels are C / reduction", minimum=1),),
+    options=(Option("reduction", 16, "hidden channels are C / reduction, at least 2", minimum=1),),
 )
 
 
@@ -46,7 +46,10 @@ class SqueezeExcite(nn.Module):
 
 
 def hidden_channels(channels: int, reduction: int) -> int:
-    """Divide channels by the reduction; raise ValueError where nothing is left."""
+    """Divide channels by the reduction, but keep two: a lone unit may be off for every input and never learn.
+
+    Raises ValueError where there are fewer channels than the reduction divides by.
+    """
     if channels < reduction:
         raise ValueError(f"it has {channels} channels, too few for reduction={reduction}")
-    return channels // reduction
+    return max(2, channels // reduction)

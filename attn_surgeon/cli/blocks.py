@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.options import AsJson, OptionError
-from attn_surgeon.cli.output import console, print_json, table
+from attn_surgeon.cli.output import console, facts, print_json, table
 
 if TYPE_CHECKING:
     from attn_surgeon.blocks import Card
@@ -73,7 +73,7 @@ def _cells(cost: dict[str, int] | None) -> list[str]:
 
 def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
     parameters, macs = _cells(cost)
-    facts: list[tuple[str, Any]] = [
+    rows = [
         ("paper", card.paper),
         ("idea", card.idea),
         ("formula", card.formula),
@@ -85,10 +85,10 @@ def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
     ]
     out = console()
     out.print(f"[bold]{card.name}[/]  {escape(card.title)}\n")
-    out.print(table("", ["", ""], [[key, str(value)] for key, value in facts]))
+    out.print(facts(rows))
     if card.options:
-        rows = [
+        options = [
             [option.name, "from C" if option.default is None else str(option.default), option.meaning]
             for option in card.options
         ]
-        out.print(table("\noptions (--set name=value)", ["name", "default", "meaning"], rows))
+        out.print(table("\noptions (--set name=value)", ["name", "default", "meaning"], options))

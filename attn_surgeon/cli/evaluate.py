@@ -6,11 +6,12 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import given_or_newest
 from attn_surgeon.cli.options import Arguments, AsJson, Mean, Size, Source, Std, Weights, read_images, read_pairs
-from attn_surgeon.cli.output import bar, console, print_json, say, steps, table
+from attn_surgeon.cli.output import bar, console, facts, print_json, say, steps
 
 
 def register(app: typer.Typer) -> None:
@@ -69,11 +70,13 @@ def evaluate(
         say(note)
     top5 = "-" if result.top5 is None else f"{100 * result.top5:.2f} %  ({result.correct5:,})"
     rows = [
-        ["images", f"{result.images:,}"],
-        ["top-1", f"{100 * result.top1:.2f} %  ({result.correct:,})"],
-        ["top-5", top5],
-        ["loss", f"{result.loss:.4f}"],
-        ["logits", f"sha256 {result.logits_sha256[:16]}…"],
-        ["time", f"{result.seconds:.1f} s"],
+        ("images", f"{result.images:,}"),
+        ("top-1", f"{100 * result.top1:.2f} %  ({result.correct:,})"),
+        ("top-5", top5),
+        ("loss", f"{result.loss:.4f}"),
+        ("logits", f"sha256 {result.logits_sha256[:16]}…"),
+        ("time", f"{result.seconds:.1f} s"),
     ]
-    console().print(table(f"{path} on {data}", ["", ""], rows))
+    out = console()
+    out.print(f"[bold]{escape(path)}[/] on {escape(data)}", soft_wrap=True)
+    out.print(facts(rows))

@@ -56,6 +56,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     return made
 
 
+def facts(rows: Sequence[tuple[str, str]]) -> Table:
+    """Make a table of names and values."""
+    made = Table(box=None, pad_edge=False, show_header=False)
+    made.add_column(style="dim")
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        made.add_row(escape(name), escape(value))
+    return made
+
+
 def print_plan(plan: Plan, block: str, out: Console) -> None:
     """Show what will be grafted, and what is refused and why."""
     rows = [
