@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import ArtefactError
 from attn_surgeon.graph.binding import UntraceableError
 from attn_surgeon.graph.certificate import Certificate
+from attn_surgeon.graph.operated import RESERVED, is_operated
 from attn_surgeon.graph.plan import Graft
 from attn_surgeon.graph.surgery import list_grafts, perform
 from attn_surgeon.operations import build_blocks
@@ -78,7 +81,7 @@ def save(model: nn.Module, path: str | Path, *, patch: bool = False, certificate
             {"key": item.key, **item.graft.moved(replace(item.graft.placement, owner=item.owner)).to_dict()}
             for item in made
         ],
-        "recipe": _recipe(provenance.source, [item.graft for item in made]),
+        "recipe": _recipe(provenance, [item.graft for item in made]),
         "base_sha256": hash_tensors(base),
         "grafts_sha256": hash_tensors(grafts),
         "certificate": certificate and certificate.to_dict(),
@@ -86,18 +89,23 @@ def save(model: nn.Module, path: str | Path, *, patch: bool = False, certificate
     write(Path(path), grafts if patch else base | grafts, payload)
 
 
-def _recipe(source: SourceSpec, grafts: list[Graft]) -> dict[str, Any]:
-    stored = source.to_dict()
-    story = {"name": source.text, "weights": stored["weights"], "args": stored["args"]}
-    return {"source": story, **describe_operations(grafts)}
+def _recipe(provenance: Provenance, grafts: list[Graft]) -> dict[str, Any]:
+    stored = provenance.source.to_dict()
+    story = {"source": {"name": provenance.source.text, "weights": stored["weights"], "args": stored["args"]}}
+    if provenance.preprocessing is not None:
+        images = provenance.preprocessing.to_dict()
+        story["images"] = {name: images[name] for name in ("mean", "std", "size")}
+    return story | describe_operations(grafts)
 
 
 def split_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Split a network's state into the base's tensors and the grafts'."""
-    prefixes = tuple(f"{made.path}." for made in list_grafts(model))
+    """Split a network's state into the base's tensors and the grafts'; grafts are under one name each."""
+    own = tuple(f"{made.path}." for made in list_grafts(model))
+    every_module = model.named_modules(remove_duplicate=False)  # one module can have several names
+    reserved = tuple(f"{path}.{RESERVED}.".removeprefix(".") for path, module in every_module if is_operated(module))
     state = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
-    grafts = {name: tensor for name, tensor in state.items() if prefixes and name.startswith(prefixes)}
-    return {name: tensor for name, tensor in state.items() if name not in grafts}, grafts
+    base = {name: tensor for name, tensor in state.items() if not name.startswith(reserved)}
+    return base, {name: tensor for name, tensor in state.items() if name.startswith(own)}
 
 
 def read_artefact(path: str | Path) -> Artefact:
@@ -107,6 +115,14 @@ def read_artefact(path: str | Path) -> Artefact:
     if payload.get("format") != FORMAT:
         what = f"its format is {payload.get('format')}, this version reads {FORMAT}"
         raise ArtefactError(what, str(path), "install the newest attn-surgeon")
+    try:
+        return _artefact(path, payload)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        line = " ".join(f"{type(error).__name__} {error}".split())
+        raise damaged(path, f"its description is none of this tool's ({line})") from None
+
+
+def _artefact(path: Path, payload: Mapping[str, Any]) -> Artefact:
     certificate = payload["certificate"]
     names = payload["class_names"]
     return Artefact(
@@ -117,12 +133,27 @@ def read_artefact(path: str | Path) -> Artefact:
             payload["preprocessing"] and Preprocessing.from_dict(payload["preprocessing"]),
             tuple(names) if names else None,
         ),
-        tuple((entry.pop("key"), Graft.from_dict(entry)) for entry in payload["grafts"]),
+        tuple(_graft(entry) for entry in payload["grafts"]),
         payload["base_sha256"],
         payload["grafts_sha256"],
         certificate and Certificate.from_dict(certificate),
         payload["recipe"],
     )
+
+
+def _graft(entry: Mapping[str, Any]) -> tuple[str, Graft]:
+    """Read a graft and its key; raise ValueError for names that are none, because code is generated with them."""
+    graft = Graft.from_dict({name: value for name, value in entry.items() if name != "key"})
+    key, place = entry["key"], graft.placement
+    plain = key.isprintable() and not {'"', "\\"} & set(key) if place.kind == "edge" else _is_name(key)
+    if not plain or not all(map(_is_name, (place.method, *place.binding))):
+        raise ValueError("a name in it is no name")
+    BlockSpec.read(**graft.block)
+    return key, graft
+
+
+def _is_name(text: str) -> bool:
+    return text.isidentifier() and not keyword.iskeyword(text)
 
 
 def load(
@@ -197,8 +228,8 @@ def _trusted_spec(artefact: Artefact, source: str | None) -> SourceSpec:
 
 
 def _graft_names(artefact: Artefact, tensors: Mapping[str, Tensor]) -> set[str]:
-    prefixes = tuple(f"{graft.placement.owner}.attn_surgeon.{key}.".removeprefix(".") for key, graft in artefact.grafts)
-    return {name for name in tensors if prefixes and name.startswith(prefixes)}
+    prefixes = tuple(f"{graft.placement.owner}.{RESERVED}.{key}.".removeprefix(".") for key, graft in artefact.grafts)
+    return {name for name in tensors if name.startswith(prefixes)}
 
 
 def _fill_base(base: nn.Module, tensors: dict[str, Tensor], artefact: Artefact) -> None:

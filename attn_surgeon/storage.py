@@ -41,8 +41,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], payload: Mapping[str, Any])
 
     Raises ArtefactError where the folder cannot be written; nothing is left behind then.
     """
-    text = json.dumps(payload, sort_keys=True)
-    metadata = {_PAYLOAD: text, _DIGEST: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
+    metadata = _metadata(json.dumps(payload, sort_keys=True))
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -93,10 +92,16 @@ def read_payload(path: Path) -> dict[str, Any]:
     text = metadata.get(_PAYLOAD)
     if text is None:
         raise ArtefactError("this is no artefact of attn-surgeon", str(path), "give such weights with --weights FILE")
-    if hashlib.sha256(text.encode()).hexdigest() != metadata.get(_DIGEST):
+    if metadata != _metadata(text):
         raise damaged(path, "its description does not match its checksum")
-    payload: dict[str, Any] = json.loads(text)
+    payload = json.loads(text)
+    if not isinstance(payload, dict):
+        raise damaged(path, "its description is none of this tool's")
     return payload
+
+
+def _metadata(text: str) -> dict[str, str]:
+    return {_PAYLOAD: text, _DIGEST: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
