@@ -39,7 +39,7 @@ def list_recipes() -> dict[str, Path]:
 
 def first_comment(path: Path) -> str:
     """Give the line at a recipe's head that says what it does."""
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
@@ -53,7 +53,7 @@ def read_recipe(name: str) -> Recipe:
     path = _find(name)
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         line = " ".join(str(error).split())
         raise RecipeError(f"the recipe cannot be read: {line}", str(path), "it must be YAML") from None
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 
 def _listed(value: object) -> object:
@@ -12,6 +12,7 @@ def _listed(value: object) -> object:
 
 
 Selectors = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+LARGEST_SEED = 2**63 - 1
 Value = bool | int | float | str | None
 
 
@@ -24,7 +25,7 @@ class Source(_Strict):
 
     name: str
     weights: str = "default"
-    args: dict[str, Value] = Field(default_factory=dict)
+    args: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Images(_Strict):
@@ -64,5 +65,5 @@ class Recipe(_Strict):
     operations: Annotated[tuple[Operation, ...], Field(min_length=1)]
     images: Images = Images()
     strict: bool = False
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     output: str | None = None

@@ -30,7 +30,7 @@ class Images:
         """Give the preprocessing with what the user said in place of what the source says."""
         said = {"mean": self.mean, "std": self.std, "size": self.size}
         given = {name: tuple(value) for name, value in said.items() if value is not None}
-        if "size" in given:
+        if given.get("size", preprocessing.size) != preprocessing.size:
             given["crop_pct"] = 1.0  # type: ignore[assignment]
         if "mean" in given:
             given["channels"] = len(given["mean"])  # type: ignore[assignment]
