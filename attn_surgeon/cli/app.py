@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -32,6 +33,9 @@ for _verb in (insert, inspect, blocks, diff, verify, remove, evaluate, run):
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe without × or ✓ shows ? instead
+            stream.reconfigure(errors="replace")
     sys.exit(_run(sys.argv[1:]))
 
 
@@ -57,8 +61,13 @@ def _explain(error: Exception, *, as_json: bool) -> int:
         print_error(error.what, error.where, error.hint, as_json=as_json)
         return 2
     if isinstance(error, _UsageError):
+        if not error.format_message():  # type: ignore[attr-defined]
+            return 2  # no verb was named, and the help is shown already
         hint = "see: attn-surgeon " + " ".join((*_verb_named(), "--help"))
         print_error(error.format_message().rstrip("."), "", hint, as_json=as_json)  # type: ignore[attr-defined]
+        return 2
+    if isinstance(error, OSError) and error.strerror:
+        print_error(error.strerror, str(error.filename or ""), "", as_json=as_json)
         return 2
     line = f"{type(error).__name__}: {' '.join(str(error).split())}"
     hint = "this is a fault of attn-surgeon; ATTN_SURGEON_DEBUG=1 shows where"

@@ -57,14 +57,17 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def _cost(card: Card, shape: tuple[int, int, int]) -> dict[str, int] | None:
     """Count a block's cost; None where it cannot run on such features."""
+    import torch
+
     from attn_surgeon.blocks import BlockSpec, build_block
     from attn_surgeon.report.cost import block_cost
 
     try:
-        block = build_block(BlockSpec(card.name), shape[0], positions=shape[1] * shape[2])
-    except ValueError:
+        with torch.device("meta"):
+            block = build_block(BlockSpec(card.name), shape[0], positions=shape[1] * shape[2])
+        return asdict(block_cost(block, (1, *shape)))
+    except (ValueError, TypeError, RuntimeError):  # torch's words for a shape beyond its numbers
         return None
-    return asdict(block_cost(block, (1, *shape)))
 
 
 def _cells(cost: dict[str, int] | None) -> list[str]:

@@ -37,10 +37,11 @@ def _versions() -> str:
 def _read() -> dict[str, Any]:
     """Read the cache; one of other versions counts as empty."""
     try:
-        cache: dict[str, Any] = json.loads(_cache_file().read_text(encoding="utf-8"))
+        cache = json.loads(_cache_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         cache = {}
-    return cache if cache.get("versions") == _versions() else {"versions": _versions(), "sites": {}}
+    valid = isinstance(cache, dict) and isinstance(cache.get("sites"), dict) and cache.get("versions") == _versions()
+    return cache if valid else {"versions": _versions(), "sites": {}}
 
 
 def remember(source: str, sites: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.syntax import Syntax
 
-from attn_surgeon.cli.files import given_or_newest
+from attn_surgeon.cli.files import artefact_or_newest
 from attn_surgeon.cli.options import ArtefactPath, AsJson, Source, Weights
 from attn_surgeon.cli.output import console, print_json, steps, table
 
@@ -36,7 +36,7 @@ def diff(
     from attn_surgeon.report.difference import differences
     from attn_surgeon.subject import open_subject
 
-    path = given_or_newest(artefact)
+    path = artefact_or_newest(artefact)
     with steps(f"read {path}"):
         subject = open_subject(path, source=source, weights=weights)
         costs = graft_costs(subject.model, subject.example)

@@ -10,7 +10,18 @@ from rich.markup import escape
 
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import given_or_newest
-from attn_surgeon.cli.options import Arguments, AsJson, Mean, Size, Source, Std, Weights, read_images, read_pairs
+from attn_surgeon.cli.options import (
+    Arguments,
+    AsJson,
+    Mean,
+    OptionError,
+    Size,
+    Source,
+    Std,
+    Weights,
+    read_images,
+    read_pairs,
+)
 from attn_surgeon.cli.output import bar, console, facts, print_json, say, steps
 
 
@@ -48,6 +59,7 @@ def evaluate(
     from attn_surgeon.train.data import open_dataset
     from attn_surgeon.train.evaluate import evaluate as measure
 
+    _check_device(device)
     path = given_or_newest(artefact)
     with steps(f"open {path}"):
         subject = open_subject(
@@ -80,3 +92,14 @@ def evaluate(
     out = console()
     out.print(f"[bold]{escape(path)}[/] on {escape(data)}", soft_wrap=True)
     out.print(facts(rows))
+
+
+def _check_device(name: str) -> None:
+    """Refuse a device that torch does not know or this machine does not have."""
+    import torch
+
+    try:
+        torch.empty(1, device=name).cpu()
+    except (RuntimeError, AssertionError) as error:
+        line = str(error).strip().partition("\n")[0]
+        raise OptionError(f"the device '{name}' cannot be used: {line}", "--device", "cpu always can") from None

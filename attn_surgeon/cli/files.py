@@ -9,6 +9,9 @@ from pathlib import Path
 from attn_surgeon.cli.output import say
 from attn_surgeon.errors import ArtefactError
 
+SUFFIX = ".safetensors"
+_MAKE_ONE = "make one with: attn-surgeon insert NETWORK --block BLOCK --after SITE"
+
 
 def given_or_newest(path: str | None) -> str:
     """Give the artefact named, or the newest one that this tool wrote in the current folder, and say which."""
@@ -19,16 +22,23 @@ def given_or_newest(path: str | None) -> str:
         raise ArtefactError(
             "no artefact is named, and this folder has none",
             str(Path.cwd()),
-            "make one with: attn-surgeon insert NETWORK --block BLOCK --after SITE",
+            _MAKE_ONE,
         )
     newest = max(found, key=lambda path: path.stat().st_mtime)
     say(f"taking {newest}, the newest artefact in this folder")
     return str(newest)
 
 
+def artefact_or_newest(path: str | None) -> str:
+    """Give the artefact named, which must be called like one, or the newest one in the current folder."""
+    if path is not None and not path.endswith(SUFFIX):
+        raise ArtefactError(f"this is no artefact: its name does not end in {SUFFIX}", path, _MAKE_ONE)
+    return given_or_newest(path)
+
+
 def own_artefacts(folder: Path) -> list[Path]:
     """List the artefacts of this tool in a folder."""
-    return [path for path in sorted(folder.glob("*.safetensors")) if _is_own(path)]
+    return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if _is_own(path)]
 
 
 def _is_own(path: Path) -> bool:
@@ -38,18 +48,20 @@ def _is_own(path: Path) -> bool:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, 100_000_000)))
         return "attn_surgeon" in header.get("__metadata__", {})
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError):
         return False
 
 
 def writable(path: str, *, force: bool) -> Path:
     """Check early that a file can be written; raise ArtefactError where it cannot or is there already."""
     target = Path(path)
-    if target.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - a name too long is no folder, where pathlib raises
         raise ArtefactError("the output is a folder", path, "name a file with --output")
-    if target.exists() and not force:
+    if target.suffix != SUFFIX:
+        raise ArtefactError(f"the output's name does not end in {SUFFIX}", path, f"try --output {path}{SUFFIX}")
+    if os.path.lexists(path) and not force:
         raise ArtefactError("the output exists already", path, "add --force, or name another with --output")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):  # noqa: PTH112
         raise ArtefactError("the output's folder does not exist", str(target.parent), "make it first")
     if not os.access(target.parent, os.W_OK):
         raise ArtefactError("the output's folder cannot be written", str(target.parent), "choose another --output")

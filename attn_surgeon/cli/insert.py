@@ -52,7 +52,7 @@ def insert(
     std: Std = None,
     size: Size = None,
     strict: Annotated[bool, typer.Option("--strict", help="Make every refusal an error.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the blocks' hidden layers.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the blocks' hidden layers.", min=0, max=2**63 - 1)] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Make no certificate.")] = False,
     patch: Annotated[bool, typer.Option("--patch", help="Write only the grafts and the base's hash.")] = False,

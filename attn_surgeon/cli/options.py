@@ -82,7 +82,7 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    height, _, width = text.lower().partition("x")
-    if not height.isdecimal() or not (width or height).isdecimal() or not int(height) or not int(width or height):
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise OptionError(f"'{text}' is no size", "--size", "write it as 224, or as 224x320 for height x width")
-    return int(height), int(width or height)
+    return int(sides[0]), int(sides[-1])

@@ -23,12 +23,13 @@ _WIDE = 140
 def console(*, stderr: bool = False) -> Console:
     """Make a console as wide as the terminal, or wide enough for tables where there is none."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else _WIDE, highlight=False)
+    return Console(stderr=stderr, width=None if stream.isatty() else _WIDE, highlight=False, emoji=False)
 
 
 def print_json(document: Any) -> None:
     """Print the one document of a `--json` command."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=not unicode) + "\n")
     sys.stdout.flush()
 
 
@@ -37,7 +38,8 @@ def print_error(what: str, where: str, hint: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"error": {"what": what, "where": where, "hint": hint}})
         return
-    parts = [f"[bold red]error:[/] {escape(what)}", escape(where), f"[dim]{escape(hint)}[/]" if hint else ""]
+    what, where, hint = (escape(" ".join(text.split())) for text in (what, where, hint))
+    parts = [f"[bold red]error:[/] {what}", where, f"[dim]{hint}[/]" if hint else ""]
     console(stderr=True).print("; ".join(part for part in parts if part), soft_wrap=True)
 
 
@@ -48,7 +50,9 @@ def say(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
     """Make a table of plain text; the columns named in `right` hold numbers."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    made = Table(
+        title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
+    )
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from attn_surgeon.cli import completion
-from attn_surgeon.cli.files import given_or_newest, size_text, writable
+from attn_surgeon.cli.files import artefact_or_newest, size_text, writable
 from attn_surgeon.cli.options import ArtefactPath, AsJson, Force, Output, Source, Weights
 from attn_surgeon.cli.output import console, print_json, steps
 
@@ -34,7 +35,7 @@ def remove(
     from attn_surgeon.graph.surgery import list_grafts
     from attn_surgeon.operations import remove as take_out
 
-    path = given_or_newest(artefact)
+    path = artefact_or_newest(artefact)
     target = writable(output or f"{Path(path).stem}-removed.safetensors", force=force)
     with steps(f"read {path}"):
         model = load(path, source=source, weights=weights)
@@ -47,5 +48,5 @@ def remove(
         print_json({"artefact": path, "removed": removed, "left": left, "output": str(target)})
         return
     kept = f"{len(left)} left" if left else "the original is back"
-    text = f"removed {len(before) - len(left)} of {len(before)} grafts, {kept}; wrote [bold]{target}[/]"
+    text = f"removed {len(before) - len(left)} of {len(before)} grafts, {kept}; wrote [bold]{escape(str(target))}[/]"
     console().print(f"{text} ({size_text(target)})", soft_wrap=True)

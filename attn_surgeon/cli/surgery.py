@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.markup import escape
 
 from attn_surgeon.cli.files import size_text, writable
 from attn_surgeon.cli.output import console, print_certificate, print_json, print_plan, say, steps
@@ -100,7 +101,7 @@ def _show(result: Result, label: str, target: Path | None, wishes: Wishes) -> No
         out.print("[bold red]nothing was written[/]; --no-verify writes it all the same")
         return
     kind = "patch" if wishes.patch else "artefact"
-    out.print(f"wrote the {kind} [bold]{target}[/] ({size_text(target)})", soft_wrap=True)
+    out.print(f"wrote the {kind} [bold]{escape(str(target))}[/] ({size_text(target)})", soft_wrap=True)
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:

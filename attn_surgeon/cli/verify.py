@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from attn_surgeon.cli.files import given_or_newest
+from attn_surgeon.cli.files import artefact_or_newest
 from attn_surgeon.cli.options import ArtefactPath, AsJson, Source, Weights
 from attn_surgeon.cli.output import console, print_certificate, print_json, steps
 
@@ -22,7 +22,7 @@ def verify(
     from attn_surgeon.pipeline import certify_subject
     from attn_surgeon.subject import open_subject
 
-    path = given_or_newest(artefact)
+    path = artefact_or_newest(artefact)
     with steps(f"verify {path}") as progress:
         subject = open_subject(path, source=source, weights=weights)
         original = load_original(path, source=source, weights=weights)
