@@ -69,7 +69,7 @@ def _is_proxy(value: Any) -> bool:
 
 def require(name: str, value: Any, expected: Any) -> None:
     """Refuse a call whose argument differs from the one the forward was rewritten for."""
-    if value is not expected and value != expected:
+    if value is not expected and (isinstance(value, Tensor) or value != expected):
         raise ValueError(
             f"this module's forward was rewritten for {name}={expected!r}, but is called with {name}={value!r}; "
             "insert the blocks with an example that calls it so"

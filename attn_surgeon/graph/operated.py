@@ -7,6 +7,7 @@ a reserved name that holds the grafts. Taking both away gives the original back.
 from __future__ import annotations
 
 import types
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,8 +111,16 @@ def _hidden_from_iteration(base: type[nn.Module]) -> dict[str, Any]:
         return {
             "__iter__": lambda self: iter(_visible(self).values()),
             "__len__": lambda self: len(_visible(self)),
+            "__getitem__": lambda self, index: _item(base, self, index),
         }
     return {}
+
+
+def _item(base: type[Any], module: Any, index: Any) -> Any:
+    """Give a child, or a Sequential of the class before any graft for a slice."""
+    if isinstance(index, slice):
+        return base(OrderedDict(list(_visible(module).items())[index]))
+    return base.__getitem__(module, index)
 
 
 def _visible(module: nn.Module) -> dict[str, nn.Module | None]:
@@ -151,7 +160,8 @@ def operate(module: nn.Module, grafts: Grafts, code: Code) -> None:
 def restore(module: nn.Module) -> None:
     """Give a module its own class back and take its grafts out, in place."""
     module.__class__ = original_class(module)
-    module._modules.pop(RESERVED, None)
+    if grafts_of(module) is not None:
+        del module._modules[RESERVED]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import fx, nn
 from attn_surgeon.graph.binding import UntraceableError
 from attn_surgeon.graph.operated import RESERVED, Code, as_original
 from attn_surgeon.graph.placement import Placement
-from attn_surgeon.graph.trace import ShallowGraph, trace
+from attn_surgeon.graph.trace import ShallowGraph, same_node_inlined, trace
 
 
 def write_code(module: nn.Module, placements: Mapping[str, Placement]) -> Code:
@@ -24,8 +24,7 @@ def write_code(module: nn.Module, placements: Mapping[str, Placement]) -> Code:
     names: dict[str, Any] = {}
     edges = {key: place for key, place in placements.items() if place.kind == "edge"}
     for method in dict.fromkeys(place.method for place in edges.values()):
-        chosen = {key: place for key, place in edges.items() if place.method == method}
-        sources |= _rewritten(module, method, chosen, names)
+        sources |= _rewritten(module, method, edges, names)
     wraps = {key: place.kind for key, place in placements.items() if place.kind != "edge"}
     if wraps:
         inner = "_inner_forward" if "forward" in sources else ""
@@ -36,13 +35,22 @@ def write_code(module: nn.Module, placements: Mapping[str, Placement]) -> Code:
 
 
 def _rewritten(module: nn.Module, method: str, edges: Mapping[str, Placement], names: dict[str, Any]) -> dict[str, str]:
-    """Rewrite one method; where train and eval mode take different paths, keep both."""
+    """Rewrite one method; where train and eval mode take different paths, keep both.
+
+    A trace holds the helper methods that the method calls, so their grafts are made in it too.
+    """
     texts = {}
-    for training in (False, True):
-        graph = trace(module, next(iter(edges.values())).binding, method=method, training=training)
-        for key, place in edges.items():
-            _graft(graph, key, place)
-        code = graph.graph.python_code("self")
+    graphs = {training: _Traces(module, edges, training) for training in (False, True)}
+    for place in edges.values():
+        if place.method == method:
+            _require_same_place(graphs[False].of(method), graphs[True].of(method), place.node)
+    for training, traces in graphs.items():
+        shallow = traces.of(method)
+        found = {key: traces.find(shallow, place) for key, place in edges.items()}
+        for key, node in found.items():
+            if node is not None:
+                _graft(shallow, key, edges[key], node)
+        code = shallow.graph.python_code("self")
         names |= code.globals
         texts[training] = _tidy(code.src, method)
     if texts[False] == texts[True]:
@@ -55,10 +63,42 @@ def _rewritten(module: nn.Module, method: str, edges: Mapping[str, Placement], n
     }
 
 
-def _graft(shallow: ShallowGraph, key: str, place: Placement) -> None:
-    node = shallow.nodes.get(place.node)
-    if node is None:
-        raise UntraceableError(f"its forward has no node '{place.node}' in every mode")
+class _Traces:
+    """The graphs of one module's methods in one mode."""
+
+    def __init__(self, module: nn.Module, edges: Mapping[str, Placement], training: bool) -> None:
+        self.module, self.training = module, training
+        self.bindings = {place.method: place.binding for place in edges.values()}
+        self.graphs: dict[str, ShallowGraph] = {}
+
+    def of(self, method: str) -> ShallowGraph:
+        """Trace a method, once."""
+        if method not in self.graphs:
+            self.graphs[method] = trace(self.module, self.bindings[method], method=method, training=self.training)
+        return self.graphs[method]
+
+    def find(self, shallow: ShallowGraph, place: Placement) -> fx.Node | None:
+        """Find a placement's node in a graph: its own, or one of a method that calls its method."""
+        own = self.of(place.method).nodes.get(place.node)
+        if own is None:
+            raise UntraceableError(f"its forward has no node '{place.node}' in every mode")
+        if place.method == shallow.method:
+            return own
+        return same_node_inlined(shallow, place.method, own)
+
+
+def _require_same_place(evaluate: ShallowGraph, train: ShallowGraph, name: str) -> None:
+    """Refuse a node whose name may mean another place in train mode, because it counts otherwise there."""
+    node = evaluate.nodes.get(name)
+    if node is not None and len(_likes(evaluate, node)) != len(_likes(train, node)):
+        raise UntraceableError(f"its forward has another number of nodes like '{name}' in train mode")
+
+
+def _likes(shallow: ShallowGraph, node: fx.Node) -> list[fx.Node]:
+    return [other for other in shallow.nodes.values() if (other.op, other.target) == (node.op, node.target)]
+
+
+def _graft(shallow: ShallowGraph, key: str, place: Placement, node: fx.Node) -> None:
     graph = shallow.graph
     if place.side == "before":
         source = tensor_inputs(node)[place.argument]

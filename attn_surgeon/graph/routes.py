@@ -13,7 +13,7 @@ from attn_surgeon.graph.binding import UntraceableError, bind_calls
 from attn_surgeon.graph.observe import Observation
 from attn_surgeon.graph.operated import original_class
 from attn_surgeon.graph.placement import Placement, Side
-from attn_surgeon.graph.trace import ShallowGraph, trace
+from attn_surgeon.graph.trace import ShallowGraph, same_node_inlined, trace
 
 
 class Routes:
@@ -46,6 +46,8 @@ class Routes:
         """List the placements at a module's exit or entry; `node` is its only call in the caller's graph, if so."""
         module = self.first.module(path)
         edges = () if node is None else self.of_node(caller, node, side)
+        if "forward" in vars(module):  # it would hide the wrapper's
+            return edges
         wrap = Placement("exit" if side == "after" else "entry", path, side)
         if is_sequential(module):
             inner = self._through_sequential(path, side)
@@ -63,10 +65,10 @@ class Routes:
         helper = self._helper(owner, shallow, node)
         if helper is None:
             return (inlined,)
-        ordinal = node.meta["ordinal"]
-        name = next((name for name, other in helper.nodes.items() if other.meta["ordinal"] == ordinal), None)
-        if name is None:
+        own = same_node_inlined(helper, helper.method, node)
+        if own is None:
             return (inlined,)
+        name = helper.name_of(own)
         return (Placement("edge", owner, side, helper.method, name, 0, helper.binding), inlined)
 
     def _helper(self, owner: str, shallow: ShallowGraph, node: fx.Node) -> ShallowGraph | None:

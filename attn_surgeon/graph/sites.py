@@ -13,6 +13,7 @@ from attn_surgeon.graph import running
 from attn_surgeon.graph.flow import flow
 from attn_surgeon.graph.layouts import Feature, read_feature, vector_lengths
 from attn_surgeon.graph.observe import Call, Observation, observe
+from attn_surgeon.graph.operated import RESERVED, is_operated
 from attn_surgeon.graph.placement import Placement, Side
 from attn_surgeon.graph.routes import Routes, caller_nodes, is_sequential
 from attn_surgeon.graph.trace import ShallowGraph
@@ -114,8 +115,10 @@ class _Finder:
         if isinstance(shallow, ShallowGraph):
             yield from self._in_graph(path, module, shallow)
         else:
+            grafts = f"{path}.{RESERVED}.".removeprefix(".") if is_operated(module) else None
             for callee in self.first.callees.get(self.first.calls[path][0].index, ()):
-                yield from self._module(callee, path, [])
+                if grafts is None or not callee.path.startswith(grafts):
+                    yield from self._module(callee, path, [])
 
     def _in_graph(self, path: str, module: nn.Module, shallow: ShallowGraph) -> Iterator[Site]:
         values = self._values(path, module, shallow)

@@ -7,13 +7,14 @@ graft only ever needs the one graph its edge lives in.
 from __future__ import annotations
 
 import inspect
+import random
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from attn_surgeon.graph.binding import (
@@ -24,6 +25,7 @@ from attn_surgeon.graph.binding import (
     own_methods,
     require,
 )
+from attn_surgeon.graph.inplace import InPlaceProxy
 from attn_surgeon.graph.operated import as_original
 
 
@@ -46,7 +48,7 @@ def trace(module: nn.Module, binding: Binding, *, method: str = "forward", train
     """Trace one method of a module in one mode; raise UntraceableError with the reason where it cannot be."""
     tracer = _ShallowTracer(binding, method)
     try:
-        with as_original(module), _untouched(module), _training_flag(module, training):
+        with as_original(module), _untouched(module), _no_side_effects(module), _training_flag(module, training):
             own = set(vars(module))
             graph = tracer.trace(module)
             constants = [name for name in vars(module) if name not in own and name.startswith("_tensor")]
@@ -61,6 +63,16 @@ def trace(module: nn.Module, binding: Binding, *, method: str = "forward", train
     return ShallowGraph(method, binding, graph, _names(graph), tracer.helper_bindings())
 
 
+def same_node_inlined(shallow: ShallowGraph, method: str, node: fx.Node) -> fx.Node | None:
+    """Find, in the graph of a method that calls the helper `method`, what is `node` in the helper's own graph."""
+    return next((other for other in shallow.nodes.values() if _same_origin(other, node, method)), None)
+
+
+def _same_origin(one: fx.Node, other: fx.Node, method: str) -> bool:
+    inside = one.meta["method"] == other.meta["method"] == method and one.meta["ordinal"] == other.meta["ordinal"]
+    return inside and (one.op, one.target) == (other.op, other.target)
+
+
 class _ShallowTracer(fx.Tracer):
     """Trace one method; note for every node which helper method of the module made it."""
 
@@ -70,6 +82,9 @@ class _ShallowTracer(fx.Tracer):
         self.frames = [_Frame(method)]
         self.helper_calls: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
         self.helper_functions: dict[str, Callable[..., Any]] = {}
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return InPlaceProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -136,7 +151,8 @@ class _ShallowTracer(fx.Tracer):
         node.meta["method"] = self.frames[-1].method
         node.meta["ordinal"] = self.frames[-1].count
         for frame in self.frames:
-            frame.count += kind not in ("placeholder", "output") and node.target is not require
+            # fx fetches a parameter once, so where its get_attr node falls depends on what ran before
+            frame.count += kind not in ("placeholder", "output", "get_attr") and node.target is not require
         return node
 
     def helper_bindings(self) -> dict[str, Binding]:
@@ -173,6 +189,28 @@ def _untouched(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def _no_side_effects(module: nn.Module) -> Iterator[None]:
+    """Refuse a forward that draws random numbers or changes a buffer as it is traced, for no node stands for that.
+
+    The streams and the buffers are put back.
+    """
+    torch_state, python_state = torch.get_rng_state(), random.getstate()
+    buffers = [(buffer, buffer._version, buffer.clone()) for buffer in module.buffers(recurse=False)]
+    try:
+        yield
+        if not torch.equal(torch.get_rng_state(), torch_state) or random.getstate() != python_state:
+            raise UntraceableError("its forward draws random numbers, which a trace would freeze")
+        if any(buffer._version != version for buffer, version, _ in buffers):
+            raise UntraceableError("its forward changes a buffer, which a trace would lose")
+    finally:
+        torch.set_rng_state(torch_state)
+        random.setstate(python_state)
+        for buffer, version, value in buffers:
+            if buffer._version != version:
+                buffer.data.copy_(value)
+
+
+@contextmanager
 def _training_flag(module: nn.Module, training: bool) -> Iterator[None]:
     flag, module.training = module.training, training
     try:
@@ -183,12 +221,15 @@ def _training_flag(module: nn.Module, training: bool) -> Iterator[None]:
 
 def _names(graph: fx.Graph) -> dict[str, fx.Node]:
     """Name nodes by what they call, repeated ones with _1, _2 … in the order of execution."""
-    seen: Counter[str] = Counter()
+    children = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     names: dict[str, fx.Node] = {}
     for node in graph.nodes:
         if node.op not in ("call_module", "call_function", "call_method") or node.target is require:
             continue
         base = str(node.target) if node.op == "call_module" else re.sub(r"_\d+$", "", node.name)
-        names[f"{base}_{seen[base]}" if seen[base] else base] = node
-        seen[base] += 1
+        count, name = 0, base
+        while name in names or (name in children and (count or node.op != "call_module")):
+            count += 1
+            name = f"{base}_{count}"
+        names[name] = node
     return names
