@@ -1,0 +1,66 @@
+"""The pairs of hidden units, and which layer is zeroed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
+
+from .helpers import NAMES, block
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(10, 6), nn.Conv2d(10, 6, 1)])
+def test_hidden_units_come_in_opposite_pairs(layer: nn.Linear | nn.Conv2d) -> None:
+    first = layer.weight.detach()[:3].clone()
+    start_hidden("identity", layer)
+    assert torch.equal(layer.weight[:3], first)
+    assert torch.equal(layer.weight[3:], -layer.weight[:3])
+    assert layer.bias is not None
+    assert torch.equal(layer.bias[3:], -layer.bias[:3])
+
+
+def test_exactly_one_unit_of_each_pair_is_on() -> None:
+    layer = nn.Linear(10, 6)
+    start_hidden("identity", layer)
+    hidden = layer(torch.randn(50, 10))
+    assert bool(((hidden[:, :3] > 0) ^ (hidden[:, 3:] > 0)).all())
+
+
+@pytest.mark.parametrize("width", [1, 5])
+def test_unit_without_a_partner_is_on_for_positive_features(width: int) -> None:
+    layer = nn.Linear(10, width)
+    start_hidden("identity", layer)
+    assert bool((layer.weight[-1] > 0).all())
+    assert bool((layer(torch.rand(50, 10))[:, -1] > 0).all())
+
+
+def test_published_start_is_left_alone() -> None:
+    layer = nn.Linear(10, 6)
+    before = layer.weight.detach().clone()
+    start_hidden("paper", layer)
+    assert start_gate("paper", layer) == 1.0
+    assert torch.equal(layer.weight, before)
+
+
+ZEROED = {
+    "se": {"fc2.weight", "fc2.bias"},
+    "eca": {"conv.weight"},
+    "channel": {"mlp.2.weight", "mlp.2.bias"},
+    "spatial": {"bn.weight", "bn.bias"},
+    "cbam": {"channel.mlp.2.weight", "channel.mlp.2.bias", "spatial.bn.weight", "spatial.bn.bias"},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_the_last_layer_is_zero(name: str) -> None:
+    module = block(name, 64)
+    assert {key for key, parameter in module.named_parameters() if not parameter.any()} == ZEROED[name]
+
+
+def test_gate_has_the_features_precision() -> None:
+    x, z = torch.randn(2, 3, 4, 4).bfloat16(), torch.randn(2, 3, 1, 1)
+    gated = apply_gate(x, z, 2.0)
+    assert gated.dtype == torch.bfloat16
+    assert torch.equal(gated, x * (2 / (1 + torch.exp(-z))).bfloat16())

@@ -1,0 +1,120 @@
+"""Blocks on other layouts, against permutations made by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.blocks import BlockSpec, build_block
+
+from .helpers import NAMES, POOLING, at_random
+
+
+def built(name: str, layout: str, **place: object) -> tuple[nn.Module, nn.Module]:
+    """Build a block for a layout at random, and the same one for (N, C, H, W)."""
+    spec = BlockSpec(name, {"reduction": 4} if name not in ("eca", "spatial") else {}, "paper")
+    module = at_random(build_block(spec, 8, layout=layout, **place)).eval()  # type: ignore[arg-type]
+    plain = build_block(spec, 8).eval()
+    state = {key.replace("block.", ""): value for key, value in module.state_dict().items()}
+    plain.load_state_dict(state)
+    return module, plain
+
+
+def same(got: Tensor, expected: Tensor) -> None:
+    """Compare up to the order in which means are summed, which follows the strides."""
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NAMES)
+def test_channels_last_maps(name: str) -> None:
+    module, plain = built(name, "NHWC")
+    x = torch.randn(2, 5, 7, 8)
+    same(module(x), plain(x.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("prefix", [0, 1, 2, 5])
+@pytest.mark.parametrize("grid", [(6, 6), (4, 9), (1, 7)])
+def test_tokens(name: str, prefix: int, grid: tuple[int, int]) -> None:
+    count = grid[0] * grid[1]
+    module, plain = built(name, "NLC", prefix=prefix, grid=grid, positions=count + prefix)
+    x = torch.randn(2, prefix + count, 8)
+    got = module(x)
+    maps = torch.empty(2, 8, *grid)
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            maps[:, :, row, column] = x[:, prefix + row * grid[1] + column]
+    attended = plain(maps)
+    assert torch.equal(got[:, :prefix], x[:, :prefix])
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            same(got[:, prefix + row * grid[1] + column], attended[:, :, row, column])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NAMES)
+def test_tokens_of_another_size_keep_the_aspect_ratio(name: str) -> None:
+    module, plain = built(name, "NLC", prefix=1, grid=(4, 6), positions=25)
+    x = torch.randn(2, 1 + 8 * 12, 8)
+    maps = x[:, 1:].reshape(2, 8, 12, 8).permute(0, 3, 1, 2).contiguous()
+    same(module(x)[:, 1:], plain(maps).flatten(2).permute(0, 2, 1))
+
+
+@pytest.mark.parametrize("count", [23, 26, 97])
+def test_tokens_that_form_no_map(count: int) -> None:
+    module, _ = built("cbam", "NLC", prefix=1, grid=(4, 6), positions=25)
+    with pytest.raises(ValueError, match=f"{count} tokens form no map with the aspect ratio 4:6"):
+        module(torch.randn(1, 1 + count, 8))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", POOLING)
+def test_pooling_blocks_take_any_number_of_tokens(name: str) -> None:
+    module, plain = built(name, "NLC", prefix=1, grid=(4, 6), positions=25)
+    x = torch.randn(2, 24, 8)
+    got = module(x)
+    assert torch.equal(got[:, :1], x[:, :1])
+    same(got[:, 1:], plain(x[:, 1:].permute(0, 2, 1)[..., None].contiguous())[..., 0].permute(0, 2, 1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", POOLING)
+@pytest.mark.parametrize(
+    ("layout", "shape"), [("NC", (3, 8)), ("NCL", (2, 8, 11)), ("NCDHW", (2, 8, 3, 4, 5)), ("NDHWC", (2, 3, 4, 5, 8))]
+)
+def test_other_layouts(name: str, layout: str, shape: tuple[int, ...]) -> None:
+    module, plain = built(name, layout)
+    x = torch.randn(shape)
+    axis = layout.index("C")
+    flat = x.movedim(axis, 1).reshape(shape[0], 8, -1, 1).contiguous()
+    expected = plain(flat).reshape(x.movedim(axis, 1).shape).movedim(1, axis)
+    same(module(x), expected)
+
+
+@pytest.mark.parametrize("name", ["cbam", "spatial"])
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ({"layout": "NCHW", "positions": 1}, "tells positions apart, and there is only one"),
+        ({"layout": "NLC", "grid": None, "positions": 24}, "needs a map, and its tokens form none of whole patches"),
+        ({"layout": "NC", "positions": 1}, "tells positions apart, and there is only one"),
+        ({"layout": "NCL", "positions": 9}, r"runs on maps \(N, C, H, W\), not on NCL"),
+        ({"layout": "NCDHW", "positions": 9}, r"runs on maps \(N, C, H, W\), not on NCDHW"),
+    ],
+)
+def test_spatial_blocks_refuse_what_is_no_map(name: str, place: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} {reason}"):
+        build_block(BlockSpec(name), 32, **place)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("layout", "shape"), [("NHWC", (2, 5, 7, 32)), ("NLC", (2, 37, 32))])
+def test_identity_in_other_layouts(name: str, layout: str, shape: tuple[int, ...]) -> None:
+    module = build_block(BlockSpec(name), 32, layout=layout, prefix=2, grid=(5, 7), positions=35)
+    x = torch.randn(shape)
+    assert torch.equal(module(x), x)
+    assert torch.equal(module.bfloat16()(x.bfloat16()), x.bfloat16())

@@ -1,0 +1,116 @@
+"""Options are checked against the card, and blocks against their channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import nn
+
+from attn_surgeon.blocks import BlockSpec, get_card, names
+from attn_surgeon.blocks.registry import Card, Option, register
+from attn_surgeon.errors import BlockError
+
+from .helpers import NAMES, block
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("se", {"reduction": "many"}, "option reduction=many is out of range: it takes a whole number"),
+        ("se", {"reduction": 2.5}, "it takes a whole number"),
+        ("se", {"reduction": "2.5"}, "it takes a whole number"),
+        ("se", {"reduction": None}, "it takes a whole number"),
+        ("se", {"reduction": [4]}, "it takes a whole number"),
+        ("se", {"reduction": True}, "it takes a whole number"),
+        ("se", {"reduction": float("inf")}, "it takes a whole number"),
+        ("se", {"reduction": float("nan")}, "it takes a whole number"),
+        ("se", {"reduction": 0}, "the smallest is 1"),
+        ("se", {"reduction": -16}, "the smallest is 1"),
+        ("spatial", {"kernel_size": 4}, "it takes an odd number"),
+        ("cbam", {"kernel_size": "6"}, "it takes an odd number"),
+        ("eca", {"kernel_size": 2}, "it takes an odd number"),
+        ("eca", {"gamma": 0}, "the smallest is 0.1"),
+        ("eca", {"gamma": "x"}, "it takes a number"),
+        ("eca", {"b": float("inf")}, "it takes a number"),
+        ("eca", {"gamma": float("nan")}, "it takes a number"),
+    ],
+)
+def test_values_out_of_range(name: str, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(BlockError) as caught:
+        BlockSpec.read(name, options)
+    assert reason in caught.value.what
+    assert caught.value.where == f"block '{name}'"
+    assert caught.value.hint == f"see: attn-surgeon blocks {name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "read"),
+    [
+        ("se", {"reduction": "8"}, {"reduction": 8}),
+        ("se", {"reduction": 8.0}, {"reduction": 8}),
+        ("eca", {"gamma": "1.5", "b": 2}, {"gamma": 1.5, "b": 2.0}),
+        ("eca", {"kernel_size": None}, {"kernel_size": None}),
+        ("cbam", {"kernel_size": 3}, {"kernel_size": 3}),
+        ("se", {}, {}),
+    ],
+)
+def test_values_are_read(name: str, options: dict[str, Any], read: dict[str, Any]) -> None:
+    spec = BlockSpec.read(name, options)
+    assert spec.options == read
+    assert [type(value) for value in spec.options.values()] == [type(value) for value in read.values()]
+    assert BlockSpec(**spec.to_dict()) == spec
+
+
+def test_choices() -> None:
+    option = Option("pool", "mean", "how", choices=("mean", "max"))
+    assert option.read("max", "b") == "max"
+    with pytest.raises(BlockError, match="it takes one of mean, max"):
+        option.read("min", "b")
+
+
+def test_unknown_option_names_the_nearest() -> None:
+    with pytest.raises(BlockError, match=r"no option is called 'reducton'; block 'se'; did you mean reduction\?"):
+        BlockSpec.read("se", {"reducton": 8})
+    with pytest.raises(BlockError, match="it has reduction, kernel_size"):
+        BlockSpec.read("cbam", {"zzz": 8})
+
+
+def test_unknown_block_names_the_nearest() -> None:
+    with pytest.raises(BlockError, match=r"no block is called 'cban'; did you mean cbam"):
+        BlockSpec.read("cban", {})
+    with pytest.raises(BlockError, match="list them with: attn-surgeon blocks"):
+        BlockSpec.read("qqqqqq", {})
+
+
+def test_unknown_start() -> None:
+    with pytest.raises(BlockError, match=r"no start is called 'identiy'; block 'se'; did you mean identity\?"):
+        BlockSpec.read("se", {}, "identiy")
+
+
+def test_catalogue() -> None:
+    assert set(NAMES) <= set(names())
+    assert names() == sorted(names())
+    assert [get_card(name).name for name in names()] == names()
+
+
+def test_a_name_is_registered_once() -> None:
+    card = get_card("se")
+    with pytest.raises(ValueError, match="two blocks are called 'se'"):
+        register(Card(**{field: getattr(card, field) for field in card.__dataclass_fields__}))(nn.Identity)
+    assert type(block("se", 16)).__name__ == "SqueezeExcite"
+
+
+@pytest.mark.parametrize("name", ["se", "channel", "cbam"])
+def test_too_few_channels(name: str) -> None:
+    with pytest.raises(ValueError, match="it has 15 channels, too few for reduction=16"):
+        block(name, 15)
+    assert block(name, 16).eval() is not None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_defaults_on_the_card_are_those_of_the_class(name: str) -> None:
+    given = {option.name: option.default for option in get_card(name).options}
+    by_card = block(name, 64, "paper", **given)
+    plain = block(name, 64, "paper")
+    assert str(by_card) == str(plain)
