@@ -1,0 +1,133 @@
+"""The public functions: what they refuse before anything changes, and what they are seeded by."""
+
+from __future__ import annotations
+
+import copy
+
+import networks
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.blocks import BlockSpec
+from attn_surgeon.errors import BlockError, PlanError, SelectorError
+from attn_surgeon.graph.running import run, same_bits
+from attn_surgeon.graph.surgery import bypassed, list_grafts
+from attn_surgeon.operations import insert, operate, plan, read_requests, remove
+
+SE = BlockSpec("se", {"reduction": 2})
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(2, 4, 8, 8)
+
+
+def values(model: nn.Module) -> list[Tensor]:
+    return [parameter.detach() for made in list_grafts(model) for parameter in made.block.parameters()]
+
+
+def test_seed_decides_the_blocks_and_nothing_else_does(x: Tensor) -> None:
+    net = networks.InPlace()
+    first = insert(net, "se", after="bn", example=x, options={"reduction": 2}, seed=3)
+    torch.rand(5)
+    state = torch.get_rng_state()
+    second = insert(net, "se", after="bn", example=x, options={"reduction": 2}, seed=3)
+    other = insert(net, "se", after="bn", example=x, options={"reduction": 2}, seed=4)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert same_bits(values(first), values(second))
+    assert not same_bits(values(first), values(other))
+
+
+def test_options_reach_the_block(x: Tensor) -> None:
+    model = insert(networks.InPlace(), "spatial", after="bn", example=x, options={"kernel_size": "3"})
+    (made,) = list_grafts(model)
+    assert made.block.get_parameter("conv.weight").shape == (1, 2, 3, 3)
+    assert made.graft.block == {"name": "spatial", "options": {"kernel_size": 3}, "init": "identity"}
+
+
+def test_published_start_changes_the_output_but_not_the_surgery(x: Tensor) -> None:
+    net = networks.InPlace()
+    model = insert(net, "se", after=["bn", "add"], example=x, options={"reduction": 2}, init="paper")
+    assert not same_bits(run(net, x), run(model, x))
+    with bypassed(model):
+        assert same_bits(run(net, x), run(model, x))
+
+
+def test_sites_on_both_sides_in_one_call(x: Tensor) -> None:
+    model = insert(networks.InPlace(), "eca", after=["bn"], before=["conv2", "relu_1"], example=x)
+    assert [(made.graft.site, made.graft.side) for made in list_grafts(model)] == [
+        ("bn", "after"),
+        ("conv2", "before"),
+        ("relu_1", "before"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "block", "after", "options"),
+    [
+        (BlockError, "sé", "bn", {}),
+        (BlockError, "se", "bn", {"reduction": 0}),
+        (SelectorError, "se", "nowhere", {"reduction": 2}),
+        (SelectorError, "se", [], {"reduction": 2}),
+        (SelectorError, "se", ["bn", "nowhere"], {"reduction": 2}),
+        (PlanError, "se", "bn", {"reduction": 5}),
+    ],
+)
+def test_errors_come_before_any_change(
+    error: type[Exception], block: str, after: str | list[str], options: dict[str, int], x: Tensor
+) -> None:
+    net = networks.InPlace()
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(error):
+        insert(net, block, after=after, example=x, options=options, inplace=True)
+    assert type(net) is networks.InPlace
+    assert list_grafts(net) == []
+    assert same_bits(before, net.state_dict())
+
+
+def test_strict_makes_all_or_nothing(x: Tensor) -> None:
+    net = networks.Root(networks.Residual())
+    sites = ["stage", "mean"]
+    with pytest.raises(PlanError, match="after mean: cbam tells positions apart, and there is only one"):
+        insert(net, "cbam", after=sites, example=x, options={"reduction": 2}, strict=True, inplace=True)
+    assert list_grafts(net) == []
+    made = list_grafts(insert(net, "cbam", after=sites, example=x, options={"reduction": 2}))
+    assert [each.graft.site for each in made] == ["stage"]
+
+
+def test_operation_tells_what_was_made_and_refused(x: Tensor) -> None:
+    net = networks.Root(networks.Residual())
+    done = operate(net, BlockSpec("cbam", {"reduction": 2}), read_requests("{stage,mean}", ()), x)
+    assert [graft.site for graft in done.plan.grafts] == ["stage"]
+    assert [(refusal.site, refusal.side) for refusal in done.plan.refusals] == [("mean", "after")]
+    assert list(done.plan.grafts) == [made.graft for made in list_grafts(done.model)]
+
+
+def test_the_same_place_under_two_names_is_grafted_once(x: Tensor) -> None:
+    planned = plan(networks.Stages(networks.call), SE, read_requests(["stage.2", "stage"], ()), x)
+    assert [graft.site for graft in planned.grafts] == ["stage.2"]
+    assert planned.refusals[0].reason == "it is the same place as stage.2, which is chosen already"
+
+
+def test_site_chosen_twice_is_grafted_once(x: Tensor) -> None:
+    planned = plan(networks.InPlace(), SE, read_requests(["bn", "bn*", "bn"], ()), x)
+    assert [graft.site for graft in planned.grafts] == ["bn", "bn2"]
+    assert planned.refusals == ()
+
+
+def test_plan_changes_nothing_and_counts_parameters(x: Tensor) -> None:
+    net = networks.InPlace()
+    before = copy.deepcopy(net.state_dict())
+    (graft,) = plan(net, SE, read_requests((), "bn"), x).grafts
+    assert graft.parameters == 2 * 4 * 2 + 4 + 2
+    assert (graft.site, graft.side, graft.calls, graft.feature.shape) == ("bn", "before", 1, (2, 4, 8, 8))
+    assert type(net) is networks.InPlace
+    assert same_bits(before, net.state_dict())
+
+
+def test_remove_of_all_is_the_default(x: Tensor) -> None:
+    net = networks.InPlace()
+    model = insert(net, "eca", after=["bn", "add"], example=x)
+    assert list_grafts(remove(model)) == []
+    assert len(list_grafts(model)) == 2
