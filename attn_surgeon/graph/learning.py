@@ -28,7 +28,10 @@ def learn(model: nn.Module, example: Example) -> Finding:
     fed: set[str] = set()
     for _ in range(2):
         before = {path: parameter.detach().clone() for path, parameter in parameters.items()}
-        finding = _step(model, parameters, batch, fed)
+        try:
+            finding = _step(model, parameters, batch, fed)
+        except RuntimeError as error:  # autograd's own, such as a value that a later in-place operation overwrote
+            return "failed", str(error).strip().partition("\n")[0]
         if finding is not None:
             return finding
         moved |= {path for path, parameter in parameters.items() if not torch.equal(parameter, before[path])}

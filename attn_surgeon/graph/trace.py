@@ -25,7 +25,7 @@ from attn_surgeon.graph.binding import (
     own_methods,
     require,
 )
-from attn_surgeon.graph.inplace import InPlaceProxy
+from attn_surgeon.graph.inplace import USUAL_NAMES, InPlaceProxy
 from attn_surgeon.graph.operated import as_original
 
 
@@ -219,6 +219,12 @@ def _training_flag(module: nn.Module, training: bool) -> Iterator[None]:
         module.training = flag
 
 
+def _base_name(node: fx.Node) -> str:
+    if node.op == "call_module":
+        return str(node.target)
+    return USUAL_NAMES.get(node.target) or re.sub(r"_\d+$", "", node.name)
+
+
 def _names(graph: fx.Graph) -> dict[str, fx.Node]:
     """Name nodes by what they call, repeated ones with _1, _2 … in the order of execution."""
     children = {str(node.target) for node in graph.nodes if node.op == "call_module"}
@@ -226,7 +232,7 @@ def _names(graph: fx.Graph) -> dict[str, fx.Node]:
     for node in graph.nodes:
         if node.op not in ("call_module", "call_function", "call_method") or node.target is require:
             continue
-        base = str(node.target) if node.op == "call_module" else re.sub(r"_\d+$", "", node.name)
+        base = _base_name(node)
         count, name = 0, base
         while name in names or (name in children and (count or node.op != "call_module")):
             count += 1
