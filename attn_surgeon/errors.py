@@ -21,6 +21,10 @@ class SourceError(SurgeonError):
     """Report a network that cannot be built from its name or factory."""
 
 
+class ExampleError(SurgeonError):
+    """Report a network that does not run on its example."""
+
+
 class WeightsError(SurgeonError):
     """Report weights that cannot be read or do not fit the network."""
 

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact import Provenance, load, provenance_of, set_provenance
-from attn_surgeon.errors import SourceError
-from attn_surgeon.graph.running import run
 from attn_surgeon.graph.surgery import list_grafts, take_out
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.sources import load_source, parse_source
@@ -80,10 +78,7 @@ def open_subject(
     source: str | None = None,
     allow_partial: bool = False,
 ) -> Subject:
-    """Open a network by source or an artefact by path, and see that it runs on an example.
-
-    `source` is the user's own network behind an artefact. Raises SourceError where the network does not run.
-    """
+    """Open a network by source, or an artefact by path; `source` is the user's own network behind an artefact."""
     if text.endswith(".safetensors"):
         subject = _open_artefact(text, source, weights)
     else:
@@ -91,7 +86,7 @@ def open_subject(
     preprocessing = (images or Images()).applied(subject.preprocessing)
     provenance = replace(subject.provenance, preprocessing=preprocessing)
     set_provenance(subject.model, provenance)
-    return _runs(replace(subject, provenance=provenance))
+    return replace(subject, provenance=provenance)
 
 
 def _open_artefact(path: str, source: str | None, weights: str | None) -> Subject:
@@ -103,16 +98,3 @@ def _open_source(text: str, weights: str | None, args: Mapping[str, object] | No
     loaded = load_source(parse_source(text, args=args, weights=weights or "default"), allow_partial=allow_partial)
     provenance = Provenance(loaded.spec, loaded.preprocessing, loaded.class_names)
     return Subject(loaded.model, provenance, loaded.notes)
-
-
-def _runs(subject: Subject) -> Subject:
-    try:
-        run(subject.model, subject.example)
-    except Exception as error:
-        line = str(error).strip().partition("\n")[0]
-        shape = "×".join(map(str, subject.example.shape))
-        where = subject.provenance.source.text
-        raise SourceError(
-            f"the network does not run on an input {shape}: {line}", where, "say what it takes with --size and --mean"
-        ) from None
-    return subject

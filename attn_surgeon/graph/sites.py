@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
+from attn_surgeon.errors import ExampleError
 from attn_surgeon.graph import running
 from attn_surgeon.graph.flow import flow
 from attn_surgeon.graph.layouts import Feature, read_feature, vector_lengths
@@ -49,7 +50,7 @@ def find_sites(model: nn.Module, example: running.Example) -> list[Site]:
     """Find every site of a network, in the order of execution.
 
     `example` is one input, a tuple of arguments or a dict of keyword arguments. The model is run on it, and on a
-    second size where it takes one; it is not changed.
+    second size where it takes one; it is not changed. Raises ExampleError where it does not run on the example.
     """
     return survey(model, example).sites
 
@@ -64,10 +65,23 @@ class Survey:
 
 def survey(model: nn.Module, example: running.Example) -> Survey:
     """Run a network on its example, and list its sites."""
-    first = observe(model, example)
+    first = _observe_first_size(model, example)
     second = _observe_second_size(model, example)
     finder = _Finder(first, second)
     return Survey(list(finder.inside("")), first.output)
+
+
+def _observe_first_size(model: nn.Module, example: running.Example) -> Observation:
+    try:
+        return observe(model, example)
+    except Exception as error:
+        line = str(error).strip().partition("\n")[0]
+        shapes = ", ".join("×".join(map(str, tensor.shape)) for tensor in running.tensors(example))
+        raise ExampleError(
+            f"the network does not run on its example: {line}",
+            f"input {shapes}",
+            "say what it takes: --size and --mean, or example=…",
+        ) from error
 
 
 def _observe_second_size(model: nn.Module, example: running.Example) -> Observation | None:
@@ -162,11 +176,10 @@ class _Finder:
         sources = [source for source in node.args if isinstance(source, fx.Node)]
         inputs = [table.get(sources[0]) if sources else None for table in values]
         vectors = vector_lengths(self.first.module(path))
-        function = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "function")
         yield Site(
             full,
             "module" if node.op == "call_module" else "function",
-            str(function),
+            _type(self.first.module(path), node),
             len(self.first.calls[path]),
             self._feature(inputs[0], inputs[-1] if len(inputs) > 1 else None, vectors),
             self._feature(outputs[0], outputs[-1] if len(outputs) > 1 else None, vectors),
@@ -199,6 +212,13 @@ class _Finder:
             vectors=vectors,
             images=self.images,
         )
+
+
+def _type(owner: nn.Module, node: fx.Node) -> str:
+    """Name what a node calls: a module's class, a function, a method."""
+    if node.op == "call_module":
+        return type(owner.get_submodule(str(node.target))).__name__
+    return str(node.target) if isinstance(node.target, str) else getattr(node.target, "__name__", "function")
 
 
 def _first(call: Call) -> Any:

@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from attn_surgeon.errors import DataError
+from attn_surgeon.graph.running import mode
 from attn_surgeon.train.data import ImageData
 
 Progress = Callable[[int, int], None]
@@ -73,26 +73,14 @@ def evaluate(
     total, tally = len(cast(Any, loader.dataset)), _Tally()
     if not total:
         raise DataError("no images to evaluate on", "the dataset is empty")
-    with evaluating(model.to(device)), torch.inference_mode():
+    with mode(_on_device(model, device), training=False), torch.inference_mode():
         for images, labels, *_ in _batches(loader):
-            logits = model(images.to(device))
+            logits = _logits(model, images.to(device))
             _check_outputs(logits, len(data.class_names))
             tally.add(logits.float().cpu(), labels)
             if progress is not None:
                 progress(tally.images, total)
     return _result(tally, len(data.class_names), time.perf_counter() - start)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a network in eval mode, and give every module its own training flag back afterwards."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
 
 
 def ranks(logits: Tensor, labels: Tensor) -> Tensor:
@@ -158,6 +146,26 @@ def _check_outputs(logits: object, classes: int) -> None:
             "evaluation",
             "give the network a head for these classes, or other data",
         )
+
+
+def _on_device(model: nn.Module, device: str | torch.device) -> nn.Module:
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either, by what is missing
+        raise DataError(f"device {device} cannot be used: {_first_line(error)}", "", "evaluate on cpu") from None
+
+
+def _logits(model: nn.Module, images: Tensor) -> Any:
+    try:
+        return model(images)
+    except RuntimeError as error:
+        shape = "×".join(map(str, images.shape))
+        what = f"the network does not run on these images: {_first_line(error)}"
+        raise DataError(what, f"a batch {shape}", "say what it takes with --size and --mean") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _result(tally: _Tally, classes: int, seconds: float) -> Evaluation:

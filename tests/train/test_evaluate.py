@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from attn_surgeon.errors import DataError
+from attn_surgeon.graph.running import mode
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.train.data import ImageData, open_dataset
-from attn_surgeon.train.evaluate import balanced, evaluate, evaluating, ranks
+from attn_surgeon.train.evaluate import balanced, evaluate, ranks
 
 CLASSES = tuple("abcdefgh")
 
@@ -141,7 +142,7 @@ def test_training_flags_come_back_module_by_module() -> None:
 
 def test_training_flags_come_back_after_an_error() -> None:
     model = nn.Dropout()
-    with pytest.raises(ZeroDivisionError), evaluating(model):
+    with pytest.raises(ZeroDivisionError), mode(model, training=False):
         assert not model.training
         raise ZeroDivisionError
     assert model.training
