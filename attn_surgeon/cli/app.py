@@ -18,6 +18,7 @@ from attn_surgeon.errors import SurgeonError
 
 # Typer brings click in its own package or uses the one installed, by version; either way this is its base error.
 _UsageError = typer.BadParameter.__mro__[2]
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="attn-surgeon",
@@ -43,10 +44,10 @@ def _run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     debug = bool(os.environ.get("ATTN_SURGEON_DEBUG"))
     try:
-        return int(typer.main.get_command(app).main(arguments, prog_name="attn-surgeon", standalone_mode=False) or 0)
+        command = typer.main.get_command(app)
+        code = int(command.main(arguments, prog_name="attn-surgeon", standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
-        print_error("interrupted", "", "", as_json=as_json)
-        return 130
+        code = _INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -54,6 +55,9 @@ def _run(arguments: list[str]) -> int:
         if debug:
             traceback.print_exc()
         return _explain(error, as_json=as_json)
+    if code == _INTERRUPTED:  # some versions of typer give the code, others raise
+        print_error("interrupted", "", "", as_json=as_json)
+    return code
 
 
 def _explain(error: Exception, *, as_json: bool) -> int:

@@ -103,7 +103,8 @@ def artefacts(incomplete: str) -> list[str]:
 
 def sites(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of a site of the network already named on the line, one dotted part at a time."""
-    source = ctx.params.get("network") or ctx.params.get("artefact") or ""
+    unparsed = ctx.args[0] if ctx.args else ""  # after an option that still lacks its value, arguments are left there
+    source = ctx.params.get("network") or ctx.params.get("artefact") or unparsed
     known: list[str] = _read()["sites"].get(source) or _look_up_sites(source)
     depth = incomplete.count(".") + 1
     return sorted({".".join(name.split(".")[:depth]) for name in known if name.startswith(incomplete)})
@@ -119,8 +120,8 @@ def _look_up_sites(source: str) -> list[str]:
 
     try:
         subject = open_subject(source, weights="none")
+        names = [site.name for site in find_sites(subject.model, subject.example)]
     except SurgeonError:
         return []
-    names = [site.name for site in find_sites(subject.model, subject.example)]
     remember(source, names)
     return names
