@@ -13,8 +13,9 @@ from torch import nn
 from attn_surgeon.artefact import load, save
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.graph.certificate import Certificate, certify
-from attn_surgeon.graph.plan import Plan, Request, join_plans
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.learning import ignored_grafts
+from attn_surgeon.graph.plan import Plan, Refusal, Request, join_plans
+from attn_surgeon.graph.surgery import list_grafts, take_out
 from attn_surgeon.operations import operate
 from attn_surgeon.subject import Subject
 
@@ -62,8 +63,24 @@ def perform_insertions(
             inplace=True,
         )
         plans.append(done.plan)
-    certificate = certify_subject(subject.base(), model, subject, progress) if verify else None
-    return Result(model, join_plans(plans), certificate)
+    plan = join_plans(plans)
+    if not verify:
+        return Result(model, plan, None)
+    plan = _without_ignored(model, plan, subject, strict=strict)
+    return Result(model, plan, certify_subject(subject.base(), model, subject, progress))
+
+
+def _without_ignored(model: nn.Module, plan: Plan, subject: Subject, *, strict: bool) -> Plan:
+    """Take out and refuse the grafts that could never matter; where that is all, the certificate is to say so."""
+    ignored = [made.graft for made in ignored_grafts(model, subject.example) if made.graft in plan.grafts]
+    if len(ignored) == len(plan.grafts):
+        return plan
+    refusals = [Refusal(graft.site, graft.side, "the output does not depend on what flows there") for graft in ignored]
+    kept = tuple(graft for graft in plan.grafts if graft not in ignored)
+    reduced = Plan(kept, (*plan.refusals, *refusals))
+    reduced.require(strict=strict)
+    take_out(model, lambda graft: graft in ignored)
+    return reduced
 
 
 def certify_subject(

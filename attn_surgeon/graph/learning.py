@@ -38,8 +38,43 @@ def learn(model: nn.Module, example: Example) -> Finding:
     return _verdict(list_grafts(model), set(parameters) - moved, fed)
 
 
+def ignored_grafts(model: nn.Module, example: Example) -> list[Made]:
+    """List the grafts that the output does not depend on, such as those on tokens that no head reads."""
+    model = copy.deepcopy(model)
+    made = list_grafts(model)
+    parameters, fed = _parameters(made), set[str]()
+    gradients = _gradients(model, parameters, map_tensors(example, _varied), fed)
+    if isinstance(gradients, tuple):
+        return []
+    still = {path for path, gradient in gradients.items() if gradient is None or not bool(gradient.any())}
+    return [item for item in made if item.path in fed and _all_still(item, still)]
+
+
+def _all_still(made: Made, still: set[str]) -> bool:
+    own = set(_parameters([made]))
+    return bool(own) and own <= still
+
+
 def _step(model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example, fed: set[str]) -> Finding | None:
-    """Take one step of length 0.01 per tensor down a fixed random projection of the output.
+    """Take one step of length 0.01 per tensor; give a finding where there is nothing to go down."""
+    gradients = _gradients(model, parameters, example, fed)
+    if isinstance(gradients, tuple):
+        return gradients
+    for path, gradient in gradients.items():
+        if gradient is None:
+            continue
+        if not bool(gradient.isfinite().all()):
+            return "failed", "a gradient is not finite"
+        largest = gradient.abs().max()
+        if largest > 0:
+            parameters[path].data -= 0.01 * gradient / largest
+    return None
+
+
+def _gradients(
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example, fed: set[str]
+) -> dict[str, Tensor | None] | Finding:
+    """Find the gradients of a fixed random projection of the output.
 
     `fed` gathers the paths of the grafts that are given anything but zeros.
     """
@@ -54,10 +89,10 @@ def _step(model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Exa
         outputs = [out for out in tensors(call(model, inputs)) if out.requires_grad]
         if not outputs:
             return "failed", "the output does not depend on the grafts"
-        gradients = torch.autograd.grad(_projection(outputs), [*parameters.values(), *sources], allow_unused=True)
-    if sources and not any(gradient is not None and bool(gradient.any()) for gradient in gradients[len(parameters) :]):
+        found = torch.autograd.grad(_projection(outputs), [*parameters.values(), *sources], allow_unused=True)
+    if sources and not any(gradient is not None and bool(gradient.any()) for gradient in found[len(parameters) :]):
         return "skipped", "the network passes no gradient at all: its output does not depend on its input"
-    return _descend(parameters.values(), gradients)
+    return dict(zip(parameters, found, strict=False))
 
 
 def _noting(path: str, fed: set[str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -66,18 +101,6 @@ def _noting(path: str, fed: set[str]) -> Callable[[nn.Module, tuple[Tensor, ...]
             fed.add(path)
 
     return note
-
-
-def _descend(parameters: Iterable[nn.Parameter], gradients: Sequence[Tensor | None]) -> Finding | None:
-    for parameter, gradient in zip(parameters, gradients, strict=False):
-        if gradient is None:
-            continue
-        if not bool(gradient.isfinite().all()):
-            return "failed", "a gradient is not finite"
-        largest = gradient.abs().max()
-        if largest > 0:
-            parameter.data -= 0.01 * gradient / largest
-    return None
 
 
 def _projection(outputs: list[Tensor]) -> Tensor:
@@ -89,20 +112,21 @@ def _projection(outputs: list[Tensor]) -> Tensor:
 def _verdict(grafts: Sequence[Made], still: set[str], fed: set[str]) -> Finding:
     """Tell parameters that cannot learn from places that are zero and places that the output ignores."""
     empty = [made for made in grafts if made.path not in fed]
-    stuck = {made.path: set(_parameters([made])) & still for made in grafts if made not in empty}
-    ignored = [made for made in grafts if made.path in stuck and stuck[made.path] == set(_parameters([made]))]
-    if any(stuck[made.path] for made in ignored):
-        places = some([f"{made.graft.side} {made.graft.site}" for made in ignored if stuck[made.path]])
+    ignored = [made for made in grafts if made not in empty and _all_still(made, still)]
+    if ignored:
+        places = some([f"{made.graft.side} {made.graft.site}" for made in ignored])
         return "failed", f"the output does not depend on what flows {places}"
-    if any(stuck.values()):
-        return "failed", f"no gradient reaches {some(sorted(set().union(*stuck.values())))}"
+    stuck = still & set(_parameters([made for made in grafts if made not in empty]))
+    if stuck:
+        return "failed", f"no gradient reaches {some(sorted(stuck))}"
     learning = len(_parameters([made for made in grafts if made not in empty]))
+    moving = f"{learning} new tensor{'s, each moves' if learning != 1 else ' moves'} within two steps"
     if not empty:
-        return "passed", f"{learning} new tensors, each moves within two steps"
+        return "passed", moving
     zero = f"all zeros flow {some([f'{made.graft.side} {made.graft.site}' for made in empty])}"
     if not learning:
         return "skipped", f"nothing to learn from yet: {zero} (an untrained norm that starts at zero?)"
-    return "passed", f"{learning} new tensors, each moves within two steps; not tried: {zero}"
+    return "passed", f"{moving}; not tried: {zero}"
 
 
 def _parameters(grafts: Iterable[Made]) -> dict[str, nn.Parameter]:
