@@ -1,0 +1,75 @@
+"""`evaluate`: numbers against a plain loop, and the same to the last bit after every insertion."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from attn_surgeon.demo import CLASS_NAMES, DEMO_PREPROCESSING, digits, load_demo
+
+from .helpers import BLOCKS, Cli
+from .test_verify_diff_remove import open_gates
+
+MEASURES = ("images", "correct", "correct5", "top1", "top5", "loss", "logits_sha256")
+ORIGINAL: dict[str, Any] = {}  # measured once, by the first test that needs it
+
+
+def measured(cli: Cli, network: str, *options: str, data: str = "demo") -> dict[str, Any]:
+    document = cli("evaluate", network, "--data", data, *options, "--json").document
+    return {name: document[name] for name in MEASURES}
+
+
+@pytest.mark.parametrize("task", ["demo", "demo-clutter"])
+def test_the_numbers_are_those_of_a_plain_loop(cli: Cli, task: str) -> None:
+    dataset: Any = digits(task, "val", transform=DEMO_PREPROCESSING.transform())
+    items = [dataset[index] for index in range(len(dataset))]
+    images, labels = torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
+    with torch.inference_mode():
+        logits = torch.cat([load_demo()(part) for part in torch.split(images, 256)])
+    found = measured(cli, "demo", data=task)
+    assert found["images"] == len(labels)
+    assert found["correct"] == int((logits.argmax(1) == labels).sum())
+    assert found["correct5"] == int((logits.topk(5).indices == labels[:, None]).sum())
+    assert found["loss"] == pytest.approx(float(F.cross_entropy(logits.double(), labels)), rel=1e-12)
+    assert found["logits_sha256"] == hashlib.sha256(logits.numpy().tobytes()).hexdigest()
+
+
+def test_the_table_says_the_same(cli: Cli) -> None:
+    document = cli("evaluate", "demo", "--data", "demo", "--limit", "50", "--json").document
+    done = cli("evaluate", "demo", "--data", "demo", "--limit", "50")
+    assert done.out.startswith("demo on demo")
+    facts = {line.split()[0]: line.split()[1:] for line in done.out.splitlines() if line.strip()}
+    assert facts["images"] == ["50"]
+    assert facts["top-1"] == [f"{100 * document['top1']:.2f}", "%", f"({document['correct']:,})"]
+    assert facts["loss"] == [f"{document['loss']:.4f}"]
+    assert facts["logits"] == ["sha256", document["logits_sha256"][:16] + "…"]
+    assert done.err == ""
+
+
+def test_a_limit_takes_as_many_of_every_class(cli: Cli) -> None:
+    found = measured(cli, "demo", "--limit", "30")
+    assert found["images"] == 30
+    assert found["logits_sha256"] == measured(cli, "demo", "--limit", "30")["logits_sha256"]
+    assert found["logits_sha256"] != measured(cli, "demo", "--limit", "40")["logits_sha256"]
+    assert len(CLASS_NAMES) == 10
+
+
+@pytest.mark.parametrize("selector", ["layer*", "layer*.*.bn2"])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_leaves_every_logit_as_it_was(cli: Cli, block: str, selector: str) -> None:
+    done = cli("insert", "demo", "-b", block, "-a", selector, "-o", "x.safetensors", "--no-verify", "--json")
+    assert len(done.document["plan"]["grafts"]) == (3 if selector == "layer*" else 6)
+    if not ORIGINAL:
+        ORIGINAL.update(measured(cli, "demo", data="demo-clutter"))
+    assert measured(cli, "x.safetensors", data="demo-clutter") == ORIGINAL
+
+
+def test_without_grafts_is_the_original(cli: Cli, artefact: str) -> None:
+    open_gates(artefact, "open.safetensors")
+    original = measured(cli, "demo", "--limit", "60")
+    assert measured(cli, "open.safetensors", "--limit", "60")["logits_sha256"] != original["logits_sha256"]
+    assert measured(cli, "open.safetensors", "--limit", "60", "--without-grafts") == original

@@ -1,0 +1,80 @@
+"""What every verb keeps to: JSON alone on stdout, no progress off a terminal, an example in the help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from .helpers import INSERT, Cli, environment, process
+
+VERBS = ("insert", "inspect", "blocks", "diff", "verify", "remove", "evaluate", "run", "recipes")
+COMMANDS = (
+    (*INSERT, "-o", "new.safetensors"),
+    (*INSERT, "--dry-run"),
+    ("inspect", "demo"),
+    ("blocks",),
+    ("blocks", "eca"),
+    ("diff", "demo-cbam.safetensors"),
+    ("verify", "demo-cbam.safetensors"),
+    ("remove", "demo-cbam.safetensors"),
+    ("evaluate", "demo-cbam.safetensors", "--data", "demo", "--limit", "20"),
+    ("run", "demo-cbam", "-o", "new.safetensors"),
+    ("recipes",),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:2]))
+def test_json_is_one_document_and_nothing_else_is_said(cli: Cli, artefact: str, command: tuple[str, ...]) -> None:
+    done = cli(*command, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.document
+    assert done.out.endswith("\n")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_every_verb_has_an_example(cli: Cli, verb: str) -> None:
+    done = cli(verb, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert f"Example: attn-surgeon {verb}" in " ".join(done.out.split())
+
+
+def test_without_a_verb_the_help_is_shown(cli: Cli) -> None:
+    done = cli()
+    assert done.code == 2
+    assert "error" not in done.err
+    shown = done.out + done.err
+    assert [verb for verb in VERBS if verb not in shown] == []
+
+
+def test_the_help_imports_no_torch() -> None:
+    code = (
+        "import sys\nfrom attn_surgeon.cli import main\nsys.argv = ['attn-surgeon', *sys.argv[1:]]\n"
+        "try:\n    main()\nfinally:\n    print([m for m in ('torch', 'timm', 'numpy', 'yaml') if m in sys.modules])\n"
+    )
+    for arguments in (("--help",), ("insert", "--help"), ("insert", "demo", "--nonsense"), ("recipes", "--help")):
+        assert process("-c", code, *arguments).out.splitlines()[-1] == "[]"
+
+
+def test_a_real_process_says_the_same(artefact: str) -> None:
+    done = process("-m", "attn_surgeon", "verify")
+    assert (done.code, done.err) == (0, f"taking {artefact}, the newest artefact in this folder\n")
+    assert "certificate: passed" in done.out
+    failed = process("-m", "attn_surgeon", "verify", "nothing.safetensors")
+    assert (failed.code, failed.out, len(failed.err.splitlines())) == (2, "", 1)
+
+
+def test_an_output_without_unicode_gets_the_words_all_the_same() -> None:
+    done = process("-m", "attn_surgeon", "inspect", "demo", "--depth", "1", PYTHONIOENCODING="ascii")
+    assert (done.code, done.err.count("error")) == (0, 0)
+    assert "1?64?8?8" in done.out
+    (card,) = process("-m", "attn_surgeon", "blocks", "se", "--json", PYTHONIOENCODING="ascii").document
+    assert "σ" in card["formula"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell with pipes")
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m attn_surgeon inspect demo --json | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(), check=False)
+    assert done.stderr == ""
