@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import fx, nn
 
-from attn_surgeon.graph.binding import UntraceableError
+from attn_surgeon.graph.binding import Binding, UntraceableError
 from attn_surgeon.graph.operated import RESERVED, Code, as_original
 from attn_surgeon.graph.placement import Placement
 from attn_surgeon.graph.trace import ShallowGraph, same_node_inlined, trace
@@ -40,6 +40,7 @@ def _rewritten(module: nn.Module, method: str, edges: Mapping[str, Placement], n
     A trace holds the helper methods that the method calls, so their grafts are made in it too.
     """
     texts = {}
+    bypasses = _bypasses(module, method, edges)
     graphs = {training: _Traces(module, edges, training) for training in (False, True)}
     for place in edges.values():
         if place.method == method:
@@ -52,7 +53,7 @@ def _rewritten(module: nn.Module, method: str, edges: Mapping[str, Placement], n
                 _graft(shallow, key, edges[key], node)
         code = shallow.graph.python_code("self")
         names |= code.globals
-        texts[training] = _tidy(code.src, method)
+        texts[training] = _with_lines(_tidy(code.src, method), bypasses)
     if texts[False] == texts[True]:
         return {method: texts[False]}
     train, evaluate = f"_{method.strip('_')}_train", f"_{method.strip('_')}_eval"
@@ -61,6 +62,47 @@ def _rewritten(module: nn.Module, method: str, edges: Mapping[str, Placement], n
         evaluate: _renamed(texts[False], evaluate),
         method: _dispatch(method, train, evaluate),
     }
+
+
+def _bypasses(module: nn.Module, method: str, edges: Mapping[str, Placement]) -> list[str]:
+    """Send calls with a flag the other way round to the method as written, where no graft is on that path.
+
+    timm's `forward_head(x, pre_logits=True)` stops before the classifier, and so before a graft in front of it.
+    """
+    own = [place for place in edges.values() if place.method == method]
+    binding = own[0].binding
+    return [
+        line
+        for name, value in binding.items()
+        if isinstance(value, bool) and not _passes(module, method, {**binding, name: not value}, own)
+        for line in (
+            f"    if {name} is {not value}:",
+            f"        return _original.{method}(self, {_arguments(module, method)})",
+        )
+    ]
+
+
+def _passes(module: nn.Module, method: str, binding: Binding, own: Sequence[Placement]) -> bool:
+    """Say whether a call with this binding may meet one of the placements' nodes."""
+    try:
+        graphs = [trace(module, binding, method=method, training=training) for training in (False, True)]
+    except UntraceableError:
+        return True
+    wanted = {re.sub(r"_\d+$", "", place.node) for place in own}
+    return any(re.sub(r"_\d+$", "", name) in wanted for graph in graphs for name in graph.nodes)
+
+
+def _arguments(module: nn.Module, method: str) -> str:
+    with as_original(module):
+        parameters = list(inspect.signature(getattr(type(module), method)).parameters.values())[1:]
+    named = [item for item in parameters if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
+    return ", ".join(item.name if item.kind is item.POSITIONAL_ONLY else f"{item.name}={item.name}" for item in named)
+
+
+def _with_lines(source: str, lines: Sequence[str]) -> str:
+    """Put lines at the head of a method's body."""
+    head, _, body = source.partition("\n")
+    return "\n".join([head, *lines, body])
 
 
 class _Traces:

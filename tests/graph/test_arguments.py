@@ -32,6 +32,23 @@ def test_another_value_of_a_constant_is_refused(wrong: dict[str, object]) -> Non
         model(image(), **wrong)
 
 
+def test_a_flag_that_ends_before_the_graft_takes_the_method_as_written() -> None:
+    net, x = networks.StopsEarly(), image()
+    model = opened(net, before="fc")
+    assert isinstance(model, networks.StopsEarly)
+    with torch.no_grad():
+        assert torch.equal(model.head(net.conv(x), pre_logits=True), net.conv(x).mean((2, 3)))
+        assert torch.equal(model.head(net.conv(x)), model(x))
+        assert not torch.equal(model(x), net(x))
+
+
+def test_a_flag_whose_path_meets_the_graft_too_is_refused() -> None:
+    model = grafted(networks.StopsEarly(), before="fc")
+    assert isinstance(model, networks.StopsEarly)
+    with pytest.raises(ValueError, match="rewritten for doubled=False"):
+        model.head(image(), doubled=True)
+
+
 def test_constant_keyword_is_kept() -> None:
     net, x = networks.CallsMasked(), image()
     model = opened(net, "stage.conv")

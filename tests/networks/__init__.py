@@ -1,6 +1,15 @@
 """Small networks, each showing one trap of surgery on a forward."""
 
-from .arguments import CallsMasked, CoinFlip, CountsCalls, FunctionalDropout, Masked, NoiseInTrain, StochasticDepth
+from .arguments import (
+    CallsMasked,
+    CoinFlip,
+    CountsCalls,
+    FunctionalDropout,
+    Masked,
+    NoiseInTrain,
+    StochasticDepth,
+    StopsEarly,
+)
 from .basics import WIDTH, Residual, Root, conv
 from .containers import Dense, OverChildren, Stages, call, index, iterate, slices
 from .forwards import (
@@ -49,6 +58,7 @@ __all__ = [
     "SharedRelu",
     "Stages",
     "StochasticDepth",
+    "StopsEarly",
     "TakesList",
     "Tied",
     "TokenBlock",

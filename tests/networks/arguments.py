@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -100,3 +102,21 @@ class CountsCalls(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.steps.add_(1)
         return self.conv(x) + x  # type: ignore[no-any-return]
+
+
+class StopsEarly(nn.Module):
+    """A flag ends the helper before its classifier; another changes what flows there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x))
+
+    def head(self, x: Tensor, pre_logits: bool = False, *, doubled: bool = False) -> Tensor:
+        pooled = x.mean((2, 3))
+        if pre_logits:
+            return pooled
+        return cast(Tensor, self.fc(2 * pooled if doubled else pooled))
