@@ -19,7 +19,7 @@ def select(sites: Sequence[Site], selector: str) -> list[Site]:
 
     Raises SelectorError with the nearest names where it names none.
     """
-    pattern = re.compile(_pattern(selector))
+    pattern = _compiled(selector)
     chosen = [site for site in sites if pattern.fullmatch(site.name)]
     if not chosen:
         hint = nearest(selector, [site.name for site in sites])
@@ -32,8 +32,15 @@ def select(sites: Sequence[Site], selector: str) -> list[Site]:
 
 
 def matches(name: str, selector: str) -> bool:
-    """Say whether a site's name fits a selector."""
-    return re.fullmatch(_pattern(selector), name) is not None
+    """Say whether a site's name fits a selector; raise SelectorError where it is no pattern."""
+    return _compiled(selector).fullmatch(name) is not None
+
+
+def _compiled(selector: str) -> re.Pattern[str]:
+    try:
+        return re.compile(_pattern(selector))
+    except re.error as error:
+        raise SelectorError(f"'{selector}' is no pattern: {error}", "", "ranges run upwards: [0-9], [a-z]") from None
 
 
 def _pattern(selector: str) -> str:

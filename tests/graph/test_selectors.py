@@ -63,3 +63,8 @@ def test_a_miss_names_the_nearest_sites() -> None:
 def test_a_miss_far_from_all_says_how_to_list_them() -> None:
     with pytest.raises(SelectorError, match="list them with: attn-surgeon inspect NETWORK"):
         select(find_sites(networks.Residual(), image()), "qqqqqqqq")
+
+
+def test_a_range_that_runs_down_is_an_error_in_words() -> None:
+    with pytest.raises(SelectorError, match="bad character range"):
+        matches("layer1", "layer[2-1]")
