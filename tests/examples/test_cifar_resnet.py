@@ -21,9 +21,7 @@ NORMS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def _module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "cifar_resnet_example", REPO / "examples" / "cifar_resnet.py"
-    )
+    spec = importlib.util.spec_from_file_location("cifar_resnet_example", REPO / "examples" / "cifar_resnet.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

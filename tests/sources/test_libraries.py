@@ -80,17 +80,12 @@ def test_googlenet_is_built_as_for_its_weights(weights: str) -> None:
 
 
 def test_inception_expects_299() -> None:
-    settings = load_source(
-        SourceSpec("torchvision", "inception_v3", {"init_weights": False}, "none")
-    ).preprocessing
+    settings = load_source(SourceSpec("torchvision", "inception_v3", {"init_weights": False}, "none")).preprocessing
     assert settings.size == (299, 299)
 
 
 def test_segmentation_is_built_as_for_its_weights_without_any_download() -> None:
-    assert (
-        layer(build(parse_source("tv/lraspp_mobilenet_v3_large")), "classifier.low_classifier").out_channels
-        == 21
-    )
+    assert layer(build(parse_source("tv/lraspp_mobilenet_v3_large")), "classifier.low_classifier").out_channels == 21
     trained, untrained = (build(parse_source("tv/fcn_resnet50", weights=w)) for w in ("default", "none"))
     assert trained.aux_classifier is not None
     assert untrained.aux_classifier is None

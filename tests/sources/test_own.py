@@ -36,9 +36,7 @@ def test_a_changed_file_is_imported_again(net: Path) -> None:
 
 
 def test_file_by_relative_path_with_a_sibling(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (net.parent / "user.py").write_text(
-        "from net import Net\ndef make():\n    import net\n    return net.Net(1, 1)\n"
-    )
+    (net.parent / "user.py").write_text("from net import Net\ndef make():\n    import net\n    return net.Net(1, 1)\n")
     monkeypatch.chdir(net.parent)
     assert layer(load("user.py:make").model).in_features == 1
     sys.modules.pop("net")

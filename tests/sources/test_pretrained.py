@@ -70,9 +70,7 @@ def _cache_timm(tmp_path: Path, filename: str = "model.safetensors") -> dict[str
 
 
 @pytest.mark.parametrize("filename", ["model.safetensors", "pytorch_model.bin"])
-def test_cached_timm_weights_need_no_network(
-    tmp_path: Path, filename: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_cached_timm_weights_need_no_network(tmp_path: Path, filename: str, capsys: pytest.CaptureFixture[str]) -> None:
     values = _cache_timm(tmp_path, filename)
     loaded = load("test_resnet", weights="default")
     assert holds(loaded.model, values)
@@ -96,9 +94,7 @@ def test_damaged_cached_timm_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [f"timm/{SMALL}", "timm/gcvit_tiny.in1k", "tv/resnet18"])
-def test_a_failed_download_is_quick_and_names_the_ways_on(
-    text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_download_is_quick_and_names_the_ways_on(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     start = time.monotonic()
     error = refused(text, weights="default")
     assert time.monotonic() - start < 15
