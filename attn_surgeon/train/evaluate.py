@@ -73,7 +73,7 @@ def evaluate(
     total, tally = len(cast(Any, loader.dataset)), _Tally()
     if not total:
         raise DataError("no images to evaluate on", "the dataset is empty")
-    with mode(_on_device(model, device), training=False), torch.inference_mode():
+    with mode(model.to(device), training=False), torch.inference_mode():
         for images, labels, *_ in _batches(loader):
             logits = _logits(model, images.to(device))
             _check_outputs(logits, len(data.class_names))
@@ -146,13 +146,6 @@ def _check_outputs(logits: object, classes: int) -> None:
             "evaluation",
             "give the network a head for these classes, or other data",
         )
-
-
-def _on_device(model: nn.Module, device: str | torch.device) -> nn.Module:
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch raises either, by what is missing
-        raise DataError(f"device {device} cannot be used: {_first_line(error)}", "", "evaluate on cpu") from None
 
 
 def _logits(model: nn.Module, images: Tensor) -> Any:
