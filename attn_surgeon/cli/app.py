@@ -34,6 +34,8 @@ for _verb in (insert, inspect, blocks, diff, verify, remove, evaluate, run):
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # Threads that spin while they wait make everything ten times as slow where other processes want the cores too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe without × or ✓ shows ? instead
             stream.reconfigure(errors="replace")
