@@ -9,15 +9,19 @@ if TYPE_CHECKING:
     from attn_surgeon.graph.certificate import certify
     from attn_surgeon.graph.sites import find_sites
     from attn_surgeon.operations import insert, remove
+    from attn_surgeon.recipe import read_recipe
+    from attn_surgeon.recipe_schema import Recipe
 
 __version__ = "0.1.0"
-__all__ = ["certify", "find_sites", "insert", "load", "remove", "save"]
+__all__ = ["Recipe", "certify", "find_sites", "insert", "load", "read_recipe", "remove", "save"]
 
 _HOMES = {
+    "Recipe": "attn_surgeon.recipe_schema",
     "certify": "attn_surgeon.graph.certificate",
     "find_sites": "attn_surgeon.graph.sites",
     "insert": "attn_surgeon.operations",
     "load": "attn_surgeon.artefact",
+    "read_recipe": "attn_surgeon.recipe",
     "remove": "attn_surgeon.operations",
     "save": "attn_surgeon.artefact",
 }

@@ -89,6 +89,15 @@ def save(model: nn.Module, path: str | Path, *, patch: bool = False, certificate
     write(Path(path), grafts if patch else base | grafts, payload)
 
 
+def require_base_again(model: nn.Module) -> None:
+    """See that a patch's base can be had again from its source; raise ArtefactError where it gives other weights."""
+    spec = provenance_of(model).source
+    again = hash_tensors(split_tensors(load_source(spec).model)[0])
+    if again != hash_tensors(split_tensors(model)[0]):
+        what = "a patch needs its base again, and this source gives other weights each time"
+        raise ArtefactError(what, spec.text, "give weights that stay, with --weights FILE, or write a whole artefact")
+
+
 def _recipe(provenance: Provenance, grafts: list[Graft]) -> dict[str, Any]:
     stored = provenance.source.to_dict()
     story = {"source": {"name": provenance.source.text, "weights": stored["weights"], "args": stored["args"]}}

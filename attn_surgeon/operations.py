@@ -58,7 +58,7 @@ def plan(
     model: nn.Module, spec: BlockSpec, requests: Sequence[Request], example: Example, *, strict: bool = False
 ) -> Plan:
     """Plan the insertion of one block at the requested sites; nothing is changed."""
-    planned = make_plan(survey(model, example).sites, requests, factory(spec), spec.to_dict())
+    planned = make_plan(survey(model, example), requests, factory(spec), spec.to_dict())
     planned.require(strict=strict)
     return planned
 
@@ -75,7 +75,7 @@ def operate(
 ) -> Operation:
     """Plan and make the grafts; where the network's output would change, go on to other placements or refuse."""
     found = survey(model, example)
-    planned = make_plan(found.sites, requests, factory(spec), spec.to_dict())
+    planned = make_plan(found, requests, factory(spec), spec.to_dict())
     planned.require(strict=strict)
     operated = model if inplace else copy.deepcopy(model)
     blocks = build_blocks(operated, planned.grafts, seed)
@@ -153,20 +153,27 @@ def read_requests(after: Selectors, before: Selectors) -> list[Request]:
 
 
 def _texts(selectors: Selectors) -> list[str]:
-    return [selectors] if isinstance(selectors, str) else list(selectors)
+    texts = [selectors] if isinstance(selectors, str) else selectors
+    listed = list(texts) if isinstance(texts, Iterable) else []
+    if not isinstance(texts, Iterable) or not all(isinstance(text, str) for text in listed):
+        raise SelectorError(f"a site is named by text, not by {selectors!r}", "", "such as after='layer3'")
+    return listed
 
 
-def remove(model: nn.Module, selector: str = "**", *, inplace: bool = False) -> nn.Module:
+def remove(model: nn.Module, sites: Selectors = "**", *, inplace: bool = False) -> nn.Module:
     """Remove the grafts at the chosen sites, by default all; without grafts the network is the original again.
 
-    Raises SelectorError where no graft is at such a site.
+    `sites` are selectors. Raises SelectorError where one chooses no graft.
     """
     restored = model if inplace else copy.deepcopy(model)
-    sites = [made.graft.site for made in list_grafts(restored)]
-    if not any(matches(site, selector) for site in sites):
-        where = f"the network has {len(sites)} grafts" if sites else "the network has no grafts"
-        raise SelectorError(f"no graft is at '{selector}'", where, nearest(selector, sites) or ", ".join(sites[:5]))
-    take_out(restored, lambda graft: matches(graft.site, selector))
+    there = [made.graft.site for made in list_grafts(restored)]
+    selectors = _texts(sites)
+    for selector in selectors:
+        if not any(matches(site, selector) for site in there):
+            where = f"the network has {len(there)} grafts" if there else "the network has no grafts"
+            hint = nearest(selector, there) or ", ".join(there[:5])
+            raise SelectorError(f"no graft is at '{selector}'", where, hint)
+    take_out(restored, lambda graft: any(matches(graft.site, selector) for selector in selectors))
     return restored
 
 

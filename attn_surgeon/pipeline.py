@@ -13,7 +13,7 @@ from torch import nn
 from attn_surgeon.artefact import load, save
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.graph.certificate import Certificate, certify
-from attn_surgeon.graph.learning import ignored_grafts
+from attn_surgeon.graph.learning import ignored_grafts, why_ignored
 from attn_surgeon.graph.plan import Plan, Refusal, Request, join_plans
 from attn_surgeon.graph.surgery import list_grafts, take_out
 from attn_surgeon.operations import operate
@@ -72,10 +72,11 @@ def perform_insertions(
 
 def _without_ignored(model: nn.Module, plan: Plan, subject: Subject, *, strict: bool) -> Plan:
     """Take out and refuse the grafts that could never matter; where that is all, the certificate is to say so."""
-    ignored = [made.graft for made in ignored_grafts(model, subject.example) if made.graft in plan.grafts]
-    if len(ignored) == len(plan.grafts):
+    found = [made for made in ignored_grafts(model, subject.example) if made.graft in plan.grafts]
+    if len(found) == len(plan.grafts):
         return plan
-    refusals = [Refusal(graft.site, graft.side, "the output does not depend on what flows there") for graft in ignored]
+    ignored = [made.graft for made in found]
+    refusals = [Refusal(made.graft.site, made.graft.side, why_ignored(made)) for made in found]
     kept = tuple(graft for graft in plan.grafts if graft not in ignored)
     reduced = Plan(kept, (*plan.refusals, *refusals))
     reduced.require(strict=strict)

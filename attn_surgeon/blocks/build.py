@@ -25,6 +25,8 @@ class BlockSpec:
     @classmethod
     def read(cls, name: str, options: Mapping[str, Any], init: str = "identity") -> Self:
         """Check name, options and start; raise BlockError where one is wrong."""
+        if not isinstance(name, str):
+            raise BlockError(f"a block is named by text, not by a {type(name).__name__}", "", "such as block='cbam'")
         if init not in INITS:
             hint = nearest(init, INITS) or f"it is one of {', '.join(INITS)}"
             raise BlockError(f"no start is called '{init}'", f"block '{name}'", hint)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
+from attn_surgeon import __version__
 from attn_surgeon.cli import blocks, diff, evaluate, insert, inspect, remove, run, verify
 from attn_surgeon.cli.output import print_error
 from attn_surgeon.errors import SurgeonError
@@ -19,6 +22,14 @@ from attn_surgeon.errors import SurgeonError
 # Typer brings click in its own package or uses the one installed, by version; either way this is its base error.
 _UsageError = typer.BadParameter.__mro__[2]
 _INTERRUPTED = 130
+_HEAVY = ("numpy", "torch", "torchvision", "timm")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"attn-surgeon {__version__}\n")
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="attn-surgeon",
@@ -28,6 +39,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    pass
+
+
 for _verb in (insert, inspect, blocks, diff, verify, remove, evaluate, run):
     _verb.register(app)
 
@@ -39,7 +61,20 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe without × or ✓ shows ? instead
             stream.reconfigure(errors="replace")
+    signal.signal(signal.SIGINT, _interrupt)
     sys.exit(_run(sys.argv[1:]))
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    """Raise KeyboardInterrupt, but while a library is being imported leave at once: it would go on half made."""
+    if any(_is_loading(name) for name in _HEAVY):
+        print_error("interrupted", "", "", as_json="--json" in sys.argv)
+        os._exit(_INTERRUPTED)
+    raise KeyboardInterrupt
+
+
+def _is_loading(name: str) -> bool:
+    return bool(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False))
 
 
 def _run(arguments: list[str]) -> int:

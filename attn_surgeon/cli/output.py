@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ _WIDE = 140
 def console(*, stderr: bool = False) -> Console:
     """Make a console as wide as the terminal, or wide enough for tables where there is none."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else _WIDE, highlight=False, emoji=False)
+    known = stream.isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, width=None if known else _WIDE, highlight=False, emoji=False)
 
 
 def print_json(document: Any) -> None:
@@ -53,8 +55,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     made = Table(
         title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
     )
-    for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for index, column in enumerate(columns):  # names are there to be copied, so they do not wrap
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=index == 0)
     for row in rows:
         made.add_row(*(escape(cell) for cell in row))
     return made

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from attn_surgeon.cli.files import writable
-from attn_surgeon.cli.options import AsJson, Force, Output
+from attn_surgeon.cli.options import AsJson, Force, Output, Weights
 from attn_surgeon.cli.output import console, print_json, steps, table
 from attn_surgeon.cli.surgery import Wishes, carry_out
 
@@ -26,6 +26,7 @@ def _recipe_names(incomplete: str) -> list[str]:
 
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe by name or path.", autocompletion=_recipe_names)],
+    weights: Weights = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Make no certificate.")] = False,
     patch: Annotated[bool, typer.Option("--patch", help="Write only the grafts and the base's hash.")] = False,
@@ -52,7 +53,7 @@ def run(
     with steps(f"open {story.source.name}"):
         subject = open_subject(
             story.source.name,
-            weights=story.source.weights,
+            weights=weights or story.source.weights,
             args=story.source.args,
             images=Images(story.images.mean, story.images.std, story.images.size),
         )

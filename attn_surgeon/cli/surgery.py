@@ -71,8 +71,10 @@ def _operate(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes) 
 
 
 def _write(result: Result, target: Path, wishes: Wishes) -> None:
-    from attn_surgeon.artefact import save
+    from attn_surgeon.artefact import require_base_again, save
 
+    if wishes.patch:
+        require_base_again(result.model)
     save(result.model, target, patch=wishes.patch, certificate=result.certificate)
 
 
@@ -97,6 +99,10 @@ def _show(result: Result, label: str, target: Path | None, wishes: Wishes) -> No
     if result.certificate is not None:
         print_certificate(result.certificate, out)
         out.print()
+    else:
+        out.print("[yellow]no certificate was made[/]; attn-surgeon verify makes it")
+    if any(graft.block["init"] == "paper" for graft in result.plan.grafts):
+        out.print("[yellow]the output is not the original's[/]: with --init paper a block starts as published")
     if target is None:
         out.print("[bold red]nothing was written[/]; --no-verify writes it all the same")
         return

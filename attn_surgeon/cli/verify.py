@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 def verify(
     artefact: ArtefactPath = None, source: Source = None, weights: Weights = None, as_json: AsJson = False
 ) -> None:
-    """Make the certificate again from scratch, against a fresh build of the original. Exit 1 where it fails."""
+    """Make the certificate again, against the original built afresh with its stored weights. Exit 1 where it fails."""
     from attn_surgeon.artefact import load_original
     from attn_surgeon.pipeline import certify_subject
     from attn_surgeon.subject import open_subject

@@ -11,9 +11,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.errors import ExampleError
 from attn_surgeon.graph.learning import Status, learn, some
 from attn_surgeon.graph.operated import original_class
-from attn_surgeon.graph.running import Example, map_tensors, run, same_bits, tensors
+from attn_surgeon.graph.running import Example, enlarged, map_tensors, run, same_bits, tensors
 from attn_surgeon.graph.sites import other_sizes
 from attn_surgeon.graph.surgery import bypassed, take_out
 
@@ -67,8 +68,12 @@ def certify(
     """Check an operated network against its original; neither is changed.
 
     Where the grafts are not expected to be the identity (published initialisation, or trained), outputs are compared
-    with the grafts bypassed, which certifies the surgery alone. `round_trip` saves and loads a network.
+    with the grafts bypassed, which certifies the surgery alone. `round_trip` saves and loads a network. Raises
+    ExampleError where the original does not run on the example.
     """
+    expected = _try_run(original, example)
+    if isinstance(expected, Exception):
+        raise ExampleError(f"the original does not run on the example: {_line(expected)}", "", "give one it takes")
     case = _Case(original, model, example, expect_identity)
     steps: dict[str, Callable[[], Check]] = {
         "eval": case.identity_in_eval,
@@ -110,12 +115,12 @@ class _Case:
         """Compare outputs, and BatchNorm statistics afterwards, in train mode with the same random draws."""
         name = "identity in train"
         original, model = copy.deepcopy(self.original), copy.deepcopy(self.model)
-        batch = map_tensors(self.example, _twice)
+        batch = enlarged(self.example, lambda x: x.flip(-1)) if _is_single(self.example) else self.example
         outcome = self._same(name, original, model, batch, training=True)
         if outcome.status != "passed":
             return outcome
         theirs = model.state_dict()
-        changed = [key for key, value in original.state_dict().items() if not same_bits(value, theirs[key])]
+        changed = [key for key, value in original.state_dict().items() if not same_bits(value, theirs.get(key))]
         if changed:
             return Check(name, "failed", f"statistics differ afterwards: {some(changed)}")
         return Check(name, "passed", f"{outcome.detail}; statistics afterwards too")
@@ -206,9 +211,9 @@ def _classes(model: nn.Module) -> list[tuple[str, type, type]]:
     return [(path, type(module), original_class(module)) for path, module in model.named_modules()]
 
 
-def _twice(tensor: Tensor) -> Tensor:
-    """Make a batch of at least two, which BatchNorm needs in train mode."""
-    return torch.cat((tensor, tensor.flip(-1))) if tensor.ndim > 1 and len(tensor) == 1 else tensor
+def _is_single(example: Example) -> bool:
+    """Say whether an example is a batch of one, for BatchNorm needs two in train mode."""
+    return all(tensor.ndim > 0 and len(tensor) == 1 for tensor in tensors(example))
 
 
 def _to_bfloat16(tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.graph.running import Example, call, map_tensors, mode, tensors
+from attn_surgeon.graph.running import Example, call, enlarged, map_tensors, mode, tensors
 from attn_surgeon.graph.surgery import Made, list_grafts
 
 Status = Literal["passed", "failed", "skipped"]
@@ -24,7 +24,7 @@ def learn(model: nn.Module, example: Example) -> Finding:
     if not parameters:
         return "skipped", "there are no graft parameters"
     moved: set[str] = set()
-    batch = map_tensors(example, _varied)
+    batch = _varied(example)
     fed: set[str] = set()
     for _ in range(2):
         before = {path: parameter.detach().clone() for path, parameter in parameters.items()}
@@ -43,11 +43,18 @@ def ignored_grafts(model: nn.Module, example: Example) -> list[Made]:
     model = copy.deepcopy(model)
     made = list_grafts(model)
     parameters, fed = _parameters(made), set[str]()
-    gradients = _gradients(model, parameters, map_tensors(example, _varied), fed)
+    gradients = _gradients(model, parameters, _varied(example), fed)
     if isinstance(gradients, tuple):
         return []
     still = {path for path, gradient in gradients.items() if gradient is None or not bool(gradient.any())}
     return [item for item in made if item.path in fed and _all_still(item, still)]
+
+
+def why_ignored(made: Made) -> str:
+    """Say why the output does not depend on a graft."""
+    if made.graft.feature.prefix:
+        return "what follows reads only the prefix tokens, which the graft leaves alone"
+    return "the output does not depend on what flows there"
 
 
 def _all_still(made: Made, still: set[str]) -> bool:
@@ -115,7 +122,7 @@ def _verdict(grafts: Sequence[Made], still: set[str], fed: set[str]) -> Finding:
     ignored = [made for made in grafts if made not in empty and _all_still(made, still)]
     if ignored:
         places = some([f"{made.graft.side} {made.graft.site}" for made in ignored])
-        return "failed", f"the output does not depend on what flows {places}"
+        return "failed", f"{why_ignored(ignored[0])}: {places}"
     stuck = still & set(_parameters([made for made in grafts if made not in empty]))
     if stuck:
         return "failed", f"no gradient reaches {some(sorted(stuck))}"
@@ -133,11 +140,9 @@ def _parameters(grafts: Iterable[Made]) -> dict[str, nn.Parameter]:
     return {f"{made.path}.{name}": parameter for made in grafts for name, parameter in made.block.named_parameters()}
 
 
-def _varied(tensor: Tensor) -> Tensor:
+def _varied(example: Example) -> Example:
     """Make a batch of unlike inputs, so that no unit is off on all of them by chance."""
-    if not tensor.is_floating_point() or tensor.ndim < 2:
-        return tensor
-    return torch.cat((tensor, -tensor, tensor.flip(-1) / 4, 2 * tensor.roll(1, -1)))
+    return enlarged(example, lambda x: -x, lambda x: x.flip(-1) / 4, lambda x: 2 * x.roll(1, -1))
 
 
 def some(names: Sequence[str]) -> str:

@@ -9,11 +9,11 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from attn_surgeon.errors import PlanError
+from attn_surgeon.errors import PlanError, SelectorError
 from attn_surgeon.graph.layouts import Feature
 from attn_surgeon.graph.placement import Placement, Side
 from attn_surgeon.graph.selectors import select
-from attn_surgeon.graph.sites import Site
+from attn_surgeon.graph.sites import Site, Survey
 
 BlockFactory = Callable[[Feature], nn.Module]
 
@@ -98,23 +98,39 @@ def join_plans(plans: Iterable[Plan]) -> Plan:
     )
 
 
-def make_plan(
-    sites: Sequence[Site], requests: Sequence[Request], factory: BlockFactory, block: Mapping[str, Any]
-) -> Plan:
-    """Plan one graft for every site the requests choose; build each block on the meta device to be sure it fits."""
+def make_plan(found: Survey, requests: Sequence[Request], factory: BlockFactory, block: Mapping[str, Any]) -> Plan:
+    """Plan one graft for every site the requests choose; build each block on the meta device to be sure it fits.
+
+    Raises SelectorError for all selectors that choose nothing, together.
+    """
     grafts: list[Graft] = []
     refusals: list[Refusal] = []
     seen: set[tuple[str, Side]] = set()
-    for request in requests:
-        for site in select(sites, request.selector):
-            if (site.name, request.side) in seen:
-                continue
-            seen.add((site.name, request.side))
-            try:
-                grafts.append(_plan_graft(site, request.side, factory, block))
-            except UnfitError as reason:
-                refusals.append(Refusal(site.name, request.side, str(reason)))
+    for site, side in _chosen(found, requests):
+        if (site.name, side) in seen:
+            continue
+        seen.add((site.name, side))
+        try:
+            grafts.append(_plan_graft(site, side, factory, block))
+        except UnfitError as reason:
+            refusals.append(Refusal(site.name, side, str(reason)))
     return _without_twins(grafts, refusals)
+
+
+def _chosen(found: Survey, requests: Sequence[Request]) -> list[tuple[Site, Side]]:
+    chosen: list[tuple[Site, Side]] = []
+    errors: list[SelectorError] = []
+    for request in requests:
+        try:
+            chosen += [(site, request.side) for site in select(found.sites, request.selector, found.unused)]
+        except SelectorError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        each = "; ".join(f"{error.what} ({error.hint})" for error in errors)
+        raise SelectorError(each, errors[0].where, "list them with: attn-surgeon inspect NETWORK")
+    return chosen
 
 
 def _plan_graft(site: Site, side: Side, factory: BlockFactory, block: Mapping[str, Any]) -> Graft:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,22 @@ def tensors(value: Any) -> list[Tensor]:
     if isinstance(value, (tuple, list)):
         return list(itertools.chain.from_iterable(tensors(item) for item in value))
     return tensors(vars(value)) if hasattr(value, "__dict__") and not callable(value) else []
+
+
+def enlarged(example: Example, *variants: Callable[[Tensor], Tensor]) -> Example:
+    """Make a batch of an example and variants of it; integers are repeated.
+
+    An example whose tensors do not share their first axis has no batch to enlarge, and stays as it is.
+    """
+    found = tensors(example)
+    if any(tensor.ndim == 0 for tensor in found) or len({len(tensor) for tensor in found}) > 1:
+        return example
+
+    def grow(tensor: Tensor) -> Tensor:
+        parts = [variant(tensor) if tensor.is_floating_point() else tensor for variant in variants]
+        return torch.cat((tensor, *parts))
+
+    return cast(Example, map_tensors(example, grow))
 
 
 def same_bits(first: Any, second: Any) -> bool:

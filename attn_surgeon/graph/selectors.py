@@ -14,13 +14,17 @@ from attn_surgeon.graph.sites import Site
 _GLOB = re.compile(r"\*\*|\*|\?|\[[^\]]*\]|\{[^}]*\}")
 
 
-def select(sites: Sequence[Site], selector: str) -> list[Site]:
+def select(sites: Sequence[Site], selector: str, unused: Sequence[str] = ()) -> list[Site]:
     """Choose the sites a selector names, in the order of execution.
 
-    Raises SelectorError with the nearest names where it names none.
+    `unused` are modules that the example run never called. Raises SelectorError with the nearest names where none
+    is named.
     """
     pattern = _compiled(selector)
     chosen = [site for site in sites if pattern.fullmatch(site.name)]
+    if not chosen and any(pattern.fullmatch(name) for name in unused):
+        hint = "it may run in train mode only, or not at all"
+        raise SelectorError(f"'{selector}' is there, but is not called in eval mode", "", hint)
     if not chosen:
         hint = nearest(selector, [site.name for site in sites])
         raise SelectorError(

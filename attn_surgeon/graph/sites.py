@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, fx, nn
 
-from attn_surgeon.errors import ExampleError
+from attn_surgeon.errors import ExampleError, SourceError
 from attn_surgeon.graph import running
 from attn_surgeon.graph.flow import flow
 from attn_surgeon.graph.layouts import Feature, read_feature, vector_lengths
@@ -57,9 +58,10 @@ def find_sites(model: nn.Module, example: running.Example) -> list[Site]:
 
 @dataclass(frozen=True)
 class Survey:
-    """The sites of a network and the output of the example run that found them."""
+    """The sites of a network, the modules that were not called, and the output of the example run."""
 
     sites: list[Site]
+    unused: tuple[str, ...]
     output: Any
 
 
@@ -68,10 +70,14 @@ def survey(model: nn.Module, example: running.Example) -> Survey:
     first = _observe_first_size(model, example)
     second = _observe_second_size(model, example)
     finder = _Finder(first, second)
-    return Survey(list(finder.inside("")), first.output)
+    unused = tuple(path for path, _ in model.named_modules() if path not in first.calls)
+    return Survey(list(finder.inside("")), unused, first.output)
 
 
 def _observe_first_size(model: nn.Module, example: running.Example) -> Observation:
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        what = f"a {type(model).__name__} cannot be operated on"
+        raise SourceError(what, "", "give the torch.nn.Module itself, before it is scripted")
     try:
         return observe(model, example)
     except Exception as error:
@@ -79,8 +85,8 @@ def _observe_first_size(model: nn.Module, example: running.Example) -> Observati
         shapes = ", ".join("×".join(map(str, tensor.shape)) for tensor in running.tensors(example))
         raise ExampleError(
             f"the network does not run on its example: {line}",
-            f"input {shapes}",
-            "say what it takes: --size and --mean, or example=…",
+            f"input {shapes or 'without tensors'}",
+            "say what it takes with example=…, on the command line with --size and --mean",
         ) from error
 
 

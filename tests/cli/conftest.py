@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attn_surgeon.cli import main
+from attn_surgeon.cli.app import main
 
 from .helpers import INSERT, Cli, Done
 

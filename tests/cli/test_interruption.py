@@ -33,7 +33,7 @@ def net():
 WAITS_IN_WRITE = """
 import os, sys, time
 from pathlib import Path
-from attn_surgeon.cli import main
+from attn_surgeon.cli.app import main
 
 real = os.fsync
 def fsync(handle):

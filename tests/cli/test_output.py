@@ -50,7 +50,7 @@ def test_without_a_verb_the_help_is_shown(cli: Cli) -> None:
 
 def test_the_help_imports_no_torch() -> None:
     code = (
-        "import sys\nfrom attn_surgeon.cli import main\nsys.argv = ['attn-surgeon', *sys.argv[1:]]\n"
+        "import sys\nfrom attn_surgeon.cli.app import main\nsys.argv = ['attn-surgeon', *sys.argv[1:]]\n"
         "try:\n    main()\nfinally:\n    print([m for m in ('torch', 'timm', 'numpy', 'yaml') if m in sys.modules])\n"
     )
     for arguments in (("--help",), ("insert", "--help"), ("insert", "demo", "--nonsense"), ("recipes", "--help")):

@@ -16,7 +16,7 @@ from attn_surgeon.errors import SelectorError
 from attn_surgeon.graph.binding import UntraceableError
 from attn_surgeon.graph.operated import is_operated
 from attn_surgeon.graph.plan import make_plan
-from attn_surgeon.graph.sites import find_sites
+from attn_surgeon.graph.sites import survey
 from attn_surgeon.graph.surgery import bypassed, list_grafts, perform, perform_checked
 from attn_surgeon.operations import build_blocks, factory, insert, read_requests, remove
 
@@ -30,7 +30,7 @@ def snapshot(model: nn.Module) -> list[tuple[str, type, list[str]]]:
 
 
 def planned(model: nn.Module, *sites: str) -> Any:
-    return make_plan(find_sites(model, image()), read_requests(sites, ()), factory(SPEC), SPEC.to_dict()).grafts
+    return make_plan(survey(model, image()), read_requests(sites, ()), factory(SPEC), SPEC.to_dict()).grafts
 
 
 @pytest.mark.parametrize("already", [False, True])
@@ -124,9 +124,9 @@ def test_stacking_two_blocks_at_one_site(site: str) -> None:
 
 def test_a_second_insert_still_finds_the_original_sites() -> None:
     net, x = networks.Stages(networks.call), image()
-    names = [site.name for site in find_sites(net, x)]
+    names = [site.name for site in survey(net, x).sites]
     model = grafted(net, "**")
-    assert [site.name for site in find_sites(model, x)] == names
+    assert [site.name for site in survey(model, x).sites] == names
     again = grafted(model, "**")
     assert len(list_grafts(again)) == 2 * len(list_grafts(model))
     assert identical(net, again, x)
