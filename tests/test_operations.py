@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
-from attn_surgeon.errors import BlockError, PlanError, SelectorError
+from attn_surgeon.errors import BlockError, PlanError, SelectorError, SourceError
 from attn_surgeon.graph.running import run, same_bits
 from attn_surgeon.graph.surgery import bypassed, list_grafts
 from attn_surgeon.operations import insert, operate, plan, read_requests, remove
@@ -131,3 +131,54 @@ def test_remove_of_all_is_the_default(x: Tensor) -> None:
     model = insert(net, "eca", after=["bn", "add"], example=x)
     assert list_grafts(remove(model)) == []
     assert len(list_grafts(model)) == 2
+
+
+class TwoModes(nn.Module):
+    """Has a part that runs in train mode only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+        self.aux = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return y + self.aux(x) if self.training else y
+
+
+def test_a_module_that_eval_mode_does_not_call_is_told_from_one_that_is_not_there(x: Tensor) -> None:
+    with pytest.raises(SelectorError, match="'aux' is there, but is not called in eval mode"):
+        insert(TwoModes(), "se", after="aux", example=x, options={"reduction": 2})
+
+
+def test_all_selectors_that_choose_nothing_are_told_at_once(x: Tensor) -> None:
+    with pytest.raises(SelectorError, match=r"'convv'.*did you mean conv.*'nope'"):
+        insert(TwoModes(), "se", after=["convv", "conv"], before="nope", example=x, options={"reduction": 2})
+
+
+def test_remove_takes_several_selectors(x: Tensor) -> None:
+    model = insert(networks.InPlace(), "se", after=["conv", "bn", "add"], example=x, options={"reduction": 2})
+    left = list_grafts(remove(model, ["conv", "add"]))
+    assert [made.graft.site for made in left] == ["bn"]
+
+
+@pytest.mark.parametrize("wrong", [1, [1], None])
+def test_sites_are_named_by_text(x: Tensor, wrong: object) -> None:
+    with pytest.raises(SelectorError, match="named by text"):
+        insert(networks.InPlace(), "se", after=wrong, example=x)  # type: ignore[arg-type]
+
+
+def test_blocks_are_named_by_text(x: Tensor) -> None:
+    with pytest.raises(BlockError, match="named by text"):
+        insert(networks.InPlace(), nn.Identity(), after="bn", example=x)  # type: ignore[arg-type]
+
+
+def test_only_modules_are_operated_on(x: Tensor) -> None:
+    with pytest.raises(SourceError, match="a str cannot be operated on"):
+        insert("demo", "se", after="conv", example=x)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning")
+def test_scripted_modules_are_not_operated_on(x: Tensor) -> None:
+    with pytest.raises(SourceError, match="before it is scripted"):
+        insert(torch.jit.trace(nn.Conv2d(4, 4, 1), x), "se", after="conv", example=x)  # type: ignore[no-untyped-call]

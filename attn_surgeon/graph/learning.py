@@ -122,7 +122,7 @@ def _verdict(grafts: Sequence[Made], still: set[str], fed: set[str]) -> Finding:
     ignored = [made for made in grafts if made not in empty and _all_still(made, still)]
     if ignored:
         places = some([f"{made.graft.side} {made.graft.site}" for made in ignored])
-        return "failed", f"{why_ignored(ignored[0])}: {places}"
+        return "failed", f"{places}: {why_ignored(ignored[0])}"
     stuck = still & set(_parameters([made for made in grafts if made not in empty]))
     if stuck:
         return "failed", f"no gradient reaches {some(sorted(stuck))}"

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, fx, nn
 
 from attn_surgeon.errors import ExampleError, SourceError
@@ -75,7 +74,7 @@ def survey(model: nn.Module, example: running.Example) -> Survey:
 
 
 def _observe_first_size(model: nn.Module, example: running.Example) -> Observation:
-    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+    if not isinstance(model, nn.Module) or type(model).__module__.startswith("torch.jit"):
         what = f"a {type(model).__name__} cannot be operated on"
         raise SourceError(what, "", "give the torch.nn.Module itself, before it is scripted")
     try:

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import attn_surgeon
+
 from .helpers import INSERT, Cli, environment, process
 
 VERBS = ("insert", "inspect", "blocks", "diff", "verify", "remove", "evaluate", "run", "recipes")
@@ -78,3 +80,8 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m attn_surgeon inspect demo --json | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(), check=False)
     assert done.stderr == ""
+
+
+def test_the_version_is_the_packages(cli: Cli) -> None:
+    done = cli("--version")
+    assert (done.code, done.out) == (0, f"attn-surgeon {attn_surgeon.__version__}\n")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.errors import ExampleError
 from attn_surgeon.graph.certificate import Certificate, Check, certify
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert
@@ -139,7 +140,7 @@ def test_site_the_output_does_not_depend_on() -> None:
 
     net = Ignored()
     found = checks(net, grafted(net, "relu"))
-    assert found[ALIVE] == Check(ALIVE, "failed", "the output does not depend on what flows after relu")
+    assert found[ALIVE] == Check(ALIVE, "failed", "after relu: the output does not depend on what flows there")
 
 
 def test_one_of_two_sites_that_the_output_does_not_depend_on() -> None:
@@ -151,7 +152,7 @@ def test_one_of_two_sites_that_the_output_does_not_depend_on() -> None:
 
     net = HalfIgnored()
     found = checks(net, grafted(net, ["add", "relu"]))
-    assert found[ALIVE] == Check(ALIVE, "failed", "the output does not depend on what flows after relu")
+    assert found[ALIVE] == Check(ALIVE, "failed", "after relu: the output does not depend on what flows there")
 
 
 def test_gradient_that_is_not_finite() -> None:
@@ -260,3 +261,61 @@ def test_certificate_as_plain_data() -> None:
     certificate = Certificate((Check("a", "passed", "b"), Check("c", "failed", "d")), "1.2")
     assert not certificate.passed
     assert Certificate.from_dict(certificate.to_dict()) == certificate
+
+
+def test_an_example_that_the_original_does_not_take_is_an_error_and_no_certificate() -> None:
+    with pytest.raises(ExampleError, match="does not run on the example"):
+        certify(ReadsClassToken(), ReadsClassToken(), torch.randn(1, 9, 8, 8))
+
+
+def test_original_and_operated_in_the_wrong_order_fail() -> None:
+    net = networks.Residual()
+    found = {check.name: check.status for check in certify(grafted(net, "conv"), net, image()).checks}
+    assert found["keys and values kept"] == "failed"
+
+
+class ImageAndIndex(nn.Module):
+    """Takes an image and an integer beside it, and gives a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+        self.table = nn.Embedding(3, 4)
+
+    def forward(self, x: Tensor, index: Tensor) -> dict[str, Tensor]:
+        return {"out": self.conv(x) + self.table(index)[:, :, None, None]}
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_integers_beside_the_image_are_batched_with_it(batch: int) -> None:
+    net, example = ImageAndIndex().eval(), (image(batch), torch.zeros(batch, dtype=torch.long))
+    model = insert(net, "se", after="conv", example=example, options={"reduction": 2})
+    certificate = certify(net, model, example)
+    assert [check for check in certificate.checks if check.status == "failed"] == []
+    assert next(check for check in certificate.checks if check.name == ALIVE).status == "passed"
+
+
+class ReadsClassToken(nn.Module):
+    """Patches and a class token, of which the head reads the class token alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(4, 8, 4, stride=4)
+        self.cls = nn.Parameter(torch.randn(1, 1, 8))
+        self.norm = nn.LayerNorm(8)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        mean = tokens.mean(1, keepdim=True)
+        tokens = torch.cat((self.cls.expand(len(x), -1, -1) + mean, tokens), 1)
+        out: Tensor = self.fc(self.norm(tokens)[:, 0])
+        return out
+
+
+def test_grafts_beside_the_one_token_that_is_read_are_told_as_such() -> None:
+    net, x = ReadsClassToken().eval(), image(size=16)
+    model = insert(net, "se", after="norm", example=x, options={"reduction": 2})
+    found = {check.name: check for check in certify(net, model, x).checks}
+    assert found[ALIVE].status == "failed"
+    assert found[ALIVE].detail == "after norm: what follows reads only the prefix tokens, which the graft leaves alone"
