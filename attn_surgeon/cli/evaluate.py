@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -19,10 +19,12 @@ from attn_surgeon.cli.options import (
     Source,
     Std,
     Weights,
-    read_images,
-    read_pairs,
+    open_network,
 )
 from attn_surgeon.cli.output import bar, console, facts, print_json, say, steps
+
+if TYPE_CHECKING:
+    from attn_surgeon.train.evaluate import Evaluation
 
 
 def register(app: typer.Typer) -> None:
@@ -55,20 +57,13 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure top-1, top-5 and loss on a folder of images; the logits' hash tells bit-identical networks."""
-    from attn_surgeon.subject import open_subject
     from attn_surgeon.train.data import open_dataset
     from attn_surgeon.train.evaluate import evaluate as measure
 
     _check_device(device)
     path = given_or_newest(artefact)
     with steps(f"open {path}"):
-        subject = open_subject(
-            path,
-            source=source,
-            weights=weights,
-            args=read_pairs(args, "--arg"),
-            images=read_images(mean, std, size),
-        )
+        subject = open_network(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
         model = subject.base() if without_grafts else subject.model
         images = open_dataset(data, split, subject.preprocessing)
     with bar("evaluate") as progress:
@@ -80,8 +75,14 @@ def evaluate(
         return
     for note in subject.notes:
         say(note)
+    out = console()
+    out.print(f"[bold]{escape(path)}[/] on {escape(data)}", soft_wrap=True)
+    out.print(facts(_rows(result)))
+
+
+def _rows(result: Evaluation) -> list[tuple[str, str]]:
     top5 = "-" if result.top5 is None else f"{100 * result.top5:.2f} %  ({result.correct5:,})"
-    rows = [
+    return [
         ("images", f"{result.images:,}"),
         ("top-1", f"{100 * result.top1:.2f} %  ({result.correct:,})"),
         ("top-5", top5),
@@ -89,9 +90,6 @@ def evaluate(
         ("logits", f"sha256 {result.logits_sha256[:16]}…"),
         ("time", f"{result.seconds:.1f} s"),
     ]
-    out = console()
-    out.print(f"[bold]{escape(path)}[/] on {escape(data)}", soft_wrap=True)
-    out.print(facts(rows))
 
 
 def _check_device(name: str) -> None:

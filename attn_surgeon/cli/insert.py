@@ -20,7 +20,7 @@ from attn_surgeon.cli.options import (
     Source,
     Std,
     Weights,
-    read_images,
+    open_network,
     read_pairs,
 )
 from attn_surgeon.cli.output import steps
@@ -64,19 +64,20 @@ def insert(
     from attn_surgeon.blocks import BlockSpec
     from attn_surgeon.operations import read_requests
     from attn_surgeon.pipeline import Insertion
-    from attn_surgeon.subject import open_subject
 
     spec = BlockSpec.read(block, read_pairs(options, "--set"), init)
     insertion = Insertion(spec, tuple(read_requests(after or (), before or ())))
     if output is not None and not dry_run:
         writable(output, force=force)
     with steps(f"open {network}"):
-        subject = open_subject(
+        subject = open_network(
             network,
             weights=weights,
-            args=read_pairs(args, "--arg"),
-            images=read_images(mean, std, size),
+            args=args,
             source=source,
+            mean=mean,
+            std=std,
+            size=size,
             allow_partial=allow_partial,
         )
     carry_out(subject, [insertion], Wishes(strict, seed, dry_run, not no_verify, patch, output, force, as_json))

@@ -20,8 +20,7 @@ from attn_surgeon.cli.options import (
     Source,
     Std,
     Weights,
-    read_images,
-    read_pairs,
+    open_network,
 )
 from attn_surgeon.cli.output import console, print_json, say, shape_cells, steps, table
 
@@ -58,15 +57,16 @@ def inspect(
     """List the sites of a network: name, shape, layout, channels, and how often each runs. No weights are needed."""
     from attn_surgeon.graph.selectors import select
     from attn_surgeon.graph.sites import find_sites
-    from attn_surgeon.subject import open_subject
 
     with steps(f"look at {network}"):
-        subject = open_subject(
+        subject = open_network(
             network,
             weights=weights or (None if network.endswith(".safetensors") else "none"),
-            args=read_pairs(args, "--arg"),
-            images=read_images(mean, std, size),
+            args=args,
             source=source,
+            mean=mean,
+            std=std,
+            size=size,
         )
         sites = find_sites(subject.model, subject.example)
     completion.remember(network, (site.name for site in sites))

@@ -11,7 +11,7 @@ from attn_surgeon.cli import completion
 from attn_surgeon.errors import SurgeonError
 
 if TYPE_CHECKING:
-    from attn_surgeon.subject import Images
+    from attn_surgeon.subject import Images, Subject
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 Network = Annotated[
@@ -50,6 +50,24 @@ AllowPartial = Annotated[bool, typer.Option("--allow-partial", help="Load the we
 
 class OptionError(SurgeonError):
     """Report an option whose text cannot be read."""
+
+
+def open_network(
+    text: str,
+    *,
+    weights: str | None,
+    args: Sequence[str] | None,
+    source: str | None,
+    mean: str | None,
+    std: str | None,
+    size: str | None,
+    allow_partial: bool = False,
+) -> Subject:
+    """Open what the user named, with the options that say how."""
+    from attn_surgeon.subject import open_subject
+
+    pairs, images = read_pairs(args, "--arg"), read_images(mean, std, size)
+    return open_subject(text, weights=weights, args=pairs, images=images, source=source, allow_partial=allow_partial)
 
 
 def read_pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
