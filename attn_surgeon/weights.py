@@ -148,12 +148,22 @@ def _read_torch(path: Path) -> Any:
         if any(sign in str(error) for sign in _FORBIDDEN):
             hint = "save only its state dict, in a program that trusts the file"
             raise WeightsError("the file holds Python code, which was not run", str(path), hint) from error
+        if _newer_pickle(path):
+            hint = "save its state dict with torch.save, in a program that trusts the file"
+            raise WeightsError("this pickle cannot be read safely and was not run", str(path), hint) from error
         raise _damaged(path) from error
     except Exception as error:
         if "TorchScript" in str(error):
             hint = "save the state dict of the program in it"
             raise WeightsError("this is a TorchScript program, not a checkpoint", str(path), hint) from error
         raise _damaged(path) from error
+
+
+def _newer_pickle(path: Path) -> bool:
+    """Tell a plain pickle of a later protocol than torch.save writes and reads safely."""
+    with path.open("rb") as file:
+        mark, protocol = file.read(2)
+    return mark == 0x80 and protocol > 2
 
 
 def _damaged(path: Path) -> WeightsError:

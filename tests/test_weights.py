@@ -186,6 +186,15 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path, plain: bool) -> None:
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("protocol", [0, 3, 4, 5])
+def test_a_pickle_of_any_protocol_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
+    mark, path = tmp_path / "executed", tmp_path / "net.pth"
+    path.write_bytes(pickle.dumps({"state_dict": _Malicious(f"touch {mark}")}, protocol=protocol))
+    error = _refused(path)
+    assert ("was not run" in error.what) == (protocol > 0), error.what
+    assert not mark.exists()
+
+
 def test_code_behind_a_safetensors_name_is_not_run(tmp_path: Path) -> None:
     mark, path = tmp_path / "executed", tmp_path / "net.safetensors"
     torch.save({"x": _Malicious(f"touch {mark}")}, path)
