@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -81,8 +81,7 @@ def _run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     debug = bool(os.environ.get("ATTN_SURGEON_DEBUG"))
     try:
-        command = typer.main.get_command(app)
-        code = int(command.main(arguments, prog_name="attn-surgeon", standalone_mode=False) or 0)
+        code = int(_command().main(arguments, prog_name="attn-surgeon", standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
     except BrokenPipeError:
@@ -95,6 +94,16 @@ def _run(arguments: list[str]) -> int:
     if code == _INTERRUPTED:  # some versions of typer give the code, others raise
         print_error("interrupted", "", "", as_json=as_json)
     return code
+
+
+def _command() -> Any:
+    """Build the command; flags take no value, so their help names no type."""
+    command: Any = typer.main.get_command(app)
+    for verb in command.commands.values():
+        for parameter in verb.params:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = " "
+    return command
 
 
 def _explain(error: Exception, *, as_json: bool) -> int:

@@ -25,7 +25,7 @@ def blocks(
     name: Annotated[
         str | None, typer.Argument(help="Show one block's card.", autocompletion=completion.blocks, show_default=False)
     ] = None,
-    at: Annotated[str, typer.Option(help="The features to tell costs for: C,H,W.")] = "256,14,14",
+    at: Annotated[str, typer.Option(metavar="C,H,W", help="The features to tell costs for: C,H,W.")] = "256,14,14",
     as_json: AsJson = False,
 ) -> None:
     """Show the catalogue of blocks: paper, formula, cost and options."""

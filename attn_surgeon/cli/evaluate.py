@@ -41,13 +41,17 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    data: Annotated[str, typer.Option(help="A folder with a folder of images per class, demo, or demo-clutter.")] = ...,  # type: ignore[assignment]
-    split: Annotated[str, typer.Option(help="The part of the data, where it has parts.")] = "val",
+    data: Annotated[
+        str, typer.Option(metavar="DIR", help="A folder with a folder of images per class, demo, or demo-clutter.")
+    ] = ...,  # type: ignore[assignment]
+    split: Annotated[str, typer.Option(metavar="PART", help="The part of the data, where it has parts.")] = "val",
     without_grafts: Annotated[bool, typer.Option("--without-grafts", help="Evaluate the original.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Only so many images, evenly over classes.", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 256,
-    workers: Annotated[int, typer.Option(help="Processes that read images.", min=0)] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Only so many images, evenly over classes.", min=1)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images at a time.", min=1)] = 256,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes that read images.", min=0)] = 0,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1 …")] = "cpu",
     source: Source = None,
     weights: Weights = None,
     args: Arguments = None,

@@ -34,16 +34,25 @@ def register(app: typer.Typer) -> None:
 
 def insert(
     network: Network,
-    block: Annotated[str, typer.Option("--block", "-b", help="The block.", autocompletion=completion.blocks)],
+    block: Annotated[
+        str, typer.Option("--block", "-b", metavar="BLOCK", help="The block.", autocompletion=completion.blocks)
+    ],
     after: Annotated[
         list[str] | None,
-        typer.Option("--after", "-a", help="Sites to insert after; globs work.", autocompletion=completion.sites),
+        typer.Option(
+            "--after", "-a", metavar="SITE", help="Sites to insert after; globs work.", autocompletion=completion.sites
+        ),
     ] = None,
     before: Annotated[
-        list[str] | None, typer.Option("--before", help="Sites to insert before.", autocompletion=completion.sites)
+        list[str] | None,
+        typer.Option("--before", metavar="SITE", help="Sites to insert before.", autocompletion=completion.sites),
     ] = None,
-    options: Annotated[list[str] | None, typer.Option("--set", help="An option of the block: reduction=8.")] = None,
-    init: Annotated[str, typer.Option(help="identity, or paper for the published formula.")] = "identity",
+    options: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the block: reduction=8.")
+    ] = None,
+    init: Annotated[
+        str, typer.Option(metavar="START", help="identity, or paper for the published formula.")
+    ] = "identity",
     weights: Weights = None,
     args: Arguments = None,
     allow_partial: AllowPartial = False,
@@ -52,7 +61,9 @@ def insert(
     std: Std = None,
     size: Size = None,
     strict: Annotated[bool, typer.Option("--strict", help="Make every refusal an error.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the blocks' hidden layers.", min=0, max=2**63 - 1)] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Seed of the blocks' hidden layers.", min=0, max=2**32 - 1)
+    ] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Make no certificate.")] = False,
     patch: Annotated[bool, typer.Option("--patch", help="Write only the grafts and the base's hash.")] = False,

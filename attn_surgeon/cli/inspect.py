@@ -43,7 +43,8 @@ def inspect(
         typer.Argument(help="Show only these sites; globs work.", autocompletion=completion.sites, show_default=False),
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(help="Show sites of up to so many dotted parts.", min=1, show_default=False)
+        int | None,
+        typer.Option(metavar="N", help="Show sites of up to so many dotted parts.", min=1, show_default=False),
     ] = None,
     code: Annotated[bool, typer.Option("--code", help="Show the forward of the modules that own the sites.")] = False,
     weights: Weights = None,

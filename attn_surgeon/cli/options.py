@@ -31,19 +31,35 @@ ArtefactPath = Annotated[
 ]
 Weights = Annotated[
     str | None,
-    typer.Option("--weights", help="default (pretrained), none, a torchvision name, or a file.", show_default=False),
+    typer.Option(
+        "--weights",
+        metavar="WEIGHTS",
+        help="default (pretrained), none, a torchvision name, or a file.",
+        show_default=False,
+    ),
 ]
 Arguments = Annotated[
-    list[str] | None, typer.Option("--arg", help="An argument for the factory: key=value.", show_default=False)
+    list[str] | None,
+    typer.Option("--arg", metavar="KEY=VALUE", help="An argument for the factory: key=value.", show_default=False),
 ]
 Source = Annotated[
     str | None,
-    typer.Option("--source", help="Your own network behind the artefact: file.py:factory.", show_default=False),
+    typer.Option(
+        "--source", metavar="FACTORY", help="Your own network behind the artefact: file.py:factory.", show_default=False
+    ),
 ]
-Mean = Annotated[str | None, typer.Option(help="Mean of each channel: 0.485,0.456,0.406.", show_default=False)]
-Std = Annotated[str | None, typer.Option(help="Standard deviation of each channel.", show_default=False)]
-Size = Annotated[str | None, typer.Option(help="Input height and width: 224 or 224x320.", show_default=False)]
-Output = Annotated[str | None, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
+Mean = Annotated[
+    str | None, typer.Option(metavar="NUMBERS", help="Mean of each channel: 0.485,0.456,0.406.", show_default=False)
+]
+Std = Annotated[
+    str | None, typer.Option(metavar="NUMBERS", help="Standard deviation of each channel.", show_default=False)
+]
+Size = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Input height and width: 224 or 224x320.", show_default=False)
+]
+Output = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write.", show_default=False)
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 AllowPartial = Annotated[bool, typer.Option("--allow-partial", help="Load the weights that fit, and say which.")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -31,8 +32,17 @@ def console(*, stderr: bool = False) -> Console:
 def print_json(document: Any) -> None:
     """Print the one document of a `--json` command."""
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=not unicode) + "\n")
+    sys.stdout.write(json.dumps(_finite(document), indent=2, ensure_ascii=not unicode, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def _finite(value: Any) -> Any:
+    """Put null for numbers that JSON does not know: infinity, and what is no number."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_error(what: str, where: str, hint: str, *, as_json: bool) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 import attn_surgeon
+from attn_surgeon.cli.output import print_json
 
 from .helpers import INSERT, Cli, environment, process
 
@@ -85,3 +87,11 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_the_version_is_the_packages(cli: Cli) -> None:
     done = cli("--version")
     assert (done.code, done.out) == (0, f"attn-surgeon {attn_surgeon.__version__}\n")
+
+
+def test_numbers_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"loss": float("nan"), "rest": [float("inf"), 1.5, {"top1": None}]})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "loss": None,
+        "rest": [None, 1.5, {"top1": None}],
+    }
