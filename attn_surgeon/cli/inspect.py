@@ -122,7 +122,10 @@ def _show_code(subject: Subject, sites: Sequence[Site]) -> None:
     out = console()
     for cls, paths in classes.items():
         out.print(f"\n[bold]{cls.__name__}[/] [dim]{escape(', '.join(paths))}[/]", soft_wrap=True)
-        out.print(Syntax(original_source(cls), "python", background_color="default"))
+        if cls.__module__.startswith("torch.nn."):
+            out.print("[dim]torch's own forward; a graft here wraps it[/]")
+        else:
+            out.print(Syntax(original_source(cls), "python", background_color="default"))
     for owner in owners:
         module = subject.model.get_submodule(owner)
         if is_operated(module):
