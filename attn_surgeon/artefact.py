@@ -180,13 +180,11 @@ def load(
     """
     artefact = read_artefact(path)
     base = load_base(artefact, source=source, model=model, weights=weights)
-    tensors = read_tensors(artefact.path)
-    names = _graft_names(artefact, tensors)
-    grafts = {name: tensors[name] for name in names}
+    own, grafts = _read_split(artefact)
     if hash_tensors(grafts) != artefact.grafts_sha256:
         raise damaged(artefact.path, "the grafts' tensors do not match their checksum")
     if not artefact.patch:
-        _fill_base(base, {name: tensors[name] for name in tensors.keys() - names}, artefact)
+        _fill_base(base, own, artefact)
     regraft(base, artefact)
     _fill(base, grafts, artefact, strict=False)
     set_provenance(base, artefact.provenance)
@@ -198,9 +196,7 @@ def load_original(path: str | Path, *, source: str | None = None, weights: str |
     artefact = read_artefact(path)
     base = load_base(artefact, source=source, weights=weights)
     if not artefact.patch:
-        tensors = read_tensors(artefact.path)
-        names = _graft_names(artefact, tensors)
-        _fill_base(base, {name: tensors[name] for name in tensors.keys() - names}, artefact)
+        _fill_base(base, _read_split(artefact)[0], artefact)
     return base.eval()
 
 
@@ -236,9 +232,12 @@ def _trusted_spec(artefact: Artefact, source: str | None) -> SourceSpec:
     return spec
 
 
-def _graft_names(artefact: Artefact, tensors: Mapping[str, Tensor]) -> set[str]:
+def _read_split(artefact: Artefact) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Read the base's tensors and the grafts'."""
+    tensors = read_tensors(artefact.path)
     prefixes = tuple(f"{graft.placement.owner}.{RESERVED}.{key}.".removeprefix(".") for key, graft in artefact.grafts)
-    return {name for name in tensors if name.startswith(prefixes)}
+    grafts = {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
+    return {name: tensor for name, tensor in tensors.items() if name not in grafts}, grafts
 
 
 def _fill_base(base: nn.Module, tensors: dict[str, Tensor], artefact: Artefact) -> None:

@@ -53,6 +53,11 @@ class DataError(SurgeonError):
     """Report images that cannot be found or read."""
 
 
+def first_line(error: BaseException) -> str:
+    """Give the first line of an error's message, or its kind where it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
     """Name the closest valid names, as `did you mean a, b?`, or nothing where none is close."""
     close = get_close_matches(name, list(names), n=count, cutoff=0.5)

@@ -22,6 +22,7 @@ from attn_surgeon.cli.options import (
     open_network,
 )
 from attn_surgeon.cli.output import bar, console, facts, print_json, say, steps
+from attn_surgeon.errors import first_line
 
 if TYPE_CHECKING:
     from attn_surgeon.train.evaluate import Evaluation
@@ -103,5 +104,6 @@ def _check_device(name: str) -> None:
     try:
         torch.empty(1, device=name).cpu()
     except (RuntimeError, AssertionError) as error:
-        line = str(error).strip().partition("\n")[0]
-        raise OptionError(f"the device '{name}' cannot be used: {line}", "--device", "cpu always can") from None
+        raise OptionError(
+            f"the device '{name}' cannot be used: {first_line(error)}", "--device", "cpu always can"
+        ) from None

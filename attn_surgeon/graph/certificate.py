@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.errors import ExampleError
+from attn_surgeon.errors import ExampleError, first_line
 from attn_surgeon.graph.learning import Status, learn, some
 from attn_surgeon.graph.operated import original_class
 from attn_surgeon.graph.running import Example, enlarged, map_tensors, run, same_bits, tensors
 from attn_surgeon.graph.sites import other_sizes
-from attn_surgeon.graph.surgery import bypassed, take_out
+from attn_surgeon.graph.surgery import bypassed, list_grafts, take_out
 
 RoundTrip = Callable[[nn.Module], nn.Module]
 
@@ -73,7 +72,7 @@ def certify(
     """
     expected = _try_run(original, example)
     if isinstance(expected, Exception):
-        raise ExampleError(f"the original does not run on the example: {_line(expected)}", "", "give one it takes")
+        raise ExampleError(f"the original does not run on the example: {first_line(expected)}", "", "give one it takes")
     case = _Case(original, model, example, expect_identity)
     steps: dict[str, Callable[[], Check]] = {
         "eval": case.identity_in_eval,
@@ -165,13 +164,13 @@ class _Case:
         try:
             loaded = save_and_load(self.model)
         except Exception as error:
-            return Check(name, "failed", _line(error))
+            return Check(name, "failed", first_line(error))
         return _compare(name, self.model, loaded, self.example)
 
     def _same(
         self, name: str, original: nn.Module, model: nn.Module, example: Example, *, training: bool = False
     ) -> Check:
-        with nullcontext() if self.expect_identity else bypassed(model):
+        with bypassed(() if self.expect_identity else [made.block for made in list_grafts(model)]):
             outcome = _compare(name, original, model, example, training=training)
         if self.expect_identity or outcome.status != "passed":
             return outcome
@@ -188,10 +187,10 @@ class _Case:
 def _compare(name: str, original: nn.Module, model: nn.Module, example: Example, *, training: bool = False) -> Check:
     expected = _try_run(original, example, training=training)
     if isinstance(expected, Exception):
-        return Check(name, "skipped", f"the original does not run so: {_line(expected)}")
+        return Check(name, "skipped", f"the original does not run so: {first_line(expected)}")
     got = _try_run(model, example, training=training)
     if isinstance(got, Exception):
-        return Check(name, "failed", _line(got))
+        return Check(name, "failed", first_line(got))
     if same_bits(expected, got):
         return Check(name, "passed", f"{_count(expected)} bit for bit")
     again = None if training else _try_run(original, example)
@@ -236,7 +235,3 @@ def _largest_difference(first: Any, second: Any) -> float:
         (float((a.double() - b.double()).abs().max()) for a, b in pairs if a.shape == b.shape and a.numel()),
         default=float("nan"),
     )
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.errors import first_line
 from attn_surgeon.graph.running import Example, call, enlarged, map_tensors, mode, tensors
 from attn_surgeon.graph.surgery import Made, list_grafts
 
@@ -31,7 +32,7 @@ def learn(model: nn.Module, example: Example) -> Finding:
         try:
             finding = _step(model, parameters, batch, fed)
         except RuntimeError as error:  # autograd's own, such as a value that a later in-place operation overwrote
-            return "failed", str(error).strip().partition("\n")[0]
+            return "failed", first_line(error)
         if finding is not None:
             return finding
         moved |= {path for path, parameter in parameters.items() if not torch.equal(parameter, before[path])}

@@ -164,6 +164,12 @@ def restore(module: nn.Module) -> None:
         del module._modules[RESERVED]
 
 
+def reinstate(module: nn.Module, cls: type[nn.Module], grafts: Grafts) -> None:
+    """Make a module again what it was when it had this class and these grafts, in place."""
+    module.__class__ = cls
+    module._modules[RESERVED] = grafts
+
+
 @contextmanager
 def as_original(module: nn.Module) -> Iterator[None]:
     """Let a module be what it was before any graft, for a while."""
@@ -175,5 +181,4 @@ def as_original(module: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        module.__class__ = cls
-        module._modules[RESERVED] = grafts
+        reinstate(module, cls, grafts)

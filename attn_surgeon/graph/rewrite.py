@@ -12,7 +12,7 @@ from torch import fx, nn
 from attn_surgeon.graph.binding import Binding, UntraceableError
 from attn_surgeon.graph.operated import RESERVED, Code, as_original
 from attn_surgeon.graph.placement import Placement
-from attn_surgeon.graph.trace import ShallowGraph, same_node_inlined, trace
+from attn_surgeon.graph.trace import ShallowGraph, same_node_inlined, tensor_inputs, trace
 
 
 def write_code(module: nn.Module, placements: Mapping[str, Placement]) -> Code:
@@ -162,11 +162,6 @@ def _last_graft(node: fx.Node) -> fx.Node:
         last = anchor
         anchor = next((user for user in last.users if user.meta.get("grafted_after") is node), None)
     return last
-
-
-def tensor_inputs(node: fx.Node) -> list[fx.Node]:
-    """List the nodes that flow into a node as its own positional arguments."""
-    return [argument for argument in node.args if isinstance(argument, fx.Node)]
 
 
 def _tidy(source: str, method: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
-from attn_surgeon.errors import ExampleError, SourceError
+from attn_surgeon.errors import ExampleError, SourceError, first_line
 from attn_surgeon.graph import running
 from attn_surgeon.graph.flow import flow
 from attn_surgeon.graph.layouts import Feature, read_feature, vector_lengths
@@ -17,7 +17,7 @@ from attn_surgeon.graph.observe import Call, Observation, observe
 from attn_surgeon.graph.operated import RESERVED, is_operated
 from attn_surgeon.graph.placement import Placement, Side
 from attn_surgeon.graph.routes import Routes, caller_nodes, is_sequential
-from attn_surgeon.graph.trace import ShallowGraph
+from attn_surgeon.graph.trace import ShallowGraph, tensor_inputs
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,9 @@ def _observe_first_size(model: nn.Module, example: running.Example) -> Observati
     try:
         return observe(model, example)
     except Exception as error:
-        line = str(error).strip().partition("\n")[0]
         shapes = ", ".join("×".join(map(str, tensor.shape)) for tensor in running.tensors(example))
         raise ExampleError(
-            f"the network does not run on its example: {line}",
+            f"the network does not run on its example: {first_line(error)}",
             f"input {shapes or 'without tensors'}",
             "say what it takes with example=…, on the command line with --size and --mean",
         ) from error
@@ -178,7 +177,7 @@ class _Finder:
         outputs = [table.get(node) for table in values]
         if not isinstance(outputs[0], Tensor):
             return
-        sources = [source for source in node.args if isinstance(source, fx.Node)]
+        sources = tensor_inputs(node)
         inputs = [table.get(sources[0]) if sources else None for table in values]
         vectors = vector_lengths(self.first.module(path))
         yield Site(

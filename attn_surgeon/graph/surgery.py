@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import nn
 
+from attn_surgeon.errors import first_line
 from attn_surgeon.graph.binding import UntraceableError
-from attn_surgeon.graph.operated import RESERVED, Grafts, grafts_of, is_operated, operate, restore
+from attn_surgeon.graph.operated import RESERVED, Grafts, grafts_of, is_operated, operate, reinstate, restore
 from attn_surgeon.graph.plan import Graft, Refusal
 from attn_surgeon.graph.rewrite import write_code
 
@@ -60,7 +61,7 @@ def perform(
     by_owner: dict[str, list[tuple[Graft, nn.Module, str]]] = {}
     for graft, block, key in zip(grafts, blocks, keys or [""] * len(grafts), strict=True):
         by_owner.setdefault(graft.placement.owner, []).append((graft, block, key))
-    with _undone_on_failure(model, list(by_owner)):
+    with _undone_on_failure(model):
         for owner, group in by_owner.items():
             _perform_in(model.get_submodule(owner), group)
 
@@ -99,18 +100,29 @@ def _free_key(grafts: Grafts, key: str) -> str:
     return free
 
 
+Snapshot = list[tuple[nn.Module, type[nn.Module], Grafts]]
+
+
+def _snapshot(model: nn.Module) -> Snapshot:
+    """Note what every operated module is; grafts are never changed in place, so this is enough to come back to."""
+    noted = [(module, type(module), grafts_of(module)) for module in model.modules() if is_operated(module)]
+    return [(module, cls, grafts) for module, cls, grafts in noted if grafts is not None]
+
+
+def _put_back(model: nn.Module, before: Snapshot) -> None:
+    for module in [module for module in model.modules() if is_operated(module)]:
+        restore(module)
+    for module, cls, grafts in before:
+        reinstate(module, cls, grafts)
+
+
 @contextmanager
-def _undone_on_failure(model: nn.Module, owners: Sequence[str]) -> Iterator[None]:
-    modules = [model.get_submodule(owner) for owner in owners]
-    before = [(module, type(module), grafts_of(module)) for module in modules]
+def _undone_on_failure(model: nn.Module) -> Iterator[None]:
+    before = _snapshot(model)
     try:
         yield
     except BaseException:
-        for module, cls, grafts in before:
-            restore(module)
-            if grafts is not None:
-                module.__class__ = cls
-                module._modules[RESERVED] = grafts
+        _put_back(model, before)
         raise
 
 
@@ -125,7 +137,7 @@ def perform_checked(
     `unchanged` runs the network and says whether its output is still the original's. A graft that no placement
     makes without a change is taken out again and refused.
     """
-    before = _everything(model)
+    before = _snapshot(model)
     try:
         perform(model, grafts, blocks)
         if unchanged():
@@ -145,7 +157,7 @@ def perform_checked(
 
 
 def _perform_one(model: nn.Module, graft: Graft, block: nn.Module, unchanged: Callable[[], bool]) -> Graft | Refusal:
-    before = _everything(model)
+    before = _snapshot(model)
     reason = "the network's output would change"
     for placement in (graft.placement, *graft.alternatives):
         moved = graft.moved(placement)
@@ -154,18 +166,9 @@ def _perform_one(model: nn.Module, graft: Graft, block: nn.Module, unchanged: Ca
             if unchanged():
                 return moved
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            reason = first_line(error)
         _put_back(model, before)
     return Refusal(graft.site, graft.side, reason)
-
-
-def _everything(model: nn.Module) -> dict[nn.Module, Grafts]:
-    return {module: _copy(grafts_of(module)) for module in model.modules() if is_operated(module)}
-
-
-def _put_back(model: nn.Module, before: dict[nn.Module, Grafts]) -> None:
-    for module in [module for module in model.modules() if is_operated(module)]:
-        _write(module, before.get(module, Grafts()))
 
 
 def take_out(model: nn.Module, chosen: Callable[[Graft], bool]) -> list[Graft]:
@@ -173,17 +176,19 @@ def take_out(model: nn.Module, chosen: Callable[[Graft], bool]) -> list[Graft]:
     taken: list[Graft] = []
     for module in [module for module in model.modules() if is_operated(module)]:
         grafts = _copy(grafts_of(module))
-        for key in [key for key in grafts if chosen(grafts.records[key])]:
+        keys = [key for key in grafts if chosen(grafts.records[key])]
+        for key in keys:
             taken.append(grafts.records[key])
             grafts.drop(key)
-        _write(module, grafts)
+        if keys:
+            _write(module, grafts)
     return taken
 
 
 @contextmanager
-def bypassed(model: nn.Module) -> Iterator[None]:
-    """Let every graft pass its input on, for a while."""
-    handles = [made.block.register_forward_hook(lambda _, args, __: args[0]) for made in list_grafts(model)]
+def bypassed(blocks: Iterable[nn.Module]) -> Iterator[None]:
+    """Let blocks pass their input on, for a while."""
+    handles = [block.register_forward_hook(lambda _, args, __: args[0]) for block in blocks]
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from attn_surgeon.errors import first_line
 from attn_surgeon.graph.binding import (
     TENSOR,
     Binding,
@@ -55,8 +56,7 @@ def trace(module: nn.Module, binding: Binding, *, method: str = "forward", train
     except UntraceableError:
         raise
     except Exception as error:  # user code under trace can raise anything
-        line = str(error).strip().partition("\n")[0]
-        raise UntraceableError(f"its forward does not trace ({type(error).__name__}: {line})") from error
+        raise UntraceableError(f"its forward does not trace ({type(error).__name__}: {first_line(error)})") from error
     if constants:
         raise UntraceableError("its forward makes a constant tensor, which a trace would freeze")
     graph.output_node().type = None  # an annotation may name what the generated code cannot see
@@ -71,6 +71,11 @@ def same_node_inlined(shallow: ShallowGraph, method: str, node: fx.Node) -> fx.N
 def _same_origin(one: fx.Node, other: fx.Node, method: str) -> bool:
     inside = one.meta["method"] == other.meta["method"] == method and one.meta["ordinal"] == other.meta["ordinal"]
     return inside and (one.op, one.target) == (other.op, other.target)
+
+
+def tensor_inputs(node: fx.Node) -> list[fx.Node]:
+    """List the nodes that flow into a node as its own positional arguments."""
+    return [argument for argument in node.args if isinstance(argument, fx.Node)]
 
 
 class _ShallowTracer(fx.Tracer):

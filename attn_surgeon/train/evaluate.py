@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from attn_surgeon.errors import DataError
+from attn_surgeon.errors import DataError, first_line
 from attn_surgeon.graph.running import mode
 from attn_surgeon.train.data import ImageData
 
@@ -153,12 +153,8 @@ def _logits(model: nn.Module, images: Tensor) -> Any:
         return model(images)
     except RuntimeError as error:
         shape = "×".join(map(str, images.shape))
-        what = f"the network does not run on these images: {_first_line(error)}"
+        what = f"the network does not run on these images: {first_line(error)}"
         raise DataError(what, f"a batch {shape}", "say what it takes with --size and --mean") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _result(tally: _Tally, classes: int, seconds: float) -> Evaluation:
