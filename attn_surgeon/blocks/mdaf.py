@@ -10,6 +10,9 @@ f holds the normalised inputs and not x, so its identity is x + γ(f − x) with
 
 from __future__ import annotations
 
+from functools import reduce
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -66,12 +69,14 @@ def attend_rows(query: Tensor, source: Tensor, heads: int) -> Tensor:
     value = _rows(source, heads)
     q, k = _unit(_rows(query, heads)), _unit(value)
     attended = (q @ k.transpose(-2, -1)).softmax(-1) @ value + q
-    return attended.unflatten(3, (-1, source.shape[3])).transpose(2, 3).flatten(1, 2)
+    n, channels, height, width = source.shape
+    return attended.reshape(n, heads, height, -1, width).transpose(2, 3).reshape(n, channels, height, width)
 
 
 def _rows(x: Tensor, heads: int) -> Tensor:
     """Turn (N, C, H, W) into (N, heads, H, C / heads · W)."""
-    return x.unflatten(1, (heads, -1)).transpose(2, 3).flatten(3)
+    n, channels, height, width = x.shape
+    return x.reshape(n, heads, channels // heads, height, width).transpose(2, 3).flatten(3)
 
 
 def _unit(tokens: Tensor) -> Tensor:
@@ -87,10 +92,7 @@ def _strips(channels: int) -> nn.ModuleList:
 
 
 def _sum(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    first, *others = [layer(x) for layer in layers]
-    for other in others:
-        first = first + other
-    return first
+    return reduce(torch.add, [layer(x) for layer in layers])
 
 
 def _over_channels(norm: nn.LayerNorm, x: Tensor) -> Tensor:

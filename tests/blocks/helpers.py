@@ -17,6 +17,7 @@ POOLING = ["channel", "eca", "se"]
 SPATIAL = ["cbam", "coord", "gate", "mdaf", "spatial"]
 PAIRS = ["gate", "mdaf"]
 Array = NDArray[np.float64]
+FAR = 1e-5  # what no parameter moves by rounding alone, as a bias before a norm would
 
 
 def block(name: str, channels: int, init: str = "identity", **options: Any) -> nn.Module:
@@ -49,6 +50,18 @@ def weights(module: nn.Module) -> dict[str, Array]:
 def bits(x: Tensor) -> Tensor:
     """View as integers, which tell -0 from 0 and one NaN from another."""
     return x.contiguous().view(torch.int32 if x.dtype == torch.float32 else torch.int16)
+
+
+def moves(module: nn.Module, *inputs: Tensor) -> dict[str, float]:
+    """Take two SGD steps down a random slope and tell how far each parameter got."""
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    optimizer = torch.optim.SGD(module.parameters(), 0.01)
+    slope = torch.randn(inputs[0].shape)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (module(*inputs) * slope).sum().backward()
+        optimizer.step()
+    return {name: (now - before[name]).abs().max().item() for name, now in module.named_parameters()}
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from .helpers import NAMES, POOLING, bits, block
+from .helpers import FAR, NAMES, POOLING, bits, block, moves
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 Shape = tuple[int, int, int, int]
@@ -97,11 +97,4 @@ def test_paper_start_is_not_the_identity(name: str) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_every_parameter_moves_within_two_steps(name: str, training: bool) -> None:
     module, x = block(name, 48).train(training), torch.randn(4, 48, 6, 6)
-    before = [parameter.detach().clone() for parameter in module.parameters()]
-    optimizer = torch.optim.SGD(module.parameters(), 1)
-    for _ in range(2):
-        optimizer.zero_grad()
-        (module(x) * torch.randn(x.shape)).sum().backward()
-        optimizer.step()
-    moved = [(now - then).abs().max().item() for now, then in zip(module.parameters(), before, strict=True)]
-    assert min(moved) > 1e-3  # and not by rounding, as a bias before a norm would
+    assert {key for key, distance in moves(module, x).items() if distance < FAR} == set()
