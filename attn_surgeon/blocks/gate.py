@@ -21,12 +21,12 @@ CARD = Card(
     idea="weigh the positions of a skip connection by what the coarser decoder features look for",
     formula="y = x · σ(bn(ψ relu(bn(W_x x) + bn(W_g g))))",
     identity="2σ(z), the last norm's weight and bias = 0",
-    parameters="2Cm + 5m + 2, m = C/r",
+    parameters="2Cm + 5m + 2, m = max(2, C/r)",
     macs="(2Cm + m)·HW",
     usual_sites="skip connections, before they are joined; the second input is what they are joined with",
     spatial=True,
     inputs=2,
-    options=(Option("reduction", 2, "hidden channels are C / reduction, at least 1", minimum=1),),
+    options=(Option("reduction", 2, "hidden channels are C / reduction, at least 2", minimum=1),),
 )
 
 
@@ -36,7 +36,7 @@ class AttentionGate(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 2, init: str = "identity") -> None:
         super().__init__()
-        hidden = max(1, channels // reduction)
+        hidden = max(2, channels // reduction)  # a lone one may be off for every input and never learn
         self.conv_x, self.bn_x = nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden)
         self.conv_g, self.bn_g = nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden)
         self.psi, self.bn = nn.Conv2d(hidden, 1, 1, bias=False), nn.BatchNorm2d(1)

@@ -92,7 +92,8 @@ def _strips(channels: int) -> nn.ModuleList:
 
 
 def _sum(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    return reduce(torch.add, [layer(x) for layer in layers])
+    total: Tensor = reduce(torch.add, [layer(x) for layer in layers])
+    return total
 
 
 def _over_channels(norm: nn.LayerNorm, x: Tensor) -> Tensor:

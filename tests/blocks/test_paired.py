@@ -17,6 +17,8 @@ SECONDS = {
     "same": (Second(16), (2, 16, 6, 10)),
     "coarser": (Second(16), (2, 16, 3, 5)),
     "finer": (Second(16), (2, 16, 13, 17)),
+    "narrower": (Second(16), (2, 16, 6, 4)),
+    "higher": (Second(16), (2, 16, 9, 10)),
     "one position": (Second(16), (2, 16, 1, 1)),
     "other channels": (Second(5), (2, 5, 6, 10)),
     "channels last": (Second(24, "NHWC"), (2, 3, 4, 24)),

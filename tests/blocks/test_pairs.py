@@ -13,7 +13,7 @@ from attn_surgeon.blocks import BlockSpec, Second, build_block
 from attn_surgeon.blocks.registry import get_class
 from attn_surgeon.report.cost import Cost, block_cost
 
-from .helpers import FAR, PAIRS, Array, at_random, batch_norm, bits, block, moves, sigmoid, weights
+from .helpers import PAIRS, Array, at_random, batch_norm, bits, block, sigmoid, still, weights
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -169,7 +169,14 @@ def test_every_parameter_moves_within_two_steps(name: str, training: bool, other
     module = build_block(BlockSpec(name), 16, other=other).train(training)
     x, y = pair()
     y = y if other.layout == "NCHW" else torch.randn(3, 7, 6)
-    assert {key for key, distance in moves(module, x, y).items() if distance < FAR} == set()
+    assert still(module, x, y) == set()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+@pytest.mark.parametrize("level", [-50, 0, 50])
+def test_gates_of_few_channels_learn_whatever_the_sign_of_their_features(channels: int, level: float) -> None:
+    module = build_block(BlockSpec("gate"), channels, other=Second(channels)).eval()
+    assert still(module, *(level + each for each in pair(channels))) == set()
 
 
 def test_costs_are_those_on_the_cards() -> None:
