@@ -57,11 +57,11 @@ def find_sites(model: nn.Module, example: running.Example) -> list[Site]:
 
 @dataclass(frozen=True)
 class Survey:
-    """The sites of a network, the modules that were not called, and the output of the example run."""
+    """The sites of a network, the modules that were not called, and the run that showed them."""
 
     sites: list[Site]
     unused: tuple[str, ...]
-    output: Any
+    seen: Observation
 
 
 def survey(model: nn.Module, example: running.Example) -> Survey:
@@ -70,7 +70,7 @@ def survey(model: nn.Module, example: running.Example) -> Survey:
     second = _observe_second_size(model, example)
     finder = _Finder(first, second)
     unused = tuple(path for path, _ in model.named_modules() if path not in first.calls)
-    return Survey(list(finder.inside("")), unused, first.output)
+    return Survey(list(finder.inside("")), unused, first)
 
 
 def _observe_first_size(model: nn.Module, example: running.Example) -> Observation:
