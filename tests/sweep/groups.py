@@ -84,7 +84,7 @@ def sweep_group(case: Case, found: Survey, group: str, block: str, values: Value
 
 
 def _operate(case: Case, found: Survey, group: str, block: str) -> Plan:
-    """Operate on the group in place; without values nothing can be checked, so there the plan is carried out as it is."""
+    """Operate on the group in place; without values nothing can be checked, so the plan is carried out as it is."""
     spec, requests = _spec(found, group, block), [Request(site, side) for site, side in found.groups[group]]
     if not case.meta:
         with mock.patch.object(operations, "survey", lambda *_: found):  # it is the same network each time
