@@ -13,22 +13,15 @@ import torchvision
 from .exclusions import EXCLUSIONS
 from .row import Row, shortfalls
 
+_FIRST_HEADS = ("library", "task", "architectures", "pass")
+_LAST_HEADS = ("fx / wrapped", "not identical", "excluded", "minutes")
+
 
 def draw_table(rows: Iterable[Row]) -> str:
     """Draw the table of a sweep's rows, its versions and what does not pass."""
     listed = sorted(rows, key=lambda row: (row.library, row.task, row.name))
     groups = list(dict.fromkeys(group for row in listed for group in row.groups))
-    heads = [
-        "library",
-        "task",
-        "architectures",
-        "pass",
-        *groups,
-        "fx / wrapped",
-        "not identical",
-        "excluded",
-        "minutes",
-    ]
+    heads = [*_FIRST_HEADS, *groups, *_LAST_HEADS]
     lines = [_line(heads), _line(["---", "---", *["---:"] * (len(heads) - 2)])]
     for _, part in groupby(listed, key=lambda row: (row.library, row.task)):
         lines.append(_line(_summary(list(part), groups)))
