@@ -96,7 +96,7 @@ def _tokens(
     """Find the fewest prefix tokens for which the rest is the image divided by a whole patch size."""
     lengths = [shape[1]] + ([int(probe[1])] if probe is not None and len(images) > 1 else [])
     for prefix in range(min(_MOST_PREFIX_TOKENS, shape[1])):
-        for patch in range(1, min(images[0], default=0) + 1):
+        for patch in range(1, min(images[0] if images else (), default=0) + 1):
             grids = [_grid(image, patch) for image in images[: len(lengths)]]
             if all(
                 grid is not None and grid[0] * grid[1] == length - prefix
