@@ -19,6 +19,7 @@ from .quick import build
 SIZES = (64, 96, 112, 128, 160, 192, 224, 256, 299)
 CLIPS = ((8, 64), (16, 64), (8, 112), (16, 112), (16, 224))  # frames, size
 DETECTED = 128
+BOXES = (8, 16, 32, 48, 64, 80, 96, 110, 122)  # sides
 FEW_BOXES: dict[str, dict[str, Any]] = {
     "rcnn": {"box_score_thresh": 0.0, "box_detections_per_img": 5, "box_batch_size_per_image": 16}
     | {f"rpn_{when}_nms_top_n_{phase}": 20 for when in ("pre", "post") for phase in ("train", "test")},
@@ -105,15 +106,13 @@ def _scenes(name: str) -> Iterator[Attempt]:
 
 
 def _target() -> dict[str, torch.Tensor]:
-    """Make one box, which is a mask and key points too."""
-    masks = torch.zeros(1, DETECTED, DETECTED, dtype=torch.uint8)
-    masks[:, 20:90, 20:90] = 1
-    return {
-        "boxes": torch.tensor([[20.0, 20.0, 90.0, 90.0]]),
-        "labels": torch.tensor([1]),
-        "masks": masks,
-        "keypoints": torch.full((1, 17, 3), 50.0),
-    }
+    """Make boxes of every scale, for every level of a pyramid; each has a mask and key points too."""
+    boxes = torch.tensor([[4.0, 4.0, 4.0 + side, 4.0 + side] for side in BOXES])
+    masks = torch.zeros(len(BOXES), DETECTED, DETECTED, dtype=torch.uint8)
+    for mask, side in zip(masks, BOXES, strict=True):
+        mask[4 : 4 + side, 4 : 4 + side] = 1
+    labels = torch.ones(len(BOXES), dtype=torch.int64)
+    return {"boxes": boxes, "labels": labels, "masks": masks, "keypoints": torch.full((len(BOXES), 17, 3), 8.0)}
 
 
 _ATTEMPTS: dict[str, Callable[[str], Iterator[Attempt]]] = {
