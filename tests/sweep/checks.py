@@ -39,31 +39,37 @@ def same_in_train(case: Case) -> Verdict:
     return f"statistics differ: {', '.join(changed[:3])}" if changed else True
 
 
-def alive(case: Case) -> Verdict:
-    """Say whether a fixed projection of the output has a gradient in every graft, or where it has none."""
+def same_and_alive(case: Case) -> tuple[Verdict, Verdict]:
+    """Compare outputs in eval mode, and say whether a fixed projection of the output has a gradient in every graft."""
     if case.meta:
-        return "meta"
+        return same_in_eval(case), "meta"
     grafts = list_grafts(case.model)
     parameters = [parameter for made in grafts for parameter in made.block.parameters()]
     try:
         with _learning(case.model, parameters), restored_buffers(case.model):
-            gradients = dict(zip(parameters, _gradients(case, parameters), strict=True))
+            output, found = _gradients(case, parameters)
     except RuntimeError as error:  # autograd's own, such as a value that an in-place operation overwrote
-        return first_line(error)
+        return same_in_eval(case), first_line(error)
+    same = not case.loss and same_bits(output, case.reference.evaluated)
+    return same or same_in_eval(case), _alive(grafts, dict(zip(parameters, found, strict=True)))
+
+
+def _alive(grafts: list[Made], gradients: dict[nn.Parameter, Tensor | None]) -> Verdict:
     dead = [made for made in grafts if not _moves(made, gradients)]
     places = ", ".join(f"{made.graft.side} {made.graft.site}" for made in dead[:3])
     return f"{len(dead)} of {len(grafts)} have none: {places}" if dead else True
 
 
-def _gradients(case: Case, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+def _gradients(case: Case, parameters: list[nn.Parameter]) -> tuple[Any, tuple[Tensor | None, ...]]:
     example = case.train_example if case.loss else case.example
     with mode(case.model, training=case.loss), seeded(case.model, SEED), torch.enable_grad():
-        outputs = [out for out in tensors(call(case.model, example)) if out.requires_grad]
+        output = call(case.model, example)
+        outputs = [out for out in tensors(output) if out.requires_grad]
         if not outputs:
             raise RuntimeError("the output does not depend on the grafts")
         generator = torch.Generator().manual_seed(0)
         losses = [(out * torch.randn(out.shape, generator=generator).to(out)).sum() for out in outputs]
-        return torch.autograd.grad(torch.stack(losses).sum(), parameters, allow_unused=True)
+        return output, torch.autograd.grad(torch.stack(losses).sum(), parameters, allow_unused=True)
 
 
 @contextmanager

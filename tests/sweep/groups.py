@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from attn_surgeon import operations
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError, first_line
+from attn_surgeon.graph.choice import Choice
 from attn_surgeon.graph.operated import is_operated
-from attn_surgeon.graph.plan import Plan, Request, make_plan
+from attn_surgeon.graph.plan import Plan
+from attn_surgeon.graph.planner import make_plan
 from attn_surgeon.graph.running import run, same_bits
 from attn_surgeon.graph.sites import Survey
 from attn_surgeon.graph.surgery import list_grafts, perform, take_out
 
 from .cases import Case
-from .checks import Verdict, alive, same_in_eval, same_in_train
+from .checks import Verdict, same_and_alive, same_in_train
 
 _REDUCTION = 16
 _SHOWN = 20
@@ -72,8 +74,7 @@ def sweep_group(case: Case, found: Survey, group: str, block: str, values: Value
     try:
         _note(row, _operate(case, found, group, block))
         row.identity_train = same_in_train(case)
-        row.identity_eval = same_in_eval(case)
-        row.gradients = alive(case)
+        row.identity_eval, row.gradients = same_and_alive(case)
         row.keys_kept = _keeps(case, values)
     except PlanError as error:
         row.refused = [str(error)]
@@ -85,11 +86,11 @@ def sweep_group(case: Case, found: Survey, group: str, block: str, values: Value
 
 def _operate(case: Case, found: Survey, group: str, block: str) -> Plan:
     """Operate on the group in place; without values nothing can be checked, so the plan is carried out as it is."""
-    spec, requests = _spec(found, group, block), [Request(site, side) for site, side in found.groups[group]]
+    spec, choice = _spec(found, group, block), Choice(at=(group,))
     if not case.meta:
         with mock.patch.object(operations, "survey", lambda *_: found):  # it is the same network each time
-            return operations.operate(case.model, spec, requests, case.example, inplace=True).plan
-    plan = make_plan(found, requests, operations.factory(spec), spec.to_dict())
+            return operations.operate(case.model, spec, choice, case.example, inplace=True).plan
+    plan = make_plan(found, choice, operations.wanted(spec))
     plan.require(strict=False)
     perform(case.model, plan.grafts, operations.build_blocks(case.model, plan.grafts, 0))
     return plan
