@@ -93,13 +93,11 @@ def _serve(pipe: Connection, settings: Settings) -> None:
     torch.set_num_threads(1)
     with suppress(OSError):  # where memory runs out, this process goes and not the sweep
         Path("/proc/self/oom_score_adj").write_text("1000")
-    pipe.send("ready")
-    while True:
-        try:
+    with suppress(EOFError, OSError):  # whoever asked is gone
+        pipe.send("ready")
+        while True:
             library, name = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(sweep_one(library, name, settings, pipe.send))
+            pipe.send(sweep_one(library, name, settings, pipe.send))
 
 
 def keep_memory(variables: Sequence[str] = tuple(MEMORY)) -> None:
