@@ -7,28 +7,35 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from attn_surgeon.graph.dataflow import Dataflow
+from attn_surgeon.graph.finder import Finder
 from attn_surgeon.graph.layouts import Feature
 from attn_surgeon.graph.observe import Call
 from attn_surgeon.graph.site import Site
 
 
 class Carriers:
-    """The sites that carry each value, in the order of execution, and those of what enters a join."""
+    """The sites that carry each value, in the order of execution.
 
-    def __init__(
-        self, flow: Dataflow, carried: Iterable[tuple[Tensor, Site]], entering: Iterable[tuple[Tensor, Tensor, Site]]
-    ) -> None:
+    `after` them or `before` them it flows; `entries` are the inputs of joins, by the numbers of total and part.
+    """
+
+    def __init__(self, flow: Dataflow, finder: Finder) -> None:
         self.flow = flow
-        self.after: dict[int, list[Site]] = {}
+        self.after = self._by_number(finder.carried)
+        self.before = self._by_number(finder.entered)
         self.entries: dict[tuple[int, int], Site] = {}
-        for value, site in carried:
-            number = flow.number(value)
-            if number is not None:
-                self.after.setdefault(number, []).append(site)
-        for total, value, site in entering:
+        for total, value, site in finder.entering:
             join, part = flow.number(total), flow.number(value)
             if join is not None and part is not None and site.before and site.input is not None:
                 self.entries.setdefault((join, part), site)
+
+    def _by_number(self, pairs: Iterable[tuple[Tensor, Site]]) -> dict[int, list[Site]]:
+        sites: dict[int, list[Site]] = {}
+        for value, site in pairs:
+            number = self.flow.number(value)
+            if number is not None:
+                sites.setdefault(number, []).append(site)
+        return sites
 
     @property
     def maps(self) -> dict[int, Feature]:
@@ -52,6 +59,11 @@ class Carriers:
         """Find the last site a value passes, such as the drop path after a branch's last layer."""
         sites = self.usable(number)
         return sites[-1] if sites else None
+
+    def user(self, number: int) -> Site | None:
+        """Find the first module that a value flows into, the outermost."""
+        sites = [site for site in self.before.get(number, ()) if site.before and site.input is not None]
+        return min(sites, key=lambda site: self.flow.seen.calls[site.name][0].index, default=None)
 
     def usable(self, number: int) -> list[Site]:
         """List the sites where a value can be operated on; one of several tensors only where it has no name alone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,10 @@ from attn_surgeon.graph.trace import ShallowGraph, node_inputs
 
 
 class Finder:
-    """Find sites, and note which values they carry: `carried` after a site, `entering` a function's inputs."""
+    """Find sites, and note which values they carry.
+
+    `carried` flow after a site, `entered` into a module, `entering` are a function's output and one of its inputs.
+    """
 
     def __init__(self, first: Observation, second: Observation | None) -> None:
         self.first, self.second = first, second
@@ -31,6 +34,7 @@ class Finder:
         self.grids = [_grids(seen) for seen in (first, second) if seen is not None]
         self.visited: set[str] = set()
         self.carried: list[tuple[Tensor, Site]] = []
+        self.entered: list[tuple[Tensor, Site]] = []
         self.entering: list[tuple[Tensor, Tensor, Site]] = []
 
     def inside(self, path: str) -> Iterator[Site]:
@@ -70,17 +74,22 @@ class Finder:
         twin = self._twin(call)
         vectors = vector_lengths(module) or vector_lengths(self.first.module(caller))
         calls = self.first.calls[call.path]
+        given = self._feature(_first(call), twin and _first(twin), vectors)
+        made = self._feature(call.output, twin and twin.output, vectors)
+        widths = {"after": _widths([each.output for each in calls], made), "before": _widths(map(_first, calls), given)}
         site = Site(
             call.path,
             "module",
             type(module).__name__,
             len(calls),
-            self._feature(_first(call), twin and _first(twin), vectors),
-            self._feature(call.output, twin and twin.output, vectors),
-            self.routes.of_module(call.path, caller, node, "after"),
-            self.routes.of_module(call.path, caller, node, "before"),
+            given,
+            made,
+            self.routes.of_module(call.path, caller, node, "after") if len(widths["after"]) < 2 else (),
+            self.routes.of_module(call.path, caller, node, "before") if len(widths["before"]) < 2 else (),
+            obstacle=_obstacle(widths["after"] | widths["before"]),
         )
         self.carried += [(each.output, site) for each in calls if isinstance(each.output, Tensor)]
+        self.entered += [(given, site) for each in calls if isinstance(given := _first(each), Tensor)]
         yield site
         twins = dict(list_items(twin.output)) if twin else {}
         for key, value in list_items(call.output):
@@ -204,6 +213,18 @@ def _type(owner: nn.Module, node: fx.Node) -> str:
     if node.op == "call_module":
         return type(owner.get_submodule(str(node.target))).__name__
     return str(node.target) if isinstance(node.target, str) else getattr(node.target, "__name__", "function")
+
+
+def _widths(values: Iterable[Any], feature: Feature | None) -> set[int]:
+    """Collect the channels of a module's calls, which one block cannot serve if they differ."""
+    if feature is None:
+        return set()
+    axis, rank = feature.layout.index("C"), len(feature.shape)
+    return {value.shape[axis] for value in values if isinstance(value, Tensor) and value.ndim == rank}
+
+
+def _obstacle(widths: set[int]) -> str:
+    return f"its calls differ in channels: {', '.join(map(str, sorted(widths)))}" if len(widths) > 1 else ""
 
 
 def _under(output: Any, key: str) -> list[Tensor]:

@@ -45,7 +45,7 @@ def find_groups(flow: Dataflow, carriers: Carriers, matters: Callable[[int], boo
         "convs": _after(_convs(flow, carriers, places)),
         "upsamples": _after(carriers.maker(number, inner=True) for number in _enlarged(flow) if number in places),
         "skips": _skips(carriers, fusions),
-        "fusions": _after(carriers.maker(fusion.total, inner=True) for fusion in fusions if fusion.total in places),
+        "fusions": _fusions(carriers, fusions, places),
     }
     dead = _dead(carriers, min(heads, default=len(flow.values)), matters)
     return {group: tuple(member for member in members if member not in dead) for group, members in groups.items()}
@@ -85,9 +85,29 @@ def _residual(carriers: Carriers, residuals: Sequence[Residual]) -> tuple[Member
     return tuple(members)
 
 
+def _fusions(carriers: Carriers, fusions: Sequence[Fusion], places: Collection[int]) -> tuple[Member, ...]:
+    """Name what joins; where its forward is opaque, the module that takes what it made."""
+    members: dict[Member, None] = {}
+    for fusion in fusions:
+        site, user = carriers.maker(fusion.total, inner=True), carriers.user(fusion.total)
+        if site is not None and fusion.total in places:
+            members[site.name, "after"] = None
+        elif site is None and user is not None:
+            members[user.name, "before"] = None
+    return tuple(members)
+
+
 def _skips(carriers: Carriers, fusions: Sequence[Fusion]) -> tuple[Member, ...]:
-    entries = [carriers.entries.get((fusion.total, skip)) for fusion in fusions for skip in fusion.skips]
-    return tuple(dict.fromkeys((entry.name, "before") for entry in entries if entry is not None))
+    """Name the inputs of joins; where the forward is opaque, what made a skip that goes nowhere else."""
+    members: dict[Member, None] = {}
+    for fusion in fusions:
+        for skip in fusion.skips:
+            entry, site = carriers.entries.get((fusion.total, skip)), carriers.last(skip)
+            if entry is not None:
+                members[entry.name, "before"] = None
+            elif site is not None and len(carriers.flow.users[skip]) == 1:
+                members[site.name, "after"] = None
+    return tuple(members)
 
 
 def _enlarged(flow: Dataflow) -> list[int]:

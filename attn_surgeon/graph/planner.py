@@ -76,7 +76,7 @@ def _plan_graft(found: Survey, chosen: Chosen, choice: Choice, wanted: Wanted, p
     if wanted.inputs > 1 or partner is not None:
         placements, second = _with_second(found, chosen, partner)
     if not placements:
-        raise UnfitError(f"nothing can be placed {side} it")
+        raise UnfitError(site.obstacle or f"nothing can be placed {side} it")
     with torch.device("meta"):
         parameters = sum(p.numel() for p in wanted.factory(feature, second).parameters())
     return Graft(

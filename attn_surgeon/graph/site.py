@@ -15,7 +15,8 @@ class Site:
 
     `NAME:KEY` is one of several tensors there: an item of what a module gives back, or an input of a function.
     `calls` counts how often it runs in one forward pass; `after` and `before` list the ways to operate there, the
-    best first. `input` and `output` are None where no feature map flows. `groups` names those it belongs to.
+    best first; `obstacle` says why there is none. `input` and `output` are None where no feature map flows. `groups`
+    names those it belongs to.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Site:
     after: tuple[Placement, ...] = ()
     before: tuple[Placement, ...] = ()
     groups: tuple[str, ...] = ()
+    obstacle: str = ""
 
     @property
     def is_item(self) -> bool:

@@ -55,7 +55,7 @@ def survey(model: nn.Module, example: running.Example) -> Survey:
 
 def _groups(seen: Observation, finder: Finder) -> Groups:
     flow = Dataflow(seen)
-    carriers = Carriers(flow, finder.carried, finder.entering)
+    carriers = Carriers(flow, finder)
     return find_groups(flow, carriers, Influence(seen, carriers))
 
 
