@@ -1,0 +1,101 @@
+"""The outline of a network as a table with guides, folded to what a screen holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from attn_surgeon.cli.output import shape_cells
+
+if TYPE_CHECKING:
+    from attn_surgeon.graph.sites import Site
+    from attn_surgeon.report.outline import Part
+
+ROWS = 40
+
+
+def tree_table(title: str, root: Part, open_names: frozenset[str]) -> Table:
+    """Show the parts that are open, indented, with what each holds."""
+    from attn_surgeon.report.outline import rows
+
+    shown = list(rows(root, open_names))
+    entries = [(_name(part, lasts, part.name in open_names), part) for part, lasts in shown]
+    return _table(title, [(name, *_about(part)) for name, part in entries])
+
+
+def site_table(title: str, sites: Sequence[Site], parameters: Mapping[str, int], grafts: Mapping[str, list[str]],
+               sides: Mapping[str, str] | None = None) -> Table:  # fmt: skip
+    """Show chosen sites, one under the other, under their plain names."""
+    from attn_surgeon.report.outline import groups_of
+
+    entries = []
+    for site in sites:
+        marks = tuple(grafts.get(site.name, ()))
+        name = Text(f"{sides[site.name]} " if sides else "", style="dim").append(site.name, style="not dim")
+        entries.append((name, site.type, site, parameters.get(site.name, 0), groups_of(site), marks))
+    return _table(title, entries)
+
+
+Entry = tuple[Text, str, "Site | None", int, tuple[str, ...], tuple[str, ...]]
+
+
+def _about(part: Part) -> tuple[str, Site | None, int, tuple[str, ...], tuple[str, ...]]:
+    return part.type, part.site, part.parameters, part.groups, part.grafts
+
+
+def _name(part: Part, lasts: Sequence[bool], is_open: bool) -> Text:
+    guides = "".join("   " if last else "│  " for last in lasts[1:-1])
+    turn = ("└─ " if lasts[-1] else "├─ ") if len(lasts) > 1 else ""
+    name = Text(guides + turn, style="dim").append(part.name, style="not dim")
+    if part.count > 1 and part.name.endswith("}"):
+        name.append(f"  ×{part.count}", style="not dim bold cyan")
+    if part.children and not is_open:
+        name.append(f"  +{part.inside}", style="dim")
+    return name
+
+
+def _table(title: str, entries: Sequence[Entry]) -> Table:
+    """Make the table; columns in which no row has anything are left out."""
+    columns = {
+        "site": [name for name, *_ in entries],
+        "type": [Text(kind) for _, kind, *_ in entries],
+        "output": [Text(_shape(site)[0]) for _, _, site, *_ in entries],
+        "layout": [Text(_shape(site)[1]) for _, _, site, *_ in entries],
+        "runs": [Text(str(site.calls) if site and site.calls > 1 else "") for _, _, site, *_ in entries],
+        "params": [Text(short(parameters)) for _, _, _, parameters, *_ in entries],
+        "groups": [_groups(groups) for *_, groups, _ in entries],
+        "grafts": [Text(", ".join(grafts), style="bold magenta") for *_, grafts in entries],
+    }
+    made = Table(
+        title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
+    )
+    filled = {name: cells for name, cells in columns.items() if name == "site" or any(cell.plain for cell in cells)}
+    for name in filled:
+        right = name in ("runs", "params")
+        made.add_column(name, justify="right" if right else "left", no_wrap=name in ("site", "params"), overflow="fold")
+    for row in zip(*filled.values(), strict=True):
+        made.add_row(*row)
+    return made
+
+
+def _shape(site: Site | None) -> list[str]:
+    return shape_cells(site.output) if site and site.output else ["", ""]
+
+
+def _groups(groups: Sequence[str]) -> Text:
+    from attn_surgeon.report.groups import colour, word
+
+    return Text(" ").join(Text(word(group), style=colour(group)) for group in groups)
+
+
+def short(number: int) -> str:
+    """Write a count so that it is read at a glance: 25.6M; nothing for none."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            value = number / size
+            return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
+    return str(number) if number else ""
