@@ -122,7 +122,8 @@ def _within(site: Site, depth: int | None) -> bool:
 
 
 def _show(subject: Subject, surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> None:
-    from attn_surgeon.cli.tree import ROWS, short, site_table, tree_table
+    from attn_surgeon.cli.tree import ROWS, site_table, tree_table
+    from attn_surgeon.report.labels import short
     from attn_surgeon.report.outline import graft_texts, opened, outline
 
     shape, total = "×".join(map(str, subject.example.shape)), len(surveyed.sites)

@@ -22,9 +22,13 @@ def tree_table(title: str, root: Part, open_names: frozenset[str]) -> Table:
     """Show the parts that are open, indented, with what each holds."""
     from attn_surgeon.report.outline import rows
 
-    shown = list(rows(root, open_names))
-    entries = [(_name(part, lasts, part.name in open_names), part) for part, lasts in shown]
-    return _table(title, [(name, *_about(part)) for name, part in entries])
+    entries = []
+    for part, lasts in rows(root, open_names):
+        is_open = part.name in open_names
+        grafts = part.grafts if is_open else part.all_grafts
+        marks = grafts if len(grafts) < 3 else (*grafts[:1], f"{len(grafts) - 1} more")
+        entries.append((_name(part, lasts, is_open), part.type, part.site, part.parameters, part.groups, marks))
+    return _table(title, entries)
 
 
 def site_table(title: str, sites: Sequence[Site], parameters: Mapping[str, int], grafts: Mapping[str, list[str]],
@@ -43,10 +47,6 @@ def site_table(title: str, sites: Sequence[Site], parameters: Mapping[str, int],
 Entry = tuple[Text, str, "Site | None", int, tuple[str, ...], tuple[str, ...]]
 
 
-def _about(part: Part) -> tuple[str, Site | None, int, tuple[str, ...], tuple[str, ...]]:
-    return part.type, part.site, part.parameters, part.groups, part.grafts
-
-
 def _name(part: Part, lasts: Sequence[bool], is_open: bool) -> Text:
     guides = "".join("   " if last else "│  " for last in lasts[1:-1])
     turn = ("└─ " if lasts[-1] else "├─ ") if len(lasts) > 1 else ""
@@ -60,6 +60,8 @@ def _name(part: Part, lasts: Sequence[bool], is_open: bool) -> Text:
 
 def _table(title: str, entries: Sequence[Entry]) -> Table:
     """Make the table; columns in which no row has anything are left out."""
+    from attn_surgeon.report.labels import short
+
     columns = {
         "site": [name for name, *_ in entries],
         "type": [Text(kind) for _, kind, *_ in entries],
@@ -90,12 +92,3 @@ def _groups(groups: Sequence[str]) -> Text:
     from attn_surgeon.report.groups import colour, word
 
     return Text(" ").join(Text(word(group), style=colour(group)) for group in groups)
-
-
-def short(number: int) -> str:
-    """Write a count so that it is read at a glance: 25.6M; nothing for none."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size:
-            value = number / size
-            return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
-    return str(number) if number else ""

@@ -44,6 +44,12 @@ class Part:
             yield from child.walk()
 
     @property
+    def all_grafts(self) -> tuple[str, ...]:
+        """Describe the grafts at the part itself, then those inside with the names of their sites."""
+        inside = (f"{text} {child.name}" for child in self.walk() if child is not self for text in child.grafts)
+        return (*self.grafts, *inside)
+
+    @property
     def inside(self) -> int:
         """Count the parts inside."""
         return sum(1 for _ in self.walk()) - 1
@@ -156,7 +162,7 @@ def opened(root: Part, rows: int, depth: int | None = None, closed: Sequence[str
     whatever it takes; `closed` are never opened.
     """
     chosen, level, shown = {root.name}, list(root.children), len(root.children)
-    while level := [part for part in level if part.children and part.name not in closed]:
+    while level := [part for part in level if part.name not in closed and _is_worth(part, depth)]:
         depth = None if depth is None else depth - 1
         if depth == 0:
             break
@@ -167,6 +173,11 @@ def opened(root: Part, rows: int, depth: int | None = None, closed: Sequence[str
                 shown += more
         level = [child for part in level if part.name in chosen for child in part.children]
     return frozenset(chosen)
+
+
+def _is_worth(part: Part, depth: int | None) -> bool:
+    """Say whether there is something inside to see; the functions that make up a LayerNorm are not, unless asked."""
+    return any(depth is not None or child.parameters or child.groups or child.grafts for child in part.children)
 
 
 def _kinds(level: Sequence[Part], *, everything: bool, room: int) -> list[list[Part]]:

@@ -1,0 +1,55 @@
+"""The picture of a network in a file: SVG, PNG, or an HTML page to look around in."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from attn_surgeon.errors import ArtefactError
+from attn_surgeon.graph.sites import Survey
+
+SUFFIXES = (".svg", ".png", ".html")
+_ZOOM = 2  # pixels of a PNG to one of the drawing, so that small text stays sharp
+
+
+def require_renderer(suffix: str) -> None:
+    """Raise ArtefactError where the library that makes a PNG is missing."""
+    if suffix == ".png" and find_spec("resvg_py") is None:
+        hint = "install it with: pip install resvg_py, or name an .svg or .html file"
+        raise ArtefactError("a PNG needs the package resvg_py, which is not installed", "", hint)
+
+
+def draw(survey: Survey, title: str, target: Path, depth: int | None = None) -> None:
+    """Draw a surveyed network to a file, whole or not at all; `depth` opens it by levels."""
+    from attn_surgeon.report.drawing import draw_svg
+    from attn_surgeon.report.flowchart import chart
+    from attn_surgeon.report.page import page
+
+    svg = draw_svg(chart(survey, title, depth))
+    made = {".svg": svg.encode, ".png": lambda: to_png(svg), ".html": lambda: page(svg, title).encode()}
+    _write(target, made[target.suffix]())
+
+
+def to_png(svg: str) -> bytes:
+    """Render an SVG."""
+    import resvg_py
+
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=_ZOOM))
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Write beside the target first, so that no half a picture is left."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    mask = os.umask(0)
+    os.umask(mask)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(target)
+    finally:
+        with suppress(FileNotFoundError):
+            Path(temporary).unlink()
