@@ -80,16 +80,16 @@ def _event(node: fx.Node, inputs: list[Tensor], parameters: set[int], pending: l
     """Find the first event not yet taken that is this node; a parameter has no stand-in to know it by."""
     if node.op not in ("call_function", "call_method"):
         return None
-    name = _plain_name(node.target if isinstance(node.target, str) else getattr(node.target, "__name__", ""))
+    name = plain_name(node.target if isinstance(node.target, str) else getattr(node.target, "__name__", ""))
     for event in pending:
-        if _plain_name(event.function) == name and len(event.inputs) == len(inputs):
+        if plain_name(event.function) == name and len(event.inputs) == len(inputs):
             pairs = zip(event.inputs, inputs, strict=True)
             if all(one is other or id(other) in parameters for one, other in pairs):
                 return event
     return None
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
     """Name an operator as its function: `__radd__` and `iadd` are both `add`."""
     name = name.strip("_")
     plain = name[1:] if name[:1] in ("i", "r") and name[1:] in _ARITHMETIC else name
