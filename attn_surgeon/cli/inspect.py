@@ -86,75 +86,54 @@ def inspect(
     if code is not None:
         document["code"] = _code(subject, surveyed, code, show=not as_json)
     if as_json:
-        chosen, _ = _chosen(surveyed, selector, at)
-        sizes = _sizes(subject)
-        print_json(document | {"sites": [_plain(site, sizes) for site in chosen if _within(site, depth)]})
+        chosen = [site for _, site in _chosen(surveyed, selector, at, depth)]
+        print_json(document | {"sites": _plain(chosen, subject)})
     elif target is not None:
         say(f"wrote {target}")
     elif code is None:
         _show(subject, surveyed, selector, at, depth)
 
 
-def _chosen(surveyed: Survey, selector: str | None, at: str | None) -> tuple[list[Site], dict[str, str] | None]:
-    """Choose sites by selector and by group; for a group's sites also tell the side that is meant."""
+def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> list[tuple[str, Site]]:
+    """Choose sites by selector, group and depth; for a group's sites also tell the side that is meant."""
+    from attn_surgeon.errors import SelectorError, nearest
     from attn_surgeon.graph.selectors import select
 
-    chosen = select(surveyed.sites, selector, surveyed.unused) if selector else surveyed.sites
-    if at is None:
-        return chosen, None
-    sides = _sides(surveyed, at)
-    return [site for site in chosen if site.name in sides], sides
-
-
-def _sides(surveyed: Survey, at: str) -> dict[str, str]:
-    from attn_surgeon.errors import SelectorError, nearest
-    from attn_surgeon.report.groups import COLOURS, members
-
-    groups = members(surveyed)
-    if at not in groups and at not in COLOURS:
-        hint = nearest(at, COLOURS) or f"groups: {', '.join(COLOURS)}"
+    if at is not None and at not in surveyed.groups:
+        hint = nearest(at, surveyed.groups) or f"groups: {', '.join(surveyed.groups)}"
         raise SelectorError(f"no group is called '{at}'", "--at", hint)
-    return dict(groups.get(at, ()))
-
-
-def _within(site: Site, depth: int | None) -> bool:
-    return depth is None or site.name.count(".") < depth
+    chosen = select(surveyed.sites, selector, surveyed.unused) if selector else surveyed.sites
+    sites = {site.name: site for site in chosen if depth is None or site.name.count(".") < depth}
+    if at is None:
+        return [("", site) for site in sites.values()]
+    return [(side, sites[name]) for name, side in surveyed.groups[at] if name in sites]
 
 
 def _show(subject: Subject, surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> None:
     from attn_surgeon.cli.tree import ROWS, site_table, tree_table
     from attn_surgeon.report.labels import short
-    from attn_surgeon.report.outline import graft_texts, opened, outline
+    from attn_surgeon.report.outline import opened, outline
 
     shape, total = "×".join(map(str, subject.example.shape)), len(surveyed.sites)
     title = f"{subject.provenance.source.text} on {shape}: "
     if selector is None and at is None:
         root = outline(surveyed)
         title += f"{total} sites, {short(root.parameters) or 'no'} parameters"
-        console().print(tree_table(title, root, opened(root, ROWS, depth)))
+        console().print(tree_table(title, root, opened(root, ROWS, depth), depth))
         _show_groups(surveyed)
-        say("unfold: --depth N; name some: 'layer3.*'" if depth is None else "name some: 'layer3.*'")
         return
-    chosen, sides = _chosen(surveyed, selector, at)
-    chosen = [site for site in chosen if _within(site, depth)]
-    title += f"{len(chosen)} of {total} sites"
-    console().print(site_table(title, chosen, _sizes(subject), graft_texts(subject.model), sides))
+    chosen = _chosen(surveyed, selector, at, depth)
+    console().print(site_table(title + f"{len(chosen)} of {total} sites", chosen, subject))
 
 
 def _show_groups(surveyed: Survey) -> None:
-    from attn_surgeon.report.groups import colour, members
+    from attn_surgeon.report.groups import colour
 
-    groups = {name: len(sites) for name, sites in members(surveyed).items() if sites}
-    if groups:
-        listed = Text(" · ").join(Text(f"{name} {count}", style=colour(name)) for name, count in groups.items())
-        example = "residual" if "residual" in groups else next(iter(groups))
-        console().print(Text("groups: ").append(listed).append(f"   one of them: --at {example}", style="dim"))
-
-
-def _sizes(subject: Subject) -> Mapping[str, int]:
-    from attn_surgeon.report.cost import parameters
-
-    return {name: parameters(module) for name, module in subject.model.named_modules(remove_duplicate=False)}
+    groups = {name: len(sites) for name, sites in surveyed.groups.items() if sites}
+    listed = Text(" · ").join(Text(f"{name} {count}", style=colour(name)) for name, count in groups.items())
+    console().print(Text("groups: ").append(listed or Text("none")))
+    example = "residual" if "residual" in groups else next(iter(groups), "stages")
+    say(f"more: --at {example}, --depth N, 'layer3.*', --graph FILE.svg")
 
 
 def _code(subject: Subject, surveyed: Survey, selector: str, *, show: bool) -> Sequence[Mapping[str, object]]:
@@ -187,17 +166,21 @@ def _draw(subject: Subject, surveyed: Survey, target: Any, depth: int | None) ->
     return str(target)
 
 
-def _plain(site: Site, sizes: Mapping[str, int]) -> dict[str, Any]:
-    from attn_surgeon.report.outline import groups_of
+def _plain(sites: Sequence[Site], subject: Subject) -> list[dict[str, Any]]:
+    from attn_surgeon.report.cost import parameters
 
-    return {
-        "name": site.name,
-        "kind": site.kind,
-        "type": site.type,
-        "calls": site.calls,
-        "parameters": sizes.get(site.name, 0),
-        "groups": list(groups_of(site)),
-        "input": site.input and asdict(site.input),
-        "output": site.output and asdict(site.output),
-        "how": [placement.how for placement in site.after[:1]],
-    }
+    modules = dict(subject.model.named_modules(remove_duplicate=False))
+    return [
+        {
+            "name": site.name,
+            "kind": site.kind,
+            "type": site.type,
+            "calls": site.calls,
+            "parameters": parameters(modules[site.name]) if site.name in modules else 0,
+            "groups": list(site.groups),
+            "input": site.input and asdict(site.input),
+            "output": site.output and asdict(site.output),
+            "how": [placement.how for placement in site.after[:1]],
+        }
+        for site in sites
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -14,16 +14,17 @@ from attn_surgeon.cli.output import shape_cells
 if TYPE_CHECKING:
     from attn_surgeon.graph.sites import Site
     from attn_surgeon.report.outline import Part
+    from attn_surgeon.subject import Subject
 
 ROWS = 40
 
 
-def tree_table(title: str, root: Part, open_names: frozenset[str]) -> Table:
+def tree_table(title: str, root: Part, open_names: frozenset[str], depth: int | None) -> Table:
     """Show the parts that are open, indented, with what each holds."""
     from attn_surgeon.report.outline import rows
 
-    entries = []
-    for part, lasts in rows(root, open_names):
+    entries: list[Entry] = []
+    for part, lasts in rows(root, open_names, depth):
         is_open = part.name in open_names
         grafts = part.grafts if is_open else part.all_grafts
         marks = grafts if len(grafts) < 3 else (*grafts[:1], f"{len(grafts) - 1} more")
@@ -31,16 +32,17 @@ def tree_table(title: str, root: Part, open_names: frozenset[str]) -> Table:
     return _table(title, entries)
 
 
-def site_table(title: str, sites: Sequence[Site], parameters: Mapping[str, int], grafts: Mapping[str, list[str]],
-               sides: Mapping[str, str] | None = None) -> Table:  # fmt: skip
-    """Show chosen sites, one under the other, under their plain names."""
-    from attn_surgeon.report.outline import groups_of
+def site_table(title: str, sites: Sequence[tuple[str, Site]], subject: Subject) -> Table:
+    """Show chosen sites, one under the other, under their plain names; the text before each is the side meant."""
+    from attn_surgeon.report.cost import parameters
+    from attn_surgeon.report.outline import graft_texts
 
-    entries = []
-    for site in sites:
-        marks = tuple(grafts.get(site.name, ()))
-        name = Text(f"{sides[site.name]} " if sides else "", style="dim").append(site.name, style="not dim")
-        entries.append((name, site.type, site, parameters.get(site.name, 0), groups_of(site), marks))
+    sizes = {name: parameters(module) for name, module in subject.model.named_modules(remove_duplicate=False)}
+    grafts = graft_texts(subject.model)
+    entries: list[Entry] = []
+    for side, site in sites:
+        name = Text(f"{side} " if side else "", style="dim").append(site.name, style="not dim")
+        entries.append((name, site.type, site, sizes.get(site.name, 0), site.groups, tuple(grafts.get(site.name, ()))))
     return _table(title, entries)
 
 
@@ -64,7 +66,7 @@ def _table(title: str, entries: Sequence[Entry]) -> Table:
 
     columns = {
         "site": [name for name, *_ in entries],
-        "type": [Text(kind) for _, kind, *_ in entries],
+        "type": [Text(kind, no_wrap=True, overflow="ellipsis") for _, kind, *_ in entries],
         "output": [Text(_shape(site)[0]) for _, _, site, *_ in entries],
         "layout": [Text(_shape(site)[1]) for _, _, site, *_ in entries],
         "runs": [Text(str(site.calls) if site and site.calls > 1 else "") for _, _, site, *_ in entries],
@@ -78,7 +80,9 @@ def _table(title: str, entries: Sequence[Entry]) -> Table:
     filled = {name: cells for name, cells in columns.items() if name == "site" or any(cell.plain for cell in cells)}
     for name in filled:
         right = name in ("runs", "params")
-        made.add_column(name, justify="right" if right else "left", no_wrap=name in ("site", "params"), overflow="fold")
+        made.add_column(
+            name, justify="right" if right else "left", no_wrap=name in ("site", "output", "params"), overflow="fold"
+        )
     for row in zip(*filled.values(), strict=True):
         made.add_row(*row)
     return made

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 from attn_surgeon.report.arrange import Link, Point, Size, arrange
+from attn_surgeon.report.chart import INPUT, OUTPUT, Arrow, Box, Chart
 from attn_surgeon.report.columns import Edges, Sheet, edges, in_columns, span
-from attn_surgeon.report.flowchart import INPUT, OUTPUT, Arrow, Box, Chart
 from attn_surgeon.report.frames import Frame, held_by_frames, placed_frames, room
 from attn_surgeon.report.groups import COLOURS, GRAFT, colour, word
 from attn_surgeon.report.labels import about, badge, label, pills, shape_text
@@ -168,7 +168,9 @@ def _legend(chart: Chart, x: float, y: float) -> list[str]:
         texts.append(f'<text class="small" x="{x + 18:.1f}" y="{y:.1f}">{name}</text>')
         x += 18 + _width(name, _SMALL) + 20
     if there:
-        texts.append(f'<text class="small" x="{x:.1f}" y="{y:.1f}">filled: the site itself; outlined: inside it</text>')
+        texts.append(
+            f'<text class="small" x="{x:.1f}" y="{y:.1f}">filled: what leaves the box; outlined: inside it</text>'
+        )
     return texts
 
 

@@ -6,22 +6,23 @@ An arrow is a value that one box made and another one used. Plumbing such as `vi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from attn_surgeon.graph.flow import flow
+from attn_surgeon.graph.items import get_item
 from attn_surgeon.graph.observe import Call
 from attn_surgeon.graph.recorder import Event
 from attn_surgeon.graph.routes import Routes
 from attn_surgeon.graph.running import tensors
 from attn_surgeon.graph.sites import Survey
 from attn_surgeon.graph.trace import ShallowGraph
-from attn_surgeon.report.outline import Part, groups_of, opened, outline
+from attn_surgeon.report.chart import INPUT, OUTPUT, OWN, Arrow, Box, Chart, connected
+from attn_surgeon.report.outline import Part, opened, outline
 
-INPUT, OUTPUT, OWN = "input", "output", "own code"
 _BOXES = 34
 _JOINS = 12  # more in one forward is bookkeeping, as of a detector's boxes, and no picture
 _PLUMBING = frozenset({
@@ -29,43 +30,6 @@ _PLUMBING = frozenset({
     "expand", "size", "unsqueeze", "squeeze", "to", "type", "float", "half", "unbind", "split", "clone", "detach",
     "alias", "dropout", "pad", "roll", "_shape_as_tensor",
 })  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Box:
-    """One box: the part it stands for, the open parts around it, and what comes out of it.
-
-    `groups` are those of the site itself, `inner` those of the sites inside it; `grafts` are those of both.
-    """
-
-    name: str
-    type: str
-    shapes: tuple[str, ...]
-    frames: tuple[str, ...]
-    parameters: int = 0
-    count: int = 1
-    groups: tuple[str, ...] = ()
-    inner: tuple[str, ...] = ()
-    grafts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Arrow:
-    """A value on its way from one box to another."""
-
-    source: str
-    target: str
-    shapes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A network as boxes, in the order of execution, arrows, and frames with how often each repeats."""
-
-    title: str
-    boxes: tuple[Box, ...]
-    arrows: tuple[Arrow, ...]
-    frames: Mapping[str, int]
 
 
 def chart(survey: Survey, title: str, depth: int | None = None) -> Chart:
@@ -94,7 +58,7 @@ class _Weaver:
 
     def __init__(self, survey: Survey, routes: Routes, root: Part, open_names: frozenset[str],
                  busy: str | None = None, repeated: frozenset[str] = frozenset()) -> None:  # fmt: skip
-        self.busy = busy
+        self.root, self.busy = root, busy
         self.seen, self.routes, self.open, self.apart = survey.seen, routes, open_names, repeated
         self.parts = {name: part for part in root.walk() for name in part.names}
         self.frames = {part.name: part.count for part in root.walk() if part.name and part.name in open_names}
@@ -128,6 +92,8 @@ class _Weaver:
         results = list(tensors(self.seen.output))
         self._add(Box(OUTPUT, "", _texts(results), ()))
         self._join(results, OUTPUT)
+        for part in self.root.children:
+            self._mark(part)
         return Chart(title, tuple(self.boxes.values()), self._kept(), self._used_frames())
 
     def _part_of(self, call: Call) -> Part | None:
@@ -176,6 +142,27 @@ class _Weaver:
         self.parts_by_box[name] = part
         self._add(replace(self._module_box(part), name=name))
         self._pass(event, name)
+
+    def _mark(self, part: Part) -> None:
+        """Tell the groups and grafts of a part without a box on the box that made what it gives."""
+        if part.name in self.parts_by_box or part.name in self.boxes:
+            return
+        makers = {name for value in self._given(part) for name in self.sources.get(id(value), ())}
+        if len(makers) == 1:
+            box = self.boxes[makers.pop()]
+            groups = tuple(dict.fromkeys((*box.groups, *part.groups)))
+            inner = tuple(group for group in box.inner if group not in groups)
+            grafts = (*box.grafts, *(f"{text} {part.name}" for text in part.grafts))
+            self.boxes[box.name] = replace(box, groups=groups, inner=inner, grafts=grafts)
+        for child in part.children:
+            self._mark(child)
+
+    def _given(self, part: Part) -> list[Tensor]:
+        """List the values that a module gave, or the one that a part of its tuple is."""
+        name, _, item = part.names[0].partition(":")
+        calls = self.seen.calls.get(name, ())
+        output = calls[0].output if calls else None
+        return list(tensors(get_item(output, item) if item and calls else output))
 
     def _call_name(self, part: Part, call: Call) -> str:
         """Name the box of one call: the part's own name, and fx's for later calls where they are drawn apart."""
@@ -232,7 +219,7 @@ class _Weaver:
         sources = {source for value in event.inputs for source in self.sources.get(id(value), ())}
         known = next((self.named[id(value)] for value in event.outputs if id(value) in self.named), "")
         part = self.parts.get(known) if known else None
-        groups = groups_of(part.site) if part else ()
+        groups = part.groups if part else ()
         if not sources or (event.function in _PLUMBING and not groups):
             return ""
         if len(sources) == 1 and not part and event.function != "interpolate":
@@ -241,9 +228,10 @@ class _Weaver:
             self._add(Box(OWN, type(self.seen.model).__name__, (), ()))
             return OWN
         name = part.name if part else self._numbered(event)
-        grafts = part.grafts if part else ()
+        inner = [group for child in part.children for group in child.groups] if part else []
+        grafts = part.all_grafts if part else ()
         self._add(Box(name, event.function.strip("_"), _texts(event.outputs[-1:]), self._frames_of(name),
-                      groups=groups, grafts=grafts))  # fmt: skip
+                      groups=groups, inner=tuple(dict.fromkeys(inner)), grafts=grafts))  # fmt: skip
         return name
 
     def _numbered(self, event: Event) -> str:
@@ -265,16 +253,3 @@ class _Weaver:
 
 def _texts(values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys("×".join(map(str, value.shape)) for value in values))
-
-
-def connected(drawn: Chart) -> Chart:
-    """Leave out boxes that nothing flows through, such as those of values made from nothing."""
-    ends = {INPUT, OUTPUT} | {end for arrow in drawn.arrows for end in (arrow.source, arrow.target)}
-    boxes = tuple(box for box in drawn.boxes if box.name in ends)
-    return replace(drawn, boxes=boxes)
-
-
-def ordered(names: Sequence[str], drawn: Chart) -> list[str]:
-    """Sort names of boxes by the order of execution."""
-    place = {box.name: index for index, box in enumerate(drawn.boxes)}
-    return sorted(names, key=place.__getitem__)

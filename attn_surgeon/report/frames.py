@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from attn_surgeon.report.arrange import Size
+from attn_surgeon.report.chart import Chart
 from attn_surgeon.report.columns import Edges, Sheet, edges, span
-from attn_surgeon.report.flowchart import Chart
 
 _SIDE, _HEADING = 12.0, 20.0
 

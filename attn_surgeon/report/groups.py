@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attn_surgeon.graph.sites import Survey
-from attn_surgeon.report.outline import groups_of
-
 COLOURS: Mapping[str, str] = {
     "stages": "#2f6db5",
     "blocks": "#3c8d40",
@@ -36,15 +33,3 @@ def colour(group: str) -> str:
 def word(group: str) -> str:
     """Give a group's short word, for one site of it."""
     return _WORDS.get(group, group)
-
-
-def members(survey: Survey) -> Mapping[str, tuple[tuple[str, str], ...]]:
-    """List each group's sites and the side of them that is meant."""
-    known = getattr(survey, "groups", None)
-    if known is not None:
-        return dict(known)
-    found: dict[str, list[tuple[str, str]]] = {}
-    for site in survey.sites:
-        for group in groups_of(site):
-            found.setdefault(group, []).append((site.name, "after"))
-    return {group: tuple(sites) for group, sites in found.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from attn_surgeon.report.flowchart import INPUT, OUTPUT, Box
+from attn_surgeon.report.chart import INPUT, OUTPUT, Box
 
 _LONG = 24
 _PARTS = re.compile(r"(?:\{[^}]*\}|[^.])+")  # dots within braces part nothing

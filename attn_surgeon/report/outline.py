@@ -44,6 +44,11 @@ class Part:
             yield from child.walk()
 
     @property
+    def is_item(self) -> bool:
+        """Say whether this is a part of a tuple that a module gives, or one of a function's inputs."""
+        return ":" in self.name.rpartition(".")[2]
+
+    @property
     def all_grafts(self) -> tuple[str, ...]:
         """Describe the grafts at the part itself, then those inside with the names of their sites."""
         inside = (f"{text} {child.name}" for child in self.walk() if child is not self for text in child.grafts)
@@ -58,11 +63,6 @@ class Part:
 def outline(survey: Survey) -> Part:
     """Make the outline of a surveyed network; the root has the empty name."""
     return _Builder(survey).part("")
-
-
-def groups_of(site: Site | None) -> tuple[str, ...]:
-    """Name the groups that a site belongs to."""
-    return tuple(getattr(site, "groups", ()))
 
 
 class _Builder:
@@ -88,7 +88,9 @@ class _Builder:
         kind = site.type if site else type(module).__name__
         children = folded([self.part(child) for child in self.children.get(name, ())])
         grafts = self.grafts.get(name, ())
-        return Part(name, (name,), kind, site, _size(module), groups_of(site), tuple(grafts), tuple(children))
+        return Part(
+            name, (name,), kind, site, _size(module), site.groups if site else (), tuple(grafts), tuple(children)
+        )
 
 
 def graft_texts(model: nn.Module) -> Mapping[str, list[str]]:
@@ -161,13 +163,13 @@ def opened(root: Part, rows: int, depth: int | None = None, closed: Sequence[str
     Where a whole level is too much, the classes of modules are opened that fit as a whole. `depth` opens by levels
     whatever it takes; `closed` are never opened.
     """
-    chosen, level, shown = {root.name}, list(root.children), len(root.children)
+    chosen, level, shown = {root.name}, list(root.children), len(_shown(root, depth))
     while level := [part for part in level if part.name not in closed and _is_worth(part, depth)]:
         depth = None if depth is None else depth - 1
         if depth == 0:
             break
         for kinds in _kinds(level, everything=depth is not None, room=rows - shown):
-            more = sum(len(part.children) for part in kinds)
+            more = sum(len(_shown(part, depth)) for part in kinds)
             if depth is not None or shown + more <= rows:
                 chosen |= {part.name for part in kinds}
                 shown += more
@@ -177,26 +179,35 @@ def opened(root: Part, rows: int, depth: int | None = None, closed: Sequence[str
 
 def _is_worth(part: Part, depth: int | None) -> bool:
     """Say whether there is something inside to see; the functions that make up a LayerNorm are not, unless asked."""
-    return any(depth is not None or child.parameters or child.groups or child.grafts for child in part.children)
+    shown = _shown(part, depth)
+    return any(depth is not None or child.parameters or child.groups or child.grafts for child in shown)
+
+
+def _shown(part: Part, depth: int | None) -> list[Part]:
+    """List what is shown inside a part: the parts of a tuple only where they matter, unless a depth is asked for."""
+    return [child for child in part.children if depth is not None or not child.is_item or child.groups or child.grafts]
 
 
 def _kinds(level: Sequence[Part], *, everything: bool, room: int) -> list[list[Part]]:
-    if everything or sum(len(part.children) for part in level) <= room:
+    if everything or sum(len(_shown(part, None)) for part in level) <= room:
         return [list(level)]
     kinds: dict[str, list[Part]] = {}
     for part in level:
         kinds.setdefault(part.type, []).append(part)
-    return sorted(kinds.values(), key=lambda parts: sum(len(part.children) for part in parts))
+    return sorted(kinds.values(), key=lambda parts: -sum(part.parameters for part in parts))
 
 
-def rows(root: Part, open_names: frozenset[str]) -> Iterator[tuple[Part, tuple[bool, ...]]]:
+def rows(root: Part, open_names: frozenset[str], depth: int | None = None) -> Iterator[tuple[Part, tuple[bool, ...]]]:
     """List the parts shown, each with one flag per level: whether it, or what holds it, is the last there."""
-    yield from _rows(root, open_names, ())
+    yield from _rows(root, open_names, depth, ())
 
 
-def _rows(part: Part, open_names: frozenset[str], lasts: tuple[bool, ...]) -> Iterator[tuple[Part, tuple[bool, ...]]]:
-    for child in part.children:
-        here = (*lasts, child is part.children[-1])
+def _rows(
+    part: Part, open_names: frozenset[str], depth: int | None, lasts: tuple[bool, ...]
+) -> Iterator[tuple[Part, tuple[bool, ...]]]:
+    shown = _shown(part, depth)
+    for child in shown:
+        here = (*lasts, child is shown[-1])
         yield child, here
         if child.name in open_names:
-            yield from _rows(child, open_names, here)
+            yield from _rows(child, open_names, depth, here)

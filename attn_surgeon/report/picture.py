@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from attn_surgeon.errors import ArtefactError
 from attn_surgeon.graph.sites import Survey
@@ -29,15 +32,18 @@ def draw(survey: Survey, title: str, target: Path, depth: int | None = None) -> 
     from attn_surgeon.report.page import page
 
     svg = draw_svg(chart(survey, title, depth))
-    made = {".svg": svg.encode, ".png": lambda: to_png(svg), ".html": lambda: page(svg, title).encode()}
+    made: dict[str, Callable[[], bytes]] = {
+        ".svg": svg.encode,
+        ".png": lambda: to_png(svg),
+        ".html": lambda: page(svg, title).encode(),
+    }
     _write(target, made[target.suffix]())
 
 
 def to_png(svg: str) -> bytes:
     """Render an SVG."""
-    import resvg_py
-
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=_ZOOM))
+    renderer: Any = import_module("resvg_py")
+    return bytes(renderer.svg_to_bytes(svg_string=svg, zoom=_ZOOM))
 
 
 def _write(target: Path, content: bytes) -> None:
