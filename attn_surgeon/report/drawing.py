@@ -16,6 +16,7 @@ _FONT = "'DejaVu Sans Mono', 'Liberation Mono', Menlo, Consolas, monospace"
 _NAME, _SMALL, _CHIP = 15, 12, 11
 _ADVANCE = 0.61  # width of a letter of a monospaced font, of its size
 _PAD, _MARGIN, _LINE = 12.0, 26.0, 18.0
+_NOTE = "filled: what leaves the box; outlined: inside it"
 _INK, _FAINT, _EDGE = "#17202c", "#5d6b7c", "#8494a7"
 
 
@@ -156,8 +157,8 @@ def _badge(box: Box, x: float, y: float, width: float) -> Iterable[str]:
     yield f'<text class="graft" x="{x + _PAD:.1f}" y="{y + 16.5:.1f}">{escape(badge(box))}</text>'
 
 
-def _legend(chart: Chart, x: float, y: float) -> list[str]:
-    """Explain the colours that are there."""
+def _legend(chart: Chart, x: float, y: float) -> tuple[list[str], float]:
+    """Explain the colours that are there; tell also where that ends."""
     there = [group for group in COLOURS if any(group in (*box.groups, *box.inner) for box in chart.boxes)]
     entries = [(group, colour(group)) for group in there]
     if any(box.grafts for box in chart.boxes):
@@ -168,17 +169,16 @@ def _legend(chart: Chart, x: float, y: float) -> list[str]:
         texts.append(f'<text class="small" x="{x + 18:.1f}" y="{y:.1f}">{name}</text>')
         x += 18 + _width(name, _SMALL) + 20
     if there:
-        texts.append(
-            f'<text class="small" x="{x:.1f}" y="{y:.1f}">filled: what leaves the box; outlined: inside it</text>'
-        )
-    return texts
+        texts.append(f'<text class="small" x="{x:.1f}" y="{y:.1f}">{_NOTE}</text>')
+        x += _width(_NOTE, _SMALL)
+    return texts, x
 
 
 def _page(chart: Chart, parts: Iterable[str], extent: Edges) -> str:
     left, top, right, bottom = extent
-    legend = _legend(chart, left + _MARGIN, top - 12)
+    legend, end = _legend(chart, left + _MARGIN, top - 12)
     head = 70 if legend else 44
-    width = max(right - left, _width(chart.title, 18) + 2 * _MARGIN, 720 if legend else 0)
+    width = max(right - left, _width(chart.title, 18) + 2 * _MARGIN, end - left + _MARGIN)
     view = f"{left:.0f} {top - head:.0f} {width:.0f} {bottom - top + head:.0f}"
     size = f'width="{width:.0f}" height="{bottom - top + head:.0f}"'
     title = f'<text class="title" x="{left + _MARGIN:.1f}" y="{top - head + 32:.1f}">{escape(chart.title)}</text>'

@@ -62,12 +62,14 @@ class _Weaver:
         self.seen, self.routes, self.open, self.apart = survey.seen, routes, open_names, repeated
         self.parts = {name: part for part in root.walk() for name in part.names}
         self.frames = {part.name: part.count for part in root.walk() if part.name and part.name in open_names}
+        self.frame_names = {part.name: part.names for part in root.walk() if part.name in self.frames}
         self.makers = self._makers()
         self.named: dict[int, str] = {}
         self.counts: dict[tuple[int, str], int] = {}
         self.boxes: dict[str, Box] = {}
         self.arrows: dict[tuple[str, str], dict[str, None]] = {}
         self.sources: dict[int, frozenset[str]] = {}
+        self.places: dict[int, str] = {}
         self.parts_by_box: dict[str, Part] = {}
 
     def _makers(self) -> dict[tuple[int, int | None, str], Call]:
@@ -175,26 +177,31 @@ class _Weaver:
 
     def _pass(self, event: Event, name: str) -> None:
         """Draw the arrows into a box, and note what comes out of it; without a box, values pass."""
+        place = "" if event.call is None else self.seen.by_index[event.call].path
         if name:
-            self._join(event.inputs, name)
+            self._join(event.inputs, name, place)
             sources = frozenset({name})
         else:
             sources = frozenset().union(*(self.sources.get(id(value), ()) for value in event.inputs))
         for value in event.outputs:
-            self.sources[id(value)] = sources
+            self.sources[id(value)], self.places[id(value)] = sources, place
 
-    def _join(self, inputs: Iterable[Tensor], name: str) -> None:
+    def _join(self, inputs: Iterable[Tensor], name: str, place: str = "") -> None:
         for value in inputs:
             for source in self.sources.get(id(value), ()):
-                if source != name and not self._runs_back(source, name):
+                if source != name and not self._runs_on(source, name, self.places.get(id(value), ""), place):
                     shapes = self.arrows.setdefault((source, name), {})
                     shapes["×".join(map(str, value.shape))] = None
 
-    def _runs_back(self, source: str, target: str) -> bool:
+    def _runs_on(self, source: str, target: str, made: str, used: str) -> bool:
         """Tell the way from one of a run of alike frames into the next, which the picture shows as one."""
-        order = list(self.boxes)
         shared = set(self.boxes[source].frames) & set(self.boxes[target].frames)
-        return any(self.frames[frame] > 1 for frame in shared) and order.index(target) <= order.index(source)
+        return any(self._turn(frame, made) != self._turn(frame, used) for frame in shared)
+
+    def _turn(self, frame: str, place: str) -> str:
+        """Name the one of a frame's alike modules that a place is in."""
+        within = (name for name in self.frame_names[frame] if f"{place}.".startswith(f"{name}."))
+        return next(within, "")
 
     def _add(self, box: Box) -> None:
         self.boxes.setdefault(box.name, box)
