@@ -46,7 +46,13 @@ def inspect(
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option("--at", metavar="GROUP", help="List the sites of one group: stages, residual …"),
+        typer.Option(
+            "--at",
+            metavar="GROUP",
+            help="List a group's sites, or those in one place: residual, residual@layer3.",
+            autocompletion=completion.groups,
+            show_default=False,
+        ),
     ] = None,
     code: Annotated[
         str | None,
@@ -96,17 +102,14 @@ def inspect(
 
 def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> list[tuple[str, Site]]:
     """Choose sites by selector, group and depth; for a group's sites also tell the side that is meant."""
-    from attn_surgeon.errors import SelectorError, nearest
+    from attn_surgeon.graph.choice import Choice, choose
     from attn_surgeon.graph.selectors import select
 
-    if at is not None and at not in surveyed.groups:
-        hint = nearest(at, surveyed.groups) or f"groups: {', '.join(surveyed.groups)}"
-        raise SelectorError(f"no group is called '{at}'", "--at", hint)
     chosen = select(surveyed.sites, selector, surveyed.unused) if selector else surveyed.sites
-    sites = {site.name: site for site in chosen if depth is None or site.name.count(".") < depth}
+    names = {site.name for site in chosen if depth is None or site.name.count(".") < depth}
     if at is None:
-        return [("", site) for site in sites.values()]
-    return [(side, sites[name]) for name, side in surveyed.groups[at] if name in sites]
+        return [("", site) for site in chosen if site.name in names]
+    return [(side, site) for site, side in choose(surveyed, Choice(at=(at,))) if site.name in names]
 
 
 def _show(subject: Subject, surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> None:

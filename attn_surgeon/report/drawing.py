@@ -10,7 +10,7 @@ from attn_surgeon.report.chart import INPUT, OUTPUT, Arrow, Box, Chart
 from attn_surgeon.report.columns import Edges, Sheet, edges, in_columns, span
 from attn_surgeon.report.frames import Frame, held_by_frames, placed_frames, room
 from attn_surgeon.report.groups import COLOURS, GRAFT, colour, word
-from attn_surgeon.report.labels import about, badge, label, pills, shape_text
+from attn_surgeon.report.labels import about, badge, is_graft, label, pills, shape_text
 
 _FONT = "'DejaVu Sans Mono', 'Liberation Mono', Menlo, Consolas, monospace"
 _NAME, _SMALL, _CHIP = 15, 12, 11
@@ -44,7 +44,7 @@ def _size(box: Box) -> Size:
     )
     chips = sum(_width(word(text), _CHIP) + 16 for text, _ in pills(box))
     width = max(width, chips, _width(badge(box), _SMALL) + 8) + 2 * _PAD
-    height = 30 + _LINE * len(about(box)) + (22 if pills(box) else 0) + (24 if box.grafts else 0)
+    height = 30 + _LINE * len(about(box)) + (22 if pills(box) else 0) + (24 if badge(box) else 0)
     return round(width), round(height)
 
 
@@ -108,9 +108,9 @@ def _path(points: Sequence[Point], *, curved: bool, straight: bool) -> str:
 def _box(box: Box, centre: Point, size: Size) -> str:
     width, height = size
     x, y = centre[0] - width / 2, centre[1] - height / 2
-    kind = "end" if box.name in (INPUT, OUTPUT) else "module" if box.parameters else "function"
+    kind = _kind(box)
     body = [_rect(f"{kind} back", x + step, y + step, size) for step in ((8, 4) if _times(box) else ())]
-    frame = f' style="stroke:{GRAFT};stroke-width:2.6"' if box.grafts else ""
+    frame = f' style="stroke:{GRAFT};stroke-width:2.6"' if badge(box) else ""
     body.append(_rect(kind, x, y, size, frame))
     times = f'<tspan class="times" dx="12">{escape(_times(box))}</tspan>' if _times(box) else ""
     body.append(f'<text class="name {kind}" x="{x + _PAD:.1f}" y="{y + 20:.1f}">{escape(label(box))}{times}</text>')
@@ -119,10 +119,16 @@ def _box(box: Box, centre: Point, size: Size) -> str:
         line += _LINE
         body.append(f'<text class="small {kind}" x="{x + _PAD:.1f}" y="{line:.1f}">{escape(text)}</text>')
     body += _pills(box, x + _PAD, line + 8)
-    if box.grafts:
+    if badge(box):
         body += _badge(box, x, y + height - 24, width)
     data = "".join(f" data-{key}={quoteattr(value)}" for key, value in _data(box).items())
     return f'<g class="box"{data}>{"".join(body)}</g>'
+
+
+def _kind(box: Box) -> str:
+    if is_graft(box):
+        return "grafted"
+    return "end" if box.name in (INPUT, OUTPUT) else "module" if box.parameters else "function"
 
 
 def _rect(kind: str, x: float, y: float, size: Size, style: str = "") -> str:
@@ -199,7 +205,8 @@ text {{ font-family: {_FONT}; fill: {_INK}; }}
 rect.module {{ fill: #e6eef8; stroke: {_EDGE}; }}
 rect.function {{ fill: #fbfaf5; stroke: {_EDGE}; }}
 rect.end {{ fill: #2b3a4d; }}
-text.end {{ fill: #ffffff; }}
+rect.grafted {{ fill: {GRAFT}; }}
+text.end, text.grafted {{ fill: #ffffff; }}
 rect.frame {{ fill: #55708f; fill-opacity: 0.06; stroke: #a9b6c6; stroke-dasharray: 5 4; }}
 .arrow {{ fill: none; stroke: {_EDGE}; stroke-width: 1.6; stroke-linejoin: round; }}
 </style>

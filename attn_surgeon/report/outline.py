@@ -44,11 +44,6 @@ class Part:
             yield from child.walk()
 
     @property
-    def is_item(self) -> bool:
-        """Say whether this is a part of a tuple that a module gives, or one of a function's inputs."""
-        return ":" in self.name.rpartition(".")[2]
-
-    @property
     def all_grafts(self) -> tuple[str, ...]:
         """Describe the grafts at the part itself, then those inside with the names of their sites."""
         inside = (f"{text} {child.name}" for child in self.walk() if child is not self for text in child.grafts)
@@ -185,7 +180,11 @@ def _is_worth(part: Part, depth: int | None) -> bool:
 
 def _shown(part: Part, depth: int | None) -> list[Part]:
     """List what is shown inside a part: the parts of a tuple only where they matter, unless a depth is asked for."""
-    return [child for child in part.children if depth is not None or not child.is_item or child.groups or child.grafts]
+    return [
+        child
+        for child in part.children
+        if depth is not None or not (child.site and child.site.is_item) or child.groups or child.grafts
+    ]
 
 
 def _kinds(level: Sequence[Part], *, everything: bool, room: int) -> list[list[Part]]:
