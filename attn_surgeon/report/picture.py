@@ -9,10 +9,12 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attn_surgeon.errors import ArtefactError
-from attn_surgeon.graph.sites import Survey
+
+if TYPE_CHECKING:
+    from attn_surgeon.graph.sites import Survey
 
 SUFFIXES = (".svg", ".png", ".html")
 _ZOOM = 2  # pixels of a PNG to one of the drawing, so that small text stays sharp

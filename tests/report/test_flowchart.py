@@ -112,7 +112,13 @@ def test_groups_are_told_on_the_box_that_makes_the_value() -> None:
     assert "fusions" in boxes["cat"].groups
 
 
-def test_grafts_are_told_at_their_box_or_around_it() -> None:
+def test_grafts_inside_a_box_are_told_on_it_and_others_are_boxes() -> None:
     operated = insert(Small(), block="eca", after=["blocks.1.bn", "stem", "blocks"], example=IMAGE)
-    grafts = {box.name: box.grafts for box in drawn(operated, depth=2).boxes if box.grafts}
-    assert grafts == {"stem": ("eca after",), "blocks.1": ("eca after blocks.1.bn", "eca after blocks")}
+    made = drawn(operated, depth=2)
+    assert {box.name: box.grafts for box in made.boxes if box.grafts} == {
+        "eca after stem": ("eca after stem",),
+        "blocks.1": ("eca after blocks.1.bn", "eca after blocks"),
+    }
+    flow = {(arrow.source, arrow.target) for arrow in made.arrows}
+    assert {("stem", "eca after stem"), ("eca after stem", "blocks.0"), ("eca after stem", "side")} <= flow
+    assert not {("stem", "blocks.0"), ("stem", "side")} & flow
