@@ -15,6 +15,7 @@ from attn_surgeon.report.arrange import Arrangement, Link, Point, Size
 Edges = tuple[float, float, float, float]
 _SCREEN = (1600.0, 1000.0)
 _CUTS = 3
+_TRIED = 24
 _ARROWS = 5
 _LANE, _TURN, _CLEAR = 12.0, 20.0, 6.0
 _PER_CUT, _PER_FRAME, _PER_ARROW = 0.93, 0.85, 0.97  # what is cut costs a factor on the size of the text
@@ -51,7 +52,7 @@ def in_columns(
     """Cut an arrangement into the columns that make its text largest on a screen."""
     boxes = {name: edges(arrangement.centres[name], sizes[name]) for name in sizes}
     strip = _Strip(boxes, list(arrangement.paths), list(frames.values()), margin)
-    possible = list(_possible(strip))
+    possible = _fewer(strip, list(_possible(strip)))
     choices = [cuts for count in range(_CUTS + 1) for cuts in combinations(possible, count)]
     columns = strip.columns(max(choices, key=lambda cuts: _worth(strip, cuts)))
     crossing = frozenset(link for link in strip.links if columns[link[0]] != columns[link[1]])
@@ -73,6 +74,18 @@ def _possible(strip: _Strip) -> Iterator[float]:
         downwards = all(strip.boxes[one][1] < y for one, _ in through)
         if whole and downwards and 0 < len(through) <= _ARROWS and all(_can_turn(strip, link, y) for link in through):
             yield y
+
+
+def _fewer(strip: _Strip, possible: list[float]) -> list[float]:
+    """Keep so many heights that all choices of them can be tried: those that cut the fewest frames, spread evenly."""
+    split = {y: sum(len({strip.boxes[name][1] < y for name in held}) - 1 for held in strip.frames) for y in possible}
+    levels = sorted(set(split.values()))
+    kept = [y for y in possible if levels and split[y] == levels[0]]
+    for level in levels[1:]:
+        if len(kept) + sum(split[y] == level for y in possible) <= _TRIED:
+            kept += [y for y in possible if split[y] == level]
+    step = max(1, -(-len(kept) // _TRIED))
+    return sorted(kept)[::step]
 
 
 def _can_turn(strip: _Strip, link: Link, y: float) -> bool:
