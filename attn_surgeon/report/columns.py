@@ -150,7 +150,7 @@ def _moved(
         end = max(box[3] for name, box in strip.boxes.items() if columns[name] == column)
         foot = end + shifts[column][1] + strip.margin + _TURN if _free_below(strip, link[0], end) else None
         rise = strip.margin + _TURN + _LANE * (len(lanes) - 1 - lanes.index(link))
-        paths[link] = _around(one, two, gutters[column] + _LANE * lane, -rise, foot)
+        paths[link] = _around(one, two, gutters[column] + _LANE * lane, -rise, foot and foot + _LANE * lane)
     return Arrangement(centres, paths, arrangement.curved)
 
 

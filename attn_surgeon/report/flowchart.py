@@ -25,6 +25,7 @@ from attn_surgeon.report.chart import INPUT, OUTPUT, OWN, Arrow, Box, Chart, con
 from attn_surgeon.report.outline import Part, opened, outline
 
 _BOXES = 34
+_TRIES = 4
 _JOINS = 12  # more in one forward is bookkeeping, as of a detector's boxes, and no picture
 _PLUMBING = frozenset({
     "view", "reshape", "flatten", "permute", "transpose", "getitem", "__getitem__", "__get__", "chunk", "contiguous",
@@ -40,10 +41,15 @@ def chart(survey: Survey, title: str, depth: int | None = None) -> Chart:
     closed = [part.name for part in root.walk() if part.name and _is_bookkeeping(survey, routes, part)]
     open_names = opened(root, _BOXES, depth, closed)
     busy = "" if _is_bookkeeping(survey, routes, root) else None
-    weaver = _Weaver(survey, routes, root, open_names, busy)
-    drawn = weaver.chart(title)
-    repeated = weaver.repeated(drawn)
-    return connected(_Weaver(survey, routes, root, open_names, busy, repeated).chart(title) if repeated else drawn)
+    apart: frozenset[str] = frozenset()
+    for _ in range(_TRIES):
+        weaver = _Weaver(survey, routes, root, open_names, busy, apart)
+        drawn = weaver.chart(title)
+        open_more, more_apart = weaver.in_circles(drawn)
+        if not open_more and not more_apart:
+            break
+        open_names, apart = open_names | open_more, apart | more_apart
+    return connected(drawn)
 
 
 def _is_bookkeeping(survey: Survey, routes: Routes, part: Part) -> bool:
@@ -127,13 +133,15 @@ class _Weaver:
                 for value in tensors(values.get(node)):
                     self.named.setdefault(id(value), f"{call.path}.{name}".removeprefix("."))
 
-    def repeated(self, drawn: Chart) -> frozenset[str]:
-        """Name the boxes of modules called more than once that would make the flow run in circles."""
+    def in_circles(self, drawn: Chart) -> tuple[frozenset[str], frozenset[str]]:
+        """Name the boxes that make the flow run in circles: lists of modules to open, and modules called repeatedly."""
         import networkx as nx
 
         flow_graph = nx.DiGraph((arrow.source, arrow.target) for arrow in drawn.arrows)
         circles = [circle for circle in nx.strongly_connected_components(flow_graph) if len(circle) > 1]
-        return frozenset(name for circle in circles for name in circle if self._calls_of(name) > 1)
+        boxes = [name for circle in circles for name in circle if name in self.parts_by_box]
+        lists = frozenset(name for name in boxes if not self._calls_of(name))
+        return lists, frozenset(name for name in boxes if self._calls_of(name) > 1) - self.apart
 
     def _calls_of(self, name: str) -> int:
         part = self.parts_by_box.get(name)
@@ -272,6 +280,7 @@ class _Weaver:
         """Name a function that no graph names as fx would: `add`, then `add_1`."""
         function = event.function.strip("_")
         path = self.seen.by_index[event.call].path if event.call is not None else ""
+        path = self.parts[path].name if path in self.parts else path
         key = (event.call or 0, function)
         count = self.counts[key] = self.counts.get(key, -1) + 1
         name = f"{path}.{function}".removeprefix(".")

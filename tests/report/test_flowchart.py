@@ -122,3 +122,42 @@ def test_grafts_inside_a_box_are_told_on_it_and_others_are_boxes() -> None:
     flow = {(arrow.source, arrow.target) for arrow in made.arrows}
     assert {("stem", "eca after stem"), ("eca after stem", "blocks.0"), ("eca after stem", "side")} <= flow
     assert not {("stem", "blocks.0"), ("stem", "side")} & flow
+
+
+class Looking(nn.Module):
+    """A residual block whose forward looks at values, so that it cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x)
+        return out if float(out.sum()) > 1e9 else out + x
+
+
+class Ladder(nn.Module):
+    """Two lists of modules, used in turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList([nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1)])
+        self.act = nn.ModuleList([nn.PReLU(), nn.PReLU(5)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, act in zip(self.down, self.act, strict=True):
+            x = act(conv(x))
+        return x
+
+
+def test_functions_without_a_graph_are_folded_with_their_blocks() -> None:
+    run = "{0..2}"
+    assert arrows(nn.Sequential(Looking(), Looking(), Looking()), depth=2) == {
+        ("input", f"{run}.conv"), ("input", f"{run}.add"), (f"{run}.conv", f"{run}.add"), (f"{run}.add", "output"),
+    }  # fmt: skip
+
+
+def test_lists_used_in_turns_are_opened() -> None:
+    assert arrows(Ladder(), depth=1) == {
+        ("input", "down.0"), ("down.0", "act.0"), ("act.0", "down.1"), ("down.1", "act.1"), ("act.1", "output"),
+    }  # fmt: skip
