@@ -42,10 +42,20 @@ def draw(survey: Survey, title: str, target: Path, depth: int | None = None) -> 
     _write(target, made[target.suffix]())
 
 
-def to_png(svg: str) -> bytes:
-    """Render an SVG."""
+def to_png(svg: str, **options: Any) -> bytes:
+    """Render an SVG; on a machine without fonts, with the one that Pillow brings, for text without a font is left out.
+
+    `options` are further ones of the renderer.
+    """
+    from PIL import ImageFont
+
     renderer: Any = import_module("resvg_py")
-    return bytes(renderer.svg_to_bytes(svg_string=svg, zoom=_ZOOM))
+    font: Any = ImageFont.load_default(12)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "font.ttf"
+        file.write_bytes(font.path.getvalue())
+        given = {"font_files": [str(file)], "monospace_family": font.getname()[0], "zoom": _ZOOM, **options}
+        return bytes(renderer.svg_to_bytes(svg_string=svg, **given))
 
 
 def _write(target: Path, content: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from io import BytesIO
 from itertools import combinations, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -107,6 +108,13 @@ def test_a_png_shows_the_drawing(surveyed: Survey, tmp_path: Path) -> None:
         colours = {colour for _, colour in image.convert("RGB").getcolors(image.width * image.height) or []}
     assert {(255, 255, 255), (0x2B, 0x3A, 0x4D), (0xE6, 0xEE, 0xF8)} <= colours
     assert [path.name for path in tmp_path.iterdir()] == ["r.png"]
+
+
+def test_text_is_there_without_any_font_installed() -> None:
+    line = '<text y="20" style="font-family: Nowhere, monospace; font-size: 15px">layer1 ×2</text>'
+    drawing = f'<svg xmlns="http://www.w3.org/2000/svg" width="120" height="30">{line}</svg>'
+    with Image.open(BytesIO(picture.to_png(drawing, background="#ffffff", skip_system_fonts=True))) as image:
+        assert image.convert("L").getextrema() == (0, 255)
 
 
 def test_a_missing_renderer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
