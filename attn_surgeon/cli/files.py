@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from attn_surgeon.cli.output import say
@@ -52,19 +53,20 @@ def _is_own(path: Path) -> bool:
         return False
 
 
-def writable(path: str, *, force: bool) -> Path:
+def writable(path: str, *, force: bool, suffixes: Sequence[str] = (SUFFIX,), option: str = "--output") -> Path:
     """Check early that a file can be written; raise ArtefactError where it cannot or is there already."""
     target = Path(path)
     if os.path.isdir(path):  # noqa: PTH112 - a name too long is no folder, where pathlib raises
-        raise ArtefactError("the output is a folder", path, "name a file with --output")
-    if target.suffix != SUFFIX:
-        raise ArtefactError(f"the output's name does not end in {SUFFIX}", path, f"try --output {path}{SUFFIX}")
+        raise ArtefactError("the output is a folder", path, f"name a file with {option}")
+    if target.suffix not in suffixes:
+        what = f"the output's name does not end in {' or '.join(suffixes)}"
+        raise ArtefactError(what, path, f"try {option} {path}{suffixes[0]}")
     if os.path.lexists(path) and not force:
-        raise ArtefactError("the output exists already", path, "add --force, or name another with --output")
+        raise ArtefactError("the output exists already", path, f"add --force, or name another with {option}")
     if not os.path.isdir(target.parent):  # noqa: PTH112
         raise ArtefactError("the output's folder does not exist", str(target.parent), "make it first")
     if not os.access(target.parent, os.W_OK):
-        raise ArtefactError("the output's folder cannot be written", str(target.parent), "choose another --output")
+        raise ArtefactError("the output's folder cannot be written", str(target.parent), f"choose another {option}")
     return target
 
 

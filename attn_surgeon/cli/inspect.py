@@ -1,19 +1,19 @@
-"""`attn-surgeon inspect`: the sites of a network."""
+"""`attn-surgeon inspect`: a network's sites, its code, and its picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.syntax import Syntax
+from rich.text import Text
 
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.options import (
     Arguments,
     AsJson,
+    Force,
     Mean,
     Network,
     Size,
@@ -22,13 +22,11 @@ from attn_surgeon.cli.options import (
     Weights,
     open_network,
 )
-from attn_surgeon.cli.output import console, print_json, say, shape_cells, steps, table
+from attn_surgeon.cli.output import console, print_json, say, steps
 
 if TYPE_CHECKING:
-    from attn_surgeon.graph.sites import Site
+    from attn_surgeon.graph.sites import Site, Survey
     from attn_surgeon.subject import Subject
-
-_ROWS = 40
 
 
 def register(app: typer.Typer) -> None:
@@ -44,9 +42,33 @@ def inspect(
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Show sites of up to so many dotted parts.", min=1, show_default=False),
+        typer.Option(metavar="N", help="Unfold the tree by so many levels.", min=1, show_default=False),
     ] = None,
-    code: Annotated[bool, typer.Option("--code", help="Show the forward of the modules that own the sites.")] = False,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="GROUP",
+            help="List a group's sites, or those in one place: residual, residual@layer3.",
+            autocompletion=completion.groups,
+            show_default=False,
+        ),
+    ] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(
+            "--code",
+            metavar="SITE",
+            help="Show the forward that a graft there changes, before and after.",
+            autocompletion=completion.sites,
+            show_default=False,
+        ),
+    ] = None,
+    graph: Annotated[
+        str | None,
+        typer.Option("--graph", metavar="FILE", help="Draw the network: .svg, .png or .html.", show_default=False),
+    ] = None,
+    force: Force = False,
     weights: Weights = None,
     args: Arguments = None,
     source: Source = None,
@@ -55,92 +77,113 @@ def inspect(
     size: Size = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the sites of a network: name, shape, layout, channels, and how often each runs. No weights are needed."""
-    from attn_surgeon.graph.selectors import select
-    from attn_surgeon.graph.sites import find_sites
+    """Show a network as a tree: names, shapes, parameters, groups. No weights are needed."""
+    from attn_surgeon.graph.sites import survey
 
+    target = _drawable(graph, force=force)
     with steps(f"look at {network}"):
-        subject = open_network(
-            network,
-            weights=weights or (None if network.endswith(".safetensors") else "none"),
-            args=args,
-            source=source,
-            mean=mean,
-            std=std,
-            size=size,
-        )
-        sites = find_sites(subject.model, subject.example)
-    completion.remember(network, (site.name for site in sites))
-    chosen = select(sites, selector) if selector else sites
-    shown = chosen if as_json and depth is None else _shallow(chosen, depth, everything=selector is not None)
+        weights = weights or (None if network.endswith(".safetensors") else "none")
+        subject = open_network(network, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
+        surveyed = survey(subject.model, subject.example)
+    completion.remember(network, (site.name for site in surveyed.sites))
+    document: dict[str, Any] = {"network": network, "input": list(subject.example.shape)}
+    if target is not None:
+        document["graph"] = _draw(subject, surveyed, target, depth)
+    if code is not None:
+        document["code"] = _code(subject, surveyed, code, show=not as_json)
     if as_json:
-        print_json({"network": network, "input": list(subject.example.shape), "sites": [_plain(s) for s in shown]})
-    else:
-        _show(subject, shown, len(chosen))
-    if code and not as_json:
-        _show_code(subject, shown)
+        chosen = [site for _, site in _chosen(surveyed, selector, at, depth)]
+        print_json(document | {"sites": _plain(chosen, subject)})
+    elif target is not None:
+        say(f"wrote {target}")
+    elif code is None:
+        _show(subject, surveyed, selector, at, depth)
 
 
-def _shallow(sites: Sequence[Site], depth: int | None, *, everything: bool) -> list[Site]:
-    """Keep what a screen holds: all sites of the asked depth, else of the greatest depth that fits."""
-    depths = [site.name.count(".") + 1 for site in sites]
-    if depth is None and not everything:
-        fitting = [limit for limit in set(depths) if sum(own <= limit for own in depths) <= _ROWS]
-        depth = max(fitting, default=min(depths, default=1))
-    return [site for site, own in zip(sites, depths, strict=True) if depth is None or own <= depth]
+def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> list[tuple[str, Site]]:
+    """Choose sites by selector, group and depth; for a group's sites also tell the side that is meant."""
+    from attn_surgeon.graph.choice import Choice, choose
+    from attn_surgeon.graph.selectors import select
+
+    chosen = select(surveyed.sites, selector, surveyed.unused) if selector else surveyed.sites
+    names = {site.name for site in chosen if depth is None or site.name.count(".") < depth}
+    if at is None:
+        return [("", site) for site in chosen if site.name in names]
+    return [(side, site) for site, side in choose(surveyed, Choice(at=(at,))) if site.name in names]
 
 
-def _show(subject: Subject, sites: Sequence[Site], total: int) -> None:
-    from attn_surgeon.graph.surgery import list_grafts
+def _show(subject: Subject, surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> None:
+    from attn_surgeon.cli.tree import ROWS, site_table, tree_table
+    from attn_surgeon.report.labels import short
+    from attn_surgeon.report.outline import opened, outline
 
-    grafts: dict[str, list[str]] = {}
-    for made in list_grafts(subject.model):
-        grafts.setdefault(made.graft.site, []).append(f"{made.graft.block['name']} {made.graft.side}")
-    rows = [
-        [site.name, site.type, *shape_cells(site.output), str(site.calls), ", ".join(grafts.get(site.name, ()))]
+    shape, total = "×".join(map(str, subject.example.shape)), len(surveyed.sites)
+    title = f"{subject.provenance.source.text} on {shape}: "
+    if selector is None and at is None:
+        root = outline(surveyed)
+        title += f"{total} sites, {short(root.parameters) or 'no'} parameters"
+        console().print(tree_table(title, root, opened(root, ROWS, depth), depth))
+        _show_groups(surveyed)
+        return
+    chosen = _chosen(surveyed, selector, at, depth)
+    console().print(site_table(title + f"{len(chosen)} of {total} sites", chosen, subject))
+
+
+def _show_groups(surveyed: Survey) -> None:
+    from attn_surgeon.report.groups import colour
+
+    groups = {name: len(sites) for name, sites in surveyed.groups.items() if sites}
+    listed = Text(" · ").join(Text(f"{name} {count}", style=colour(name)) for name, count in groups.items())
+    console().print(Text("groups: ").append(listed or Text("none")))
+    example = "residual" if "residual" in groups else next(iter(groups), "stages")
+    say(f"more: --at {example}, --depth N, 'layer3.*', --graph FILE.svg")
+
+
+def _code(subject: Subject, surveyed: Survey, selector: str, *, show: bool) -> Sequence[Mapping[str, object]]:
+    from attn_surgeon.cli.code import forwards, plain, print_code
+    from attn_surgeon.graph.selectors import select
+
+    found = forwards(subject.model, select(surveyed.sites, selector, surveyed.unused))
+    if show:
+        print_code(found)
+    return plain(found)
+
+
+def _drawable(path: str | None, *, force: bool) -> Any:
+    """Check before the work that the picture can be made and written."""
+    if path is None:
+        return None
+    from attn_surgeon.cli.files import writable
+    from attn_surgeon.report.picture import SUFFIXES, require_renderer
+
+    target = writable(path, force=force, suffixes=SUFFIXES, option="--graph")
+    require_renderer(target.suffix)
+    return target
+
+
+def _draw(subject: Subject, surveyed: Survey, target: Any, depth: int | None) -> str:
+    from attn_surgeon.report.picture import draw
+
+    with steps(f"draw {target}"):
+        draw(surveyed, subject.provenance.source.text, target, depth)
+    return str(target)
+
+
+def _plain(sites: Sequence[Site], subject: Subject) -> list[dict[str, Any]]:
+    from attn_surgeon.report.cost import parameters
+
+    modules = dict(subject.model.named_modules(remove_duplicate=False))
+    return [
+        {
+            "name": site.name,
+            "kind": site.kind,
+            "type": site.type,
+            "calls": site.calls,
+            "parameters": parameters(modules[site.name]) if site.name in modules else 0,
+            "groups": list(site.groups),
+            "input": site.input and asdict(site.input),
+            "output": site.output and asdict(site.output),
+            "how": [placement.how for placement in site.after[:1]],
+        }
         for site in sites
     ]
-    shape = "×".join(map(str, subject.example.shape))
-    title = f"{subject.provenance.source.text} on {shape}: {len(sites)} of {total} sites"
-    columns = ["site", "type", "output", "layout", "channels", "runs", "grafts"]
-    if not grafts:
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    console().print(table(title, columns, rows, right=["channels", "runs"]))
-    if len(sites) < total:
-        say("deeper ones: --depth N, or name some: 'layer3.*'")
-
-
-def _show_code(subject: Subject, sites: Sequence[Site]) -> None:
-    """Show each owner's forward once: what its author wrote, and what it is now where it carries grafts."""
-    from attn_surgeon.graph.operated import generated_sources, is_operated, original_class
-    from attn_surgeon.report.difference import original_source, readable
-
-    owners = dict.fromkeys(placement.owner for site in sites for placement in site.after[:1])
-    classes: dict[type, list[str]] = {}
-    for owner in owners:
-        classes.setdefault(original_class(subject.model.get_submodule(owner)), []).append(owner or "(the network)")
-    out = console()
-    for cls, paths in classes.items():
-        out.print(f"\n[bold]{cls.__name__}[/] [dim]{escape(', '.join(paths))}[/]", soft_wrap=True)
-        if cls.__module__.startswith("torch.nn."):
-            out.print("[dim]torch's own forward; a graft here wraps it[/]")
-        else:
-            out.print(Syntax(original_source(cls), "python", background_color="default"))
-    for owner in owners:
-        module = subject.model.get_submodule(owner)
-        if is_operated(module):
-            out.print(f"\n[bold]{escape(owner or '(the network)')}[/] with its grafts")
-            text = "\n\n".join(readable(source) for source in generated_sources(module).values())
-            out.print(Syntax(text, "python", background_color="default"))
-
-
-def _plain(site: Site) -> dict[str, Any]:
-    return {
-        "name": site.name,
-        "kind": site.kind,
-        "type": site.type,
-        "calls": site.calls,
-        "input": site.input and asdict(site.input),
-        "output": site.output and asdict(site.output),
-        "how": [placement.how for placement in site.after[:1]],
-    }

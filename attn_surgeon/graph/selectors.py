@@ -1,7 +1,7 @@
 """Choose sites by text: a dotted path, a node name, or a glob over them.
 
-`*` and `?` stay within one part of a dotted path, `**` crosses dots, `[34]` and `{a,b}` choose among parts. One of
-several tensors at a place is named with a colon, `backbone:0`, and only a selector with a colon chooses it.
+`*` and `?` stay within one part of a dotted path, `**` crosses dots, `[34]`, `{a,b}` and `{1..5}` choose among parts.
+One of several tensors at a place is named with a colon, `backbone:0`, and only a selector with a colon chooses it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from attn_surgeon.errors import SelectorError, nearest
 from attn_surgeon.graph.site import Site
 
 _GLOB = re.compile(r"\*\*|\*|\?|\[[^\]]*\]|\{[^}]*\}")
+_COUNTED = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def select(sites: Sequence[Site], selector: str, unused: Sequence[str] = ()) -> list[Site]:
@@ -65,6 +66,8 @@ def _part(glob: str) -> str:
     if glob.startswith("["):
         inside = glob[1:-1].replace("\\", "\\\\")
         return f"[{'^' + inside[1:] if inside.startswith('!') else inside}]" if inside else re.escape(glob)
+    if counted := _COUNTED.fullmatch(glob):
+        return "(?:" + "|".join(map(str, range(int(counted[1]), int(counted[2]) + 1))) + ")"
     if glob.startswith("{"):
         return "(?:" + "|".join(_pattern(choice) for choice in glob[1:-1].split(",")) + ")"
     return {"**": ".*", "*": "[^.:]*", "?": "[^.:]"}[glob]

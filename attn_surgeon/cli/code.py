@@ -1,0 +1,92 @@
+"""`inspect --code`: the forward of a site's owner, as its author wrote it and as it is with a graft there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.syntax import Syntax
+
+from attn_surgeon.cli.output import console
+from attn_surgeon.errors import SelectorError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from attn_surgeon.graph.sites import Site
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A class's forward before and after; `grafted` says whether the graft is there or would be."""
+
+    owner: str
+    cls: str
+    before: str
+    after: str
+    grafted: bool
+
+
+def forwards(model: nn.Module, sites: Sequence[Site]) -> list[Forward]:
+    """Give the code of the sites' owners, once for owners of one class whose code is alike."""
+    found: dict[tuple[str, str], Forward] = {}
+    for site in sites:
+        forward = _forward(model, site)
+        found.setdefault((forward.cls, forward.after), forward)
+    return list(found.values())
+
+
+def _forward(model: nn.Module, site: Site) -> Forward:
+    from attn_surgeon.graph.operated import generated_sources, is_operated, original_class
+    from attn_surgeon.report.difference import original_source
+
+    places = site.after or site.before
+    if not places:
+        raise SelectorError("no graft can be made there, so there is no code to show", site.name)
+    module = model.get_submodule(places[0].owner)
+    cls = original_class(module)
+    own = cls.__module__.startswith("torch.nn.")
+    before = "# torch's own forward; a graft here wraps it" if own else original_source(cls)
+    grafted = is_operated(module)
+    after = _text(generated_sources(module)) if grafted else _would_be(module, site)
+    return Forward(places[0].owner, cls.__name__, before, after, grafted)
+
+
+def _would_be(module: nn.Module, site: Site) -> str:
+    """Write the code for a graft that is not made, by the first way that can be written."""
+    from attn_surgeon.graph.binding import UntraceableError
+    from attn_surgeon.graph.rewrite import write_code
+
+    reason = ""
+    places = site.after or site.before
+    for place in (place for place in places if place.owner == places[0].owner):
+        try:
+            return _text(write_code(module, {place.key: place}).sources)
+        except UntraceableError as error:
+            reason = str(error)
+    return f"# no graft can be written here: {reason}"
+
+
+def _text(sources: Mapping[str, str]) -> str:
+    from attn_surgeon.report.difference import readable
+
+    return "\n\n".join(readable(source) for source in sources.values())
+
+
+def plain(code: Sequence[Forward]) -> list[dict[str, object]]:
+    """Give the code as plain data."""
+    return [asdict(forward) for forward in code]
+
+
+def print_code(code: Sequence[Forward]) -> None:
+    """Show each owner's code before and after."""
+    out = console()
+    for forward in code:
+        owner = escape(forward.owner or "(the network)")
+        out.print(f"[bold]{forward.cls}[/] [dim]{owner}, as written[/]", soft_wrap=True)
+        out.print(Syntax(forward.before, "python", background_color="default", word_wrap=True))
+        after = "with its grafts" if forward.grafted else "with a graft there"
+        out.print(f"\n[bold]{forward.cls}[/] [dim]{owner}, {after}[/]", soft_wrap=True)
+        out.print(Syntax(forward.after, "python", background_color="default", word_wrap=True))

@@ -1,0 +1,35 @@
+"""How the groups of sites look: one colour and one short word each, the same in tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+COLOURS: Mapping[str, str] = {
+    "stages": "#2f6db5",
+    "blocks": "#3c8d40",
+    "residual": "#d97706",
+    "head": "#8b5fbf",
+    "convs": "#8d6e63",
+    "upsamples": "#0f9b8e",
+    "skips": "#b59b00",
+    "fusions": "#c2527a",
+}
+GRAFT = "#d6006c"
+_WORDS = {
+    "stages": "stage",
+    "blocks": "block",
+    "convs": "conv",
+    "upsamples": "up",
+    "skips": "skip",
+    "fusions": "fusion",
+}
+
+
+def colour(group: str) -> str:
+    """Give a group's colour."""
+    return COLOURS.get(group, "#777777")
+
+
+def word(group: str) -> str:
+    """Give a group's short word, for one site of it."""
+    return _WORDS.get(group, group)

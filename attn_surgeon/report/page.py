@@ -1,0 +1,71 @@
+"""A page around a drawing, in one file that asks the network for nothing: drag, zoom, and see what a box is."""
+
+from __future__ import annotations
+
+from html import escape
+
+_STYLE = """
+html, body { margin: 0; height: 100%; overflow: hidden; background: #ffffff; }
+body > svg { width: 100vw; height: 100vh; cursor: grab; touch-action: none; }
+.box { cursor: pointer; }
+.box:hover > rect { filter: brightness(0.95); }
+#tip { position: fixed; display: none; max-width: 40em; padding: 8px 12px; border-radius: 6px; background: #17202c;
+  color: #ffffff; font: 13px/1.5 monospace; white-space: pre-wrap; pointer-events: none; overflow-wrap: anywhere; }
+#help { position: fixed; right: 12px; bottom: 8px; color: #5d6b7c; font: 12px sans-serif; }
+"""
+
+_SCRIPT = """
+const svg = document.querySelector('svg'), tip = document.getElementById('tip');
+const whole = svg.getAttribute('viewBox').split(' ').map(Number);
+let view = whole.slice(), held = null, moved = false;
+const show = () => svg.setAttribute('viewBox', view.join(' '));
+const scale = () => Math.max(view[2] / svg.clientWidth, view[3] / svg.clientHeight);
+svg.removeAttribute('width'); svg.removeAttribute('height');
+svg.addEventListener('wheel', event => {
+  event.preventDefault();
+  const by = Math.exp(event.deltaY * 0.0015), box = svg.getBoundingClientRect(), s = scale();
+  const x = view[0] + view[2] / 2 + (event.clientX - box.left - box.width / 2) * s;
+  const y = view[1] + view[3] / 2 + (event.clientY - box.top - box.height / 2) * s;
+  view = [x + (view[0] - x) * by, y + (view[1] - y) * by, view[2] * by, view[3] * by];
+  show();
+}, {passive: false});
+svg.addEventListener('pointerdown', event => { held = [event.clientX, event.clientY]; moved = false; });
+addEventListener('pointerup', () => { held = null; });
+addEventListener('pointermove', event => {
+  if (held) {
+    const s = scale(), dx = event.clientX - held[0], dy = event.clientY - held[1];
+    moved = moved || Math.abs(dx) + Math.abs(dy) > 3;
+    view[0] -= dx * s; view[1] -= dy * s; held = [event.clientX, event.clientY];
+    show();
+  }
+  const box = event.target.closest ? event.target.closest('.box') : null;
+  tip.style.display = box ? 'block' : 'none';
+  if (!box) return;
+  const data = box.dataset, words = {shape: 'shape', parameters: 'parameters', groups: 'groups', inner: 'inside it',
+    grafts: 'grafts'};
+  tip.textContent = [data.name + (data.type ? '  ' + data.type : '')].concat(
+    Object.keys(words).filter(key => data[key]).map(key => words[key] + ': ' + data[key])).join('\\n');
+  tip.style.left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8) + 'px';
+  tip.style.top = Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 8) + 'px';
+});
+svg.addEventListener('click', event => {
+  const box = event.target.closest('.box');
+  if (!box || moved) return;
+  const field = document.createElement('textarea');
+  field.value = box.dataset.name;
+  document.body.append(field); field.select(); document.execCommand('copy'); field.remove();
+  tip.textContent = 'copied: ' + box.dataset.name;
+});
+svg.addEventListener('dblclick', () => { view = whole.slice(); show(); });
+"""
+
+
+def page(svg: str, title: str) -> str:
+    """Put a drawing on a page of its own; in HTML an SVG needs no name space."""
+    drawing = svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style></head>\n<body>{drawing}<div id='tip'></div>"
+        f"<div id='help'>drag to move · wheel to zoom · click a box to copy its name · double-click to see all</div>\n"
+        f"<script>{_SCRIPT}</script></body></html>\n"
+    )
