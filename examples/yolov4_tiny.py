@@ -28,17 +28,17 @@ class PartialStage(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
+        self.part = channels // 2
         self.enter = ConvUnit(channels, channels, 3)
-        self.first = ConvUnit(self.half, self.half, 3)
-        self.second = ConvUnit(self.half, self.half, 3)
+        self.first = ConvUnit(self.part, self.part, 3)
+        self.second = ConvUnit(self.part, self.part, 3)
         self.merge = ConvUnit(channels, channels, 1)
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, C, H, W) to the next stage's input (N, 2C, H/2, W/2) and the merged map (N, C, H, W)."""
         whole = self.enter(x)
-        first = self.first(whole[:, self.half :])
+        first = self.first(whole[:, self.part :])
         second = self.second(first)
         merged = self.merge(torch.cat([second, first], 1))
         return self.pool(torch.cat([whole, merged], 1)), merged

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from example_files import REPO, example
-from graph.helpers import block_at, changed, identical
+from graph.helpers import block_at, identical
 from torch import Tensor, nn
 
-from attn_surgeon.artefact import load
 from attn_surgeon.graph.running import run, same_bits
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert, remove
