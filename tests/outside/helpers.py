@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ def require_all(
     expected = outcome(model, example, training)
     assert all(tensor.numel() for tensor in tensors(expected[:2]))
     assert same_bits(outcome(operated, example, training), expected)
-    require_use(operated, example, training)
+    require_use(operated, [(example, False)] if training is None else [(example, False), (training, True)])
     require_removal(model, operated, example, expected[0])
     return operated
 
@@ -47,22 +47,21 @@ def outcome(model: nn.Module, example: Example, training: Example | None = None)
     return [*outputs, *(value for key, value in trained.state_dict().items() if "attn_surgeon." not in key)]
 
 
-def require_use(operated: nn.Module, example: Example, training: Example | None = None) -> None:
-    """Require that every graft, opened alone, changes the output (the losses, if there are any); close it again."""
-    first = _output(operated, example, training)
+def require_use(operated: nn.Module, examples: Sequence[tuple[Example, bool]]) -> None:
+    """Require that every graft, opened alone, changes the output on one of the examples (in train mode, if so said)."""
+    first = [_output(operated, *example) for example in examples]
     for made in list_grafts(operated):
         closed = copy.deepcopy(made.block.state_dict())
         with torch.no_grad():
             for parameter in made.block.parameters():
                 parameter.normal_()
-        assert not same_bits(_output(operated, example, training), first), f"{made.path} changes nothing"
+        changes = (not same_bits(_output(operated, *item), one) for item, one in zip(examples, first, strict=True))
+        assert any(changes), f"{made.path} changes nothing"
         made.block.load_state_dict(closed)
 
 
-def _output(model: nn.Module, example: Example, training: Example | None) -> Any:
-    if training is None:
-        return run(model, example)
-    return run(copy.deepcopy(model), training, training=True)
+def _output(model: nn.Module, example: Example, training: bool) -> Any:
+    return run(copy.deepcopy(model) if training else model, example, training=training)
 
 
 def require_removal(model: nn.Module, operated: nn.Module, example: Example, expected: Any) -> None:

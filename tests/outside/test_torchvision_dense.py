@@ -19,8 +19,9 @@ SEGMENTERS: dict[str, tuple[list[str], int]] = {
     "fcn_resnet50": (["backbone.layer*", "classifier.2"], 5),
     "lraspp_mobilenet_v3_large": (["backbone.{3,6,12,16}", "classifier.cbr"], 5),
 }
-# Scores of a network at random are all low, so nothing is left out for its score.
+# Scores of a network at random are all low, so no box is left out for its score or for one that it overlaps.
 ALL = {"box_score_thresh": 0.0}
+EVERY = {"score_thresh": 0.0, "topk_candidates": 9999, "detections_per_img": 9999, "nms_thresh": 1.0}
 FEW: dict[str, Any] = {"rpn_post_nms_top_n_test": 50, "rpn_post_nms_top_n_train": 50, "box_detections_per_img": 4}
 DETECTORS: dict[str, tuple[dict[str, Any], list[str], int]] = {
     "fasterrcnn_mobilenet_v3_large_320_fpn": (
@@ -44,11 +45,11 @@ DETECTORS: dict[str, tuple[dict[str, Any], list[str], int]] = {
         8,
     ),
     "retinanet_resnet50_fpn": (
-        {"score_thresh": 0.0},
+        EVERY,
         ["backbone.body.layer*", "backbone.fpn.layer_blocks.*", "backbone.fpn.extra_blocks.p6"],
         8,
     ),
-    "ssdlite320_mobilenet_v3_large": ({"score_thresh": 0.0}, ["backbone.features.*.3", "backbone.extra.*"], 6),
+    "ssdlite320_mobilenet_v3_large": (EVERY, ["backbone.features.*.3", "backbone.extra.*"], 6),
 }
 
 
