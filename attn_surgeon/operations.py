@@ -79,9 +79,8 @@ def operate(
     planned.require(strict=strict)
     operated = model if inplace else copy.deepcopy(model)
     blocks = build_blocks(operated, planned.grafts, seed)
-    outcome = perform_checked(
-        operated, planned.grafts, blocks, _unchanged(operated, example, found.output, blocks, spec)
-    )
+    reference = run(model, example)
+    outcome = perform_checked(operated, planned.grafts, blocks, _unchanged(operated, example, reference, blocks, spec))
     result = Plan(outcome.made, (*planned.refusals, *outcome.refused))
     try:
         result.require(strict=strict)

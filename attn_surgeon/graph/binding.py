@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from attn_surgeon.graph.recorder import Held
+
 TENSOR = "<tensor>"
 Constant = None | bool | int | float | str | tuple[Any, ...]
 Binding = Mapping[str, Constant]
@@ -58,7 +60,8 @@ def _constant(name: str, value: Any) -> Constant:
         return tuple(value)
     if isinstance(value, Tensor) or _is_proxy(value):
         return TENSOR
-    raise UntraceableError(f"its argument '{name}' is a {type(value).__name__}")
+    type_name = value.type if isinstance(value, Held) else type(value).__name__
+    raise UntraceableError(f"its argument '{name}' is a {type_name}")
 
 
 def _is_proxy(value: Any) -> bool:

@@ -1,4 +1,8 @@
-"""What flows through a shallow graph: every node's value as a meta tensor, without computing anything."""
+"""What flows through a shallow graph: every node's value as its stand-in in the observed run.
+
+A node is an event of the run where it has the same name and the same inputs. Where none is, its shape at least is
+found on the meta device, without computing anything.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,11 @@ from torch import Tensor, fx, nn
 from attn_surgeon.graph.binding import require
 from attn_surgeon.graph.observe import Call, Observation
 from attn_surgeon.graph.operated import original_class
+from attn_surgeon.graph.recorder import Event
+from attn_surgeon.graph.running import tensors
 from attn_surgeon.graph.trace import ShallowGraph
+
+_ARITHMETIC = ("add", "sub", "mul", "truediv", "div", "matmul", "pow", "floordiv", "mod")
 
 
 class _Unknown:
@@ -23,6 +31,7 @@ def flow(module: nn.Module, shallow: ShallowGraph, call: Call, seen: Observation
     outputs = _recorded_outputs(module, call, seen)
     values: dict[fx.Node, Any] = {}
     arguments = _arguments(module, call)
+    pending = list(seen.events_in.get(call.index, ()))
     for node in shallow.graph.nodes:
         if node.op == "placeholder":
             values[node] = arguments.get(str(node.target), _Unknown)
@@ -30,7 +39,7 @@ def flow(module: nn.Module, shallow: ShallowGraph, call: Call, seen: Observation
             queue = outputs.get(id(module.get_submodule(str(node.target))), [])
             values[node] = queue.pop(0) if queue else _Unknown
         elif node.op != "output" and node.target is not require:
-            values[node] = _evaluate(module, node, values)
+            values[node] = _evaluate(module, node, values, pending)
     return {node: value for node, value in values.items() if value is not _Unknown}
 
 
@@ -49,17 +58,42 @@ def _arguments(module: nn.Module, call: Call) -> dict[str, Any]:
     return bound.arguments
 
 
-def _evaluate(module: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+def _evaluate(module: nn.Module, node: fx.Node, values: dict[fx.Node, Any], pending: list[Event]) -> Any:
     inputs = [values.get(source, _Unknown) for source in node.all_input_nodes]
     if any(value is _Unknown for value in inputs):
         return _Unknown
     args = fx.map_arg(node.args, lambda source: values[source])
     kwargs = fx.map_arg(node.kwargs, lambda source: values[source])
+    parameters = {id(values[source]) for source in node.all_input_nodes if source.op == "get_attr"}
+    event = _event(node, tensors((args, kwargs)), parameters, pending)
+    if event is not None:
+        pending.remove(event)
+        return event.output
     try:
         with torch.no_grad():
             return _apply(module, node, args, kwargs)
     except Exception:  # a function without a meta kernel, or one that looks at values
         return _Unknown
+
+
+def _event(node: fx.Node, inputs: list[Tensor], parameters: set[int], pending: list[Event]) -> Event | None:
+    """Find the first event not yet taken that is this node; a parameter has no stand-in to know it by."""
+    if node.op not in ("call_function", "call_method"):
+        return None
+    name = plain_name(node.target if isinstance(node.target, str) else getattr(node.target, "__name__", ""))
+    for event in pending:
+        if plain_name(event.function) == name and len(event.inputs) == len(inputs):
+            pairs = zip(event.inputs, inputs, strict=True)
+            if all(one is other or id(other) in parameters for one, other in pairs):
+                return event
+    return None
+
+
+def plain_name(name: str) -> str:
+    """Name an operator as its function: `__radd__` and `iadd` are both `add`."""
+    name = name.strip("_")
+    plain = name[1:] if name[:1] in ("i", "r") and name[1:] in _ARITHMETIC else name
+    return {"truediv": "div", "floordiv": "floor_divide"}.get(plain, plain)
 
 
 def _apply(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:

@@ -1,14 +1,17 @@
 """What the axes of a tensor mean: which is the channel, which are places, which tokens are no places.
 
 Two example sizes tell: the axis that does not scale with the input is the channel. Where a network takes only one
-size, the parameters nearby do: the axis as long as most of their vectors is the channel.
+size, a map has the image's aspect ratio; and where that leaves a choice, the parameters nearby tell: the axis as long
+as most of their vectors is the channel.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Self
 
 from torch import nn
@@ -16,6 +19,8 @@ from torch import nn
 LAYOUTS = ("NCHW", "NHWC", "NLC", "NCL", "NC", "NCDHW", "NDHWC")
 _BY_RANK = {2: ("NC",), 3: ("NLC", "NCL"), 4: ("NCHW", "NHWC"), 5: ("NCDHW", "NDHWC")}
 _MOST_PREFIX_TOKENS = 16
+_ROUNDING = 0.05
+_GRID_ROUNDING = 0.3
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,8 @@ class Feature:
 
     @property
     def positions(self) -> int:
-        """Count the places in one channel."""
-        count = 1
-        for size in self.shape[1:]:
-            count *= size
-        return count // self.channels
+        """Count the places in one channel, without prefix tokens."""
+        return math.prod(self.shape[1:]) // self.channels - self.prefix
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -56,18 +58,22 @@ def read_feature(
     probe: Sequence[int] | None,
     vectors: Counter[int],
     images: Sequence[tuple[int, int]],
+    grids: Sequence[Collection[tuple[int, int]]] = (),
 ) -> Feature | None:
     """Tell what a tensor's axes are; None where it is no feature map.
 
     `probe` is its shape at the second input size, `vectors` the lengths of parameter vectors nearby, `images` the
-    input's (H, W) in the example and, if it was run, in the probe.
+    input's (H, W) in the example and, if it was run, in the probe; `grids` the (H, W) of the maps that flowed there.
     """
     shape = tuple(int(size) for size in shape)
     if len(shape) not in _BY_RANK or 0 in shape or not dtype.startswith(("float", "bfloat")):
         return None
-    layout = _by_scaling(shape, probe) or _by_vectors(shape, vectors)
+    layout = _by_scaling(shape, probe)
+    if layout is None and _scales(shape, probe):
+        return None
+    layout = layout or _by_vectors(shape, vectors, _with_aspect(shape, images))
     channels = shape[layout.index("C")]
-    prefix, grid = _tokens(shape, probe, images) if layout == "NLC" else (0, None)
+    prefix, grid = _tokens(shape, probe, images, grids) if layout == "NLC" else (0, None)
     return Feature(shape, dtype, layout, channels, prefix, grid)
 
 
@@ -84,31 +90,64 @@ def _by_scaling(shape: tuple[int, ...], probe: Sequence[int] | None) -> str | No
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _by_vectors(shape: tuple[int, ...], vectors: Counter[int]) -> str:
-    """Choose the layout whose channel axis is the length of most parameter vectors nearby; the usual one on a tie."""
+def _scales(shape: tuple[int, ...], probe: Sequence[int] | None) -> bool:
+    return probe is not None and len(probe) == len(shape) and tuple(probe[1:]) != shape[1:]
+
+
+def _with_aspect(shape: tuple[int, ...], images: Sequence[tuple[int, int]]) -> Sequence[str]:
+    """Keep the layouts in which height and width are the image's, made smaller by one factor; all, if none is so."""
     candidates = _BY_RANK[len(shape)]
-    return max(candidates, key=lambda layout: vectors[shape[layout.index("C")]])
+    if len(shape) < 4 or not images:
+        return candidates
+    height, width = images[0]
+    factors = [(height / shape[layout.index("H")], width / shape[layout.index("W")]) for layout in candidates]
+    fitting = [
+        layout for layout, (h, w) in zip(candidates, factors, strict=True) if abs(h - w) <= _ROUNDING * max(h, w)
+    ]
+    return fitting or candidates
+
+
+def _by_vectors(shape: tuple[int, ...], vectors: Counter[int], candidates: Sequence[str]) -> str:
+    """Choose the layout whose channel axis is the length of most parameter vectors nearby; the usual one on a tie."""
+    return max(candidates, key=lambda layout: _plausible(shape[layout.index("C")], vectors))
+
+
+def _plausible(channels: int, vectors: Counter[int]) -> tuple[bool, int]:
+    return channels > 1, vectors[channels]
 
 
 def _tokens(
-    shape: tuple[int, ...], probe: Sequence[int] | None, images: Sequence[tuple[int, int]]
+    shape: tuple[int, ...],
+    probe: Sequence[int] | None,
+    images: Sequence[tuple[int, int]],
+    grids: Sequence[Collection[tuple[int, int]]],
 ) -> tuple[int, tuple[int, int] | None]:
-    """Find the fewest prefix tokens for which the rest is the image divided by a whole patch size."""
+    """Find the fewest prefix tokens for which the rest is a map: of whole patches, or one that flowed before."""
+    if not images:
+        return 0, None
     lengths = [shape[1]] + ([int(probe[1])] if probe is not None and len(images) > 1 else [])
+    known = [_whole_patches(image) | set(seen) for image, seen in zip_longest(images, grids, fillvalue=())]
     for prefix in range(min(_MOST_PREFIX_TOKENS, shape[1])):
-        for patch in range(1, min(images[0], default=0) + 1):
-            grids = [_grid(image, patch) for image in images[: len(lengths)]]
-            if all(
-                grid is not None and grid[0] * grid[1] == length - prefix
-                for grid, length in zip(grids, lengths, strict=True)
-            ):
-                return prefix, grids[0]
+        fitting = [_grid(length - prefix, known[i], images[i]) for i, length in enumerate(lengths)]
+        if all(grid is not None for grid in fitting):
+            return prefix, fitting[0]
     return 0, None
 
 
-def _grid(image: tuple[int, int], patch: int) -> tuple[int, int] | None:
+def _whole_patches(image: Sequence[int]) -> set[tuple[int, int]]:
     height, width = image
-    return (height // patch, width // patch) if height % patch == 0 and width % patch == 0 else None
+    patches = (patch for patch in range(1, min(image) + 1) if height % patch == 0 == width % patch)
+    return {(height // patch, width // patch) for patch in patches}
+
+
+def _grid(count: int, known: Collection[tuple[int, int]], image: Sequence[int]) -> tuple[int, int] | None:
+    """Choose the grid of so many places whose aspect ratio is nearest the image's."""
+    fitting = [grid for grid in known if grid[0] * grid[1] == count and _apart(grid, image) <= _GRID_ROUNDING]
+    return min(fitting, key=lambda grid: _apart(grid, image), default=None)
+
+
+def _apart(grid: Sequence[int], image: Sequence[int]) -> float:
+    return abs(math.log(grid[0] * image[1] / (grid[1] * image[0])))
 
 
 def vector_lengths(module: nn.Module) -> Counter[int]:

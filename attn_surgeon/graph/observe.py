@@ -1,4 +1,4 @@
-"""One example run, watched: which module called which, with what, and in what order."""
+"""One example run, watched: which module called which, with what, in what order, and how each value came about."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from attn_surgeon.graph import running
+from attn_surgeon.graph.recorder import Event, Recorder
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of one module; tensors are kept as meta tensors, so no activation outlives the run."""
+    """One call of one module; meta tensors stand for tensors, so no activation outlives the run.
+
+    `ended` counts the events noted when it came back.
+    """
 
     index: int
     path: str
@@ -25,55 +28,78 @@ class Call:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     output: Any
+    ended: int
 
 
 @dataclass(frozen=True)
 class Observation:
-    """All calls of one run, by module path and by calling call, with the network's real output."""
+    """All calls of one run, by module path and by calling call, and all its events.
+
+    `inputs` stand for the example's tensors, `output` for what the network gave back.
+    """
 
     calls: Mapping[str, tuple[Call, ...]]
     callees: Mapping[int, tuple[Call, ...]]
+    events: tuple[Event, ...]
+    inputs: tuple[Tensor, ...]
     output: Any
     model: nn.Module
     example: running.Example
 
     def module(self, path: str) -> nn.Module:
         """Give the module that was called under `path`."""
-        return self.model.get_submodule(path)
+        return self._modules[path]
+
+    @cached_property
+    def _modules(self) -> Mapping[str, nn.Module]:
+        return dict(self.model.named_modules(remove_duplicate=False))
 
     def caller_path(self, call: Call) -> str | None:
         """Name the module that made `call`; None for the network's own."""
-        return None if call.caller is None else self._paths[call.caller]
+        return None if call.caller is None else self.by_index[call.caller].path
 
     @cached_property
-    def _paths(self) -> Mapping[int, str]:
-        return {call.index: path for path, calls in self.calls.items() for call in calls}
+    def by_index(self) -> Mapping[int, Call]:
+        """Find calls by their index."""
+        return {call.index: call for calls in self.calls.values() for call in calls}
+
+    @cached_property
+    def events_in(self) -> Mapping[int, tuple[Event, ...]]:
+        """List the events in each call's own forward."""
+        own: dict[int, list[Event]] = defaultdict(list)
+        for event in self.events:
+            if event.call is not None:
+                own[event.call].append(event)
+        return {index: tuple(events) for index, events in own.items()}
 
 
 @dataclass
 class _Watch:
     """What the hooks note down while the network runs."""
 
-    stack: list[int] = field(default_factory=list)
-    started: int = 0
+    recorder: Recorder = field(default_factory=Recorder)
+    started: list[tuple[Any, ...]] = field(default_factory=list)
     finished: list[Call] = field(default_factory=list)
 
-    def enter(self) -> None:
-        self.stack.append(self.started)
-        self.started += 1
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.recorder.stack.append(len(self.started))
+        self.started.append(self.recorder.describe((args, dict(kwargs))))
 
-    def leave(self, path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-        index = self.stack.pop()
-        caller = self.stack[-1] if self.stack else None
-        described = (running.map_tensors(value, describe) for value in (args, kwargs, output))
-        self.finished.append(Call(index, path, caller, *described))
+    def leave(self, path: str, function: str, output: Any) -> None:
+        described = self.recorder.describe(output)
+        index = self.recorder.stack.pop()
+        args, kwargs = self.started[index]
+        self.recorder.close(function, running.tensors((args, kwargs)), described)
+        caller = self.recorder.stack[-1] if self.recorder.stack else None
+        self.finished.append(Call(index, path, caller, args, kwargs, described, len(self.recorder.events)))
 
 
 def observe(model: nn.Module, example: running.Example) -> Observation:
-    """Run the model once in eval mode and record every module call."""
+    """Run the model once in eval mode and record every module call and every operation on tensors."""
     watch = _Watch()
+    inputs = tuple(running.tensors(watch.recorder.describe(example)))
     with _hooks(model, watch):
-        output = running.run(model, example)
+        running.run(model, example, under=watch.recorder)
     by_path: dict[str, list[Call]] = defaultdict(list)
     by_caller: dict[int, list[Call]] = defaultdict(list)
     for call in sorted(watch.finished, key=lambda call: call.index):
@@ -83,7 +109,9 @@ def observe(model: nn.Module, example: running.Example) -> Observation:
     return Observation(
         {path: tuple(calls) for path, calls in by_path.items()},
         {index: tuple(calls) for index, calls in by_caller.items()},
-        output,
+        tuple(watch.recorder.events),
+        inputs,
+        by_path[""][0].output,
         model,
         example,
     )
@@ -94,19 +122,16 @@ def _hooks(model: nn.Module, watch: _Watch) -> Iterator[None]:
     handles = []
     try:
         for path, module in model.named_modules():
+            name = type(module).__name__
             handles += [
-                module.register_forward_pre_hook(lambda *_: watch.enter(), prepend=True),
+                module.register_forward_pre_hook(
+                    lambda _, args, kwargs: watch.enter(args, kwargs), prepend=True, with_kwargs=True
+                ),
                 module.register_forward_hook(
-                    lambda _, args, kwargs, output, path=path: watch.leave(path, args, kwargs, output),
-                    with_kwargs=True,
+                    lambda _, __, output, path=path, name=name: watch.leave(path, name, output)
                 ),
             ]
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def describe(tensor: Tensor) -> Tensor:
-    """Keep a tensor's shape, strides and dtype without its storage."""
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -17,7 +18,9 @@ class Placement:
     """One way to make a graft; everything needed to make it again on the same network without an example.
 
     `exit` and `entry` wrap the owner's call. `edge` rewrites the owner's own `method` after or before `node`,
-    whose name is relative to the owner; `argument` counts the tensors that flow into the node.
+    whose name is relative to the owner; `argument` counts the nodes that flow into that node. `item` names one of
+    several tensors that come out of it. `other` is where a block of two inputs takes its second: the output of a node
+    of the owner's graph, or with `:K` after its name, what flows into it as argument K.
     """
 
     kind: Kind
@@ -26,6 +29,8 @@ class Placement:
     method: str = "forward"
     node: str = ""
     argument: int = 0
+    item: str = ""
+    other: str = ""
     binding: Binding = field(default_factory=dict, hash=False)
 
     @property
@@ -36,7 +41,8 @@ class Placement:
     @property
     def key(self) -> str:
         """Name the graft within its owner."""
-        return f"{self.side}_{self.node.replace('.', '_')}" if self.kind == "edge" else self.side
+        parts = [self.side, self.node, self.item, str(self.argument or "")]
+        return re.sub(r"\W", "_", "_".join(part for part in parts if part))
 
     def to_dict(self) -> dict[str, Any]:
         """Write the placement as plain data."""
@@ -47,6 +53,8 @@ class Placement:
             "method": self.method,
             "node": self.node,
             "argument": self.argument,
+            "item": self.item,
+            "other": self.other,
             "binding": dict(self.binding),
         }
 

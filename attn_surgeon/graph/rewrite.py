@@ -10,9 +10,10 @@ from typing import Any
 from torch import fx, nn
 
 from attn_surgeon.graph.binding import Binding, UntraceableError
+from attn_surgeon.graph.items import get_item, put_item
 from attn_surgeon.graph.operated import RESERVED, Code, as_original
 from attn_surgeon.graph.placement import Placement
-from attn_surgeon.graph.trace import ShallowGraph, same_node_inlined, tensor_inputs, trace
+from attn_surgeon.graph.trace import ShallowGraph, node_inputs, replace_input, same_node_inlined, trace
 
 
 def write_code(module: nn.Module, placements: Mapping[str, Placement]) -> Code:
@@ -25,12 +26,13 @@ def write_code(module: nn.Module, placements: Mapping[str, Placement]) -> Code:
     edges = {key: place for key, place in placements.items() if place.kind == "edge"}
     for method in dict.fromkeys(place.method for place in edges.values()):
         sources |= _rewritten(module, method, edges, names)
-    wraps = {key: place.kind for key, place in placements.items() if place.kind != "edge"}
+    wraps = {key: place for key, place in placements.items() if place.kind != "edge"}
     if wraps:
         inner = "_inner_forward" if "forward" in sources else ""
         if inner:
             sources[inner] = _renamed(sources.pop("forward"), inner)
         sources["forward"] = _wrapper(module, inner or "_original.forward", wraps)
+        names |= {"_get_item": get_item, "_put_item": put_item}
     return Code(sources, names)
 
 
@@ -47,10 +49,11 @@ def _rewritten(module: nn.Module, method: str, edges: Mapping[str, Placement], n
             _require_same_place(graphs[False].of(method), graphs[True].of(method), place.node)
     for training, traces in graphs.items():
         shallow = traces.of(method)
-        found = {key: traces.find(shallow, place) for key, place in edges.items()}
+        found = {key: traces.find(shallow, place.method, place.node) for key, place in edges.items()}
+        seconds = {key: traces.second(shallow, place) for key, place in edges.items()}
         for key, node in found.items():
             if node is not None:
-                _graft(shallow, key, edges[key], node)
+                _graft(shallow.graph, key, edges[key], node, seconds[key])
         code = shallow.graph.python_code("self")
         names |= code.globals
         texts[training] = _with_lines(_tidy(code.src, method), bypasses)
@@ -119,14 +122,20 @@ class _Traces:
             self.graphs[method] = trace(self.module, self.bindings[method], method=method, training=self.training)
         return self.graphs[method]
 
-    def find(self, shallow: ShallowGraph, place: Placement) -> fx.Node | None:
-        """Find a placement's node in a graph: its own, or one of a method that calls its method."""
-        own = self.of(place.method).nodes.get(place.node)
+    def find(self, shallow: ShallowGraph, method: str, name: str) -> fx.Node | None:
+        """Find a method's node by name in a graph: that method's own, or one of a method that calls it."""
+        own = self.of(method).nodes.get(name)
         if own is None:
-            raise UntraceableError(f"its forward has no node '{place.node}' in every mode")
-        if place.method == shallow.method:
-            return own
-        return same_node_inlined(shallow, place.method, own)
+            raise UntraceableError(f"its forward has no node '{name}' in every mode")
+        return own if method == shallow.method else same_node_inlined(shallow, method, own)
+
+    def second(self, shallow: ShallowGraph, place: Placement) -> tuple[fx.Node, ...]:
+        """Find the node whose value a block of two inputs takes as its second."""
+        name, _, argument = place.other.partition(":")
+        node = self.find(shallow, place.method, name) if name else None
+        if node is None:
+            return ()
+        return (node_inputs(node)[int(argument)] if argument else node,)
 
 
 def _require_same_place(evaluate: ShallowGraph, train: ShallowGraph, name: str) -> None:
@@ -140,19 +149,28 @@ def _likes(shallow: ShallowGraph, node: fx.Node) -> list[fx.Node]:
     return [other for other in shallow.nodes.values() if (other.op, other.target) == (node.op, node.target)]
 
 
-def _graft(shallow: ShallowGraph, key: str, place: Placement, node: fx.Node) -> None:
-    graph = shallow.graph
+def _graft(graph: fx.Graph, key: str, place: Placement, node: fx.Node, second: tuple[fx.Node, ...]) -> None:
+    target = f"{RESERVED}.{key}"
     if place.side == "before":
-        source = tensor_inputs(node)[place.argument]
+        source = node_inputs(node)[place.argument]
         with graph.inserting_before(node):
-            new = graph.call_module(f"{RESERVED}.{key}", (source,))
-        node.args = tuple(new if argument is source else argument for argument in node.args)
+            replace_input(node, place.argument, graph.call_module(target, (source, *second)))
         return
     anchor = _last_graft(node)
-    with graph.inserting_after(anchor):
-        new = graph.call_module(f"{RESERVED}.{key}", (anchor,))
-    anchor.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+    users = set(anchor.users)
+    with graph.inserting_before(anchor.next):
+        new = _call(graph, target, anchor, tuple(map(_last_graft, second)), place.item)
+    anchor.replace_all_uses_with(new, delete_user_cb=lambda user: user in users)
     new.meta["grafted_after"] = node
+
+
+def _call(graph: fx.Graph, target: str, anchor: fx.Node, second: tuple[fx.Node, ...], item: str) -> fx.Node:
+    """Call a graft on a node's value, or on one of several tensors in it."""
+    if not item:
+        return graph.call_module(target, (anchor, *second))
+    taken = graph.call_function(get_item, (anchor, item))
+    attended = graph.call_module(target, (taken, *second))
+    return graph.call_function(put_item, (anchor, item, attended))
 
 
 def _last_graft(node: fx.Node) -> fx.Node:
@@ -181,17 +199,24 @@ def _dispatch(method: str, train: str, evaluate: str) -> str:
     )
 
 
-def _wrapper(module: nn.Module, inner: str, wraps: Mapping[str, str]) -> str:
+def _wrapper(module: nn.Module, inner: str, wraps: Mapping[str, Placement]) -> str:
     """Write a forward that calls the module's own one with the grafts around it."""
-    entries = [key for key, kind in wraps.items() if kind == "entry"]
-    exits = [key for key, kind in wraps.items() if kind == "exit"]
+    entries = [key for key, place in wraps.items() if place.kind == "entry"]
+    exits = {key: place.item for key, place in wraps.items() if place.kind == "exit"}
     call = f"self.{inner}(" if inner.startswith("_inner") else f"{inner}(self, "
     first = _first_parameter(module) if entries else ""
     lines = [f"def forward(self, {first}, *args, **kwargs):" if first else "def forward(self, *args, **kwargs):"]
     lines += [f"    {first} = self.{RESERVED}.{key}({first})" for key in entries]
     lines += [f"    output = {call}{first + ', ' if first else ''}*args, **kwargs)"]
-    lines += [f"    output = self.{RESERVED}.{key}(output)" for key in exits]
+    lines += [f"    output = {_attended(key, item)}" for key, item in exits.items()]
     return "\n".join([*lines, "    return output", ""])
+
+
+def _attended(key: str, item: str) -> str:
+    """Write the call of a graft on the output, or on one item of it."""
+    if not item:
+        return f"self.{RESERVED}.{key}(output)"
+    return f"_put_item(output, {item!r}, self.{RESERVED}.{key}(_get_item(output, {item!r})))"
 
 
 def _first_parameter(module: nn.Module) -> str:

@@ -7,6 +7,8 @@ because parents also iterate, slice and checkpoint Sequentials without calling t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import fx, nn
 
 from attn_surgeon.graph.binding import UntraceableError, bind_calls
@@ -42,6 +44,13 @@ class Routes:
         except UntraceableError as error:
             return str(error)
 
+    def of_item(self, path: str, caller: str, node: fx.Node | None, item: str) -> tuple[Placement, ...]:
+        """List the placements at one of several tensors that a module gives back."""
+        edges = () if node is None else self.of_node(caller, node, "after", item=item)
+        if "forward" in vars(self.first.module(path)):
+            return edges
+        return (Placement("exit", path, "after", item=item), *edges)
+
     def of_module(self, path: str, caller: str, node: fx.Node | None, side: Side) -> tuple[Placement, ...]:
         """List the placements at a module's exit or entry; `node` is its only call in the caller's graph, if so."""
         module = self.first.module(path)
@@ -57,11 +66,15 @@ class Routes:
             return (wrap, *own_exit, *edges)
         return (*edges, wrap)
 
-    def of_node(self, owner: str, node: fx.Node, side: Side) -> tuple[Placement, ...]:
+    def of_node(
+        self, owner: str, node: fx.Node, side: Side, *, argument: int = 0, item: str = ""
+    ) -> tuple[Placement, ...]:
         """List the placements on a node's edge: in the helper method that makes it, else in the forward."""
         shallow = self.graph(owner)
         assert isinstance(shallow, ShallowGraph)
-        inlined = Placement("edge", owner, side, "forward", shallow.name_of(node), 0, shallow.binding)
+        inlined = Placement(
+            "edge", owner, side, "forward", shallow.name_of(node), argument, item, binding=shallow.binding
+        )
         helper = self._helper(owner, shallow, node)
         if helper is None:
             return (inlined,)
@@ -69,7 +82,7 @@ class Routes:
         if own is None:
             return (inlined,)
         name = helper.name_of(own)
-        return (Placement("edge", owner, side, helper.method, name, 0, helper.binding), inlined)
+        return (replace(inlined, method=helper.method, node=name, binding=helper.binding), inlined)
 
     def _helper(self, owner: str, shallow: ShallowGraph, node: fx.Node) -> ShallowGraph | None:
         """Trace the helper method a node was made in, so that calls of that method alone meet the graft too."""
@@ -92,7 +105,7 @@ class Routes:
         result = shallow.graph.output_node().args[0]
         if not isinstance(result, fx.Node) or result not in shallow.nodes.values():
             return ()
-        return (Placement("edge", path, "after", "forward", shallow.name_of(result), 0, shallow.binding),)
+        return (Placement("edge", path, "after", "forward", shallow.name_of(result), binding=shallow.binding),)
 
     def _through_sequential(self, path: str, side: Side) -> tuple[Placement, ...]:
         """Place at the last (or first) child, where it runs exactly when the Sequential does."""

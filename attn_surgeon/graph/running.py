@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -41,10 +41,17 @@ def call(model: nn.Module, example: Example) -> Any:
     return model(*example) if isinstance(example, tuple) else model(example)
 
 
-def run(model: nn.Module, example: Example, *, training: bool = False, seed: int = 0) -> Any:
-    """Run the model once without gradients, deterministically, and give back its output."""
+def run(
+    model: nn.Module,
+    example: Example,
+    *,
+    training: bool = False,
+    seed: int = 0,
+    under: AbstractContextManager[Any] | None = None,
+) -> Any:
+    """Run the model once without gradients, deterministically, and give back its output; `under` watches the call."""
     deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-    with mode(model, training=training), seeded(model, seed), torch.no_grad(), deterministic:
+    with mode(model, training=training), seeded(model, seed), torch.no_grad(), deterministic, under or nullcontext():
         return call(model, example)
 
 

@@ -7,6 +7,7 @@ graft only ever needs the one graph its edge lives in.
 from __future__ import annotations
 
 import inspect
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -73,9 +74,18 @@ def _same_origin(one: fx.Node, other: fx.Node, method: str) -> bool:
     return inside and (one.op, one.target) == (other.op, other.target)
 
 
-def tensor_inputs(node: fx.Node) -> list[fx.Node]:
-    """List the nodes that flow into a node as its own positional arguments."""
-    return [argument for argument in node.args if isinstance(argument, fx.Node)]
+def node_inputs(node: fx.Node) -> list[fx.Node]:
+    """List the nodes that flow into a node, in the order of its arguments and as often as they do."""
+    found: list[fx.Node] = []
+    fx.map_arg((node.args, node.kwargs), found.append)
+    return found
+
+
+def replace_input(node: fx.Node, index: int, new: fx.Node) -> None:
+    """Let another node flow into `node` as its input of this index."""
+    count = itertools.count()
+    replaced = fx.map_arg((node.args, node.kwargs), lambda old: new if next(count) == index else old)
+    node.args, node.kwargs = replaced  # type: ignore[assignment, misc]
 
 
 class _ShallowTracer(fx.Tracer):
