@@ -18,7 +18,7 @@ from attn_surgeon.graph.running import run, same_bits
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert, remove
 
-NECK = ["getitem", "getitem_1", "upsample"]
+NECK = ["backbone:0", "backbone:1", "upsample"]
 BLOCKS = ["se", "cbam", "eca"]
 PUBLISHED_BYTES = 24_251_276  # yolov4-tiny.weights: five 32-bit words, then every weight and statistic in float32
 
@@ -50,7 +50,7 @@ def test_it_predicts_on_two_maps() -> None:
 def test_attention_in_the_neck_changes_nothing_at_first(block: str) -> None:
     model, x = network()
     operated = insert(model, block, after=NECK, example=x)
-    assert [made.graft.site for made in list_grafts(operated)] == NECK
+    assert sorted(made.graft.site for made in list_grafts(operated)) == NECK
     assert identical(model, operated, x)
     restored = remove(operated)
     assert identical(model, restored, x)

@@ -43,25 +43,25 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str], int]] = {
         ["resnet.encoder.stages.*"],
         4,
     ),
-    "ViTModel": (lambda: hf.ViTModel(hf.ViTConfig(**VIT)), ["layers.*", "layers.*.attention.o_proj"], 6),
+    "ViTModel": (lambda: hf.ViTModel(hf.ViTConfig(**VIT)), ["layers.*", "layers.*.attention:0"], 6),
     "ViTForImageClassification": (  # its last layer passes only the class token on, which blocks leave alone
         lambda: hf.ViTForImageClassification(hf.ViTConfig(**VIT, num_labels=3)),
         [
             "vit.layers.[01]",
             "vit.layers.[01].mlp",
-            "vit.layers.[01].attention.o_proj",
+            "vit.layers.[01].attention:0",
         ],  # the last concerns no class token
         6,
     ),
     "ConvNextModel": (
         lambda: hf.ConvNextModel(hf.ConvNextConfig(**CONVNEXT)),
-        ["encoder.stages.*", "encoder.stages.*.layers.0.dwconv"],
+        ["encoder.stages.[0-2]", "encoder.stages.*.layers.0.dwconv", "encoder:last_hidden_state"],
         8,
     ),
     "SwinModel": (
         lambda: hf.SwinModel(hf.SwinConfig(**SWIN, window_size=4)),
-        ["encoder.layers.*.blocks.*.mlp", "encoder.layers.*.blocks.*.attention.o_proj"],
-        6,
+        ["encoder.layers.*.blocks.*:0", "encoder.layers.*.blocks.*.attention:0", "encoder.layers.0:0"],
+        7,
     ),
 }
 
