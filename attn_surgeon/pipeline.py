@@ -13,8 +13,9 @@ from torch import nn
 from attn_surgeon.artefact import load, save
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.graph.certificate import Certificate, certify
+from attn_surgeon.graph.choice import Choice
 from attn_surgeon.graph.learning import ignored_grafts, why_ignored
-from attn_surgeon.graph.plan import Plan, Refusal, Request, join_plans
+from attn_surgeon.graph.plan import Plan, Refusal, join_plans
 from attn_surgeon.graph.surgery import list_grafts, take_out
 from attn_surgeon.operations import operate
 from attn_surgeon.subject import Subject
@@ -24,10 +25,10 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Insertion:
-    """One block to insert at the requested sites."""
+    """One block to insert at the chosen sites."""
 
     spec: BlockSpec
-    requests: tuple[Request, ...]
+    choice: Choice
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def perform_insertions(
         done = operate(
             model,
             insertion.spec,
-            insertion.requests,
+            insertion.choice,
             subject.example,
             strict=strict,
             seed=seed,

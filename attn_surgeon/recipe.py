@@ -20,8 +20,10 @@ def describe_operations(grafts: Sequence[Graft]) -> dict[str, Any]:
     operations: list[dict[str, Any]] = []
     for graft in grafts:
         block = {"block": graft.block["name"], "options": dict(graft.block["options"]), "init": graft.block["init"]}
+        block |= {"with": graft.other} if graft.other else {}
+        block |= {"layout": graft.layout} if graft.layout else {}
         last = operations[-1]["insert"] if operations else None
-        if last is not None and graft.side in last and all(last[name] == value for name, value in block.items()):
+        if last is not None and {key: last[key] for key in last if key != graft.side} == block:
             last[graft.side].append(graft.site)
         else:
             operations.append({"insert": block | {graft.side: [graft.site]}})

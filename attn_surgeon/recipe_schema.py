@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+if TYPE_CHECKING:
+    from attn_surgeon.graph.choice import Selection
 
 
 def _listed(value: object) -> object:
@@ -40,16 +43,37 @@ class Insert(_Strict):
     """One insertion."""
 
     block: str
+    at: Selectors = ()
     after: Selectors = ()
     before: Selectors = ()
+    exclude: Selectors = ()
+    min_channels: Annotated[int, Field(ge=0)] = 0
+    every: Annotated[int, Field(ge=1)] = 1
+    last: Annotated[int, Field(ge=0)] = 0
+    with_: Annotated[str, Field(alias="with")] = ""
+    layout: str = ""
     options: dict[str, Value] = Field(default_factory=dict)
     init: Literal["identity", "paper"] = "identity"
 
     @model_validator(mode="after")
     def _names_a_site(self) -> Insert:
-        if not self.after and not self.before:
-            raise ValueError("name sites with after or before")
+        if not self.at and not self.after and not self.before:
+            raise ValueError("name sites with at, after or before")
         return self
+
+    def selection(self) -> Selection:
+        """Give what chooses the sites."""
+        return {
+            "at": self.at,
+            "after": self.after,
+            "before": self.before,
+            "exclude": self.exclude,
+            "min_channels": self.min_channels,
+            "every": self.every,
+            "last": self.last,
+            "with_": self.with_,
+            "layout": self.layout,
+        }
 
 
 class Operation(_Strict):

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import BlockError, PlanError, SelectorError, SourceError
+from attn_surgeon.graph.choice import Choice
 from attn_surgeon.graph.running import run, same_bits
 from attn_surgeon.graph.surgery import bypassed, list_grafts
-from attn_surgeon.operations import insert, operate, plan, read_requests, remove
+from attn_surgeon.operations import insert, operate, plan, remove
 
 SE = BlockSpec("se", {"reduction": 2})
 
@@ -98,20 +99,20 @@ def test_strict_makes_all_or_nothing(x: Tensor) -> None:
 
 def test_operation_tells_what_was_made_and_refused(x: Tensor) -> None:
     net = networks.Root(networks.Residual())
-    done = operate(net, BlockSpec("cbam", {"reduction": 2}), read_requests("{stage,mean}", ()), x)
+    done = operate(net, BlockSpec("cbam", {"reduction": 2}), Choice(after=("{stage,mean}",)), x)
     assert [graft.site for graft in done.plan.grafts] == ["stage"]
     assert [(refusal.site, refusal.side) for refusal in done.plan.refusals] == [("mean", "after")]
     assert list(done.plan.grafts) == [made.graft for made in list_grafts(done.model)]
 
 
 def test_the_same_place_under_two_names_is_grafted_once(x: Tensor) -> None:
-    planned = plan(networks.Stages(networks.call), SE, read_requests(["stage.2", "stage"], ()), x)
+    planned = plan(networks.Stages(networks.call), SE, Choice(after=("stage.2", "stage")), x)
     assert [graft.site for graft in planned.grafts] == ["stage.2"]
     assert planned.refusals[0].reason == "it is the same place as stage.2, which is chosen already"
 
 
 def test_site_chosen_twice_is_grafted_once(x: Tensor) -> None:
-    planned = plan(networks.InPlace(), SE, read_requests(["bn", "bn*", "bn"], ()), x)
+    planned = plan(networks.InPlace(), SE, Choice(after=("bn", "bn*", "bn")), x)
     assert [graft.site for graft in planned.grafts] == ["bn", "bn2"]
     assert planned.refusals == ()
 
@@ -119,7 +120,7 @@ def test_site_chosen_twice_is_grafted_once(x: Tensor) -> None:
 def test_plan_changes_nothing_and_counts_parameters(x: Tensor) -> None:
     net = networks.InPlace()
     before = copy.deepcopy(net.state_dict())
-    (graft,) = plan(net, SE, read_requests((), "bn"), x).grafts
+    (graft,) = plan(net, SE, Choice(before=("bn",)), x).grafts
     assert graft.parameters == 2 * 4 * 2 + 4 + 2
     assert (graft.site, graft.side, graft.calls, graft.feature.shape) == ("bn", "before", 1, (2, 4, 8, 8))
     assert type(net) is networks.InPlace

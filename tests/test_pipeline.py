@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from attn_surgeon.artefact import Provenance
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError
-from attn_surgeon.graph.plan import Request
+from attn_surgeon.graph.choice import Choice
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.pipeline import Insertion, perform_insertions
 from attn_surgeon.preprocessing import Preprocessing
@@ -39,7 +39,7 @@ def subject() -> Subject:
 
 def insertion(*sites: str) -> Insertion:
     spec = BlockSpec.read("se", {"reduction": 2})
-    return Insertion(spec, tuple(Request(site) for site in sites))
+    return Insertion(spec, Choice(after=tuple(sites)))
 
 
 def test_a_graft_on_what_nothing_reads_is_taken_out_and_refused() -> None:

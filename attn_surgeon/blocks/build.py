@@ -10,7 +10,8 @@ from torch import nn
 
 from attn_surgeon.blocks.gating import INITS
 from attn_surgeon.blocks.layout import Flat, Permuted, Tokens
-from attn_surgeon.blocks.registry import get_card, get_class
+from attn_surgeon.blocks.paired import Doubled, Paired, Second
+from attn_surgeon.blocks.registry import Card, get_card, get_class
 from attn_surgeon.errors import BlockError, nearest
 
 
@@ -45,15 +46,21 @@ def build_block(
     prefix: int = 0,
     grid: tuple[int, int] | None = None,
     positions: int = 0,
+    other: Second | None = None,
 ) -> nn.Module:
     """Build a block for features of a layout; raise ValueError with the reason where it cannot run there.
 
-    `positions` is the number of places in the example, 0 where unknown; `prefix` and `grid` are for tokens.
+    `positions` is the number of places in the example, 0 where unknown; `prefix` and `grid` are for tokens. With
+    `other`, a block of two inputs takes a second tensor laid out so; without, it sees the same map twice.
     """
     card = get_card(spec.name)
     if card.spatial:
         _require_map(spec.name, layout, grid, positions)
+    if other is not None:
+        _require_second(card, other)
     block = get_class(spec.name)(channels, **spec.options, init=spec.init)
+    if card.inputs == 2:
+        block = Doubled(block) if other is None else Paired(block, channels, other)
     if layout == "NCHW":
         return block
     if layout == "NLC":
@@ -70,3 +77,12 @@ def _require_map(name: str, layout: str, grid: tuple[int, int] | None, positions
         raise ValueError(f"{name} needs a map, and its tokens form none of whole patches")
     if layout not in ("NCHW", "NHWC", "NLC"):
         raise ValueError(f"{name} runs on maps (N, C, H, W), not on {layout}")
+
+
+def _require_second(card: Card, other: Second) -> None:
+    if card.inputs == 1:
+        raise ValueError(f"{card.name} takes one input")
+    if other.layout == "NLC" and other.grid is None:
+        raise ValueError(f"{card.name} needs a map as its second input, and those tokens form none of whole patches")
+    if other.layout not in ("NCHW", "NHWC", "NLC"):
+        raise ValueError(f"{card.name} takes a map (N, C, H, W) as its second input, not {other.layout}")

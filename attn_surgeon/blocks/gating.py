@@ -34,8 +34,7 @@ def start_hidden(init: str, hidden: nn.Linear | nn.Conv2d) -> None:
     if init == "paper":
         return
     pairs = hidden.weight.shape[0] // 2
-    for parameter in (hidden.weight, hidden.bias):
-        assert parameter is not None
+    for parameter in hidden.parameters():
         parameter[pairs : 2 * pairs] = -parameter[:pairs]
         parameter[2 * pairs :] = parameter[2 * pairs :].abs()
     # all of one sign they add up, which half precision may not hold

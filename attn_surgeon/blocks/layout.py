@@ -15,9 +15,9 @@ class Permuted(nn.Module):
         super().__init__()
         self.block = block
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return features of the same shape and layout."""
-        attended: Tensor = self.block(x.movedim(-1, 1))
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """Return features of the same shape and layout; other inputs go to the block as they are."""
+        attended: Tensor = self.block(x.movedim(-1, 1), *others)
         return attended.movedim(1, -1)
 
 
@@ -45,21 +45,33 @@ class Tokens(nn.Module):
         super().__init__()
         self.block, self.prefix, self.grid = block, prefix, grid
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return tokens of the same shape."""
-        spatial = x[:, self.prefix :]
-        count, channels = spatial.shape[1:]
-        maps = spatial.transpose(1, 2).reshape(-1, channels, *self._size(count))
-        attended: Tensor = self.block(maps).flatten(2).transpose(1, 2)
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """Return tokens of the same shape; other inputs go to the block as they are."""
+        maps = token_map(x[:, self.prefix :], self.grid)
+        attended: Tensor = self.block(maps, *others).flatten(2).transpose(1, 2)
         return torch.cat((x[:, : self.prefix], attended), 1) if self.prefix else attended
 
-    def _size(self, count: int) -> tuple[int, int]:
-        if self.grid is None:
-            return count, 1
-        height, width = self.grid
-        if count != height * width:
-            height = round(math.sqrt(count * height / width))
-            width = count // max(height, 1)
-        if height * width != count:
-            raise ValueError(f"{count} tokens form no map with the aspect ratio {self.grid[0]}:{self.grid[1]}")
-        return height, width
+
+def as_map(x: Tensor, layout: str, prefix: int = 0, grid: tuple[int, int] | None = None) -> Tensor:
+    """View features in NCHW, NHWC or NLC as (N, C, H, W), without their prefix tokens."""
+    if layout == "NLC":
+        return token_map(x[:, prefix:], grid)
+    return x.movedim(-1, 1) if layout == "NHWC" else x
+
+
+def token_map(tokens: Tensor, grid: tuple[int, int] | None) -> Tensor:
+    """Turn spatial tokens (N, L, C) into (N, C, H, W) of the grid's aspect ratio, (N, C, L, 1) where there is none."""
+    count, channels = tokens.shape[1:]
+    return tokens.transpose(1, 2).reshape(-1, channels, *_size(count, grid))
+
+
+def _size(count: int, grid: tuple[int, int] | None) -> tuple[int, int]:
+    if grid is None:
+        return count, 1
+    height, width = grid
+    if count != height * width:
+        height = round(math.sqrt(count * height / width))
+        width = count // max(height, 1)
+    if height * width != count:
+        raise ValueError(f"{count} tokens form no map with the aspect ratio {grid[0]}:{grid[1]}")
+    return height, width

@@ -58,7 +58,8 @@ _ARTICLES: Mapping[type, str] = {int: "a whole number", float: "a number", str: 
 class Card:
     """What the catalogue tells of a block.
 
-    `spatial` blocks tell positions apart, so they need a map of more than one; the others only pool over it.
+    `spatial` blocks tell positions apart, so they need a map of more than one; the others only pool over it. A block
+    of two `inputs` takes two maps of one shape, and its output is shaped like them.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Card:
     macs: str
     usual_sites: str
     spatial: bool
+    inputs: int = 1
     options: tuple[Option, ...] = ()
 
     def read_options(self, given: Mapping[str, Any]) -> dict[str, Any]:

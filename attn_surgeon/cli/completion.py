@@ -48,7 +48,7 @@ def remember(source: str, sites: Iterable[str]) -> None:
     """Keep the names that completion offers: networks, blocks, and the sites of this network."""
     cache = _read()
     cache["sites"][source] = sorted(sites)
-    for key, look_up in (("networks", _networks), ("blocks", _blocks)):
+    for key, look_up in (("networks", _networks), ("blocks", _blocks), ("groups", _groups)):
         if key not in cache:
             cache[key] = look_up()
     _write(cache)
@@ -84,6 +84,12 @@ def _blocks() -> list[str]:
     return names()
 
 
+def _groups() -> list[str]:
+    from attn_surgeon.graph.groups import GROUPS
+
+    return list(GROUPS)
+
+
 def networks(incomplete: str) -> list[str]:
     """Complete the name of a network."""
     prefix = "timm/" if incomplete.startswith("timm/") else ""
@@ -94,6 +100,11 @@ def networks(incomplete: str) -> list[str]:
 def blocks(incomplete: str) -> list[str]:
     """Complete the name of a block."""
     return [name for name in _looked_up("blocks", _blocks) if name.startswith(incomplete)]
+
+
+def groups(incomplete: str) -> list[str]:
+    """Complete the name of a group of sites."""
+    return [name for name in _looked_up("groups", _groups) if name.startswith(incomplete)]
 
 
 def artefacts(incomplete: str) -> list[str]:
@@ -107,6 +118,7 @@ def sites(ctx: typer.Context, incomplete: str) -> list[str]:
     source = ctx.params.get("network") or ctx.params.get("artefact") or unparsed
     known: list[str] = _read()["sites"].get(source) or _look_up_sites(source)
     depth = incomplete.count(".") + 1
+    known = [name for name in known if ":" in incomplete or ":" not in name]  # `cat:1` and its like are rarely meant
     return sorted({".".join(name.split(".")[:depth]) for name in known if name.startswith(incomplete)})
 
 

@@ -37,6 +37,15 @@ def insert(
     block: Annotated[
         str, typer.Option("--block", "-b", metavar="BLOCK", help="The block.", autocompletion=completion.blocks)
     ],
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at",
+            metavar="GROUP",
+            help="A group of sites, or GROUP@SITE: residual@layer3.",
+            autocompletion=completion.groups,
+        ),
+    ] = None,
     after: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,6 +56,26 @@ def insert(
         list[str] | None,
         typer.Option("--before", metavar="SITE", help="Sites to insert before.", autocompletion=completion.sites),
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SITE", help="Leave out these, and what is inside them.", autocompletion=completion.sites),
+    ] = None,
+    min_channels: Annotated[int, typer.Option(metavar="N", help="Leave out narrower ones.", min=0)] = 0,
+    every: Annotated[int, typer.Option(metavar="N", help="Take every Nth of them.", min=1)] = 1,
+    last: Annotated[int, typer.Option(metavar="N", help="Take the last N of them; 0 for all.", min=0)] = 0,
+    with_: Annotated[
+        str,
+        typer.Option(
+            "--with",
+            metavar="SITE",
+            help="The second tensor, for blocks of two inputs.",
+            autocompletion=completion.sites,
+            show_default=False,
+        ),
+    ] = "",
+    layout: Annotated[
+        str, typer.Option(metavar="AXES", help="What the axes mean, if found wrong: NHWC.", show_default=False)
+    ] = "",
     options: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the block: reduction=8.")
     ] = None,
@@ -73,11 +102,24 @@ def insert(
 ) -> None:
     """Insert an attention block at the chosen sites, certify that nothing was lost, and write the artefact."""
     from attn_surgeon.blocks import BlockSpec
-    from attn_surgeon.operations import read_requests
+    from attn_surgeon.graph.choice import Choice
     from attn_surgeon.pipeline import Insertion
 
     spec = BlockSpec.read(block, read_pairs(options, "--set"), init)
-    insertion = Insertion(spec, tuple(read_requests(after or (), before or ())))
+    choice = Choice.read(
+        {
+            "at": at or (),
+            "after": after or (),
+            "before": before or (),
+            "exclude": exclude or (),
+            "min_channels": min_channels,
+            "every": every,
+            "last": last,
+            "with_": with_,
+            "layout": layout,
+        }
+    )
+    insertion = Insertion(spec, choice)
     if output is not None and not dry_run:
         writable(output, force=force)
     with steps(f"open {network}"):

@@ -83,7 +83,7 @@ def _dry_run(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes, 
     from attn_surgeon.operations import plan
 
     made = join_plans(
-        plan(subject.model, item.spec, item.requests, subject.example, strict=wishes.strict) for item in insertions
+        plan(subject.model, item.spec, item.choice, subject.example, strict=wishes.strict) for item in insertions
     )
     if wishes.as_json:
         print_json({"plan": plan_document(made)})

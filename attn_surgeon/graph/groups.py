@@ -24,7 +24,8 @@ GROUPS: Mapping[str, str] = {
 }
 _NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "sync_batch_norm")
 _ACTIVATIONS = (
-    "relu relu6 leaky_relu prelu elu celu selu gelu silu mish hardswish hardtanh softplus rrelu glu".split()
+    *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish"),
+    *("hardswish", "hardtanh", "softplus", "glu"),
 )
 Member = tuple[str, Side]
 Groups = Mapping[str, tuple[Member, ...]]

@@ -78,14 +78,14 @@ def read_feature(
 
 
 def _by_scaling(shape: tuple[int, ...], probe: Sequence[int] | None) -> str | None:
-    """Choose the layout whose channel axis keeps its length while every other axis changes."""
+    """Choose the layout whose channel axis keeps its length while its height, width and length change."""
     if probe is None or len(probe) != len(shape):
         return None
-    changed = [size != other for size, other in zip(shape[1:], probe[1:], strict=True)]
+    changed = [size != other for size, other in zip(shape, probe, strict=True)]
     fitting = [
         layout
         for layout in _BY_RANK[len(shape)]
-        if [axis != "C" for axis in layout[1:]] == changed or (len(shape) == 2 and not any(changed))
+        if all(axis in "ND" or (axis != "C") == changed[index] for index, axis in enumerate(layout))
     ]
     return fitting[0] if len(fitting) == 1 else None
 

@@ -1,6 +1,7 @@
 """Choose sites by text: a dotted path, a node name, or a glob over them.
 
-`*` and `?` stay within one part of a dotted path, `**` crosses dots, `[34]` and `{a,b}` choose among parts.
+`*` and `?` stay within one part of a dotted path, `**` crosses dots, `[34]` and `{a,b}` choose among parts. One of
+several tensors at a place is named with a colon, `backbone:0`, and only a selector with a colon chooses it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from attn_surgeon.errors import SelectorError, nearest
-from attn_surgeon.graph.sites import Site
+from attn_surgeon.graph.site import Site
 
 _GLOB = re.compile(r"\*\*|\*|\?|\[[^\]]*\]|\{[^}]*\}")
 
@@ -21,7 +22,7 @@ def select(sites: Sequence[Site], selector: str, unused: Sequence[str] = ()) -> 
     is named.
     """
     pattern = _compiled(selector)
-    chosen = [site for site in sites if pattern.fullmatch(site.name)]
+    chosen = [site for site in sites if pattern.fullmatch(site.name) and (":" in selector or not site.is_item)]
     if not chosen and any(pattern.fullmatch(name) for name in unused):
         hint = "it may run in train mode only, or not at all"
         raise SelectorError(f"'{selector}' is there, but is not called in eval mode", "", hint)
@@ -33,6 +34,11 @@ def select(sites: Sequence[Site], selector: str, unused: Sequence[str] = ()) -> 
             hint or "list them with: attn-surgeon inspect NETWORK",
         )
     return chosen
+
+
+def is_within(name: str, selector: str) -> bool:
+    """Say whether a site is what a selector names, or inside it; raise SelectorError where it is no pattern."""
+    return re.fullmatch(f"(?:{_compiled(selector).pattern})(?:[.:].*)?", name) is not None
 
 
 def matches(name: str, selector: str) -> bool:
@@ -61,4 +67,4 @@ def _part(glob: str) -> str:
         return f"[{'^' + inside[1:] if inside.startswith('!') else inside}]" if inside else re.escape(glob)
     if glob.startswith("{"):
         return "(?:" + "|".join(_pattern(choice) for choice in glob[1:-1].split(",")) + ")"
-    return {"**": ".*", "*": "[^.]*", "?": "[^.]"}[glob]
+    return {"**": ".*", "*": "[^.:]*", "?": "[^.:]"}[glob]

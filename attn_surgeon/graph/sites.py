@@ -8,9 +8,10 @@ from torch import nn
 
 from attn_surgeon.errors import ExampleError, SourceError, first_line
 from attn_surgeon.graph import running
+from attn_surgeon.graph.carriers import Carriers
 from attn_surgeon.graph.dataflow import Dataflow
 from attn_surgeon.graph.finder import Finder
-from attn_surgeon.graph.groups import Carriers, Groups, find_groups
+from attn_surgeon.graph.groups import Groups, find_groups
 from attn_surgeon.graph.influence import Influence
 from attn_surgeon.graph.observe import Observation, observe
 from attn_surgeon.graph.site import Site

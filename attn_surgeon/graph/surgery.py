@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -194,3 +195,27 @@ def bypassed(blocks: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def ran(model: nn.Module) -> Iterator[set[str]]:
+    """Watch which grafts run, without hooks, for these keep fused kernels off; the set names those that have not."""
+    made = list_grafts(model)
+    missed = {item.path for item in made}
+    for item in made:
+        vars(item.block)["forward"] = _noting(item, missed)
+    try:
+        yield missed
+    finally:
+        for item in made:
+            del vars(item.block)["forward"]
+
+
+def _noting(made: Made, missed: set[str]) -> Callable[..., Any]:
+    forward = type(made.block).forward
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        missed.discard(made.path)
+        return forward(made.block, *args, **kwargs)
+
+    return noted

@@ -85,7 +85,7 @@ def replace_input(node: fx.Node, index: int, new: fx.Node) -> None:
     """Let another node flow into `node` as its input of this index."""
     count = itertools.count()
     replaced = fx.map_arg((node.args, node.kwargs), lambda old: new if next(count) == index else old)
-    node.args, node.kwargs = replaced  # type: ignore[assignment, misc]
+    node.args, node.kwargs = replaced
 
 
 class _ShallowTracer(fx.Tracer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from attn_surgeon.graph.dataflow import Dataflow
 from attn_surgeon.graph.flow import plain_name
@@ -75,7 +76,7 @@ def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Co
     trunk = [number for number in trunk if flow.layered[number]]
     ends = [
         _settled(flow, maps, end, start)
-        for end, start in zip(trunk, trunk[1:], strict=False)
+        for end, start in pairwise(trunk)
         if maps[start].positions < _DOWN * maps[end].positions
     ]
     return [end for end in dict.fromkeys([*ends, *trunk[-1:]]) if flow.layered[end]]
@@ -116,7 +117,10 @@ def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
         given = _given(flow, call)
         if given is None or given not in maps or not _on_trunk(flow, maps, given):
             continue
-        if maps[given].positions < _DOWN * maps[end].positions or maps[start].positions >= _DOWN * maps[given].positions:
+        if (
+            maps[given].positions < _DOWN * maps[end].positions
+            or maps[start].positions >= _DOWN * maps[given].positions
+        ):
             return end
         if given != end and not _light(flow, given, end):
             return end

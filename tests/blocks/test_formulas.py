@@ -5,21 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from .helpers import at_random, block
+from .helpers import Array, at_random, batch_norm, block, sigmoid, weights
 
-Array = NDArray[np.float64]
 BRANCHES = [256] * 3 + [512] * 4 + [1024] * 6 + [2048] * 3  # the residual branches of ResNet-50
-
-
-def sigmoid(z: Array) -> Array:
-    return 1 / (1 + np.exp(-z))
-
-
-def weights(module: nn.Module) -> dict[str, Array]:
-    return {name: value.double().numpy() for name, value in module.state_dict().items()}
 
 
 def features(channels: int) -> tuple[torch.Tensor, Array]:
@@ -59,15 +49,30 @@ def spatial(x: Array, w: dict[str, Array], prefix: str = "") -> Array:
         for column in range(x.shape[3]):
             window = padded[:, :, row : row + side, column : column + side]
             z[:, row, column] = (window * kernel).sum((1, 2, 3))
-    scale = w[f"{prefix}bn.weight"] / np.sqrt(w[f"{prefix}bn.running_var"] + 1e-5)
-    return x * sigmoid((z - w[f"{prefix}bn.running_mean"]) * scale + w[f"{prefix}bn.bias"])[:, None]
+    return x * sigmoid(batch_norm(z[:, None], w, f"{prefix}bn"))
 
 
 def cbam(x: Array, w: dict[str, Array]) -> Array:
     return spatial(channel(x, w, "channel."), w, "spatial.")
 
 
-FORMULAS = {"se": se, "eca": eca, "channel": channel, "spatial": spatial, "cbam": cbam}
+def coord(x: Array, w: dict[str, Array]) -> Array:
+    def shared(mean: Array) -> Array:
+        a = batch_norm(w["squeeze.weight"][:, :, 0, 0] @ mean[..., None], w, "bn")
+        return a * np.clip(a + 3, 0, 6) / 6
+
+    def gate(mean: Array, name: str) -> Array:
+        return sigmoid(w[f"{name}.weight"][:, :, 0, 0] @ shared(mean) + w[f"{name}.bias"][:, None])[..., 0]
+
+    y = np.empty_like(x)
+    for row in range(x.shape[2]):
+        y[:, :, row] = x[:, :, row] * gate(x[:, :, row].mean(2), "conv_h")[:, :, None]
+    for column in range(x.shape[3]):
+        y[:, :, :, column] *= gate(x[:, :, :, column].mean(2), "conv_w")[:, :, None]
+    return y
+
+
+FORMULAS = {"se": se, "eca": eca, "channel": channel, "spatial": spatial, "cbam": cbam, "coord": coord}
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -82,7 +87,8 @@ def test_formula(name: str, channels: int, init: str, factor: int) -> None:
         own = weights(module)
         expected = 2 * spatial(2 * channel(array, own, "channel."), own, "spatial.")
     else:
-        expected = factor * FORMULAS[name](array, weights(module))
+        gates = 2 if name == "coord" else 1
+        expected = factor**gates * FORMULAS[name](array, weights(module))
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -105,6 +111,11 @@ CONV = [("conv.weight", (1, 2, 7, 7)), ("bn.weight", (1,)), ("bn.bias", (1,))]
 PARAMETERS = {
     "se": [("fc1.weight", (4, 64, 1, 1)), ("fc1.bias", (4,)), ("fc2.weight", (64, 4, 1, 1)), ("fc2.bias", (64,))],
     "eca": [("conv.weight", (1, 1, 3))],
+    "coord": [
+        *[("squeeze.weight", (8, 64, 1, 1)), ("bn.weight", (8,)), ("bn.bias", (8,))],
+        *[("conv_h.weight", (64, 8, 1, 1)), ("conv_h.bias", (64,))],
+        *[("conv_w.weight", (64, 8, 1, 1)), ("conv_w.bias", (64,))],
+    ],
     "channel": MLP,
     "spatial": CONV,
     "cbam": [(f"channel.{name}", shape) for name, shape in MLP] + [(f"spatial.{name}", shape) for name, shape in CONV],
@@ -144,3 +155,10 @@ def test_eca_in_resnet50_adds_next_to_nothing() -> None:
 def test_eca_kernel_by_its_options(gamma: float, b: float, kernel: int) -> None:
     module = block("eca", 64, "paper", gamma=gamma, b=b)
     assert module.get_parameter("conv.weight").shape[-1] == kernel
+
+
+@pytest.mark.parametrize(("channels", "reduction", "hidden"), [(64, 32, 8), (256, 32, 8), (512, 32, 16), (512, 8, 64)])
+def test_hidden_channels_of_coord(channels: int, reduction: int, hidden: int) -> None:
+    module = block("coord", channels, reduction=reduction)
+    assert count(module) == 3 * channels * hidden + 2 * hidden + 2 * channels
+    assert module.get_parameter("squeeze.weight").shape == (hidden, channels, 1, 1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from .helpers import NAMES, POOLING, block
+from .helpers import NAMES, POOLING, bits, block, still
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 Shape = tuple[int, int, int, int]
@@ -22,10 +22,6 @@ INPUTS: dict[str, Callable[[Shape], Tensor]] = {
     "huge and unlike": lambda shape: 1e4 * (2 * torch.rand(shape) - 1),
     "tiny": lambda shape: 1e-6 * torch.randn(shape),
 }
-
-
-def bits(x: Tensor) -> Tensor:
-    return x.contiguous().view(torch.int32 if x.dtype == torch.float32 else torch.int16)
 
 
 def assert_identity(name: str, x: Tensor, *, training: bool = False) -> None:
@@ -89,7 +85,7 @@ def test_strides_are_kept(name: str) -> None:
     assert block(name, 32)(x).stride() == x.stride()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "mdaf"])
 def test_paper_start_is_not_the_identity(name: str) -> None:
     x = torch.randn(2, 32, 6, 6)
     y = block(name, 32, "paper").eval()(x)
@@ -98,12 +94,7 @@ def test_paper_start_is_not_the_identity(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_parameter_moves_within_two_steps(name: str) -> None:
-    module, x = block(name, 48).train(), torch.randn(4, 48, 6, 6)
-    before = [parameter.detach().clone() for parameter in module.parameters()]
-    optimizer = torch.optim.SGD(module.parameters(), 1)
-    for _ in range(2):
-        optimizer.zero_grad()
-        (module(x) * torch.randn(x.shape)).sum().backward()
-        optimizer.step()
-    assert not any(map(torch.equal, before, module.parameters()))
+@pytest.mark.parametrize("training", [True, False])
+def test_every_parameter_moves_within_two_steps(name: str, training: bool) -> None:
+    module, x = block(name, 48).train(training), torch.randn(4, 48, 6, 6)
+    assert still(module, x) == set()

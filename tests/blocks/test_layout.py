@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec, build_block
 
-from .helpers import NAMES, POOLING, at_random
+from .helpers import NAMES, POOLING, SPATIAL, Array, at_random, sigmoid, spec, weights
 
 
 def built(name: str, layout: str, **place: object) -> tuple[nn.Module, nn.Module]:
     """Build a block for a layout at random, and the same one for (N, C, H, W)."""
-    spec = BlockSpec(name, {"reduction": 4} if name not in ("eca", "spatial") else {}, "paper")
-    module = at_random(build_block(spec, 8, layout=layout, **place)).eval()  # type: ignore[arg-type]
-    plain = build_block(spec, 8).eval()
-    state = {key.replace("block.", ""): value for key, value in module.state_dict().items()}
-    plain.load_state_dict(state)
+    options = {} if name in ("eca", "spatial") else {"heads": 2} if name == "mdaf" else {"reduction": 4}
+    named = spec(name, 8, "paper", **options)
+    module = at_random(build_block(named, 8, layout=layout, **place)).eval()  # type: ignore[arg-type]
+    plain = build_block(named, 8).eval()
+    plain.load_state_dict(dict(zip(plain.state_dict(), module.state_dict().values(), strict=True)))
     return module, plain
 
 
@@ -94,7 +97,45 @@ def test_other_layouts(name: str, layout: str, shape: tuple[int, ...]) -> None:
     same(module(x), expected)
 
 
-@pytest.mark.parametrize("name", ["cbam", "spatial"])
+GATES: dict[str, Callable[[Array, dict[str, Array]], Array]] = {
+    "se": lambda x, w: dense(np.maximum(dense(x.mean(1), w, "fc1"), 0), w, "fc2"),
+    "eca": lambda x, w: np.convolve(x.mean(1), w["conv.weight"].ravel()[::-1], "same"),
+    "channel": lambda x, w: sum(
+        (dense(np.maximum(dense(pooled, w, "mlp.0"), 0), w, "mlp.2") for pooled in (x.mean(1), x.max(1))), np.zeros(8)
+    ),
+}
+
+
+def dense(vector: Array, w: dict[str, Array], name: str) -> Array:
+    found: Array = w[f"{name}.weight"].reshape(-1, len(vector)) @ vector + w[f"{name}.bias"]
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", POOLING)
+@pytest.mark.parametrize(
+    ("layout", "shape"),
+    [
+        ("NC", (3, 8)),
+        ("NCL", (2, 8, 11)),
+        ("NLC", (2, 11, 8)),
+        ("NHWC", (2, 4, 5, 8)),
+        ("NCDHW", (2, 8, 3, 4, 5)),
+        ("NDHWC", (2, 3, 4, 5, 8)),
+    ],
+)
+def test_one_gate_for_each_channel_in_any_number_of_dimensions(name: str, layout: str, shape: tuple[int, ...]) -> None:
+    module, plain = built(name, layout)
+    x = torch.randn(shape)
+    got = module(x).numpy()
+    axis = layout.index("C") - 1
+    for each, attended in zip(x.double().numpy(), got, strict=True):
+        z = GATES[name](np.moveaxis(each, axis, 0).reshape(8, -1), weights(plain))
+        along = [8 if place == axis else 1 for place in range(each.ndim)]
+        np.testing.assert_allclose(attended, each * sigmoid(z).reshape(along), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SPATIAL)
 @pytest.mark.parametrize(
     ("place", "reason"),
     [

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).parents[2]
-BLOCKS = ("cbam", "channel", "eca", "se", "spatial")
+BLOCKS = ("cbam", "channel", "coord", "eca", "gate", "mdaf", "se", "spatial")
 INSERT = ("insert", "demo", "--block", "cbam", "--after", "layer3")
 
 

@@ -9,7 +9,7 @@ from .helpers import BLOCKS, Cli
 
 def test_all_blocks_are_listed_with_their_costs(cli: Cli) -> None:
     out = cli("blocks", "--at", "64,8,8").out
-    assert out.startswith("5 blocks, costs at (C, H, W) = (64,8,8)")
+    assert out.startswith("8 blocks, costs at (C, H, W) = (64,8,8)")
     rows = {line.split()[0]: line for line in out.splitlines() if line and line.split()[0] in BLOCKS}
     assert list(rows) == list(BLOCKS)
     assert "  680  " in rows["cbam"]

@@ -47,7 +47,7 @@ def test_names_come_from_an_empty_cache_and_then_from_the_filled_one(
 ) -> None:
     few_networks(monkeypatch)
     assert completion.networks("re") == ["resnet18"]
-    assert completion.blocks("c") == ["cbam", "channel"]
+    assert completion.blocks("c") == ["cbam", "channel", "coord"]
     monkeypatch.setattr("attn_surgeon.sources.model_names", lambda: 1 / 0)
     monkeypatch.setattr("attn_surgeon.blocks.names", lambda: 1 / 0)
     assert completion.networks("") == ["demo", "resnet18", "tv/resnet18"]
@@ -118,7 +118,7 @@ def test_own_artefacts_are_offered(artefact: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_shell_is_offered_blocks() -> None:
-    assert shell("insert", "demo", "--block", "c") == ["cbam", "channel"]
+    assert shell("insert", "demo", "--block", "c") == ["cbam", "channel", "coord"]
 
 
 def test_the_shell_is_offered_sites_of_the_network_on_the_line() -> None:

@@ -26,7 +26,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "address": (("inspect", "hf-hub:someone/net"), ("not fetched from elsewhere", "--weights FILE")),
     "block": (("insert", "demo", "--block", "cbamm", "--after", "layer3"), ("'cbamm'", "did you mean cbam")),
     "site": (("insert", "demo", "--block", "se", "--after", "layer33"), ("'layer33'", "did you mean layer3")),
-    "no site": (("insert", "demo", "--block", "se"), ("--after or --before",)),
+    "no site": (("insert", "demo", "--block", "se"), ("--after, --before or --at",)),
     "no fit": (("insert", "demo", "-b", "cbam", "-a", "fc"), ("after fc", "only one", "inspect")),
     "strict": (("insert", "demo", "-b", "cbam", "-a", "fc", "-a", "layer3", "--strict"), ("some sites", "after fc")),
     "patch": (("insert", "demo", *SE, "--weights", "none", "--patch"), ("other weights each time", "--weights FILE")),

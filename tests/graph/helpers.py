@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.graph.choice import Selectors
 from attn_surgeon.graph.running import Example, run, same_bits
 from attn_surgeon.graph.surgery import list_grafts
-from attn_surgeon.operations import Selectors, insert
+from attn_surgeon.operations import insert
 
 
 def image(batch: int = 2, channels: int = 4, size: int = 8) -> Tensor:

@@ -14,11 +14,12 @@ from torch import nn
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import SelectorError
 from attn_surgeon.graph.binding import UntraceableError
+from attn_surgeon.graph.choice import Choice
 from attn_surgeon.graph.operated import is_operated
-from attn_surgeon.graph.plan import make_plan
+from attn_surgeon.graph.planner import make_plan
 from attn_surgeon.graph.sites import survey
 from attn_surgeon.graph.surgery import bypassed, list_grafts, perform, perform_checked
-from attn_surgeon.operations import build_blocks, factory, insert, read_requests, remove
+from attn_surgeon.operations import build_blocks, insert, remove, wanted
 
 from .helpers import block_at, changed, grafted, identical, image, open_up, opened
 
@@ -30,7 +31,7 @@ def snapshot(model: nn.Module) -> list[tuple[str, type, list[str]]]:
 
 
 def planned(model: nn.Module, *sites: str) -> Any:
-    return make_plan(survey(model, image()), read_requests(sites, ()), factory(SPEC), SPEC.to_dict()).grafts
+    return make_plan(survey(model, image()), Choice.read({"after": sites}), wanted(SPEC)).grafts
 
 
 @pytest.mark.parametrize("already", [False, True])

@@ -1,0 +1,54 @@
+"""Coordinate attention (Hou et al., 2021, "Coordinate Attention for Efficient Mobile Network Design").
+
+a = hswish(bn(W [mean_w(x); mean_h(x)]))        one map of H + W positions, split again into a_h and a_w
+y = x · σ(W_h a_h + b_h) · σ(W_w a_w + b_w)
+
+W has no bias: the norm after it would take it off again, so it could not learn.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.registry import Card, Option, register
+
+CARD = Card(
+    name="coord",
+    title="Coordinate Attention",
+    paper="Hou et al. 2021, Coordinate Attention for Efficient Mobile Network Design",
+    idea="weigh each row and each column by its mean, so that gates know where they are",
+    formula="y = x · σ(W_h a_h + b_h) · σ(W_w a_w + b_w), a = hswish(bn(W [mean_w(x); mean_h(x)]))",
+    identity="2σ(z) twice, W_h = b_h = W_w = b_w = 0",
+    parameters="3Cm + 2m + 2C, m = max(8, C/r)",
+    macs="2Cm·(H + W)",
+    usual_sites="after the depthwise convolution of inverted residuals; end of each residual branch",
+    spatial=True,
+    options=(Option("reduction", 32, "hidden channels are C / reduction, at least 8", minimum=1),),
+)
+
+
+@register(CARD)
+class CoordinateAttention(nn.Module):
+    """Weigh the rows and the columns of (N, C, H, W) features by a shared function of their means."""
+
+    def __init__(self, channels: int, *, reduction: int = 32, init: str = "identity") -> None:
+        super().__init__()
+        hidden = max(8, channels // reduction)
+        self.squeeze = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.bn = nn.BatchNorm2d(hidden)
+        self.conv_h = nn.Conv2d(hidden, channels, 1)
+        self.conv_w = nn.Conv2d(hidden, channels, 1)
+        start_hidden(init, self.squeeze)
+        self.factor = start_gate(init, self.conv_h)
+        start_gate(init, self.conv_w)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        height = x.shape[2]
+        rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)
+        shared = F.hardswish(self.bn(self.squeeze(torch.cat((rows, columns), 2))))
+        gated = apply_gate(x, self.conv_h(shared[:, :, :height]), self.factor)
+        return apply_gate(gated, self.conv_w(shared[:, :, height:]).transpose(2, 3), self.factor)

@@ -1,0 +1,51 @@
+"""The additive attention gate (Oktay et al., 2018, "Attention U-Net: Learning Where to Look for the Pancreas").
+
+z = bn(ψ · relu(bn(W_x x) + bn(W_g g)))         one channel: how much each position of the skip counts
+y = x · σ(z)
+
+The convolutions have no biases: the norm after each would take it off again, so it could not learn.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.registry import Card, Option, register
+
+CARD = Card(
+    name="gate",
+    title="Attention U-Net's gate",
+    paper="Oktay et al. 2018, Attention U-Net: Learning Where to Look for the Pancreas",
+    idea="weigh the positions of a skip connection by what the coarser decoder features look for",
+    formula="y = x · σ(bn(ψ relu(bn(W_x x) + bn(W_g g))))",
+    identity="2σ(z), the last norm's weight and bias = 0",
+    parameters="2Cm + 5m + 2, m = max(2, C/r)",
+    macs="(2Cm + m)·HW",
+    usual_sites="skip connections, before they are joined; the second input is what they are joined with",
+    spatial=True,
+    inputs=2,
+    options=(Option("reduction", 2, "hidden channels are C / reduction, at least 2", minimum=1),),
+)
+
+
+@register(CARD)
+class AttentionGate(nn.Module):
+    """Weigh the positions of (N, C, H, W) features by themselves and by a gating signal of the same shape."""
+
+    def __init__(self, channels: int, *, reduction: int = 2, init: str = "identity") -> None:
+        super().__init__()
+        hidden = max(2, channels // reduction)  # a lone one may be off for every input and never learn
+        self.conv_x, self.bn_x = nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden)
+        self.conv_g, self.bn_g = nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden)
+        self.psi, self.bn = nn.Conv2d(hidden, 1, 1, bias=False), nn.BatchNorm2d(1)
+        # pairs of opposite signs in both: then so are their sums, and one of each pair is on
+        start_hidden(init, self.conv_x)
+        start_hidden(init, self.conv_g)
+        self.factor = start_gate(init, self.bn)
+
+    def forward(self, x: Tensor, g: Tensor) -> Tensor:
+        """Return x, gated."""
+        hidden = F.relu(self.bn_x(self.conv_x(x)) + self.bn_g(self.conv_g(g)))
+        return apply_gate(x, self.bn(self.psi(hidden)), self.factor)
