@@ -7,6 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+import attn_surgeon
+
 
 class DoubleConv(nn.Sequential):
     """Chain two 3x3 convolutions, each with BatchNorm and ReLU."""
@@ -54,6 +56,17 @@ class UNet(nn.Module):
         x = self.up4(self.bottom(self.pool(fourth)), fourth)
         x = self.up1(self.up2(self.up3(x, third), second), first)
         return cast(Tensor, self.head(x))
+
+
+def attend(model: nn.Module, x: Tensor) -> nn.Module:
+    """Put CBAM after every stage of the encoder, gates on the skips, and a filter that fuses both maps at the deepest.
+
+    The gates weigh the encoder's maps by the decoder's they are joined with; the filter aligns the deepest of the
+    decoder's maps with the encoder's. Still the same output, bit for bit.
+    """
+    model = attn_surgeon.insert(model, block="cbam", after="enc*", example=x)
+    model = attn_surgeon.insert(model, block="gate", at="skips", example=x)
+    return attn_surgeon.insert(model, block="mdaf", before="up4.cat:1", example=x)
 
 
 def _conv(inputs: int, outputs: int) -> tuple[nn.Module, ...]:

@@ -19,28 +19,33 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from attn_surgeon.graph.choice import Selection
 from attn_surgeon.graph.operated import is_operated, original_class
 from attn_surgeon.graph.running import run, same_bits, seeded
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert, remove
 
 # network: (sites of the grafts, options); the first word is the library
-NETWORKS: dict[str, tuple[list[str], dict[str, Any]]] = {
-    "timm resnet18": (["layer*"], {"drop_path_rate": 0.1}),
-    "timm vit_tiny_patch16_224": (["blocks.{1,3}"], {"img_size": 64, "depth": 5, "drop_path_rate": 0.1}),
-    "timm convnext_atto": (["stages.*", "stages.*.blocks.0.conv_dw"], {}),
-    "timm efficientnet_b0": (["blocks.*", "blocks.*.0.bn2"], {"drop_rate": 0.1}),
-    "timm regnetx_002": (["s[1-4]", "s*.b1.conv3"], {}),
-    "timm swin_tiny_patch4_window7_224": (["layers.*"], {"img_size": 64, "window_size": 2, "depths": (1, 1, 2, 1)}),
-    "timm dla34": (["level*"], {}),
-    "timm densenet121": (["features.denseblock*"], {"block_config": (2, 3, 3, 2)}),
-    "timm xcit_nano_12_p8_224": (["blocks.{1,3}"], {"depth": 4}),
-    "timm poolformer_s12": (["stages.*"], {}),
-    "torchvision resnet18": (["layer*.*.bn2", "layer*"], {}),
-    "torchvision mobilenet_v3_small": (["features.{1,3,8,12}"], {}),
+NETWORKS: dict[str, tuple[Selection, dict[str, Any]]] = {
+    "timm resnet18": ({"at": "stages@layer*"}, {"drop_path_rate": 0.1}),
+    "timm vit_tiny_patch16_224": (
+        {"at": "residual", "after": "blocks.{1,3}"},
+        {"img_size": 64, "depth": 5, "drop_path_rate": 0.1},
+    ),
+    "timm convnext_atto": ({"at": ["residual", "stages"]}, {}),
+    "timm efficientnet_b0": ({"at": "residual", "after": "blocks.*"}, {"drop_rate": 0.1}),
+    "timm regnetx_002": ({"after": ["stem", "s[1-4]"], "at": "residual"}, {}),
+    "timm swin_tiny_patch4_window7_224": (
+        {"after": "layers.*", "at": "residual"},
+        {"img_size": 64, "window_size": 2, "depths": (1, 1, 2, 1)},
+    ),
+    "timm dla34": ({"after": "level*"}, {}),
+    "timm densenet121": ({"after": "features.denseblock*", "at": "fusions"}, {"block_config": (2, 3, 3, 2)}),
+    "timm xcit_nano_12_p8_224": ({"after": "blocks.{1,3}"}, {"depth": 4}),
+    "timm poolformer_s12": ({"at": ["stages", "residual"], "every": 2}, {}),
+    "torchvision resnet18": ({"at": "residual", "after": "layer*"}, {}),
+    "torchvision mobilenet_v3_small": ({"after": "features.{1,3,8,12}", "at": "blocks@features.[4-6]"}, {}),
 }
-
-
 OF_TIMM = [name for name in NETWORKS if name.startswith("timm")]  # they have entry points that others have not
 CHECKPOINTED = [name for name in OF_TIMM if name != "timm dla34"]  # which says that it cannot
 TIMM = pytest.mark.parametrize("case", OF_TIMM, indirect=True)
@@ -61,13 +66,15 @@ class Case:
 def case(request: pytest.FixtureRequest) -> Case:
     """Make each network once, for all tests of it."""
     torch.manual_seed(0)
-    after, options = NETWORKS[request.param]
+    selection, options = NETWORKS[request.param]
     library, name = request.param.split()
     make = timm.create_model if library == "timm" else torchvision.models.get_model
     original, x = make(name, **options).eval(), torch.randn(2, 3, 64, 64)
     settle(original, x)
-    grafted = insert(original, "se", after=after, example=x, strict=True, options={"reduction": 4})
-    return Case(request.param, original, grafted, open_up(copy.deepcopy(grafted)), x)
+    grafted = insert(original, "se", example=x, options={"reduction": 4}, **selection)
+    opened = open_up(copy.deepcopy(grafted))
+    assert not same_bits(run(opened, x), run(original, x))
+    return Case(request.param, original, grafted, opened, x)
 
 
 def gradients(model: nn.Module, x: Tensor) -> list[Tensor]:
@@ -90,6 +97,25 @@ def test_features_and_head_go_through_the_grafts(case: Case) -> None:
     features = opened.forward_features(x)
     assert not same_bits(features, original.forward_features(x))
     assert torch.equal(opened.forward_head(features), opened(x))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "site", "options"),
+    [
+        ("resnet18", "maxpool", {}),
+        ("vit_tiny_patch16_224", "norm", {"img_size": 64, "depth": 2}),
+        ("efficientnet_b0", "conv_stem", {}),
+        ("convnext_atto", "stem", {}),
+        ("densenet121", "features.norm5", {"block_config": (2, 2, 2, 2)}),
+    ],
+)
+def test_features_go_through_grafts_beside_the_stages(name: str, site: str, options: dict[str, Any]) -> None:
+    original, x = timm.create_model(name, **options).eval(), torch.randn(1, 3, 64, 64)
+    grafted: Any = insert(original, "se", after=site, example=x)
+    opened: Any = open_up(copy.deepcopy(grafted))
+    assert same_bits(grafted.forward_features(x), original.forward_features(x))
+    assert not same_bits(opened.forward_features(x), original.forward_features(x))
 
 
 @TIMM
@@ -136,8 +162,9 @@ def test_gradient_checkpointing_computes_the_same(case: Case) -> None:
 @torch.no_grad()
 def test_stages_are_iterated_indexed_and_sliced(case: Case) -> None:
     """The graft after a stage is met whether the stage is called or its parts are."""
+    modules = dict(case.opened.named_modules())
     for made in list_grafts(case.opened):
-        stage = case.opened.get_submodule(made.graft.site) if made.graft.site else case.opened
+        stage = modules.get(made.graft.site)
         if not isinstance(stage, nn.Sequential) or len(stage) == 0:
             continue
         seen: list[Tensor] = []
@@ -236,7 +263,7 @@ def test_hooks_see_what_the_graft_gives(case: Case) -> None:
     """A hook made before surgery stays, and meets the output behind a graft at its module's exit."""
     hooked, seen = copy.deepcopy(case.original), dict[str, Tensor]()
     watch(hooked, seen)
-    hooked = open_up(insert(hooked, "se", after=NETWORKS[case.name][0], example=case.x, options={"reduction": 4}))
+    hooked = open_up(insert(hooked, "se", example=case.x, options={"reduction": 4}, **NETWORKS[case.name][0]))
     watch(nn.ModuleDict({made.path.replace(".", "/"): made.block for made in list_grafts(hooked)}), seen)
     run(hooked, case.x)
     exits = [made for made in list_grafts(hooked) if made.graft.placement.kind == "exit"]

@@ -19,7 +19,7 @@ from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert, remove
 
 NECK = ["backbone:0", "backbone:1", "upsample"]
-BLOCKS = ["se", "cbam", "eca"]
+BLOCKS = ["se", "cbam", "eca", "coord"]
 PUBLISHED_BYTES = 24_251_276  # yolov4-tiny.weights: five 32-bit words, then every weight and statistic in float32
 
 

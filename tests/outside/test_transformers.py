@@ -11,8 +11,9 @@ import torch
 from graph.helpers import open_up
 from torch import nn
 
+from attn_surgeon.graph.choice import Selectors
 from attn_surgeon.graph.running import run, same_bits
-from attn_surgeon.operations import Selectors, insert
+from attn_surgeon.operations import insert
 
 from .helpers import require_all, require_learning
 
