@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,8 @@ from example_files import REPO, example
 from graph.helpers import block_at, identical
 from torch import Tensor, nn
 
+from attn_surgeon.artefact import load
+from attn_surgeon.cli.app import main
 from attn_surgeon.graph.running import run, same_bits
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert, remove
@@ -70,13 +71,24 @@ def test_each_place_reaches_its_outputs(block: str, site: str, touched: list[int
     assert [index for index in (0, 1) if not same_bits(before[index], after[index])] == touched
 
 
-def test_the_recipe_runs_from_a_checkout(tmp_path: Path) -> None:
-    file = tmp_path / "neck.safetensors"
-    command = [sys.executable, "-m", "attn_surgeon", "run", "yolov4-tiny-neck", "-o", str(file), "--json"]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
-    assert document["certificate"]["passed"]
-    grafts = [(graft["site"], graft["block"]["name"]) for graft in document["plan"]["grafts"]]
-    assert sorted(site for site, _ in grafts) == sorted(NECK)
-    assert file.exists()
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_recipe_runs_with_each_block(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run it as it is, with its certificate; with the other blocks only replay it."""
+    recipe, file = tmp_path / "neck.yaml", tmp_path / "neck.safetensors"
+    text = (REPO / "recipes" / "yolov4-tiny-neck.yaml").read_text()
+    recipe.write_text(text.replace("block: cbam", f"block: {block}"))
+    name, *options = ["yolov4-tiny-neck"] if block == "cbam" else [str(recipe), "--no-verify"]
+    monkeypatch.chdir(REPO)
+    monkeypatch.setattr(sys, "argv", ["attn-surgeon", "run", name, *options, "-o", str(file), "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [block] * 3 == [graft["block"]["name"] for graft in document["plan"]["grafts"]]
+    assert options or document["certificate"]["passed"]
+    x = torch.randn(1, 3, 64, 96)
+    loaded = load(file, model=example("yolov4_tiny").yolov4_tiny())
+    assert sorted(made.graft.site for made in list_grafts(loaded)) == NECK
+    assert same_bits(run(loaded, x), run(remove(loaded), x))
