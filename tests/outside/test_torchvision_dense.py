@@ -79,7 +79,7 @@ def detector(name: str) -> nn.Module:
 def test_segmenters(name: str) -> None:
     made = segmentation.__dict__[name](weights=None, weights_backbone=None, num_classes=4)
     after, sites = SEGMENTERS[name]
-    x = torch.randn(2, 3, 64, 96)
+    x = torch.randn(2, 3, 32, 64)
     operated = require_all(made, x, sites, after=after)
     assert list(operated(x)) == ["out"]
     require_learning(operated, x)
