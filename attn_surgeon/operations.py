@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from attn_surgeon.blocks import BlockSpec, build_block
+from attn_surgeon.blocks import BlockSpec, Second, build_block, get_card
 from attn_surgeon.errors import PlanError, SelectorError, nearest
 from attn_surgeon.graph.choice import Choice, Selection, Selectors, read_texts
 from attn_surgeon.graph.layouts import Feature
@@ -116,11 +116,12 @@ def wanted(spec: BlockSpec) -> Wanted:
                 prefix=feature.prefix,
                 grid=feature.grid,
                 positions=feature.positions,
+                other=second and Second(second.channels, second.layout, second.prefix, second.grid),
             )
         except ValueError as error:
             raise UnfitError(str(error)) from None
 
-    return Wanted(build, spec.to_dict())
+    return Wanted(build, spec.to_dict(), get_card(spec.name).inputs)
 
 
 def build_blocks(model: nn.Module, grafts: Sequence[Graft], seed: int) -> list[nn.Module]:

@@ -98,4 +98,4 @@ def _sum(layers: nn.ModuleList, x: Tensor) -> Tensor:
 
 def _over_channels(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     normal: Tensor = norm(x.movedim(1, -1))
-    return normal.movedim(-1, 1)
+    return normal.movedim(-1, 1).contiguous()  # bfloat16 strips on channels-last strides take minutes on a CPU

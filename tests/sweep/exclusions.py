@@ -1,0 +1,5 @@
+"""Architectures that the sweep does not hold to its verdict, each with the reason; at most one in a hundred."""
+
+from __future__ import annotations
+
+EXCLUSIONS: dict[str, str] = {}  # "library/name": "reason"

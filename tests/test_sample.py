@@ -1,0 +1,29 @@
+"""A fixed sample of the sweep: networks of unlike families, each operated on in every group and undone."""
+
+from __future__ import annotations
+
+import pytest
+from sweep.exclusions import EXCLUSIONS
+from sweep.row import LIBRARIES, Settings, shortfalls, sweep_one
+from sweep.sample import SAMPLE
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("library", "name"), SAMPLE)
+def test_network_passes_the_sweep(library: str, name: str) -> None:
+    row = sweep_one(library, name, Settings())
+    assert shortfalls(row) == []
+
+
+def test_sample_is_sixty_networks_that_are_in_scope() -> None:
+    assert len(set(SAMPLE)) == 60
+    assert all(name in LIBRARIES[library].names() for library, name in SAMPLE)
+    assert not any(LIBRARIES[library].out_of_scope(name) for library, name in SAMPLE)
+    assert not EXCLUSIONS.keys() & {f"{library}/{name}" for library, name in SAMPLE}
+
+
+def test_exclusions_are_few_and_have_reasons() -> None:
+    names = {f"{library}/{name}" for library, networks in LIBRARIES.items() for name in networks.names()}
+    assert set(EXCLUSIONS) <= names
+    assert all(EXCLUSIONS.values())
+    assert len(EXCLUSIONS) <= len(names) / 100
