@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
+
+from attn_surgeon.graph.running import run
+from attn_surgeon.graph.surgery import list_grafts
 
 from .helpers import require_all, require_learning
 
@@ -32,6 +38,23 @@ def test_segmenters(network: str, encoder: str) -> None:
     x = torch.randn(2, 3, 64, 96)
     operated = require_all(model, x, sites + 4, after=[ENCODERS[encoder], *decoder])
     require_learning(operated, x)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_gates_on_the_skips_of_a_pyramid(encoder: str) -> None:
+    """Each gate weighs what the encoder gives by the coarser level that it is added to."""
+    model = smp.FPN(encoder, encoder_weights=None, classes=2)
+    x = torch.randn(2, 3, 64, 96)
+    operated = require_all(model, x, 3, block="gate", at="skips")
+    require_learning(operated, x)
+    (gate,) = [made.block for made in list_grafts(operated) if made.owner == "decoder.p2"]
+    seen: dict[str, Any] = {}
+    for name, module in {"coarse": operated.decoder.p3, "skip": operated.decoder.p2.skip_conv, "gate": gate}.items():
+        module.register_forward_hook(lambda _, args, output, name=name: seen.update({name: (args, output)}))
+    run(operated, x)
+    first, second = seen["gate"][0]
+    assert torch.equal(first, seen["skip"][1])
+    assert torch.equal(second, nn.functional.interpolate(seen["coarse"][1], scale_factor=2.0, mode="nearest"))
 
 
 def test_predict_goes_through_the_grafts() -> None:
