@@ -116,12 +116,16 @@ def wanted(spec: BlockSpec) -> Wanted:
                 prefix=feature.prefix,
                 grid=feature.grid,
                 positions=feature.positions,
-                other=second and Second(second.channels, second.layout, second.prefix, second.grid),
+                other=_second(second),
             )
         except ValueError as error:
             raise UnfitError(str(error)) from None
 
     return Wanted(build, spec.to_dict(), get_card(spec.name).inputs)
+
+
+def _second(feature: Feature | None) -> Second | None:
+    return None if feature is None else Second(feature.channels, feature.layout, feature.prefix, feature.grid)
 
 
 def build_blocks(model: nn.Module, grafts: Sequence[Graft], seed: int) -> list[nn.Module]:

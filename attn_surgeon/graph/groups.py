@@ -37,7 +37,7 @@ def find_groups(flow: Dataflow, carriers: Carriers, matters: Callable[[int], boo
     places = {number for number, feature in maps.items() if feature.positions > 1}
     heads = find_heads(flow, maps, matters)
     residuals, fusions = find_joins(flow)
-    return {
+    groups: dict[str, tuple[Member, ...]] = {
         "stages": _after(map(carriers.maker, find_stage_ends(flow, maps, heads, carriers.layers))),
         "blocks": _after(_blocks(flow, carriers, residuals)),
         "residual": _residual(carriers, residuals),
@@ -47,6 +47,14 @@ def find_groups(flow: Dataflow, carriers: Carriers, matters: Callable[[int], boo
         "skips": _skips(carriers, fusions),
         "fusions": _after(carriers.maker(fusion.total, inner=True) for fusion in fusions if fusion.total in places),
     }
+    dead = _dead(carriers, min(heads, default=len(flow.values)), matters)
+    return {group: tuple(member for member in members if member not in dead) for group, members in groups.items()}
+
+
+def _dead(carriers: Carriers, head: int, matters: Callable[[int], bool]) -> set[Member]:
+    """Find the sites past the head whose places the output does not depend on."""
+    late = {number: carriers.usable(number) for number in carriers.after if number > head}
+    return {(site.name, "after") for number, sites in late.items() if sites and not matters(number) for site in sites}
 
 
 def _after(sites: Iterable[Site | None]) -> tuple[Member, ...]:

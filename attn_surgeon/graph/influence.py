@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.graph import running
 from attn_surgeon.graph.carriers import Carriers
+from attn_surgeon.graph.items import get_item, put_item
 from attn_surgeon.graph.observe import Observation
 
 
@@ -20,24 +21,29 @@ class Influence:
 
     def __init__(self, seen: Observation, carriers: Carriers) -> None:
         self.seen, self.carriers = seen, carriers
+        self._known: dict[str, bool] = {}
 
     def __call__(self, number: int) -> bool:
         """Say whether the output depends on a value's places; one that only functions carry is not looked at."""
-        modules = [site for site in self.carriers.after.get(number, ()) if site.name in self.seen.calls]
-        features = [site.output for site in self.carriers.after.get(number, ()) if site.output is not None]
-        prefix = features[-1].prefix if features else 0
+        sites = [site for site in self.carriers.after.get(number, ()) if site.output is not None]
+        prefix = next((site.output.prefix for site in reversed(sites) if site.output is not None), 0)
         if not prefix:
             return True
-        return bool(modules) and spreads(self.seen.model, self.seen.example, modules[-1].name, prefix)
+        modules = [site.name for site in sites if site.name.partition(":")[0] in self.seen.calls]
+        if not modules:
+            return False
+        name = modules[-1]
+        if name not in self._known:
+            self._known[name] = spreads(self.seen.model, self.seen.example, name, prefix)
+        return self._known[name]
 
 
-def spreads(model: nn.Module, example: running.Example, path: str, prefix: int) -> bool:
-    """Make the output of one module NaN but for its prefix tokens, and say whether the network's output has NaN."""
+def spreads(model: nn.Module, example: running.Example, name: str, prefix: int) -> bool:
+    """Make what flows after a site NaN but for its prefix tokens, and say whether the network's output has NaN."""
+    path, _, key = name.partition(":")
 
-    def poison(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-        poisoned = output.clone()
-        poisoned[:, prefix:] = torch.nan
-        return poisoned
+    def poison(_: nn.Module, __: Any, output: Any) -> Any:
+        return put_item(output, key, _poisoned(get_item(output, key), prefix)) if key else _poisoned(output, prefix)
 
     handle = model.get_submodule(path).register_forward_hook(poison)
     try:
@@ -45,3 +51,9 @@ def spreads(model: nn.Module, example: running.Example, path: str, prefix: int) 
     finally:
         handle.remove()
     return any(bool(tensor.isnan().any()) for tensor in running.tensors(output) if tensor.is_floating_point())
+
+
+def _poisoned(tokens: Tensor, prefix: int) -> Tensor:
+    poisoned = tokens.clone()
+    poisoned[:, prefix:] = torch.nan
+    return poisoned

@@ -71,7 +71,9 @@ def read_feature(
     layout = _by_scaling(shape, probe)
     if layout is None and _scales(shape, probe):
         return None
-    layout = layout or _by_vectors(shape, vectors, _with_aspect(shape, images))
+    layout = layout or _by_vectors(shape, vectors, images)
+    if layout is None:
+        return None
     channels = shape[layout.index("C")]
     prefix, grid = _tokens(shape, probe, images, grids) if layout == "NLC" else (0, None)
     return Feature(shape, dtype, layout, channels, prefix, grid)
@@ -94,22 +96,24 @@ def _scales(shape: tuple[int, ...], probe: Sequence[int] | None) -> bool:
     return probe is not None and len(probe) == len(shape) and tuple(probe[1:]) != shape[1:]
 
 
-def _with_aspect(shape: tuple[int, ...], images: Sequence[tuple[int, int]]) -> Sequence[str]:
-    """Keep the layouts in which height and width are the image's, made smaller by one factor; all, if none is so."""
+def _by_vectors(shape: tuple[int, ...], vectors: Counter[int], images: Sequence[tuple[int, int]]) -> str | None:
+    """Choose, among layouts with the image's aspect ratio, the one whose channels most parameter vectors nearby fit.
+
+    The usual layout where nothing tells them apart; None for what neither has the image's aspect nor fits any vector,
+    such as the (N, heads, L, C / heads) inside attention.
+    """
     candidates = _BY_RANK[len(shape)]
-    if len(shape) < 4 or not images:
-        return candidates
-    height, width = images[0]
-    factors = [(height / shape[layout.index("H")], width / shape[layout.index("W")]) for layout in candidates]
-    fitting = [
-        layout for layout, (h, w) in zip(candidates, factors, strict=True) if abs(h - w) <= _ROUNDING * max(h, w)
-    ]
-    return fitting or candidates
+    fitting = [layout for layout in candidates if _has_aspect(shape, layout, images)]
+    best = max(fitting or candidates, key=lambda layout: _plausible(shape[layout.index("C")], vectors))
+    return best if fitting or vectors[shape[best.index("C")]] else None
 
 
-def _by_vectors(shape: tuple[int, ...], vectors: Counter[int], candidates: Sequence[str]) -> str:
-    """Choose the layout whose channel axis is the length of most parameter vectors nearby; the usual one on a tie."""
-    return max(candidates, key=lambda layout: _plausible(shape[layout.index("C")], vectors))
+def _has_aspect(shape: tuple[int, ...], layout: str, images: Sequence[tuple[int, int]]) -> bool:
+    """Say whether height and width are the image's, made smaller by one factor; so for what has none."""
+    if "H" not in layout or not images:
+        return True
+    factors = (images[0][0] / shape[layout.index("H")], images[0][1] / shape[layout.index("W")])
+    return max(factors) - min(factors) <= _ROUNDING * max(factors)
 
 
 def _plausible(channels: int, vectors: Counter[int]) -> tuple[bool, int]:

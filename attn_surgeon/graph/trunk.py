@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from attn_surgeon.graph.dataflow import Dataflow
 from attn_surgeon.graph.flow import plain_name
@@ -12,9 +12,10 @@ from attn_surgeon.graph.observe import Call
 
 _DOWN = 0.6  # a stride of two halves one axis at least; a convolution without padding takes off less
 _MOST_LIGHT_OPS = 1
-_MERGES = ("add", "cat", "concat", "concatenate", "stack")
+_MOST_TRIES = 20
+_CATS = ("cat", "concat", "concatenate", "stack")
 _NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm")
-_KEEPS = (*_MERGES, *_NORMS, "relu", "relu6", "silu", "gelu", "hardswish", "mish")
+_KEEPS = ("add", *_CATS, *_NORMS, "relu", "relu6", "silu", "gelu", "hardswish", "mish")
 
 Maps = Mapping[int, Feature]
 
@@ -44,7 +45,7 @@ def _before_classifier(flow: Dataflow, maps: Maps, output: int) -> list[int]:
             continue
         if flow.parametric(number):
             found += flow.sources[number]
-        elif _is_map(maps, output) and _is_map(maps, number) and plain_name(maker.function) in _KEEPS:
+        elif _is_features(flow, maps, number) and (_is_map(maps, output) or plain_name(maker.function) not in _CATS):
             found.append(number)  # the network gives features back, not what a classifier made of them
         else:
             new = [source for source in flow.sources[number] if source not in seen]
@@ -57,11 +58,23 @@ def _is_map(maps: Maps, number: int) -> bool:
     return number in maps and maps[number].positions > 1
 
 
+def _is_features(flow: Dataflow, maps: Maps, number: int) -> bool:
+    """Say whether a value is a map with more channels than an image, fresh from a norm, an activation or a join."""
+    maker, image = flow.makers[number], flow.seen.inputs[0]
+    narrow = image.shape[-3] if image.ndim >= 3 else 1
+    kept = maker is not None and plain_name(maker.function) in _KEEPS
+    return kept and _is_map(maps, number) and maps[number].channels > narrow
+
+
 def _last_map(flow: Dataflow, maps: Maps, number: int, matters: Callable[[int], bool]) -> int | None:
-    for value in flow.chain(number):
-        if _is_map(maps, value) and flow.makers[value] is not None and matters(value):
-            return value
-    return None
+    """Find the last map that all paths to a value pass through, else the last map on any of them."""
+    chain = (value for value in flow.chain(number) if _is_map(maps, value) and flow.layered[value])
+    head = next((value for value in chain if matters(value)), None)
+    if head is not None:
+        return head
+    earlier = reversed(flow.between(None, number, limit=len(flow.values)) or [])
+    on_the_way = (value for value in earlier if _on_trunk(flow, maps, value) and flow.layered[value])
+    return next((value for value in islice(on_the_way, _MOST_TRIES) if matters(value)), None)
 
 
 def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> list[int]:
