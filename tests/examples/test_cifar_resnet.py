@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
+from example_files import REPO, example
 from torch import nn
 
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.weights import load_weights
 
-REPO = Path(__file__).parents[2]
 WEIGHTS = REPO.parent / "shared" / "data" / "resnet20-12fca82f.th"
 IMAGES = Path.home() / ".cache" / "attn-surgeon-data" / "cifar10-jpeg" / "val"
 NORMS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
-def _module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cifar_resnet_example", REPO / "examples" / "cifar_resnet.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-cifar = _module()
+cifar = example("cifar_resnet")
 
 
 def test_state_dict_has_exactly_the_published_keys() -> None:

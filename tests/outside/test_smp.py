@@ -1,0 +1,69 @@
+"""segmentation-models-pytorch: encoders of timm and its own, under three decoders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from attn_surgeon.graph.running import run
+from attn_surgeon.graph.surgery import list_grafts
+
+from .helpers import require_all, require_learning
+
+smp = pytest.importorskip("segmentation_models_pytorch")
+
+# encoder: the selector of its stages
+ENCODERS = {
+    "resnet18": "encoder.layer*",
+    "tu-resnet18": "encoder.model.layer*",
+    "tu-convnext_atto": "encoder.model.stages_*",
+    "tu-efficientnet_b0": "encoder.model.blocks.{1,2,4,6}",
+}
+# network: (selectors in its decoder, how many sites they name)
+DECODERS = {
+    "Unet": (["decoder.blocks.*", "decoder.blocks.*.conv1"], 10),
+    "FPN": (["decoder.p5", "decoder.p*.add", "decoder.p*.skip_conv", "decoder.merge"], 8),
+    "DeepLabV3Plus": (["decoder.aspp.0.convs.*", "decoder.aspp.0.cat", "decoder.up", "decoder.block1"], 8),
+}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("network", DECODERS)
+def test_segmenters(network: str, encoder: str) -> None:
+    model = getattr(smp, network)(encoder, encoder_weights=None, classes=2)
+    decoder, sites = DECODERS[network]
+    x = torch.randn(2, 3, 64, 96)
+    operated = require_all(model, x, sites + 4, after=[ENCODERS[encoder], *decoder])
+    require_learning(operated, x)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_gates_on_the_skips_of_a_pyramid(encoder: str) -> None:
+    """Each gate weighs what the encoder gives by the coarser level that it is added to."""
+    model = smp.FPN(encoder, encoder_weights=None, classes=2)
+    x = torch.randn(2, 3, 64, 96)
+    operated = require_all(model, x, 3, block="gate", at="skips")
+    require_learning(operated, x)
+    (gate,) = [made.block for made in list_grafts(operated) if made.owner == "decoder.p2"]
+    seen: dict[str, Any] = {}
+    for name, module in {"coarse": operated.decoder.p3, "skip": operated.decoder.p2.skip_conv, "gate": gate}.items():
+        module.register_forward_hook(lambda _, args, output, name=name: seen.update({name: (args, output)}))
+    run(operated, x)
+    first, second = seen["gate"][0]
+    assert torch.equal(first, seen["skip"][1])
+    assert torch.equal(second, nn.functional.interpolate(seen["coarse"][1], scale_factor=2.0, mode="nearest"))
+
+
+def test_predict_goes_through_the_grafts() -> None:
+    """Its own `predict` runs the network in eval mode."""
+    model = smp.Unet("tu-resnet18", encoder_weights=None, classes=2)
+    x = torch.randn(1, 3, 64, 64)
+    operated = require_all(model, x, 1, after="encoder.model.layer4")
+    assert torch.equal(operated.predict(x), model.predict(x))
+    for name, parameter in operated.named_parameters():
+        if "attn_surgeon." in name:
+            torch.nn.init.normal_(parameter)
+    assert not torch.equal(operated.predict(x), model.predict(x))
