@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from attn_surgeon.graph.operated import original_class
 from attn_surgeon.graph.recorder import Held
 
 TENSOR = "<tensor>"
@@ -143,6 +144,14 @@ def take(value: Any, key: str | int) -> Any:
 
 
 PREAMBLE: tuple[Callable[..., Any], ...] = (require, require_several, take)
+
+
+def first_parameter(module: nn.Module) -> str:
+    """Name what a module's own forward takes first."""
+    parameters = list(inspect.signature(original_class(module).forward).parameters.values())[1:]
+    if not parameters or parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
+        return "input"
+    return parameters[0].name
 
 
 def own_methods(module: nn.Module) -> dict[str, Callable[..., Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from torch import Tensor
 
@@ -72,6 +73,15 @@ class Dataflow:
     def outputs(self) -> tuple[int, ...]:
         """Number what the network gives back."""
         return self.numbers(tensors(self.seen.output))
+
+    @cached_property
+    def reaching(self) -> frozenset[int]:
+        """Number the values that the network's outputs depend on."""
+        found = set(self.outputs)
+        for number in reversed(range(len(self.values))):
+            if number in found:
+                found.update(self.sources[number])
+        return frozenset(found)
 
     def common(self, numbers: Iterable[int]) -> int | None:
         """Find the last value that all paths to all the given ones pass through."""

@@ -5,6 +5,7 @@ Attention with a class token leaves the other tokens unread after its last block
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from attn_surgeon.graph import running
 from attn_surgeon.graph.carriers import Carriers
+from attn_surgeon.graph.dataflow import Dataflow
 from attn_surgeon.graph.items import get_item, put_item
-from attn_surgeon.graph.observe import Observation
+from attn_surgeon.graph.observe import Observation, observe
+from attn_surgeon.graph.surgery import Made
 
 
 class Influence:
@@ -36,6 +39,20 @@ class Influence:
         if name not in self._known:
             self._known[name] = spreads(self.seen.model, self.seen.example, name, prefix)
         return self._known[name]
+
+
+def unread(model: nn.Module, example: running.Example, made: Sequence[Made]) -> list[Made]:
+    """List the grafts that the output cannot depend on: no path leads there, or only their prefix tokens are read."""
+    seen = observe(model, example)
+    flow = Dataflow(seen)
+    values = {item.path: flow.number(seen.grafted.get(id(item.block))) for item in made}
+    prefixes = {item.path: item.graft.feature.prefix for item in made}
+    return [
+        item
+        for item in made
+        if values[item.path] not in flow.reaching
+        or (prefixes[item.path] and not spreads(model, example, item.path, prefixes[item.path]))
+    ]
 
 
 def spreads(model: nn.Module, example: running.Example, name: str, prefix: int) -> bool:

@@ -37,7 +37,8 @@ class Call:
 class Observation:
     """All calls of one run, by module path and by calling call, and all its events.
 
-    `inputs` stand for the example's tensors, `output` for what the network gave back.
+    `inputs` stand for the example's tensors, `output` for what the network gave back, `grafted` for what flowed into
+    each graft, by the block's identity.
     """
 
     calls: Mapping[str, tuple[Call, ...]]
@@ -45,6 +46,7 @@ class Observation:
     events: tuple[Event, ...]
     inputs: tuple[Tensor, ...]
     output: Any
+    grafted: Mapping[int, Tensor]
     model: nn.Module
     example: running.Example
 
@@ -114,6 +116,7 @@ def observe(model: nn.Module, example: running.Example) -> Observation:
         tuple(watch.recorder.events),
         inputs,
         by_path[""][0].output,
+        watch.recorder.grafted,
         model,
         example,
     )
@@ -150,5 +153,5 @@ def _passed(graft: nn.Module, recorder: Recorder) -> list[RemovableHandle]:
     """Let a graft count as passing its input on, so that an operated network is seen as its original."""
     return [
         graft.register_forward_pre_hook(lambda _, __: recorder.pause(), prepend=True),
-        graft.register_forward_hook(lambda _, args, output: recorder.pass_on(args[0], output)),
+        graft.register_forward_hook(lambda module, args, output: recorder.pass_on(module, args[0], output)),
     ]

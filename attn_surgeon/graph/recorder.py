@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -47,6 +47,7 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self.events: list[Event] = []
         self.stack: list[int] = []
+        self.grafted: dict[int, Tensor] = {}
         self._known: MutableMapping[Tensor, tuple[Tensor, int]] = WeakIdKeyDictionary()
         self._changed: tuple[Tensor, ...] = ()
         self._made: set[int] = set()
@@ -90,9 +91,10 @@ class Recorder(TorchFunctionMode):
         """Note nothing for a while."""
         self._paused = True
 
-    def pass_on(self, given: Tensor, output: Tensor) -> None:
-        """Note again, and take what came out for the value that went in."""
-        self._known[output] = (self._value(given), output._version)
+    def pass_on(self, graft: nn.Module, given: Tensor, output: Tensor) -> None:
+        """Note again, and take what came out of a graft for the value that went in."""
+        value = self.grafted[id(graft)] = self._value(given)
+        self._known[output] = (value, output._version)
         self._paused = False
 
     def close(self, function: str, inputs: Iterable[Tensor], output: Any) -> None:

@@ -103,22 +103,12 @@ def _on_trunk(flow: Dataflow, maps: Maps, number: int) -> bool:
 
 def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> int | None:
     """Find the last map of the lowest resolution; a head, where one is."""
-    reached = _reaching(flow)
-    candidates = [number for number in layers if number in reached and _on_trunk(flow, maps, number)]
+    candidates = [number for number in layers if number in flow.reaching and _on_trunk(flow, maps, number)]
     if not candidates:
         return None
     lowest = min(maps[number].positions for number in candidates)
     low_heads = [head for head in heads if _on_trunk(flow, maps, head) and maps[head].positions <= lowest / _DOWN]
     return max(low_heads or [number for number in candidates if maps[number].positions == lowest])
-
-
-def _reaching(flow: Dataflow) -> set[int]:
-    """Number the values that the network's outputs depend on."""
-    found = set(flow.outputs)
-    for number in reversed(range(len(flow.values))):
-        if number in found:
-            found.update(flow.sources[number])
-    return found
 
 
 def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
