@@ -102,8 +102,7 @@ def observe(model: nn.Module, example: running.Example) -> Observation:
     """Run the model once in eval mode and record every module call and every operation on tensors."""
     watch = _Watch()
     inputs = tuple(running.tensors(watch.recorder.describe(example)))
-    with _hooks(model, watch):
-        running.run(model, example, under=watch.recorder)
+    _run(model, example, watch)
     by_path: dict[str, list[Call]] = defaultdict(list)
     by_caller: dict[int, list[Call]] = defaultdict(list)
     for call in sorted(watch.finished, key=lambda call: call.index):
@@ -120,6 +119,17 @@ def observe(model: nn.Module, example: running.Example) -> Observation:
         model,
         example,
     )
+
+
+def run_recorded(model: nn.Module, example: running.Example, recorder: Recorder) -> Any:
+    """Run the model once under a recorder of one's own, event for event as observed, and give back its output."""
+    recorder.describe(example)
+    return _run(model, example, _Watch(recorder))
+
+
+def _run(model: nn.Module, example: running.Example, watch: _Watch) -> Any:
+    with _hooks(model, watch):
+        return running.run(model, example, under=watch.recorder)
 
 
 @contextmanager

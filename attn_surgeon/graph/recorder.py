@@ -87,6 +87,11 @@ class Recorder(TorchFunctionMode):
         finally:
             self._paused = False
 
+    def stand_in(self, tensor: Tensor) -> Tensor | None:
+        """Give what stands for a tensor; None for one not yet met."""
+        known = self._known.get(tensor)
+        return None if known is None else known[0]
+
     def pause(self) -> None:
         """Note nothing for a while."""
         self._paused = True
