@@ -25,9 +25,11 @@ class Carriers:
         self.before = self._by_number(finder.entered)
         self.entries: dict[tuple[int, int], Site] = {}
         for total, value, site in finder.entering:
-            join, part = flow.number(total), flow.number(value)
-            if join is not None and part is not None and site.before and site.input is not None:
-                self.entries.setdefault((join, part), site)
+            join = flow.number(total)
+            if join is not None and site.before and site.input is not None:
+                parts = flow.numbers(flow.seen.versions(value))  # it may have been changed in place before the join
+                for part in set(parts) & set(flow.sources[join]):
+                    self.entries.setdefault((join, part), site)
 
     def _by_number(self, pairs: Iterable[tuple[Tensor, Site]]) -> dict[int, list[Site]]:
         sites: dict[int, list[Site]] = {}

@@ -39,7 +39,7 @@ def flow(module: nn.Module, shallow: ShallowGraph, call: Call, seen: Observation
             queue = outputs.get(id(module.get_submodule(str(node.target))), [])
             values[node] = queue.pop(0) if queue else _Unknown
         elif node.op != "output" and node.target not in (require, require_several):
-            values[node] = _evaluate(module, node, values, pending)
+            values[node] = _evaluate(module, node, values, pending, seen)
     return {node: value for node, value in values.items() if value is not _Unknown}
 
 
@@ -58,14 +58,16 @@ def _arguments(module: nn.Module, call: Call) -> dict[str, Any]:
     return bound.arguments
 
 
-def _evaluate(module: nn.Module, node: fx.Node, values: dict[fx.Node, Any], pending: list[Event]) -> Any:
+def _evaluate(
+    module: nn.Module, node: fx.Node, values: dict[fx.Node, Any], pending: list[Event], seen: Observation
+) -> Any:
     inputs = [values.get(source, _Unknown) for source in node.all_input_nodes]
     if any(value is _Unknown for value in inputs):
         return _Unknown
     args = fx.map_arg(node.args, lambda source: values[source])
     kwargs = fx.map_arg(node.kwargs, lambda source: values[source])
     parameters = {id(values[source]) for source in node.all_input_nodes if source.op == "get_attr"}
-    event = _event(node, tensors((args, kwargs)), parameters, pending)
+    event = _event(node, tensors((args, kwargs)), parameters, pending, seen)
     if event is not None:
         pending.remove(event)
         return event.output
@@ -76,17 +78,26 @@ def _evaluate(module: nn.Module, node: fx.Node, values: dict[fx.Node, Any], pend
         return _Unknown
 
 
-def _event(node: fx.Node, inputs: list[Tensor], parameters: set[int], pending: list[Event]) -> Event | None:
-    """Find the first event not yet taken that is this node; a parameter has no stand-in to know it by."""
+def _event(
+    node: fx.Node, inputs: list[Tensor], parameters: set[int], pending: list[Event], seen: Observation
+) -> Event | None:
+    """Find the first event not yet taken that is this node.
+
+    A parameter has no stand-in to know it by, and a value may have been changed in place since its node gave it.
+    """
     if node.op not in ("call_function", "call_method"):
         return None
     name = plain_name(node.target if isinstance(node.target, str) else getattr(node.target, "__name__", ""))
     for event in pending:
         if plain_name(event.function) == name and len(event.inputs) == len(inputs):
             pairs = zip(event.inputs, inputs, strict=True)
-            if all(one is other or id(other) in parameters for one, other in pairs):
+            if all(id(other) in parameters or _became(other, one, seen) for one, other in pairs):
                 return event
     return None
+
+
+def _became(value: Tensor, later: Tensor, seen: Observation) -> bool:
+    return any(version is later for version in seen.versions(value))
 
 
 def plain_name(name: str) -> str:

@@ -38,7 +38,8 @@ class Observation:
     """All calls of one run, by module path and by calling call, and all its events.
 
     `inputs` stand for the example's tensors, `output` for what the network gave back, `grafted` for what flowed into
-    each graft, by the block's identity.
+    each graft, by the block's identity. `newer` tells what became of a value that was changed in place, by its
+    identity.
     """
 
     calls: Mapping[str, tuple[Call, ...]]
@@ -47,6 +48,7 @@ class Observation:
     inputs: tuple[Tensor, ...]
     output: Any
     grafted: Mapping[int, Tensor]
+    newer: Mapping[int, Tensor]
     model: nn.Module
     example: running.Example
 
@@ -57,6 +59,13 @@ class Observation:
     @cached_property
     def _modules(self) -> Mapping[str, nn.Module]:
         return dict(self.model.named_modules(remove_duplicate=False))
+
+    def versions(self, value: Tensor) -> Iterator[Tensor]:
+        """List a value and what became of it."""
+        found: Tensor | None = value
+        while found is not None:
+            yield found
+            found = self.newer.get(id(found))
 
     def caller_path(self, call: Call) -> str | None:
         """Name the module that made `call`; None for the network's own."""
@@ -116,6 +125,7 @@ def observe(model: nn.Module, example: running.Example) -> Observation:
         inputs,
         by_path[""][0].output,
         watch.recorder.grafted,
+        watch.recorder.newer,
         model,
         example,
     )

@@ -48,6 +48,7 @@ class Recorder(TorchFunctionMode):
         self.events: list[Event] = []
         self.stack: list[int] = []
         self.grafted: dict[int, Tensor] = {}
+        self.newer: dict[int, Tensor] = {}
         self._known: MutableMapping[Tensor, tuple[Tensor, int]] = WeakIdKeyDictionary()
         self._changed: tuple[Tensor, ...] = ()
         self._made: set[int] = set()
@@ -63,14 +64,20 @@ class Recorder(TorchFunctionMode):
         inputs = [self._value(tensor) for tensor in given]
         versions = [tensor._version for tensor in given]
         output = func(*args, **kwargs)
-        changed = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
+        changed = {
+            id(old): tensor
+            for old, tensor, version in zip(inputs, given, versions, strict=True)
+            if tensor._version != version
+        }
         self._note(getattr(func, "__name__", type(func).__name__), inputs, changed, output)
         return output
 
-    def _note(self, function: str, inputs: list[Tensor], changed: list[Tensor], output: Any) -> None:
+    def _note(self, function: str, inputs: list[Tensor], changed: dict[int, Tensor], output: Any) -> None:
+        """Note an operation; `changed` are the tensors it wrote to, by the identity of what stood for them."""
         if not changed and not any(True for _ in running.tensors(output)):
             return
-        new = [self._renewed(tensor) for tensor in changed]
+        new = [self._renewed(tensor) for tensor in changed.values()]
+        self.newer.update(zip(changed, new, strict=True))
         described = self._described(output)
         made = dict.fromkeys((*new, *running.tensors(described)))
         fresh = tuple(value for value in made if not any(value is old for old in inputs))
