@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
+from itertools import pairwise
 
 import networks
 import pytest
@@ -89,7 +90,7 @@ def test_nothing_is_between_a_value_and_itself() -> None:
 
 def test_too_many_between() -> None:
     values = [torch.empty(1, device="meta") for _ in range(12)]
-    events = [Event("relu", None, (one,), (other,), other) for one, other in zip(values, values[1:], strict=False)]
+    events = [Event("relu", None, (one,), (other,), other) for one, other in pairwise(values)]
     flow = Dataflow(Observation({}, {}, tuple(events), (values[0],), values[-1], nn.Identity(), values[0]))
     assert flow.between(0, 11, limit=11) == list(range(1, 12))
     assert flow.between(0, 11, limit=5) is None

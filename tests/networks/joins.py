@@ -117,7 +117,7 @@ class Elementwise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         norms = x.norm(dim=(2, 3), keepdim=True)
-        return x + self.weight * (x * (norms / norms.mean(1, keepdim=True)))
+        return x + self.weight * (x * (norms / norms.mean(1, keepdim=True)))  # type: ignore[no-any-return]
 
 
 class TransformerBlock(nn.Module):
