@@ -14,7 +14,6 @@ from attn_surgeon.graph.flow import flow
 from attn_surgeon.graph.items import list_items
 from attn_surgeon.graph.layouts import Feature, read_feature, vector_lengths
 from attn_surgeon.graph.observe import Call, Observation
-from attn_surgeon.graph.operated import RESERVED, is_operated
 from attn_surgeon.graph.routes import Routes, caller_nodes, is_sequential
 from attn_surgeon.graph.site import Site
 from attn_surgeon.graph.sizes import image_size
@@ -44,10 +43,8 @@ class Finder:
         if isinstance(shallow, ShallowGraph):
             yield from self._in_graph(path, module, shallow)
         else:
-            grafts = f"{path}.{RESERVED}.".removeprefix(".") if is_operated(module) else None
             for callee in self.first.callees.get(self.first.calls[path][0].index, ()):
-                if grafts is None or not callee.path.startswith(grafts):
-                    yield from self._module(callee, path, [])
+                yield from self._module(callee, path, [])
 
     def _in_graph(self, path: str, module: nn.Module, shallow: ShallowGraph) -> Iterator[Site]:
         values = self._values(path, module, shallow)

@@ -10,8 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from attn_surgeon.graph import running
+from attn_surgeon.graph.operated import grafts_in
 from attn_surgeon.graph.recorder import Event, Recorder
 
 
@@ -119,19 +121,34 @@ def observe(model: nn.Module, example: running.Example) -> Observation:
 
 @contextmanager
 def _hooks(model: nn.Module, watch: _Watch) -> Iterator[None]:
-    handles = []
+    handles: list[RemovableHandle] = []
     try:
+        grafts = [child for module in model.modules() for child in grafts_in(module)]
+        hidden = {id(part) for graft in grafts for part in graft.modules()}
         for path, module in model.named_modules():
-            name = type(module).__name__
-            handles += [
-                module.register_forward_pre_hook(
-                    lambda _, args, kwargs: watch.enter(args, kwargs), prepend=True, with_kwargs=True
-                ),
-                module.register_forward_hook(
-                    lambda _, __, output, path=path, name=name: watch.leave(path, name, output)
-                ),
-            ]
+            if id(module) not in hidden:
+                handles += _watched(path, module, watch)
+        for graft in grafts:
+            handles += _passed(graft, watch.recorder)
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _watched(path: str, module: nn.Module, watch: _Watch) -> list[RemovableHandle]:
+    name = type(module).__name__
+    return [
+        module.register_forward_pre_hook(
+            lambda _, args, kwargs: watch.enter(args, kwargs), prepend=True, with_kwargs=True
+        ),
+        module.register_forward_hook(lambda _, __, output: watch.leave(path, name, output)),
+    ]
+
+
+def _passed(graft: nn.Module, recorder: Recorder) -> list[RemovableHandle]:
+    """Let a graft count as passing its input on, so that an operated network is seen as its original."""
+    return [
+        graft.register_forward_pre_hook(lambda _, __: recorder.pause(), prepend=True),
+        graft.register_forward_hook(lambda _, args, output: recorder.pass_on(args[0], output)),
+    ]

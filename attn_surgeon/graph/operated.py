@@ -151,6 +151,12 @@ def grafts_of(module: nn.Module) -> Grafts | None:
     return child if isinstance(child, Grafts) else None
 
 
+def grafts_in(module: nn.Module) -> list[nn.Module]:
+    """List the blocks that an operated module carries itself."""
+    grafts = grafts_of(module) if is_operated(module) else None
+    return [] if grafts is None else list(grafts.values())
+
+
 def operate(module: nn.Module, grafts: Grafts, code: Code) -> None:
     """Make `module` an operated one, in place."""
     module.__class__ = operated_class(original_class(module), code)

@@ -86,6 +86,15 @@ class Recorder(TorchFunctionMode):
         finally:
             self._paused = False
 
+    def pause(self) -> None:
+        """Note nothing for a while."""
+        self._paused = True
+
+    def pass_on(self, given: Tensor, output: Tensor) -> None:
+        """Note again, and take what came out for the value that went in."""
+        self._known[output] = (self._value(given), output._version)
+        self._paused = False
+
     def close(self, function: str, inputs: Iterable[Tensor], output: Any) -> None:
         """Note what a module gave back though no operation was seen to make it, as made by the module."""
         sources = tuple(inputs)

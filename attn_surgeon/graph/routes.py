@@ -1,8 +1,9 @@
 """How a site can be operated on: the placements for it, the best one first.
 
 The rule is the smallest owner. The output of a module with a forward of its own is its exit; that of a leaf such as
-a BatchNorm is an edge in the graph of the module that calls it; that of a Sequential is the exit of its last child,
-because parents also iterate, slice and checkpoint Sequentials without calling them.
+a BatchNorm is an edge in the graph of the module that calls it, unless other methods of that call it too; that of a
+Sequential is the exit of its last child, because parents also iterate, slice and checkpoint Sequentials without
+calling them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 
 from torch import fx, nn
 
-from attn_surgeon.graph.binding import UntraceableError, bind_calls
+from attn_surgeon.graph.binding import UntraceableError, bind_calls, own_methods
 from attn_surgeon.graph.observe import Observation
 from attn_surgeon.graph.operated import original_class
 from attn_surgeon.graph.placement import Placement, Side
@@ -64,7 +65,19 @@ class Routes:
         if any(True for _ in module.children()):
             own_exit = self._own_exit(path) if side == "after" else ()
             return (wrap, *own_exit, *edges)
-        return (*edges, wrap)
+        elsewhere = side == "after" and node is not None and self._called_elsewhere(caller, str(node.target))
+        return (wrap, *edges) if elsewhere else (*edges, wrap)
+
+    def _called_elsewhere(self, caller: str, child: str) -> bool:
+        """Say whether a module's class has methods that call a child and that no call of its forward goes through.
+
+        timm's `forward_intermediates` runs the network's children itself.
+        """
+        shallow = self.graph(caller)
+        helpers = shallow.helpers if isinstance(shallow, ShallowGraph) else {}
+        methods = own_methods(self.first.module(caller))
+        others = [method.__code__ for name, method in methods.items() if name not in helpers]
+        return any(child.partition(".")[0] in code.co_names for code in others)
 
     def of_node(
         self, owner: str, node: fx.Node, side: Side, *, argument: int = 0, item: str = ""

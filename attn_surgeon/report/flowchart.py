@@ -19,7 +19,6 @@ from attn_surgeon.graph.recorder import Event
 from attn_surgeon.graph.routes import Routes
 from attn_surgeon.graph.running import tensors
 from attn_surgeon.graph.sites import Survey
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.graph.trace import ShallowGraph
 from attn_surgeon.report.chart import INPUT, OUTPUT, OWN, Arrow, Box, Chart, connected
 from attn_surgeon.report.outline import Part, opened, outline
@@ -67,7 +66,6 @@ class _Weaver:
                  busy: str | None = None, repeated: frozenset[str] = frozenset()) -> None:  # fmt: skip
         self.root, self.busy = root, busy
         self.seen, self.routes, self.open, self.apart = survey.seen, routes, open_names, repeated
-        self.parts_by_name = {part.name: part for part in root.walk()}
         self.parts = {name: part for part in root.walk() for name in part.names}
         self.frames = {part.name: part.count for part in root.walk() if part.name and part.name in open_names}
         self.frame_names = {part.name: part.names for part in root.walk() if part.name in self.frames}
@@ -75,8 +73,6 @@ class _Weaver:
         self.named: dict[int, str] = {}
         self.counts: dict[tuple[int, str], int] = {}
         self.boxes: dict[str, Box] = {}
-        self.grafts = {made.path: made for made in list_grafts(survey.seen.model)}
-        self.boxed: set[str] = set()
         self.arrows: dict[tuple[str, str], dict[str, None]] = {}
         self.sources: dict[int, frozenset[str]] = {}
         self.places: dict[int, str] = {}
@@ -106,10 +102,6 @@ class _Weaver:
         self._join(results, OUTPUT)
         for part in self.root.children:
             self._mark(part)
-        for name in self.boxed & set(self.boxes):  # a graft with a box of its own is not told again
-            self.boxes[name] = replace(
-                self.boxes[name], grafts=self.boxes[name].grafts[len(self.parts_by_name[name].grafts) :]
-            )
         return Chart(title, tuple(self.boxes.values()), self._kept(), self._used_frames())
 
     def _part_of(self, call: Call) -> Part | None:
@@ -153,10 +145,6 @@ class _Weaver:
         if call is None and event.call is not None:
             call = self.seen.by_index[event.call]
         part = self._part_of(call) if call else None
-        graft = self._graft_of(call) if call and part is None else ""
-        if graft:
-            self._pass(event, graft)
-            return
         if part is None or call is None:
             self._pass(event, self._function_box(event))
             return
@@ -164,20 +152,6 @@ class _Weaver:
         self.parts_by_box[name] = part
         self._add(replace(self._module_box(part), name=name))
         self._pass(event, name)
-
-    def _graft_of(self, call: Call) -> str:
-        """Give a graft in an open part a box of its own, and name it."""
-        made = next((made for path, made in self.grafts.items() if f"{call.path}.".startswith(f"{path}.")), None)
-        if made is None:
-            return ""
-        place = self.parts[made.graft.site].name if made.graft.site in self.parts else made.graft.site
-        name = f"{made.graft.block['name']} {made.graft.side} {place}"
-        owner = self.parts[made.owner].name if made.owner else ""
-        size = sum(parameter.numel() for parameter in made.block.parameters())
-        shapes = _texts(tensors(self.seen.calls[made.path][0].output))
-        self._add(Box(name, "", shapes, self._frames_of(f"{owner}."), size, grafts=(name,)))
-        self.boxed.add(place)
-        return name
 
     def _mark(self, part: Part) -> None:
         """Tell the groups and grafts of a part without a box on the box that made what it gives."""
@@ -188,8 +162,7 @@ class _Weaver:
             box = self.boxes[makers.pop()]
             groups = tuple(dict.fromkeys((*box.groups, *part.groups)))
             inner = tuple(group for group in box.inner if group not in groups)
-            own = () if part.name in self.boxed else part.grafts
-            grafts = (*box.grafts, *(f"{text} {part.name}" for text in own))
+            grafts = (*box.grafts, *(f"{text} {part.name}" for text in part.grafts))
             self.boxes[box.name] = replace(box, groups=groups, inner=inner, grafts=grafts)
         for child in part.children:
             self._mark(child)
