@@ -167,23 +167,9 @@ def test_both_items_at_once_and_each_alone() -> None:
         assert torch.equal(less(x), net.out(net.backbone.a(x)) - second)
 
 
-class Chunks(nn.Module):
-    """Cut a map in two, in a function."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.a, self.b = networks.conv(), networks.conv(2), networks.conv(2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        left, right = self.conv(x).chunk(2, 1)
-        if self.training:
-            right = right + 1
-        return torch.cat((self.a(left), self.b(right)), 1)
-
-
 @pytest.mark.parametrize("training", [False, True])
 def test_one_of_several_tensors_a_function_gives(training: bool) -> None:
-    net, x = Chunks(), image()
+    net, x = networks.Chunks(), image()
     assert identical(net, grafted(net, ["chunk:0", "chunk:1"]), x)
     model = opened(net, "chunk:1")
     (made,) = list_grafts(model)
@@ -253,7 +239,7 @@ def test_numbers_are_no_inputs_and_one_is_no_several() -> None:
 
 
 def test_both_copies_survive_deepcopy() -> None:
-    net, x = Chunks(), image()
+    net, x = networks.Chunks(), image()
     model = copy.deepcopy(opened(net, "chunk:0", "cat:1"))
     with torch.no_grad():
         left, right = net.conv(x).chunk(2, 1)
