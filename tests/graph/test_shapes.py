@@ -126,7 +126,7 @@ def test_map_of_overlapping_patches() -> None:
 
 
 def test_spatial_blocks_are_refused_on_volumes_in_words() -> None:
-    with pytest.raises(PlanError, match="after conv: XX"):
+    with pytest.raises(PlanError, match=r"after conv: coord runs on maps \(N, C, H, W\), not on NCDHW"):
         insert(shapes.Volumes(), "coord", after="conv", example=torch.randn(VOLUME), options={"reduction": 2})
 
 
