@@ -83,6 +83,7 @@ def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
         ("identity", card.identity),
         ("parameters", f"{card.parameters}  = {parameters} at ({at})"),
         ("MACs", f"{card.macs}  = {macs}"),
+        *([("inputs", "two; --at skips, --at fusions or --with give the second")] if card.inputs > 1 else []),
         ("usual sites", card.usual_sites),
         ("runs on", "maps of more than one position" if card.spatial else "maps, tokens, sequences, volumes, vectors"),
     ]

@@ -1,22 +1,60 @@
-"""How a forward is really called: which parameters are tensors and which are constants.
+"""How a forward is really called: which parameters are tensors, which hold several, and which are constants.
 
 A traced forward sees a stand-in for every argument, so `if mask is None` would take the wrong branch. Arguments
 that were no tensors in the example run are therefore made concrete, and a guard in the generated code refuses
-calls that give them another value.
+calls that give them another value. A number that differs between the runs, such as a height, stays an argument; of
+a list, tuple or dict of tensors the length or the keys are made concrete.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 from torch import Tensor, nn
 
+from attn_surgeon.graph.operated import original_class
 from attn_surgeon.graph.recorder import Held
 
 TENSOR = "<tensor>"
-Constant = None | bool | int | float | str | tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Several:
+    """A list, tuple or dict of tensors, by its keys."""
+
+    kind: str
+    keys: tuple[str | int, ...]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Write it as plain data."""
+        return {"kind": self.kind, "keys": list(self.keys)}
+
+    @classmethod
+    def of(cls, value: Any) -> Self | None:
+        """Describe a container of tensors; None for anything else."""
+        if type(value) in (list, tuple):
+            pairs = list(enumerate(value))
+        elif isinstance(value, dict):
+            pairs = list(value.items())
+        else:
+            return None
+        if not pairs or not all(isinstance(item, Tensor) or is_proxy(item) for _, item in pairs):
+            return None
+        if not all(isinstance(key, (str, int)) for key, _ in pairs):
+            return None
+        kind = "dict" if isinstance(value, dict) else type(value).__name__
+        return cls(kind, tuple(key for key, _ in pairs))
+
+    def filled(self, take: Callable[[str | int], Any]) -> Any:
+        """Make such a container of other items."""
+        items = {key: take(key) for key in self.keys}
+        return items if self.kind == "dict" else {"list": list, "tuple": tuple}[self.kind](items.values())
+
+
+Constant = None | bool | int | float | str | tuple[Any, ...] | Several
 Binding = Mapping[str, Constant]
 
 _SCALARS = (type(None), bool, int, float, str)
@@ -33,9 +71,16 @@ def bind_calls(function: Callable[..., Any], calls: Iterable[tuple[tuple[Any, ..
     bindings = [_bind(signature, args, kwargs) for args, kwargs in calls]
     if not bindings:
         raise UntraceableError("it was not called in the example run")
-    if any(binding != bindings[0] for binding in bindings):
-        raise UntraceableError("its calls differ in arguments that are no tensors")
-    return bindings[0]
+    return {name: _agreed([binding[name] for binding in bindings]) for name in bindings[0]}
+
+
+def _agreed(values: Sequence[Constant]) -> Constant:
+    first = values[0]
+    if all(type(value) is type(first) and value == first for value in values):
+        return first
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        return TENSOR
+    raise UntraceableError("its calls differ in arguments that are no tensors")
 
 
 def _bind(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Binding:
@@ -58,13 +103,17 @@ def _constant(name: str, value: Any) -> Constant:
         return value
     if isinstance(value, tuple) and all(isinstance(item, _SCALARS) for item in value):
         return tuple(value)
-    if isinstance(value, Tensor) or _is_proxy(value):
+    if isinstance(value, Tensor) or is_proxy(value):
         return TENSOR
+    several = Several.of(value)
+    if several is not None:
+        return several
     type_name = value.type if isinstance(value, Held) else type(value).__name__
     raise UntraceableError(f"its argument '{name}' is a {type_name}")
 
 
-def _is_proxy(value: Any) -> bool:
+def is_proxy(value: Any) -> bool:
+    """Say whether a value stands for another in a trace."""
     from torch.fx import Proxy
 
     return isinstance(value, Proxy)
@@ -77,6 +126,32 @@ def require(name: str, value: Any, expected: Any) -> None:
             f"this module's forward was rewritten for {name}={expected!r}, but is called with {name}={value!r}; "
             "insert the blocks with an example that calls it so"
         )
+
+
+def require_several(name: str, value: Any, kind: str, keys: Sequence[str | int]) -> None:
+    """Refuse a call whose argument holds other tensors than the one the forward was rewritten for."""
+    given = list(value) if isinstance(value, dict) else list(range(len(value)))
+    if isinstance(value, dict) != (kind == "dict") or given != list(keys):
+        raise ValueError(
+            f"this module's forward was rewritten for a {kind} {name} of {len(keys)} tensors, but is called with "
+            f"{given}; insert the blocks with an example that calls it so"
+        )
+
+
+def take(value: Any, key: str | int) -> Any:
+    """Take one of several tensors out of an argument."""
+    return value[key]
+
+
+PREAMBLE: tuple[Callable[..., Any], ...] = (require, require_several, take)
+
+
+def first_parameter(module: nn.Module) -> str:
+    """Name what a module's own forward takes first."""
+    parameters = list(inspect.signature(original_class(module).forward).parameters.values())[1:]
+    if not parameters or parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
+        return "input"
+    return parameters[0].name
 
 
 def own_methods(module: nn.Module) -> dict[str, Callable[..., Any]]:

@@ -6,8 +6,10 @@ network they are the feature maps between the blocks, not those inside one, for 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from torch import Tensor
 
@@ -23,7 +25,8 @@ _UPSAMPLING = re.compile(r"^(interpolate|upsample|conv_transpose|pixel_shuffle|m
 class Dataflow:
     """The values that depend on the network's input, numbered in the order they were made.
 
-    `layered` ones are past the first layer: before it flows the image, at most normalised.
+    `layered` ones are past the first layer: before it flows the image, at most normalised. `decoded` ones come from a
+    map that was made larger.
     """
 
     def __init__(self, seen: Observation) -> None:
@@ -33,6 +36,7 @@ class Dataflow:
         self.sources: list[tuple[int, ...]] = []
         self.users: list[list[Event]] = []
         self.layered: list[bool] = []
+        self.decoded: list[bool] = []
         self._idom: list[int | None] = []
         self._numbers: dict[int, int] = {}
         for value in seen.inputs:
@@ -52,6 +56,8 @@ class Dataflow:
         self.sources.append(sources)
         self.users.append([])
         self.layered.append(any(self.layered[source] for source in sources) or self.parametric(len(self.values) - 1))
+        enlarged = self.upsampled(len(self.values) - 1) and any(self.has_places(source) for source in sources)
+        self.decoded.append(enlarged or any(self.decoded[source] for source in sources))
         self._idom.append(self.common(sources) if sources else None)
 
     def number(self, value: object) -> int | None:
@@ -67,6 +73,15 @@ class Dataflow:
     def outputs(self) -> tuple[int, ...]:
         """Number what the network gives back."""
         return self.numbers(tensors(self.seen.output))
+
+    @cached_property
+    def reaching(self) -> frozenset[int]:
+        """Number the values that the network's outputs depend on."""
+        found = set(self.outputs)
+        for number in reversed(range(len(self.values))):
+            if number in found:
+                found.update(self.sources[number])
+        return frozenset(found)
 
     def common(self, numbers: Iterable[int]) -> int | None:
         """Find the last value that all paths to all the given ones pass through."""
@@ -118,6 +133,10 @@ class Dataflow:
         """Say whether the value was made by an operation that makes maps larger."""
         maker = self.makers[number]
         return maker is not None and _UPSAMPLING.match(maker.function) is not None
+
+    def has_places(self, number: int) -> bool:
+        """Tell a map from one pooled to a single place."""
+        return math.prod(self.values[number].shape[2:]) > 1
 
     def callers(self, event: Event) -> Iterator[Call]:
         """List the calls an event ran in, the innermost first."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from attn_surgeon.graph.binding import require
+from attn_surgeon.graph.binding import require, require_several
 from attn_surgeon.graph.observe import Call, Observation
 from attn_surgeon.graph.operated import original_class
 from attn_surgeon.graph.recorder import Event
@@ -38,7 +38,7 @@ def flow(module: nn.Module, shallow: ShallowGraph, call: Call, seen: Observation
         elif node.op == "call_module":
             queue = outputs.get(id(module.get_submodule(str(node.target))), [])
             values[node] = queue.pop(0) if queue else _Unknown
-        elif node.op != "output" and node.target is not require:
+        elif node.op != "output" and node.target not in (require, require_several):
             values[node] = _evaluate(module, node, values, pending)
     return {node: value for node, value in values.items() if value is not _Unknown}
 

@@ -47,14 +47,17 @@ def find_groups(flow: Dataflow, carriers: Carriers, matters: Callable[[int], boo
         "skips": _skips(carriers, fusions),
         "fusions": _fusions(carriers, fusions, places),
     }
-    dead = _dead(carriers, min(heads, default=len(flow.values)), matters)
-    return {group: tuple(member for member in members if member not in dead) for group, members in groups.items()}
+    late = _late(carriers, min(heads, default=len(flow.values)))
+    return {
+        group: tuple(member for member in members if member not in late or matters(late[member]))
+        for group, members in groups.items()
+    }
 
 
-def _dead(carriers: Carriers, head: int, matters: Callable[[int], bool]) -> set[Member]:
-    """Find the sites past the head whose places the output does not depend on."""
+def _late(carriers: Carriers, head: int) -> dict[Member, int]:
+    """Number what flows after the sites past the head, whose places the output may not depend on any more."""
     late = {number: carriers.usable(number) for number in carriers.after if number > head}
-    return {(site.name, "after") for number, sites in late.items() if sites and not matters(number) for site in sites}
+    return {(site.name, "after"): number for number, sites in late.items() for site in sites}
 
 
 def _after(sites: Iterable[Site | None]) -> tuple[Member, ...]:
@@ -103,9 +106,9 @@ def _skips(carriers: Carriers, fusions: Sequence[Fusion]) -> tuple[Member, ...]:
     for fusion in fusions:
         for skip in fusion.skips:
             entry, site = carriers.entries.get((fusion.total, skip)), carriers.last(skip)
-            if entry is not None:
+            if entry is not None and entry.input is not None and entry.input.positions > 1:
                 members[entry.name, "before"] = None
-            elif site is not None and len(carriers.flow.users[skip]) == 1:
+            elif entry is None and site is not None and len(carriers.flow.users[skip]) == 1:
                 members[site.name, "after"] = None
     return tuple(members)
 

@@ -5,6 +5,7 @@ Attention with a class token leaves the other tokens unread after its last block
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,48 +13,95 @@ from torch import Tensor, nn
 
 from attn_surgeon.graph import running
 from attn_surgeon.graph.carriers import Carriers
-from attn_surgeon.graph.items import get_item, put_item
-from attn_surgeon.graph.observe import Observation
+from attn_surgeon.graph.dataflow import Dataflow
+from attn_surgeon.graph.observe import observe, run_recorded
+from attn_surgeon.graph.recorder import Recorder
+from attn_surgeon.graph.surgery import Made
 
 
 class Influence:
-    """Tell, by number, which of a run's maps matter; only those with prefix tokens are in doubt."""
+    """Tell, by number, whether the places of a run's maps matter; they are in doubt where there are prefix tokens."""
 
-    def __init__(self, seen: Observation, carriers: Carriers) -> None:
-        self.seen, self.carriers = seen, carriers
-        self._known: dict[str, bool] = {}
+    def __init__(self, flow: Dataflow, carriers: Carriers) -> None:
+        self.flow, self.maps = flow, carriers.maps
+        self.doubtful = any(feature.prefix for feature in self.maps.values())
+        self._index = {id(event): index for index, event in enumerate(flow.seen.events)}
+        self._known: dict[int, bool] = {}
 
     def __call__(self, number: int) -> bool:
-        """Say whether the output depends on a value's places; one that only functions carry is not looked at."""
-        sites = [site for site in self.carriers.after.get(number, ()) if site.output is not None]
-        prefix = next((site.output.prefix for site in reversed(sites) if site.output is not None), 0)
-        if not prefix:
+        """Say whether the output depends on a value's places."""
+        if self.doubtful and number not in self._known:
+            self._known[number] = self._spreads(number)
+        return self._known.get(number, True)
+
+    def _spreads(self, number: int) -> bool:
+        """Run the network with NaN in one value; one that no operation made alone is taken to matter."""
+        maker = self.flow.makers[number]
+        if maker is None:
             return True
-        modules = [site.name for site in sites if site.name.partition(":")[0] in self.seen.calls]
-        if not modules:
-            return False
-        name = modules[-1]
-        if name not in self._known:
-            self._known[name] = spreads(self.seen.model, self.seen.example, name, prefix)
-        return self._known[name]
+        position = [id(value) for value in maker.outputs].index(id(self.flow.values[number]))
+        feature = self.maps.get(number)
+        poisoner = _Poisoner(self._index[id(maker)], position, feature.prefix if feature else 0)
+        output = run_recorded(self.flow.seen.model, self.flow.seen.example, poisoner)
+        return not poisoner.done or _has_nan(output)
 
 
-def spreads(model: nn.Module, example: running.Example, name: str, prefix: int) -> bool:
-    """Make what flows after a site NaN but for its prefix tokens, and say whether the network's output has NaN."""
-    path, _, key = name.partition(":")
+class _Poisoner(Recorder):
+    """Put NaN into one output of one event, but for its prefix tokens."""
 
-    def poison(_: nn.Module, __: Any, output: Any) -> Any:
-        return put_item(output, key, _poisoned(get_item(output, key), prefix)) if key else _poisoned(output, prefix)
+    def __init__(self, event: int, position: int, prefix: int) -> None:
+        super().__init__()
+        self.event, self.position, self.prefix = event, position, prefix
+        self.done = False
 
-    handle = model.get_submodule(path).register_forward_hook(poison)
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        before = len(self.events)
+        output = super().__torch_function__(func, types, args, kwargs)
+        if not before <= self.event < len(self.events):
+            return output
+        value = self.events[self.event].outputs[self.position]
+        inputs = running.tensors((args, kwargs or {}))
+        return running.map_tensors(output, lambda tensor: self._poisoned(tensor, value, inputs))
+
+    def _poisoned(self, tensor: Tensor, value: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+        if self.stand_in(tensor) is not value:
+            return tensor
+        self.done = True
+        poisoned = tensor if any(tensor is given for given in inputs) else tensor.clone()
+        (poisoned[:, self.prefix :] if self.prefix else poisoned).fill_(torch.nan)
+        return poisoned
+
+
+def unread(model: nn.Module, example: running.Example, made: Sequence[Made]) -> list[Made]:
+    """List the grafts that the output cannot depend on: no path leads there, or only their prefix tokens are read."""
+    seen = observe(model, example)
+    flow = Dataflow(seen)
+    values = {item.path: flow.number(seen.grafted.get(id(item.block))) for item in made}
+    return [
+        item
+        for item in made
+        if values[item.path] not in flow.reaching or (item.graft.feature.prefix and not _spreads(model, example, item))
+    ]
+
+
+def _spreads(model: nn.Module, example: running.Example, made: Made) -> bool:
+    """Make what comes out of a graft NaN but for its prefix tokens, and say whether the network's output has NaN."""
+    prefix = made.graft.feature.prefix
+
+    def poison(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        poisoned = output.clone()
+        poisoned[:, prefix:] = torch.nan
+        return poisoned
+
+    handle = made.block.register_forward_hook(poison)
     try:
-        output = running.run(model, example)
+        return _has_nan(running.run(model, example))
     finally:
         handle.remove()
-    return any(bool(tensor.isnan().any()) for tensor in running.tensors(output) if tensor.is_floating_point())
 
 
-def _poisoned(tokens: Tensor, prefix: int) -> Tensor:
-    poisoned = tokens.clone()
-    poisoned[:, prefix:] = torch.nan
-    return poisoned
+def _has_nan(output: Any) -> bool:
+    given = [tensor for tensor in running.tensors(output) if tensor.is_floating_point()]
+    return any(tensor.is_meta or bool(tensor.isnan().any()) for tensor in given)  # meta tensors cannot tell

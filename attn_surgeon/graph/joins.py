@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -93,7 +92,7 @@ def _fusion(flow: Dataflow, event: Event, total: int, parts: tuple[int, ...]) ->
     if fork is not None and not any(_mixing(flow, fork, part) for part in parts):
         return None
     detours = {part for part in parts if _detour(flow, fork, part)}
-    skips = tuple(part for part in parts if part not in detours) if detours else ()
+    skips = tuple(part for part in parts if not flow.decoded[part]) if detours else ()
     return Fusion(event, total, parts, skips)
 
 
@@ -103,10 +102,5 @@ def _detour(flow: Dataflow, fork: int | None, part: int) -> bool:
         if number == fork:
             return False
         if flow.upsampled(number):
-            return any(_has_places(flow, source) for source in flow.sources[number])
+            return any(flow.has_places(source) for source in flow.sources[number])
     return False
-
-
-def _has_places(flow: Dataflow, number: int) -> bool:
-    """Tell a map from one pooled to a single place, which is only spread out again."""
-    return math.prod(flow.values[number].shape[2:]) > 1

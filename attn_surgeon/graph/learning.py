@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from attn_surgeon.errors import first_line
+from attn_surgeon.graph.influence import unread
 from attn_surgeon.graph.running import Example, call, enlarged, map_tensors, mode, tensors
 from attn_surgeon.graph.surgery import Made, list_grafts
 
@@ -25,30 +28,33 @@ def learn(model: nn.Module, example: Example) -> Finding:
     if not parameters:
         return "skipped", "there are no graft parameters"
     moved: set[str] = set()
-    batch = _varied(example)
-    fed: set[str] = set()
+    batch, seen = _varied(example), _Seen()
     for _ in range(2):
         before = {path: parameter.detach().clone() for path, parameter in parameters.items()}
         try:
-            finding = _step(model, parameters, batch, fed)
+            finding = _step(model, parameters, batch, seen)
         except RuntimeError as error:  # autograd's own, such as a value that a later in-place operation overwrote
             return "failed", first_line(error)
         if finding is not None:
             return finding
         moved |= {path for path, parameter in parameters.items() if not torch.equal(parameter, before[path])}
-    return _verdict(list_grafts(model), set(parameters) - moved, fed)
+    made = list_grafts(model)
+    still = set(parameters) - moved
+    apart = [item for item in made if seen.passes_by(item) and _all_still(item, still)]
+    return _verdict(made, still, seen.fed, apart, unread(model, example, apart) if apart else [])
 
 
 def ignored_grafts(model: nn.Module, example: Example) -> list[Made]:
     """List the grafts that the output does not depend on, such as those on tokens that no head reads."""
     model = copy.deepcopy(model)
     made = list_grafts(model)
-    parameters, fed = _parameters(made), set[str]()
-    gradients = _gradients(model, parameters, _varied(example), fed)
+    parameters, seen = _parameters(made), _Seen()
+    gradients = _gradients(model, parameters, _varied(example), seen)
     if isinstance(gradients, tuple):
         return []
     still = {path for path, gradient in gradients.items() if gradient is None or not bool(gradient.any())}
-    return [item for item in made if item.path in fed and _all_still(item, still)]
+    apart = [item for item in made if seen.passes_by(item) and _all_still(item, still)]
+    return unread(model, example, apart) if apart else []
 
 
 def why_ignored(made: Made) -> str:
@@ -63,9 +69,9 @@ def _all_still(made: Made, still: set[str]) -> bool:
     return bool(own) and own <= still
 
 
-def _step(model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example, fed: set[str]) -> Finding | None:
+def _step(model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example, seen: _Seen) -> Finding | None:
     """Take one step of length 0.01 per tensor; give a finding where there is nothing to go down."""
-    gradients = _gradients(model, parameters, example, fed)
+    gradients = _gradients(model, parameters, example, seen)
     if isinstance(gradients, tuple):
         return gradients
     for path, gradient in gradients.items():
@@ -79,13 +85,38 @@ def _step(model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Exa
     return None
 
 
-def _gradients(
-    model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example, fed: set[str]
-) -> dict[str, Tensor | None] | Finding:
-    """Find the gradients of a fixed random projection of the output.
+@dataclass
+class _Seen:
+    """Which grafts, by path, were given anything but zeros, and to whose outputs a gradient came back."""
 
-    `fed` gathers the paths of the grafts that are given anything but zeros.
-    """
+    fed: set[str] = field(default_factory=set)
+    reached: set[str] = field(default_factory=set)
+
+    def passes_by(self, made: Made) -> bool:
+        """Say whether a graft was given something, but nothing depended on what it made."""
+        return made.path in self.fed and made.path not in self.reached
+
+    def hook(self, made: Made) -> RemovableHandle:
+        """Watch a graft for one forward and backward pass."""
+
+        def note(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            if bool(args[0].any()):
+                self.fed.add(made.path)
+            if output.requires_grad:
+                output.register_hook(lambda gradient: self._reach(made, gradient))  # type: ignore[no-untyped-call]
+
+        return made.block.register_forward_hook(note)
+
+    def _reach(self, made: Made, gradient: Tensor) -> None:
+        prefix = made.graft.feature.prefix  # the graft leaves these tokens alone
+        if bool((gradient[:, prefix:] if prefix else gradient).any()):
+            self.reached.add(made.path)
+
+
+def _gradients(
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example, seen: _Seen
+) -> dict[str, Tensor | None] | Finding:
+    """Find the gradients of a fixed random projection of the output."""
     model.requires_grad_(False)
     inputs = map_tensors(example, lambda tensor: tensor.detach().clone().requires_grad_(tensor.is_floating_point()))
     sources = [tensor for tensor in tensors(inputs) if tensor.requires_grad]
@@ -93,7 +124,7 @@ def _gradients(
         parameter.requires_grad_(True)
     with mode(model, training=False), torch.enable_grad(), ExitStack() as hooks:
         for made in list_grafts(model):
-            hooks.enter_context(made.block.register_forward_pre_hook(_noting(made.path, fed)))
+            hooks.callback(seen.hook(made).remove)
         outputs = [out for out in tensors(call(model, inputs)) if out.requires_grad]
         if not outputs:
             return "failed", "the output does not depend on the grafts"
@@ -103,38 +134,38 @@ def _gradients(
     return dict(zip(parameters, found, strict=False))
 
 
-def _noting(path: str, fed: set[str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def note(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if bool(args[0].any()):
-            fed.add(path)
-
-    return note
-
-
 def _projection(outputs: list[Tensor]) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     losses = [(out * torch.randn(out.shape, generator=generator).to(out)).sum() for out in outputs]
     return torch.stack(losses).sum()
 
 
-def _verdict(grafts: Sequence[Made], still: set[str], fed: set[str]) -> Finding:
-    """Tell parameters that cannot learn from places that are zero and places that the output ignores."""
+def _verdict(
+    grafts: Sequence[Made], still: set[str], fed: set[str], apart: Sequence[Made], dead: Sequence[Made]
+) -> Finding:
+    """Tell parameters that cannot learn from places that are zero, or that this example's output passes by.
+
+    `apart` are fed grafts in which nothing moved, `dead` those among them that no output could depend on.
+    """
+    if dead:
+        return "failed", f"{some(_places(dead))}: {why_ignored(dead[0])}"
     empty = [made for made in grafts if made.path not in fed]
-    ignored = [made for made in grafts if made not in empty and _all_still(made, still)]
-    if ignored:
-        places = some([f"{made.graft.side} {made.graft.site}" for made in ignored])
-        return "failed", f"{places}: {why_ignored(ignored[0])}"
-    stuck = still & set(_parameters([made for made in grafts if made not in empty]))
+    tried = [made for made in grafts if made not in empty and made not in apart]
+    stuck = still & set(_parameters(tried))
     if stuck:
         return "failed", f"no gradient reaches {some(sorted(stuck))}"
-    learning = len(_parameters([made for made in grafts if made not in empty]))
-    moving = f"{learning} new tensor{'s, each moves' if learning != 1 else ' moves'} within two steps"
-    if not empty:
-        return "passed", moving
-    zero = f"all zeros flow {some([f'{made.graft.side} {made.graft.site}' for made in empty])}"
+    learning = len(_parameters(tried))
+    untried = [f"all zeros flow {some(_places(empty))}"] if empty else []
+    untried += [f"the example's output passes by {some(_places(apart))}"] if apart else []
     if not learning:
-        return "skipped", f"nothing to learn from yet: {zero} (an untrained norm that starts at zero?)"
-    return "passed", f"{moving}; not tried: {zero}"
+        why = " (an untrained norm that starts at zero?)" if empty else ""
+        return "skipped", f"nothing to learn from yet: {'; '.join(untried)}{why}"
+    moving = f"{learning} new tensor{'s, each moves' if learning != 1 else ' moves'} within two steps"
+    return "passed", "; not tried: ".join([moving, *([" and ".join(untried)] if untried else [])])
+
+
+def _places(grafts: Iterable[Made]) -> list[str]:
+    return [f"{made.graft.side} {made.graft.site}" for made in grafts]
 
 
 def _parameters(grafts: Iterable[Made]) -> dict[str, nn.Parameter]:

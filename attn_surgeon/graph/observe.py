@@ -37,7 +37,8 @@ class Call:
 class Observation:
     """All calls of one run, by module path and by calling call, and all its events.
 
-    `inputs` stand for the example's tensors, `output` for what the network gave back.
+    `inputs` stand for the example's tensors, `output` for what the network gave back, `grafted` for what flowed into
+    each graft, by the block's identity.
     """
 
     calls: Mapping[str, tuple[Call, ...]]
@@ -45,6 +46,7 @@ class Observation:
     events: tuple[Event, ...]
     inputs: tuple[Tensor, ...]
     output: Any
+    grafted: Mapping[int, Tensor]
     model: nn.Module
     example: running.Example
 
@@ -100,8 +102,7 @@ def observe(model: nn.Module, example: running.Example) -> Observation:
     """Run the model once in eval mode and record every module call and every operation on tensors."""
     watch = _Watch()
     inputs = tuple(running.tensors(watch.recorder.describe(example)))
-    with _hooks(model, watch):
-        running.run(model, example, under=watch.recorder)
+    _run(model, example, watch)
     by_path: dict[str, list[Call]] = defaultdict(list)
     by_caller: dict[int, list[Call]] = defaultdict(list)
     for call in sorted(watch.finished, key=lambda call: call.index):
@@ -114,9 +115,21 @@ def observe(model: nn.Module, example: running.Example) -> Observation:
         tuple(watch.recorder.events),
         inputs,
         by_path[""][0].output,
+        watch.recorder.grafted,
         model,
         example,
     )
+
+
+def run_recorded(model: nn.Module, example: running.Example, recorder: Recorder) -> Any:
+    """Run the model once under a recorder of one's own, event for event as observed, and give back its output."""
+    recorder.describe(example)
+    return _run(model, example, _Watch(recorder))
+
+
+def _run(model: nn.Module, example: running.Example, watch: _Watch) -> Any:
+    with _hooks(model, watch):
+        return running.run(model, example, under=watch.recorder)
 
 
 @contextmanager
@@ -150,5 +163,5 @@ def _passed(graft: nn.Module, recorder: Recorder) -> list[RemovableHandle]:
     """Let a graft count as passing its input on, so that an operated network is seen as its original."""
     return [
         graft.register_forward_pre_hook(lambda _, __: recorder.pause(), prepend=True),
-        graft.register_forward_hook(lambda _, args, output: recorder.pass_on(args[0], output)),
+        graft.register_forward_hook(lambda module, args, output: recorder.pass_on(module, args[0], output)),
     ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from attn_surgeon.graph.binding import Binding
+from attn_surgeon.graph.binding import Binding, Constant, Several
 
 Side = Literal["after", "before"]
 Kind = Literal["exit", "entry", "edge"]
@@ -55,11 +55,22 @@ class Placement:
             "argument": self.argument,
             "item": self.item,
             "other": self.other,
-            "binding": dict(self.binding),
+            "binding": {name: _plain(value) for name, value in self.binding.items()},
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read a placement from plain data; lists in the binding become tuples again."""
-        binding = {name: tuple(value) if isinstance(value, list) else value for name, value in data["binding"].items()}
+        """Read a placement from plain data."""
+        binding = {name: _constant(value) for name, value in data["binding"].items()}
         return cls(**{**data, "binding": binding})
+
+
+def _plain(value: Constant) -> Any:
+    return value.to_plain() if isinstance(value, Several) else value
+
+
+def _constant(value: Any) -> Constant:
+    """Read a constant again: lists were tuples, and a dict is what was said of several tensors."""
+    if isinstance(value, dict):
+        return Several(str(value["kind"]), tuple(value["keys"]))
+    return tuple(value) if isinstance(value, list) else value

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -47,6 +47,7 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self.events: list[Event] = []
         self.stack: list[int] = []
+        self.grafted: dict[int, Tensor] = {}
         self._known: MutableMapping[Tensor, tuple[Tensor, int]] = WeakIdKeyDictionary()
         self._changed: tuple[Tensor, ...] = ()
         self._made: set[int] = set()
@@ -86,13 +87,19 @@ class Recorder(TorchFunctionMode):
         finally:
             self._paused = False
 
+    def stand_in(self, tensor: Tensor) -> Tensor | None:
+        """Give what stands for a tensor; None for one not yet met."""
+        known = self._known.get(tensor)
+        return None if known is None else known[0]
+
     def pause(self) -> None:
         """Note nothing for a while."""
         self._paused = True
 
-    def pass_on(self, given: Tensor, output: Tensor) -> None:
-        """Note again, and take what came out for the value that went in."""
-        self._known[output] = (self._value(given), output._version)
+    def pass_on(self, graft: nn.Module, given: Tensor, output: Tensor) -> None:
+        """Note again, and take what came out of a graft for the value that went in."""
+        value = self.grafted[id(graft)] = self._value(given)
+        self._known[output] = (value, output._version)
         self._paused = False
 
     def close(self, function: str, inputs: Iterable[Tensor], output: Any) -> None:

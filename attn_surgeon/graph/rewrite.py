@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from attn_surgeon.graph.binding import Binding, UntraceableError
+from attn_surgeon.graph.binding import Binding, UntraceableError, first_parameter
 from attn_surgeon.graph.items import get_item, put_item
 from attn_surgeon.graph.operated import RESERVED, Code, as_original
 from attn_surgeon.graph.placement import Placement
@@ -204,7 +204,7 @@ def _wrapper(module: nn.Module, inner: str, wraps: Mapping[str, Placement]) -> s
     entries = [key for key, place in wraps.items() if place.kind == "entry"]
     exits = {key: place.item for key, place in wraps.items() if place.kind == "exit"}
     call = f"self.{inner}(" if inner.startswith("_inner") else f"{inner}(self, "
-    first = _first_parameter(module) if entries else ""
+    first = first_parameter(module) if entries else ""
     lines = [f"def forward(self, {first}, *args, **kwargs):" if first else "def forward(self, *args, **kwargs):"]
     lines += [f"    {first} = self.{RESERVED}.{key}({first})" for key in entries]
     lines += [f"    output = {call}{first + ', ' if first else ''}*args, **kwargs)"]
@@ -217,11 +217,3 @@ def _attended(key: str, item: str) -> str:
     if not item:
         return f"self.{RESERVED}.{key}(output)"
     return f"_put_item(output, {item!r}, self.{RESERVED}.{key}(_get_item(output, {item!r})))"
-
-
-def _first_parameter(module: nn.Module) -> str:
-    with as_original(module):
-        parameters = list(inspect.signature(type(module).forward).parameters.values())[1:]
-    if not parameters or parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
-        return "input"
-    return parameters[0].name

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from torch import fx, nn
 
-from attn_surgeon.graph.binding import UntraceableError, bind_calls, own_methods
+from attn_surgeon.graph.binding import UntraceableError, bind_calls, first_parameter, own_methods
 from attn_surgeon.graph.observe import Observation
 from attn_surgeon.graph.operated import original_class
 from attn_surgeon.graph.placement import Placement, Side
@@ -69,14 +69,15 @@ class Routes:
         return (wrap, *edges) if elsewhere else (*edges, wrap)
 
     def _called_elsewhere(self, caller: str, child: str) -> bool:
-        """Say whether a module's class has methods that call a child and that no call of its forward goes through.
+        """Say whether a module's class has another method that takes what its forward takes, and uses the child.
 
         timm's `forward_intermediates` runs the network's children itself.
         """
-        shallow = self.graph(caller)
+        shallow, module = self.graph(caller), self.first.module(caller)
         helpers = shallow.helpers if isinstance(shallow, ShallowGraph) else {}
-        methods = own_methods(self.first.module(caller))
-        others = [method.__code__ for name, method in methods.items() if name not in helpers]
+        given = first_parameter(module)
+        codes = [method.__code__ for name, method in own_methods(module).items() if name not in helpers]
+        others = [code for code in codes if code.co_varnames[1:2] == (given,) and code.co_argcount > 1]
         return any(child.partition(".")[0] in code.co_names for code in others)
 
     def of_node(

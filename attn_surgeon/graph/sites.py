@@ -56,7 +56,7 @@ def survey(model: nn.Module, example: running.Example) -> Survey:
 def _groups(seen: Observation, finder: Finder) -> Groups:
     flow = Dataflow(seen)
     carriers = Carriers(flow, finder)
-    return find_groups(flow, carriers, Influence(seen, carriers))
+    return find_groups(flow, carriers, Influence(flow, carriers))
 
 
 def _observe_first_size(model: nn.Module, example: running.Example) -> Observation:

@@ -20,12 +20,16 @@ from torch import fx, nn
 
 from attn_surgeon.errors import first_line
 from attn_surgeon.graph.binding import (
+    PREAMBLE,
     TENSOR,
     Binding,
+    Several,
     UntraceableError,
     bind_calls,
     own_methods,
     require,
+    require_several,
+    take,
 )
 from attn_surgeon.graph.inplace import USUAL_NAMES, InPlaceProxy
 from attn_surgeon.graph.operated import as_original
@@ -129,6 +133,10 @@ class _ShallowTracer(fx.Tracer):
         constant = self.binding[parameter.name]
         if constant == TENSOR:
             return proxy
+        if isinstance(constant, Several):
+            guard = (parameter.name, proxy, constant.kind, constant.keys)
+            self.create_proxy("call_function", require_several, guard, {})
+            return constant.filled(lambda key: self.create_proxy("call_function", take, (proxy, key), {}))
         self.create_proxy("call_function", require, (parameter.name, proxy, constant), {})
         return constant
 
@@ -167,7 +175,7 @@ class _ShallowTracer(fx.Tracer):
         node.meta["ordinal"] = self.frames[-1].count
         for frame in self.frames:
             # fx fetches a parameter once, so where its get_attr node falls depends on what ran before
-            frame.count += kind not in ("placeholder", "output", "get_attr") and node.target is not require
+            frame.count += kind not in ("placeholder", "output", "get_attr") and node.target not in PREAMBLE
         return node
 
     def helper_bindings(self) -> dict[str, Binding]:
@@ -245,7 +253,7 @@ def _names(graph: fx.Graph) -> dict[str, fx.Node]:
     children = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     names: dict[str, fx.Node] = {}
     for node in graph.nodes:
-        if node.op not in ("call_module", "call_function", "call_method") or node.target is require:
+        if node.op not in ("call_module", "call_function", "call_method") or node.target in PREAMBLE:
             continue
         base = _base_name(node)
         count, name = 0, base

@@ -13,6 +13,7 @@ from attn_surgeon.graph.observe import Call
 _DOWN = 0.6  # a stride of two halves one axis at least; a convolution without padding takes off less
 _MOST_LIGHT_OPS = 1
 _MOST_TRIES = 20
+_MOST_IN_A_BOX = 4
 _CATS = ("cat", "concat", "concatenate", "stack")
 _NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm")
 _KEEPS = ("add", *_CATS, *_NORMS, "relu", "relu6", "silu", "gelu", "hardswish", "mish")
@@ -59,9 +60,9 @@ def _is_map(maps: Maps, number: int) -> bool:
 
 
 def _is_features(flow: Dataflow, maps: Maps, number: int) -> bool:
-    """Say whether a value is a map with more channels than an image, fresh from a norm, an activation or a join."""
+    """Say whether a value is a map fresh from a norm, an activation or a join, and neither an image nor boxes."""
     maker, image = flow.makers[number], flow.seen.inputs[0]
-    narrow = image.shape[-3] if image.ndim >= 3 else 1
+    narrow = max(_MOST_IN_A_BOX, image.shape[-3] if image.ndim >= 3 else 1)
     kept = maker is not None and plain_name(maker.function) in _KEEPS
     return kept and _is_map(maps, number) and maps[number].channels > narrow
 
@@ -102,23 +103,16 @@ def _on_trunk(flow: Dataflow, maps: Maps, number: int) -> bool:
 
 
 def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> int | None:
-    """Find the last map of the lowest resolution; a head, where one is."""
-    reached = _reaching(flow)
+    """Find the widest map of the lowest resolution, the last of them, not past the heads; a head, where one is."""
+    before = {number for head in heads for number in flow.between(None, head, limit=len(flow.values)) or ()}
+    reached = before or flow.reaching
     candidates = [number for number in layers if number in reached and _on_trunk(flow, maps, number)]
     if not candidates:
         return None
     lowest = min(maps[number].positions for number in candidates)
     low_heads = [head for head in heads if _on_trunk(flow, maps, head) and maps[head].positions <= lowest / _DOWN]
-    return max(low_heads or [number for number in candidates if maps[number].positions == lowest])
-
-
-def _reaching(flow: Dataflow) -> set[int]:
-    """Number the values that the network's outputs depend on."""
-    found = set(flow.outputs)
-    for number in reversed(range(len(flow.values))):
-        if number in found:
-            found.update(flow.sources[number])
-    return found
+    low = [number for number in candidates if maps[number].positions == lowest]
+    return max(low_heads) if low_heads else max(low, key=lambda number: (maps[number].channels, number))
 
 
 def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:

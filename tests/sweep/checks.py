@@ -45,13 +45,31 @@ def same_and_alive(case: Case) -> tuple[Verdict, Verdict]:
         return same_in_eval(case), "meta"
     grafts = list_grafts(case.model)
     parameters = [parameter for made in grafts for parameter in made.block.parameters()]
+    reached: set[str] = set()
     try:
-        with _learning(case.model, parameters), restored_buffers(case.model):
+        with _learning(case.model, parameters), restored_buffers(case.model), _watching(grafts, reached):
             output, found = _gradients(case, parameters)
     except RuntimeError as error:  # autograd's own, such as a value that an in-place operation overwrote
         return same_in_eval(case), first_line(error)
     same = not case.loss and same_bits(output, case.reference.evaluated)
-    return same or same_in_eval(case), _alive(grafts, dict(zip(parameters, found, strict=True)))
+    asked = [made for made in grafts if made.path in reached or not case.loss or not reached]
+    return same or same_in_eval(case), _alive(asked, dict(zip(parameters, found, strict=True)))
+
+
+@contextmanager
+def _watching(grafts: list[Made], reached: set[str]) -> Iterator[None]:
+    """Note to which grafts a gradient comes back: a detector's loss samples boxes, and may leave a level out."""
+
+    def note(made: Made, output: Tensor) -> None:
+        if output.requires_grad:
+            output.register_hook(lambda gradient: reached.add(made.path) if bool(gradient.any()) else None)  # type: ignore[no-untyped-call]
+
+    handles = [made.block.register_forward_hook(lambda _, __, out, made=made: note(made, out)) for made in grafts]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _alive(grafts: list[Made], gradients: dict[nn.Parameter, Tensor | None]) -> Verdict:
