@@ -162,7 +162,7 @@ def test_names_that_are_no_text(wrong: Any) -> None:
     with pytest.raises(SelectorError, match="text"):
         Choice.read({"at": "head", "with_": wrong})
     with pytest.raises(SelectorError, match="layout"):
-        Choice.read({"at": "head", "layout": wrong or 0})
+        Choice.read({"at": "head", "layout": wrong})
 
 
 @pytest.mark.xfail(strict=True, reason="unknown keywords fall into the selection, which reads only what it knows")

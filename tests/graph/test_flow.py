@@ -49,7 +49,7 @@ def in_place(x: Tensor, y: Tensor) -> Tensor:
 
 
 def pieces(x: Tensor, y: Tensor) -> Tensor:
-    left, _ = x.split([1, 3], 1)
+    left, _ = torch.split(x, [1, 3], 1)
     first, second = y.chunk(2, dim=1)
     return torch.cat((left * first, second), 1)
 
