@@ -9,13 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.graph.choice import Selectors
+from attn_surgeon.graph.placement import Side
 from attn_surgeon.graph.running import Example, run, same_bits
+from attn_surgeon.graph.sites import survey
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert
 
 
 def image(batch: int = 2, channels: int = 4, size: int = 8) -> Tensor:
     return torch.randn(batch, channels, size, size)
+
+
+def members(net: nn.Module, group: str, x: Tensor | None = None) -> list[tuple[str, Side]]:
+    """List the sites of a group with their sides."""
+    return list(survey(net, image(2, 3, 64) if x is None else x).groups[group])
+
+
+def after(*names: str) -> list[tuple[str, Side]]:
+    return [(name, "after") for name in names]
 
 
 def grafted(model: nn.Module, after: Selectors = (), before: Selectors = (), **options: Any) -> nn.Module:

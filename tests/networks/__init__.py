@@ -14,6 +14,7 @@ from .basics import WIDTH, Residual, Root, conv
 from .containers import Dense, OverChildren, Stages, call, index, iterate, slices
 from .forwards import (
     Aliased,
+    Chunks,
     CollidingNames,
     FunctionLikeChild,
     InPlace,
@@ -35,6 +36,7 @@ __all__ = [
     "BranchOnValue",
     "CallsMasked",
     "ChannelsLast",
+    "Chunks",
     "CoinFlip",
     "CollidingNames",
     "CountsCalls",

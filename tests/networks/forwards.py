@@ -152,3 +152,17 @@ class Tied(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.second(torch.tanh(self.first(x)))  # type: ignore[no-any-return]
+
+
+class Chunks(nn.Module):
+    """Cut a map in two by a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.a, self.b = conv(), conv(2), conv(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.conv(x).chunk(2, 1)
+        if self.training:
+            right = right + 1
+        return torch.cat((self.a(left), self.b(right)), 1)
