@@ -54,6 +54,10 @@ class Choice:
     @classmethod
     def read(cls, selection: Selection) -> Self:
         """Check what was asked for; raise SelectorError where it names no site or makes no sense."""
+        for name in selection:
+            if name not in Selection.__annotations__:
+                hint = nearest(name, Selection.__annotations__) or f"there is {', '.join(Selection.__annotations__)}"
+                raise SelectorError(f"sites are not chosen by '{name}'", "", hint)
         choice = cls(
             read_texts(selection.get("at", ())),
             read_texts(selection.get("after", ())),
@@ -62,8 +66,8 @@ class Choice:
             _count("min_channels", selection.get("min_channels", 0), 0),
             _count("every", selection.get("every", 1), 1),
             _count("last", selection.get("last", 0), 0),
-            selection.get("with_", ""),
-            selection.get("layout", ""),
+            _text("with_", selection.get("with_", "")),
+            _text("layout", selection.get("layout", "")),
         )
         if not choice.at and not choice.after and not choice.before:
             raise SelectorError("no site is named", "", "name some with --after, --before or --at")
@@ -71,6 +75,12 @@ class Choice:
             hint = nearest(choice.layout, LAYOUTS) or f"it is one of {', '.join(LAYOUTS)}"
             raise SelectorError(f"no layout is called '{choice.layout}'", "--layout", hint)
         return choice
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise SelectorError(f"{name}={value!r} is no text", "", "such as with_='encoder.layer2', layout='NHWC'")
+    return value
 
 
 def _count(name: str, value: object, least: int) -> int:

@@ -109,6 +109,8 @@ class Dataflow:
 
     def between(self, start: int | None, end: int, limit: int = 500) -> list[int] | None:
         """List the values on all paths from `start`, without it, to `end`, with it; None where they are too many."""
+        if start == end:
+            return []
         found, waiting = {end}, [end]
         while waiting:
             for source in self.sources[waiting.pop()]:

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from attn_surgeon.graph.binding import require, require_several
+from attn_surgeon.graph.functions import plain_name
 from attn_surgeon.graph.observe import Call, Observation
 from attn_surgeon.graph.operated import original_class
 from attn_surgeon.graph.recorder import Event
 from attn_surgeon.graph.running import tensors
 from attn_surgeon.graph.trace import ShallowGraph
-
-_ARITHMETIC = ("add", "sub", "mul", "truediv", "div", "matmul", "pow", "floordiv", "mod")
 
 
 class _Unknown:
@@ -67,10 +66,17 @@ def _evaluate(
     args = fx.map_arg(node.args, lambda source: values[source])
     kwargs = fx.map_arg(node.kwargs, lambda source: values[source])
     parameters = {id(values[source]) for source in node.all_input_nodes if source.op == "get_attr"}
-    event = _event(node, tensors((args, kwargs)), parameters, pending, seen)
-    if event is not None:
-        pending.remove(event)
-        return event.output
+    events = _events(node, tensors((args, kwargs)), parameters, pending, seen)
+    result = _on_meta(module, node, args, kwargs) if len(events) != 1 else None
+    if len(events) > 1:  # one may be inside a wrapped function that calls its like
+        events = [event for event in events if _shapes(event.output) == _shapes(result)] or events
+    if not events:
+        return result
+    pending.remove(events[0])
+    return events[0].output
+
+
+def _on_meta(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:
     try:
         with torch.no_grad():
             return _apply(module, node, args, kwargs)
@@ -78,33 +84,31 @@ def _evaluate(
         return _Unknown
 
 
-def _event(
+def _shapes(value: Any) -> list[torch.Size]:
+    return [tensor.shape for tensor in tensors(value)]
+
+
+def _events(
     node: fx.Node, inputs: list[Tensor], parameters: set[int], pending: list[Event], seen: Observation
-) -> Event | None:
-    """Find the first event not yet taken that is this node.
+) -> list[Event]:
+    """List the events not yet taken that may be this node.
 
     A parameter has no stand-in to know it by, and a value may have been changed in place since its node gave it.
     """
     if node.op not in ("call_function", "call_method"):
-        return None
+        return []
     name = plain_name(node.target if isinstance(node.target, str) else getattr(node.target, "__name__", ""))
-    for event in pending:
-        if plain_name(event.function) == name and len(event.inputs) == len(inputs):
-            pairs = zip(event.inputs, inputs, strict=True)
-            if all(id(other) in parameters or _became(other, one, seen) for one, other in pairs):
-                return event
-    return None
+    return [
+        event
+        for event in pending
+        if plain_name(event.function) == name
+        and len(event.inputs) == len(inputs)
+        and all(id(own) in parameters or _became(own, one, seen) for one, own in zip(event.inputs, inputs, strict=True))
+    ]
 
 
 def _became(value: Tensor, later: Tensor, seen: Observation) -> bool:
     return any(version is later for version in seen.versions(value))
-
-
-def plain_name(name: str) -> str:
-    """Name an operator as its function: `__radd__` and `iadd` are both `add`."""
-    name = name.strip("_")
-    plain = name[1:] if name[:1] in ("i", "r") and name[1:] in _ARITHMETIC else name
-    return {"truediv": "div", "floordiv": "floor_divide"}.get(plain, plain)
 
 
 def _apply(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:

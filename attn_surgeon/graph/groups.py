@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from attn_surgeon.graph.carriers import Carriers
 from attn_surgeon.graph.dataflow import Dataflow
-from attn_surgeon.graph.flow import plain_name
+from attn_surgeon.graph.functions import ACTIVATIONS, NORMS, plain_name
 from attn_surgeon.graph.joins import Fusion, Residual, find_joins
 from attn_surgeon.graph.placement import Side
 from attn_surgeon.graph.site import Site
@@ -22,11 +22,6 @@ GROUPS: Mapping[str, str] = {
     "skips": "an encoder's feature, where it joins a decoder",
     "fusions": "where a cat or an add joins different paths",
 }
-_NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "sync_batch_norm")
-_ACTIVATIONS = (
-    *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish"),
-    *("hardswish", "hardtanh", "softplus", "glu"),
-)
 Member = tuple[str, Side]
 Groups = Mapping[str, tuple[Member, ...]]
 
@@ -123,8 +118,8 @@ def _convs(flow: Dataflow, carriers: Carriers, places: Collection[int]) -> list[
     for number, maker in enumerate(flow.makers):
         if maker is None or not plain_name(maker.function).startswith("conv"):
             continue
-        following = _only_user(flow, number, _NORMS)
-        activated = _only_user(flow, number if following is None else following, _ACTIVATIONS)
+        following = _only_user(flow, number, NORMS)
+        activated = _only_user(flow, number if following is None else following, ACTIVATIONS)
         if activated in places and activated is not None:
             found.append(_whole(flow, carriers, number, activated))
     return found

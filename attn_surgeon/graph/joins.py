@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from attn_surgeon.graph.dataflow import Dataflow
-from attn_surgeon.graph.flow import plain_name
+from attn_surgeon.graph.functions import CATS, plain_name
 from attn_surgeon.graph.recorder import Event
 
-_CATS = ("cat", "concat", "concatenate", "stack")
 _MOST_LAYERS_IN_A_SHORTCUT = 2
 
 
@@ -49,7 +48,7 @@ def find_joins(flow: Dataflow) -> tuple[list[Residual], list[Fusion]]:
 
 def _joins(flow: Dataflow) -> Iterator[tuple[Event, int]]:
     for number, maker in enumerate(flow.makers):
-        if maker is not None and len(flow.sources[number]) > 1 and plain_name(maker.function) in (*_CATS, "add"):
+        if maker is not None and len(flow.sources[number]) > 1 and plain_name(maker.function) in (*CATS, "add"):
             yield maker, number
 
 

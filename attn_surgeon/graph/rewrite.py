@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import fx, nn
@@ -53,7 +53,7 @@ def _rewritten(module: nn.Module, method: str, edges: Mapping[str, Placement], n
         seconds = {key: traces.second(shallow, place) for key, place in edges.items()}
         for key, node in found.items():
             if node is not None:
-                _graft(shallow.graph, key, edges[key], node, seconds[key])
+                _graft(shallow.graph, key, edges[key], node, seconds[key]())
         code = shallow.graph.python_code("self")
         names |= code.globals
         texts[training] = _with_lines(_tidy(code.src, method), bypasses)
@@ -129,13 +129,13 @@ class _Traces:
             raise UntraceableError(f"its forward has no node '{name}' in every mode")
         return own if method == shallow.method else same_node_inlined(shallow, method, own)
 
-    def second(self, shallow: ShallowGraph, place: Placement) -> tuple[fx.Node, ...]:
-        """Find the node whose value a block of two inputs takes as its second."""
+    def second(self, shallow: ShallowGraph, place: Placement) -> Callable[[], tuple[fx.Node, ...]]:
+        """Find the node whose value a block of two inputs takes as its second, after the grafts made there so far."""
         name, _, argument = place.other.partition(":")
         node = self.find(shallow, place.method, name) if name else None
         if node is None:
-            return ()
-        return (node_inputs(node)[int(argument)] if argument else node,)
+            return tuple
+        return lambda: (node_inputs(node)[int(argument)] if argument else _last_graft(node),)
 
 
 def _require_same_place(evaluate: ShallowGraph, train: ShallowGraph, name: str) -> None:
@@ -159,7 +159,7 @@ def _graft(graph: fx.Graph, key: str, place: Placement, node: fx.Node, second: t
     anchor = _last_graft(node)
     users = set(anchor.users)
     with graph.inserting_before(anchor.next):
-        new = _call(graph, target, anchor, tuple(map(_last_graft, second)), place.item)
+        new = _call(graph, target, anchor, second, place.item)
     anchor.replace_all_uses_with(new, delete_user_cb=lambda user: user in users)
     new.meta["grafted_after"] = node
 

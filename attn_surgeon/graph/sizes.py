@@ -10,7 +10,7 @@ from attn_surgeon.graph import running
 
 
 def other_sizes(example: running.Example) -> list[running.Example]:
-    """Offer an example's images at other sizes, nearest multiples of 32 first.
+    """Offer an example's images at other sizes, multiples of 32 with the same aspect ratio first.
 
     Images are (N, C, H, W) tensors, videos and volumes (N, C, T, H, W), which keep T. All of an example's must have
     the same height and width; otherwise there is no other size to offer.
@@ -23,8 +23,12 @@ def other_sizes(example: running.Example) -> list[running.Example]:
         return []
     height, width = size
     shrunk = (max(32, height * 3 // 4 // 32 * 32), max(32, width * 3 // 4 // 32 * 32))
-    others = [other for other in (shrunk, (height * 2, width * 2)) if other[0] != height and other[1] != width]
-    return [_resized(example, other) for other in others]
+    alike = [(height * part // 4, width * part // 4) for part in (3, 2, 8)]
+    alike = [
+        other for other in alike if other[0] % 32 == other[1] % 32 == 0 and shrunk[0] * width != shrunk[1] * height
+    ]
+    others = dict.fromkeys([*alike, shrunk, (height * 2, width * 2)])
+    return [_resized(example, other) for other in others if other[0] != height and other[1] != width]
 
 
 def _resized(example: running.Example, size: tuple[int, int]) -> running.Example:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 
 from attn_surgeon.graph.dataflow import Dataflow
-from attn_surgeon.graph.flow import plain_name
+from attn_surgeon.graph.functions import ACTIVATIONS, CATS, NORMS, plain_name
 from attn_surgeon.graph.layouts import Feature
 from attn_surgeon.graph.observe import Call
 
@@ -14,9 +14,7 @@ _DOWN = 0.6  # a stride of two halves one axis at least; a convolution without p
 _MOST_LIGHT_OPS = 1
 _MOST_TRIES = 20
 _MOST_IN_A_BOX = 4
-_CATS = ("cat", "concat", "concatenate", "stack")
-_NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm")
-_KEEPS = ("add", *_CATS, *_NORMS, "relu", "relu6", "silu", "gelu", "hardswish", "mish")
+_KEEPS = ("add", *CATS, *NORMS, *ACTIVATIONS)
 
 Maps = Mapping[int, Feature]
 
@@ -46,7 +44,7 @@ def _before_classifier(flow: Dataflow, maps: Maps, output: int) -> list[int]:
             continue
         if flow.parametric(number):
             found += flow.sources[number]
-        elif _is_features(flow, maps, number) and (_is_map(maps, output) or plain_name(maker.function) not in _CATS):
+        elif _is_features(flow, maps, number) and (_is_map(maps, output) or plain_name(maker.function) not in CATS):
             found.append(number)  # the network gives features back, not what a classifier made of them
         else:
             new = [source for source in flow.sources[number] if source not in seen]

@@ -32,7 +32,6 @@ from .helpers import after, image, members
             joins.Elementwise,
             [],
             [],
-            marks=pytest.mark.xfail(strict=True, reason="what made the fork itself is counted as mixing on the way"),
         ),
     ],
 )

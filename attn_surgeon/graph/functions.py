@@ -1,0 +1,20 @@
+"""Torch's functions by what they do, under the plain names that events and nodes share."""
+
+from __future__ import annotations
+
+_ARITHMETIC = ("add", "sub", "mul", "truediv", "div", "matmul", "pow", "floordiv", "mod")
+_SYNONYMS = {"truediv": "div", "floordiv": "floor_divide", "mod": "remainder"}
+
+CATS = ("cat", "concat", "concatenate", "stack")
+NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "sync_batch_norm")
+ACTIVATIONS = (
+    *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish"),
+    *("hardswish", "hardtanh", "softplus", "glu"),
+)
+
+
+def plain_name(name: str) -> str:
+    """Name an operator as its function: `__radd__`, `iadd` and `add_` are all `add`."""
+    name = name.strip("_")
+    plain = name[1:] if name[:1] in ("i", "r") and name[1:] in _ARITHMETIC else name
+    return _SYNONYMS.get(plain, plain)
