@@ -76,7 +76,7 @@ def operate(
     reference = run(model, example)
     operated = model if inplace else copy.deepcopy(model)
     blocks = build_blocks(operated, planned.grafts, seed)
-    outcome = perform_checked(operated, planned.grafts, blocks, _unchanged(operated, example, reference, blocks, spec))
+    outcome = perform_checked(operated, planned.grafts, blocks, _fault(operated, example, reference, blocks, spec))
     result = Plan(outcome.made, (*planned.refusals, *outcome.refused))
     try:
         result.require(strict=strict)
@@ -87,19 +87,18 @@ def operate(
     return Operation(operated, result)
 
 
-def _unchanged(
+def _fault(
     model: nn.Module, example: Example, reference: Any, blocks: Sequence[nn.Module], spec: BlockSpec
-) -> Callable[[], bool]:
+) -> Callable[[], str]:
     """Make the check of the surgery: the output is the original's, with the new blocks passing their input on
-    where they do not start as the identity, and every graft runs.
+    where they do not start as the identity, and every graft runs."""
 
-    One would not where a fused kernel takes the place of the modules it is in, as in torch's transformer layers.
-    """
-
-    def check() -> bool:
+    def check() -> str:
         with bypassed(() if spec.init == "identity" else blocks), ran(model) as missed:
             same = same_bits(run(model, example), reference)
-        return same and not missed
+        if missed:
+            return "a block would not run there: a fused kernel takes the place of the modules around it"
+        return "" if same else "the network's output would change"
 
     return check
 

@@ -131,17 +131,17 @@ def perform_checked(
     model: nn.Module,
     grafts: Sequence[Graft],
     blocks: Sequence[nn.Module],
-    unchanged: Callable[[], bool],
+    fault: Callable[[], str],
 ) -> Outcome:
     """Make grafts in place and trust nothing: where the output changed, go on with each graft's next placement.
 
-    `unchanged` runs the network and says whether its output is still the original's. A graft that no placement
+    `fault` runs the network and says what is wrong with it now; nothing, if empty. A graft that no placement
     makes without a change is taken out again and refused.
     """
     before = _snapshot(model)
     try:
         perform(model, grafts, blocks)
-        if unchanged():
+        if not fault():
             return Outcome(tuple(grafts), ())
     except Exception:  # whatever broke, the grafts are now tried one by one
         pass
@@ -149,7 +149,7 @@ def perform_checked(
     made: list[Graft] = []
     refused: list[Refusal] = []
     for graft, block in zip(grafts, blocks, strict=True):
-        result = _perform_one(model, graft, block, unchanged)
+        result = _perform_one(model, graft, block, fault)
         if isinstance(result, Graft):
             made.append(result)
         else:
@@ -157,14 +157,15 @@ def perform_checked(
     return Outcome(tuple(made), tuple(refused))
 
 
-def _perform_one(model: nn.Module, graft: Graft, block: nn.Module, unchanged: Callable[[], bool]) -> Graft | Refusal:
+def _perform_one(model: nn.Module, graft: Graft, block: nn.Module, fault: Callable[[], str]) -> Graft | Refusal:
     before = _snapshot(model)
-    reason = "the network's output would change"
+    reason = ""
     for placement in (graft.placement, *graft.alternatives):
         moved = graft.moved(placement)
         try:
             perform(model, [moved], [block])
-            if unchanged():
+            reason = fault()
+            if not reason:
                 return moved
         except Exception as error:
             reason = first_line(error)

@@ -52,7 +52,7 @@ def test_output_that_would_change_is_refused_and_restored() -> None:
     net, x = networks.Stages(networks.call), image()
     grafts = planned(net, "stage.0", "stage.2.conv")
     before, reference = snapshot(net), copy.deepcopy(net)
-    outcome = perform_checked(net, grafts, build_blocks(net, grafts, 0), lambda: False)
+    outcome = perform_checked(net, grafts, build_blocks(net, grafts, 0), lambda: "the network's output would change")
     assert outcome.made == ()
     assert [refusal.reason for refusal in outcome.refused] == ["the network's output would change"] * 2
     assert snapshot(net) == before
@@ -63,7 +63,7 @@ def test_a_broken_first_placement_falls_back_to_the_next() -> None:
     net, x = networks.Root(networks.Residual()), image()
     (graft,) = planned(net, "stage.conv")
     wrong = replace(graft, placement=replace(graft.placement, node="missing"))
-    outcome = perform_checked(net, [wrong], build_blocks(net, [graft], 0), lambda: True)
+    outcome = perform_checked(net, [wrong], build_blocks(net, [graft], 0), lambda: "")
     (made,) = outcome.made
     assert made.placement.how == "wrapped"
     original = networks.Root(networks.Residual())
