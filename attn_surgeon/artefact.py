@@ -265,6 +265,6 @@ def regraft(base: nn.Module, artefact: Artefact, *, seed: int = 0) -> None:
     grafts = [graft for _, graft in artefact.grafts]
     try:
         perform(base, grafts, build_blocks(base, grafts, seed), keys)
-    except (UntraceableError, AttributeError) as error:
+    except (UntraceableError, AttributeError, LookupError, TypeError, ValueError) as error:
         what = f"its grafts do not fit the network: {error}"
         raise ArtefactError(what, str(artefact.path), "give the network it was made for with --source") from None
