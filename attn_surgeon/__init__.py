@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attn_surgeon.artefact import load, save
     from attn_surgeon.graph.certificate import certify
-    from attn_surgeon.graph.sites import find_sites
+    from attn_surgeon.graph.sites.survey import find_sites
     from attn_surgeon.operations import insert, remove
     from attn_surgeon.recipe import read_recipe
     from attn_surgeon.recipe_schema import Recipe
@@ -18,7 +18,7 @@ __all__ = ["Recipe", "certify", "find_sites", "insert", "load", "read_recipe", "
 _HOMES = {
     "Recipe": "attn_surgeon.recipe_schema",
     "certify": "attn_surgeon.graph.certificate",
-    "find_sites": "attn_surgeon.graph.sites",
+    "find_sites": "attn_surgeon.graph.sites.survey",
     "insert": "attn_surgeon.operations",
     "load": "attn_surgeon.artefact",
     "read_recipe": "attn_surgeon.recipe",

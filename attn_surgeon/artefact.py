@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import ArtefactError
-from attn_surgeon.graph.binding import UntraceableError
 from attn_surgeon.graph.certificate import Certificate
-from attn_surgeon.graph.operated import RESERVED, is_operated
+from attn_surgeon.graph.forwards.binding import UntraceableError
+from attn_surgeon.graph.forwards.operated import RESERVED, is_operated
 from attn_surgeon.graph.plan import Graft
 from attn_surgeon.graph.surgery import list_grafts, perform
 from attn_surgeon.operations import build_blocks

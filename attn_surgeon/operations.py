@@ -13,12 +13,12 @@ from torch import nn
 from attn_surgeon.blocks import BlockSpec, Second, build_block, get_card
 from attn_surgeon.errors import PlanError, SelectorError, nearest
 from attn_surgeon.graph.choice import Choice, Selection, Selectors, read_texts
-from attn_surgeon.graph.layouts import Feature
 from attn_surgeon.graph.plan import Graft, Plan, UnfitError
 from attn_surgeon.graph.planner import Wanted, make_plan
 from attn_surgeon.graph.running import Example, parameter_device, run, same_bits
 from attn_surgeon.graph.selectors import matches
-from attn_surgeon.graph.sites import survey
+from attn_surgeon.graph.sites.layouts import Feature
+from attn_surgeon.graph.sites.survey import survey
 from attn_surgeon.graph.surgery import bypassed, list_grafts, perform_checked, ran, take_out
 
 

@@ -85,7 +85,7 @@ def _blocks() -> list[str]:
 
 
 def _groups() -> list[str]:
-    from attn_surgeon.graph.groups import GROUPS
+    from attn_surgeon.graph.sites.groups import GROUPS
 
     return list(GROUPS)
 
@@ -127,7 +127,7 @@ def _look_up_sites(source: str) -> list[str]:
     if not source or ":" in source or source.endswith(".safetensors"):
         return []
     from attn_surgeon.errors import SurgeonError
-    from attn_surgeon.graph.sites import find_sites
+    from attn_surgeon.graph.sites.survey import find_sites
     from attn_surgeon.subject import open_subject
 
     try:

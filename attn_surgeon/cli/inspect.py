@@ -25,7 +25,7 @@ from attn_surgeon.cli.options import (
 from attn_surgeon.cli.output import console, print_json, say, steps
 
 if TYPE_CHECKING:
-    from attn_surgeon.graph.sites import Site, Survey
+    from attn_surgeon.graph.sites.survey import Site, Survey
     from attn_surgeon.subject import Subject
 
 
@@ -78,7 +78,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show a network as a tree: names, shapes, parameters, groups. No weights are needed."""
-    from attn_surgeon.graph.sites import survey
+    from attn_surgeon.graph.sites.survey import survey
 
     target = _drawable(graph, force=force)
     with steps(f"look at {network}"):

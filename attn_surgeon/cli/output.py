@@ -16,8 +16,8 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from attn_surgeon.graph.certificate import Certificate
-    from attn_surgeon.graph.layouts import Feature
     from attn_surgeon.graph.plan import Plan
+    from attn_surgeon.graph.sites.layouts import Feature
 
 _WIDE = 140
 

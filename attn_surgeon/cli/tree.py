@@ -12,7 +12,7 @@ from rich.text import Text
 from attn_surgeon.cli.output import shape_cells
 
 if TYPE_CHECKING:
-    from attn_surgeon.graph.sites import Site
+    from attn_surgeon.graph.sites.survey import Site
     from attn_surgeon.report.outline import Part
     from attn_surgeon.subject import Subject
 

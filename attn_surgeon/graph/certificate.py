@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.errors import ExampleError, first_line
+from attn_surgeon.graph.forwards.operated import original_class
 from attn_surgeon.graph.learning import Status, learn, some
-from attn_surgeon.graph.operated import original_class
 from attn_surgeon.graph.running import Example, enlarged, map_tensors, run, same_bits, tensors
-from attn_surgeon.graph.sizes import other_sizes
+from attn_surgeon.graph.sites.sizes import other_sizes
 from attn_surgeon.graph.surgery import bypassed, list_grafts, take_out
 
 RoundTrip = Callable[[nn.Module], nn.Module]

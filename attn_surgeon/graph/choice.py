@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Self, TypedDict
 
 from attn_surgeon.errors import SelectorError, nearest
-from attn_surgeon.graph.groups import GROUPS, Member
-from attn_surgeon.graph.layouts import LAYOUTS
-from attn_surgeon.graph.placement import Side
+from attn_surgeon.graph.forwards.placement import Side
 from attn_surgeon.graph.selectors import is_within, select
-from attn_surgeon.graph.site import Site
-from attn_surgeon.graph.sites import Survey
+from attn_surgeon.graph.sites.groups import GROUPS, Member
+from attn_surgeon.graph.sites.layouts import LAYOUTS
+from attn_surgeon.graph.sites.site import Site
+from attn_surgeon.graph.sites.survey import Survey
 
 Selectors = str | Iterable[str]
 Chosen = tuple[Site, Side]

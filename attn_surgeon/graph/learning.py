@@ -6,15 +6,16 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from attn_surgeon.errors import first_line
-from attn_surgeon.graph.influence import unread
-from attn_surgeon.graph.running import Example, call, enlarged, map_tensors, mode, tensors
+from attn_surgeon.graph.observation.dataflow import Dataflow
+from attn_surgeon.graph.observation.observe import observe
+from attn_surgeon.graph.running import Example, call, enlarged, has_nan, map_tensors, mode, run, tensors
 from attn_surgeon.graph.surgery import Made, list_grafts
 
 Status = Literal["passed", "failed", "skipped"]
@@ -41,7 +42,7 @@ def learn(model: nn.Module, example: Example) -> Finding:
     made = list_grafts(model)
     still = set(parameters) - moved
     apart = [item for item in made if seen.passes_by(item) and _all_still(item, still)]
-    return _verdict(made, still, seen.fed, apart, unread(model, example, apart) if apart else [])
+    return _verdict(made, still, seen.fed, apart, _unread(model, example, apart) if apart else [])
 
 
 def ignored_grafts(model: nn.Module, example: Example) -> list[Made]:
@@ -54,7 +55,35 @@ def ignored_grafts(model: nn.Module, example: Example) -> list[Made]:
         return []
     still = {path for path, gradient in gradients.items() if gradient is None or not bool(gradient.any())}
     apart = [item for item in made if seen.passes_by(item) and _all_still(item, still)]
-    return unread(model, example, apart) if apart else []
+    return _unread(model, example, apart) if apart else []
+
+
+def _unread(model: nn.Module, example: Example, made: Sequence[Made]) -> list[Made]:
+    """List the grafts that the output cannot depend on: no path leads there, or only their prefix tokens are read."""
+    seen = observe(model, example)
+    flow = Dataflow(seen)
+    values = {item.path: flow.number(seen.grafted.get(id(item.block))) for item in made}
+    return [
+        item
+        for item in made
+        if values[item.path] not in flow.reaching or (item.graft.feature.prefix and not _spreads(model, example, item))
+    ]
+
+
+def _spreads(model: nn.Module, example: Example, made: Made) -> bool:
+    """Make what comes out of a graft NaN but for its prefix tokens, and say whether the network's output has NaN."""
+    prefix = made.graft.feature.prefix
+
+    def poison(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        poisoned = output.clone()
+        poisoned[:, prefix:] = torch.nan
+        return poisoned
+
+    handle = made.block.register_forward_hook(poison)
+    try:
+        return has_nan(run(model, example))
+    finally:
+        handle.remove()
 
 
 def why_ignored(made: Made) -> str:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from attn_surgeon.errors import PlanError
-from attn_surgeon.graph.layouts import Feature
-from attn_surgeon.graph.placement import Placement, Side
+from attn_surgeon.graph.forwards.placement import Placement, Side
+from attn_surgeon.graph.sites.layouts import Feature
 
 
 class UnfitError(Exception):

@@ -11,11 +11,11 @@ from torch import nn
 
 from attn_surgeon.errors import SelectorError, nearest
 from attn_surgeon.graph.choice import Choice, Chosen, choose
-from attn_surgeon.graph.layouts import Feature
-from attn_surgeon.graph.placement import Placement, Side
+from attn_surgeon.graph.forwards.placement import Placement, Side
 from attn_surgeon.graph.plan import Graft, Plan, Refusal, UnfitError
-from attn_surgeon.graph.site import Site
-from attn_surgeon.graph.sites import Survey
+from attn_surgeon.graph.sites.layouts import Feature
+from attn_surgeon.graph.sites.site import Site
+from attn_surgeon.graph.sites.survey import Survey
 
 BlockFactory = Callable[[Feature, Feature | None], nn.Module]
 

@@ -112,3 +112,9 @@ def parameter_device(module: nn.Module) -> torch.device | None:
     """Find the device of the module's first parameter or buffer."""
     first = next(itertools.chain(module.parameters(), module.buffers()), None)
     return None if first is None else first.device
+
+
+def has_nan(output: Any) -> bool:
+    """Say whether any tensor of an output has NaN; on the meta device, which cannot tell, it counts as so."""
+    given = [tensor for tensor in tensors(output) if tensor.is_floating_point()]
+    return any(tensor.is_meta or bool(tensor.isnan().any()) for tensor in given)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from attn_surgeon.errors import SelectorError, nearest
-from attn_surgeon.graph.site import Site
+from attn_surgeon.graph.sites.site import Site
 
 _GLOB = re.compile(r"\*\*|\*|\?|\[[^\]]*\]|\{[^}]*\}")
 _COUNTED = re.compile(r"\{(\d+)\.\.(\d+)\}")

@@ -10,10 +10,10 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.errors import first_line
-from attn_surgeon.graph.binding import UntraceableError
-from attn_surgeon.graph.operated import RESERVED, Grafts, grafts_of, is_operated, operate, reinstate, restore
+from attn_surgeon.graph.forwards.binding import UntraceableError
+from attn_surgeon.graph.forwards.operated import RESERVED, Grafts, grafts_of, is_operated, operate, reinstate, restore
+from attn_surgeon.graph.forwards.rewrite import write_code
 from attn_surgeon.graph.plan import Graft, Refusal
-from attn_surgeon.graph.rewrite import write_code
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from attn_surgeon.graph.operated import generated_sources, is_operated, original_class
+from attn_surgeon.graph.forwards.operated import generated_sources, is_operated, original_class
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from typing import Any
 
 from torch import Tensor
 
-from attn_surgeon.graph.flow import flow
-from attn_surgeon.graph.items import get_item
-from attn_surgeon.graph.observe import Call
-from attn_surgeon.graph.recorder import Event
-from attn_surgeon.graph.routes import Routes
+from attn_surgeon.graph.forwards.items import get_item
+from attn_surgeon.graph.forwards.trace import ShallowGraph
+from attn_surgeon.graph.observation.flow import flow
+from attn_surgeon.graph.observation.observe import Call
+from attn_surgeon.graph.observation.recorder import Event
 from attn_surgeon.graph.running import tensors
-from attn_surgeon.graph.sites import Survey
-from attn_surgeon.graph.trace import ShallowGraph
+from attn_surgeon.graph.sites.routes import Routes
+from attn_surgeon.graph.sites.survey import Survey
 from attn_surgeon.report.chart import INPUT, OUTPUT, OWN, Arrow, Box, Chart, connected
 from attn_surgeon.report.outline import Part, opened, outline
 

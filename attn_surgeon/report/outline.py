@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from attn_surgeon.graph.sites import Site, Survey
+from attn_surgeon.graph.sites.survey import Site, Survey
 from attn_surgeon.graph.surgery import list_grafts
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attn_surgeon.errors import ArtefactError
 
 if TYPE_CHECKING:
-    from attn_surgeon.graph.sites import Survey
+    from attn_surgeon.graph.sites.survey import Survey
 
 SUFFIXES = (".svg", ".png", ".html")
 _ZOOM = 2  # pixels of a PNG to one of the drawing, so that small text stays sharp

@@ -7,7 +7,7 @@ import pytest
 
 from attn_surgeon.errors import SelectorError
 from attn_surgeon.graph.selectors import matches, select
-from attn_surgeon.graph.sites import find_sites
+from attn_surgeon.graph.sites.survey import find_sites
 
 from .helpers import image
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon import insert
-from attn_surgeon.graph.sites import survey
+from attn_surgeon.graph.sites.survey import survey
 from attn_surgeon.report.chart import Chart
 from attn_surgeon.report.flowchart import chart
 

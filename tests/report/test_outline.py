@@ -11,7 +11,7 @@ from torchvision.models import resnet50
 
 from attn_surgeon import insert
 from attn_surgeon.graph.selectors import matches
-from attn_surgeon.graph.sites import survey
+from attn_surgeon.graph.sites.survey import survey
 from attn_surgeon.report.outline import Part, opened, outline, rows
 
 STEM = ["conv1", "bn1", "relu", "maxpool"]

@@ -15,8 +15,8 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from attn_surgeon.errors import ArtefactError
-from attn_surgeon.graph.groups import GROUPS
-from attn_surgeon.graph.sites import Survey, survey
+from attn_surgeon.graph.sites.groups import GROUPS
+from attn_surgeon.graph.sites.survey import Survey, survey
 from attn_surgeon.report import picture
 from attn_surgeon.report.arrange import Arrangement, Size, arrange
 from attn_surgeon.report.columns import edges, in_columns

@@ -1,0 +1,154 @@
+"""What a run's values depend on, as a graph of numbered values with dominators.
+
+A value's dominators are the values that every path from the network's input to it passes through. On a residual
+network they are the feature maps between the blocks, not those inside one, for the shortcut passes these by.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+
+from torch import Tensor
+
+from attn_surgeon.graph.observation.observe import Call, Observation
+from attn_surgeon.graph.observation.recorder import Event
+from attn_surgeon.graph.running import tensors
+
+_PARAMETRIC = re.compile(r"^(conv|linear|bilinear|addmm|deform_conv|multi_head|[A-Z])")
+_MIXING = re.compile(r"conv|linear|matmul|mm$|einsum|attention|multi_head|pool|fft|fold|lstm|gru|rnn|roll|^[A-Z]")
+_UPSAMPLING = re.compile(r"^(interpolate|upsample|conv_transpose|pixel_shuffle|max_unpool)")
+
+
+class Dataflow:
+    """The values that depend on the network's input, numbered in the order they were made.
+
+    `layered` ones are past the first layer: before it flows the image, at most normalised. `decoded` ones come from a
+    map that was made larger.
+    """
+
+    def __init__(self, seen: Observation) -> None:
+        self.seen = seen
+        self.values: list[Tensor] = []
+        self.makers: list[Event | None] = []
+        self.sources: list[tuple[int, ...]] = []
+        self.users: list[list[Event]] = []
+        self.layered: list[bool] = []
+        self.decoded: list[bool] = []
+        self._idom: list[int | None] = []
+        self._numbers: dict[int, int] = {}
+        for value in seen.inputs:
+            self._enter(value, None, ())
+        for event in seen.events:
+            sources = self.numbers(event.inputs)
+            if sources:
+                for source in sources:
+                    self.users[source].append(event)
+                for value in event.outputs:
+                    self._enter(value, event, sources)
+
+    def _enter(self, value: Tensor, maker: Event | None, sources: tuple[int, ...]) -> None:
+        self._numbers[id(value)] = len(self.values)
+        self.values.append(value)
+        self.makers.append(maker)
+        self.sources.append(sources)
+        self.users.append([])
+        self.layered.append(any(self.layered[source] for source in sources) or self.parametric(len(self.values) - 1))
+        enlarged = self.upsampled(len(self.values) - 1) and any(self.has_places(source) for source in sources)
+        self.decoded.append(enlarged or any(self.decoded[source] for source in sources))
+        self._idom.append(self.common(sources) if sources else None)
+
+    def number(self, value: object) -> int | None:
+        """Give a value's number; None where it does not depend on the network's input."""
+        return self._numbers.get(id(value))
+
+    def numbers(self, values: Iterable[object]) -> tuple[int, ...]:
+        """Number the values that depend on the network's input, each once."""
+        found = (self._numbers.get(id(value)) for value in values)
+        return tuple(dict.fromkeys(number for number in found if number is not None))
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Number what the network gives back."""
+        return self.numbers(tensors(self.seen.output))
+
+    @cached_property
+    def reaching(self) -> frozenset[int]:
+        """Number the values that the network's outputs depend on."""
+        found = set(self.outputs)
+        for number in reversed(range(len(self.values))):
+            if number in found:
+                found.update(self.sources[number])
+        return frozenset(found)
+
+    def common(self, numbers: Iterable[int]) -> int | None:
+        """Find the last value that all paths to all the given ones pass through."""
+        first, *others = numbers
+        found: int | None = first
+        for other in others:
+            found = self._meet(found, other)
+        return found
+
+    def _meet(self, left: int | None, right: int | None) -> int | None:
+        while left != right:
+            if left is None or right is None:
+                return None
+            if left > right:  # a value is made after its dominators
+                left = self._idom[left]
+            else:
+                right = self._idom[right]
+        return left
+
+    def chain(self, number: int | None) -> Iterator[int]:
+        """List a value and its dominators, back to the input."""
+        while number is not None:
+            yield number
+            number = self._idom[number]
+
+    def between(self, start: int | None, end: int, limit: int = 500) -> list[int] | None:
+        """List the values on all paths from `start`, without it, to `end`, with it; None where they are too many."""
+        if start == end:
+            return []
+        found, waiting = {end}, [end]
+        while waiting:
+            for source in self.sources[waiting.pop()]:
+                if source != start and source not in found:
+                    found.add(source)
+                    waiting.append(source)
+            if len(found) > limit:
+                return None
+        return sorted(found - {start})
+
+    def parametric(self, number: int) -> bool:
+        """Say whether a convolution or a linear layer made the value."""
+        maker = self.makers[number]
+        return maker is not None and _PARAMETRIC.match(maker.function) is not None
+
+    def mixes(self, number: int) -> bool:
+        """Say whether what made the value looks at more than one element at a time."""
+        maker = self.makers[number]
+        return maker is not None and _MIXING.search(maker.function) is not None
+
+    def upsampled(self, number: int) -> bool:
+        """Say whether the value was made by an operation that makes maps larger."""
+        maker = self.makers[number]
+        return maker is not None and _UPSAMPLING.match(maker.function) is not None
+
+    def has_places(self, number: int) -> bool:
+        """Tell a map from one pooled to a single place."""
+        return math.prod(self.values[number].shape[2:]) > 1
+
+    def callers(self, event: Event) -> Iterator[Call]:
+        """List the calls an event ran in, the innermost first."""
+        index = event.call
+        while index is not None:
+            call = self.seen.by_index[index]
+            yield call
+            index = call.caller
+
+    def made_in(self, number: int, call: Call) -> bool:
+        """Say whether a value was made in a call, at any depth."""
+        maker = self.makers[number]
+        return maker is not None and any(other is call for other in self.callers(maker))

@@ -1,0 +1,83 @@
+"""Which sites carry which values of the example run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from attn_surgeon.graph.observation.dataflow import Dataflow
+from attn_surgeon.graph.observation.observe import Call
+from attn_surgeon.graph.sites.finder import Finder
+from attn_surgeon.graph.sites.layouts import Feature
+from attn_surgeon.graph.sites.site import Site
+
+
+class Carriers:
+    """The sites that carry each value, in the order of execution.
+
+    `after` them or `before` them it flows; `entries` are the inputs of joins, by the numbers of total and part.
+    """
+
+    def __init__(self, flow: Dataflow, finder: Finder) -> None:
+        self.flow = flow
+        self.after = self._by_number(finder.carried)
+        self.before = self._by_number(finder.entered)
+        self.entries: dict[tuple[int, int], Site] = {}
+        for total, value, site in finder.entering:
+            join = flow.number(total)
+            if join is not None and site.before and site.input is not None:
+                parts = flow.numbers(flow.seen.versions(value))  # it may have been changed in place before the join
+                for part in set(parts) & set(flow.sources[join]):
+                    self.entries.setdefault((join, part), site)
+
+    def _by_number(self, pairs: Iterable[tuple[Tensor, Site]]) -> dict[int, list[Site]]:
+        sites: dict[int, list[Site]] = {}
+        for value, site in pairs:
+            number = self.flow.number(value)
+            if number is not None:
+                sites.setdefault(number, []).append(site)
+        return sites
+
+    @property
+    def maps(self) -> dict[int, Feature]:
+        """Give the feature of every value that a site carries."""
+        features = {number: [site.output for site in sites] for number, sites in self.after.items()}
+        known = {number: [feature for feature in found if feature is not None] for number, found in features.items()}
+        return {number: found[-1] for number, found in known.items() if found}
+
+    @property
+    def layers(self) -> list[int]:
+        """Number the values that modules give back."""
+        return [number for number, sites in self.after.items() if any(site.kind == "module" for site in sites)]
+
+    def maker(self, number: int, *, inner: bool = False) -> Site | None:
+        """Find the site of what made a value: the outermost module that gives it back, or the innermost."""
+        sites = self.usable(number)
+        made = [site for site in sites if self.made(number, site)] or sites
+        return made[0 if inner else -1] if made else None
+
+    def last(self, number: int) -> Site | None:
+        """Find the last site a value passes, such as the drop path after a branch's last layer."""
+        sites = self.usable(number)
+        return sites[-1] if sites else None
+
+    def user(self, number: int) -> Site | None:
+        """Find the first module that a value flows into, the outermost."""
+        sites = [site for site in self.before.get(number, ()) if site.before and site.input is not None]
+        return min(sites, key=lambda site: self.flow.seen.calls[site.name][0].index, default=None)
+
+    def usable(self, number: int) -> list[Site]:
+        """List the sites where a value can be operated on; one of several tensors only where it has no name alone."""
+        sites = [site for site in self.after.get(number, ()) if site.after and site.output is not None]
+        return [site for site in sites if not site.is_item] or sites
+
+    def call(self, site: Site) -> Call | None:
+        """Give the first call of a site's module; None for a function's."""
+        calls = self.flow.seen.calls.get(site.name.partition(":")[0])
+        return calls[0] if calls else None
+
+    def made(self, number: int, site: Site) -> bool:
+        """Say whether a site's module or function made the value, rather than passed it on."""
+        calls = self.flow.seen.calls.get(site.name.partition(":")[0], ())
+        return not calls or any(self.flow.made_in(number, call) for call in calls)

@@ -1,0 +1,144 @@
+"""The groups of sites that people ask for by name, read off the dataflow of the example run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from attn_surgeon.graph.forwards.placement import Side
+from attn_surgeon.graph.observation.dataflow import Dataflow
+from attn_surgeon.graph.observation.functions import ACTIVATIONS, NORMS, plain_name
+from attn_surgeon.graph.sites.carriers import Carriers
+from attn_surgeon.graph.sites.joins import Fusion, Residual, find_joins
+from attn_surgeon.graph.sites.site import Site
+from attn_surgeon.graph.sites.trunk import find_heads, find_stage_ends
+
+GROUPS: Mapping[str, str] = {
+    "stages": "the last feature map before each downsampling, and the last of all",
+    "blocks": "the outputs of residual blocks",
+    "residual": "the end of each residual branch, before the add",
+    "head": "the last feature map before global pooling or the classifier",
+    "convs": "after every convolution with its norm and activation",
+    "upsamples": "after everything that makes maps larger",
+    "skips": "an encoder's feature, where it joins a decoder",
+    "fusions": "where a cat or an add joins different paths",
+}
+Member = tuple[str, Side]
+Groups = Mapping[str, tuple[Member, ...]]
+
+
+def find_groups(flow: Dataflow, carriers: Carriers, matters: Callable[[int], bool]) -> Groups:
+    """Find the members of every group, each a site's name and side, in the order of execution."""
+    maps = carriers.maps
+    places = {number for number, feature in maps.items() if feature.positions > 1}
+    heads = find_heads(flow, maps, matters)
+    residuals, fusions = find_joins(flow)
+    groups: dict[str, tuple[Member, ...]] = {
+        "stages": _after(map(carriers.maker, find_stage_ends(flow, maps, heads, carriers.layers))),
+        "blocks": _after(_blocks(flow, carriers, residuals)),
+        "residual": _residual(carriers, residuals),
+        "head": _after(map(carriers.maker, heads)),
+        "convs": _after(_convs(flow, carriers, places)),
+        "upsamples": _after(carriers.maker(number, inner=True) for number in _enlarged(flow) if number in places),
+        "skips": _skips(carriers, fusions),
+        "fusions": _fusions(carriers, fusions, places),
+    }
+    late = _late(carriers, min(heads, default=len(flow.values)))
+    return {
+        group: tuple(member for member in members if member not in late or matters(late[member]))
+        for group, members in groups.items()
+    }
+
+
+def _late(carriers: Carriers, head: int) -> dict[Member, int]:
+    """Number what flows after the sites past the head, whose places the output may not depend on any more."""
+    late = {number: carriers.usable(number) for number in carriers.after if number > head}
+    return {(site.name, "after"): number for number, sites in late.items() for site in sites}
+
+
+def _after(sites: Iterable[Site | None]) -> tuple[Member, ...]:
+    return tuple(dict.fromkeys((site.name, "after") for site in sites if site is not None))
+
+
+def _blocks(flow: Dataflow, carriers: Carriers, residuals: Sequence[Residual]) -> list[Site | None]:
+    """Find the modules whose own forwards add a branch; where that is the network's, the adds themselves."""
+    by_path = {site.name: site for sites in carriers.after.values() for site in sites}
+    found: list[Site | None] = []
+    for residual in residuals:
+        call = next(flow.callers(residual.event), None)
+        inside = call is not None and call.caller is not None
+        site = by_path.get(call.path) if inside and call is not None else None
+        found.append(site or carriers.maker(residual.total, inner=True))
+    return found
+
+
+def _residual(carriers: Carriers, residuals: Sequence[Residual]) -> tuple[Member, ...]:
+    members: dict[Member, None] = {}
+    for residual in residuals:
+        site, entry = carriers.last(residual.branch), carriers.entries.get((residual.total, residual.branch))
+        alone = len(carriers.flow.users[residual.branch]) == 1
+        if site is not None and (alone or entry is None):
+            members[site.name, "after"] = None
+        elif entry is not None:
+            members[entry.name, "before"] = None
+    return tuple(members)
+
+
+def _fusions(carriers: Carriers, fusions: Sequence[Fusion], places: Collection[int]) -> tuple[Member, ...]:
+    """Name what joins; where its forward is opaque, the module that takes what it made."""
+    members: dict[Member, None] = {}
+    for fusion in fusions:
+        site, user = carriers.maker(fusion.total, inner=True), carriers.user(fusion.total)
+        if site is not None and fusion.total in places:
+            members[site.name, "after"] = None
+        elif site is None and user is not None:
+            members[user.name, "before"] = None
+    return tuple(members)
+
+
+def _skips(carriers: Carriers, fusions: Sequence[Fusion]) -> tuple[Member, ...]:
+    """Name the inputs of joins; where the forward is opaque, what made a skip that goes nowhere else."""
+    members: dict[Member, None] = {}
+    for fusion in fusions:
+        for skip in fusion.skips:
+            entry, site = carriers.entries.get((fusion.total, skip)), carriers.last(skip)
+            if entry is not None and entry.input is not None and entry.input.positions > 1:
+                members[entry.name, "before"] = None
+            elif entry is None and site is not None and len(carriers.flow.users[skip]) == 1:
+                members[site.name, "after"] = None
+    return tuple(members)
+
+
+def _enlarged(flow: Dataflow) -> list[int]:
+    return [number for number in range(len(flow.values)) if flow.upsampled(number)]
+
+
+def _convs(flow: Dataflow, carriers: Carriers, places: Collection[int]) -> list[Site | None]:
+    """Follow each convolution to the activation after it, over a norm if there is one."""
+    found: list[Site | None] = []
+    for number, maker in enumerate(flow.makers):
+        if maker is None or not plain_name(maker.function).startswith("conv"):
+            continue
+        following = _only_user(flow, number, NORMS)
+        activated = _only_user(flow, number if following is None else following, ACTIVATIONS)
+        if activated in places and activated is not None:
+            found.append(_whole(flow, carriers, number, activated))
+    return found
+
+
+def _only_user(flow: Dataflow, number: int, functions: Sequence[str]) -> int | None:
+    users = flow.users[number]
+    if len(users) != 1 or plain_name(users[0].function) not in functions:
+        return None
+    return flow.number(users[0].outputs[0])
+
+
+def _whole(flow: Dataflow, carriers: Carriers, conv: int, activated: int) -> Site | None:
+    """Name the module that is the convolution with its activation and nothing else, else the activation."""
+    inner = carriers.maker(activated, inner=True)
+    for site in reversed(carriers.after.get(activated, ())):
+        call = carriers.call(site)
+        if call is not None and site.after and flow.made_in(conv, call):
+            given = flow.numbers([*call.args, *call.kwargs.values()])
+            if given and given[0] in flow.sources[conv]:
+                return site
+    return inner
