@@ -13,9 +13,10 @@ from torch import nn
 from attn_surgeon.blocks import BlockSpec, Second, build_block, get_card
 from attn_surgeon.errors import PlanError, SelectorError, nearest
 from attn_surgeon.graph.choice import Choice, Selection, Selectors, read_texts
+from attn_surgeon.graph.evidence import Evidence, gather
 from attn_surgeon.graph.plan import Graft, Plan, UnfitError
 from attn_surgeon.graph.planner import Wanted, make_plan
-from attn_surgeon.graph.running import Example, parameter_device, run, same_bits
+from attn_surgeon.graph.running import Example, parameter_device, same_bits
 from attn_surgeon.graph.selectors import matches
 from attn_surgeon.graph.sites.layouts import Feature
 from attn_surgeon.graph.sites.survey import survey
@@ -73,7 +74,7 @@ def operate(
 ) -> Operation:
     """Plan and make the grafts; where the network's output would change, go on to other placements or refuse."""
     planned = plan(model, spec, choice, example, strict=strict)
-    reference = run(model, example)
+    reference = gather(model, example)
     operated = model if inplace else copy.deepcopy(model)
     blocks = build_blocks(operated, planned.grafts, seed)
     outcome = perform_checked(operated, planned.grafts, blocks, _fault(operated, example, reference, blocks, spec))
@@ -88,14 +89,14 @@ def operate(
 
 
 def _fault(
-    model: nn.Module, example: Example, reference: Any, blocks: Sequence[nn.Module], spec: BlockSpec
+    model: nn.Module, example: Example, reference: Evidence, blocks: Sequence[nn.Module], spec: BlockSpec
 ) -> Callable[[], str]:
     """Make the check of the surgery: the output is the original's, with the new blocks passing their input on
     where they do not start as the identity, and every graft runs."""
 
     def check() -> str:
         with bypassed(() if spec.init == "identity" else blocks), ran(model) as missed:
-            same = same_bits(run(model, example), reference)
+            same = same_bits(gather(model, example).values, reference.values)
         if missed:
             return "a block would not run there: a fused kernel takes the place of the modules around it"
         return "" if same else "the network's output would change"

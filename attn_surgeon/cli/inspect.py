@@ -105,11 +105,12 @@ def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int |
     from attn_surgeon.graph.choice import Choice, choose
     from attn_surgeon.graph.selectors import select
 
-    chosen = select(surveyed.sites, selector, surveyed.unused) if selector else surveyed.sites
-    names = {site.name for site in chosen if depth is None or site.name.count(".") < depth}
     if at is None:
-        return [("", site) for site in chosen if site.name in names]
-    return [(side, site) for site, side in choose(surveyed, Choice(at=(at,))) if site.name in names]
+        chosen = select(surveyed.sites, selector, surveyed.unused) if selector else surveyed.sites
+        return [("", site) for site in chosen if depth is None or site.name.count(".") < depth]
+    group = f"{at}@{selector}" if selector else at
+    members = choose(surveyed, Choice(at=(group,)))
+    return [(side, site) for site, side in members if depth is None or site.name.count(".") < depth]
 
 
 def _show(subject: Subject, surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> None:
@@ -136,7 +137,8 @@ def _show_groups(surveyed: Survey) -> None:
     listed = Text(" · ").join(Text(f"{name} {count}", style=colour(name)) for name, count in groups.items())
     console().print(Text("groups: ").append(listed or Text("none")))
     example = "residual" if "residual" in groups else next(iter(groups), "stages")
-    say(f"more: --at {example}, --depth N, 'layer3.*', --graph FILE.svg")
+    inner = next((site.name.rpartition(".")[0] for site in surveyed.sites if "." in site.name), "")
+    say(f"more: --at {example}, --depth N, " + (f"'{inner}.*', " if inner else "") + "--graph FILE.svg")
 
 
 def _code(subject: Subject, surveyed: Survey, selector: str, *, show: bool) -> Sequence[Mapping[str, object]]:

@@ -16,10 +16,11 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from attn_surgeon.graph.certificate import Certificate
-    from attn_surgeon.graph.plan import Plan
+    from attn_surgeon.graph.plan import Graft, Plan
     from attn_surgeon.graph.sites.layouts import Feature
 
 _WIDE = 140
+_ROOMY = 120
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -83,19 +84,36 @@ def facts(rows: Sequence[tuple[str, str]]) -> Table:
 
 
 def print_plan(plan: Plan, block: str, out: Console) -> None:
-    """Show what will be grafted, and what is refused and why."""
-    rows = [
-        [f"{graft.side} {graft.site}", *shape_cells(graft.feature), str(graft.calls), f"{graft.parameters:,}",
-         graft.placement.how, graft.placement.owner or "(the network)"]
-        for graft in plan.grafts
-    ]  # fmt: skip
+    """Show what will be grafted, and what is refused and why; a narrow terminal shows fewer columns."""
     total = sum(graft.parameters for graft in plan.grafts)
     title = f"{len(plan.grafts)} graft{'s' if len(plan.grafts) != 1 else ''} of {block}, {total:,} parameters"
     columns = ["site", "shape", "layout", "channels", "runs", "parameters", "how", "owner"]
+    if any(graft.second for graft in plan.grafts):
+        columns.insert(1, "with")
+    if out.width < _ROOMY:
+        columns = [column for column in columns if column not in ("channels", "runs", "owner")]
+    rows = [[cells[column] for column in columns] for cells in map(_graft_cells, plan.grafts)]
     out.print(table(title, columns, rows, right=["channels", "runs", "parameters"]))
     if plan.refusals:
         refused = [[f"{item.side} {item.site}", item.reason] for item in plan.refusals]
         out.print(table(f"\n{len(refused)} refused", ["site", "why"], refused))
+
+
+def _graft_cells(graft: Graft) -> dict[str, str]:
+    shape, layout, channels = shape_cells(graft.feature)
+    owner = graft.placement.owner
+    second = graft.other or (f"{owner}.{graft.placement.other}".removeprefix(".") if graft.second else "-")
+    return {
+        "site": f"{graft.side} {graft.site}",
+        "with": second,
+        "shape": shape,
+        "layout": layout,
+        "channels": channels,
+        "runs": str(graft.calls),
+        "parameters": f"{graft.parameters:,}",
+        "how": graft.placement.how,
+        "owner": owner or "(the network)",
+    }
 
 
 def shape_cells(feature: Feature | None) -> list[str]:

@@ -89,7 +89,8 @@ def _table(title: str, entries: Sequence[Entry]) -> Table:
 
 
 def _shape(site: Site | None) -> list[str]:
-    return shape_cells(site.output) if site and site.output else ["", ""]
+    feature = (site.output or site.input) if site else None
+    return shape_cells(feature) if feature else ["", ""]
 
 
 def _groups(groups: Sequence[str]) -> Text:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.errors import ExampleError, first_line
+from attn_surgeon.graph.evidence import Evidence, gather
 from attn_surgeon.graph.forwards.operated import original_class
 from attn_surgeon.graph.learning import Status, learn, some
-from attn_surgeon.graph.running import Example, enlarged, map_tensors, run, same_bits, tensors
+from attn_surgeon.graph.running import Example, enlarged, map_tensors, same_bits, tensors
 from attn_surgeon.graph.sites.sizes import other_sizes
 from attn_surgeon.graph.surgery import bypassed, list_grafts, take_out
 
@@ -191,17 +192,17 @@ def _compare(name: str, original: nn.Module, model: nn.Module, example: Example,
     got = _try_run(model, example, training=training)
     if isinstance(got, Exception):
         return Check(name, "failed", first_line(got))
-    if same_bits(expected, got):
-        return Check(name, "passed", f"{_count(expected)} bit for bit")
+    if same_bits(expected.values, got.values):
+        return Check(name, "passed", f"{expected.what} bit for bit")
     again = None if training else _try_run(original, example)
-    if again is not None and not same_bits(expected, again):
+    if isinstance(again, Evidence) and not same_bits(expected.values, again.values):
         return Check(name, "failed", "the original itself gives another output when run twice")
-    return Check(name, "failed", f"outputs differ by up to {_largest_difference(expected, got):.3g}")
+    return Check(name, "failed", f"outputs differ by up to {_largest_difference(expected.values, got.values):.3g}")
 
 
-def _try_run(model: nn.Module, example: Example, *, training: bool = False) -> Any:
+def _try_run(model: nn.Module, example: Example, *, training: bool = False) -> Evidence | Exception:
     try:
-        return run(model, example, training=training)
+        return gather(model, example, training=training)
     except Exception as error:  # a network says in its own way what it does not take
         return error
 
@@ -222,11 +223,6 @@ def _to_bfloat16(tensor: Tensor) -> Tensor:
 def _size(example: Example) -> str:
     shapes: Iterator[str] = ("×".join(map(str, tensor.shape)) for tensor in tensors(example))
     return next(shapes, "no tensor")
-
-
-def _count(output: Any) -> str:
-    numbers = sum(tensor.numel() for tensor in tensors(output))
-    return f"{numbers:,} outputs"
 
 
 def _largest_difference(first: Any, second: Any) -> float:

@@ -110,6 +110,7 @@ def choose(found: Survey, choice: Choice) -> list[Chosen]:
             chosen |= {(site.name, side): (site, side) for site, side in wish()}
         except SelectorError as error:
             errors.append(error)
+    errors += [_excludes_nothing(found, text) for text in choice.exclude if not _names(found, text)]
     if errors:
         raise _joined(errors)
     return _filtered(list(chosen.values()), choice)
@@ -147,6 +148,17 @@ def _none_within(text: str, members: Sequence[Member]) -> SelectorError:
     names = [name for name, _ in members]
     hint = nearest(text.partition("@")[2], names) or f"its members are {', '.join(names[:5])} …"
     return SelectorError(f"'{text}' names none of the group", f"it has {len(names)} members", hint)
+
+
+def _names(found: Survey, selector: str) -> bool:
+    return any(is_within(site.name, selector) for site in found.sites)
+
+
+def _excludes_nothing(found: Survey, selector: str) -> SelectorError:
+    hint = nearest(selector, [site.name for site in found.sites]) or "list them with: attn-surgeon inspect NETWORK"
+    return SelectorError(
+        f"no site to exclude is called '{selector}'", f"the network has {len(found.sites)} sites", hint
+    )
 
 
 def _filtered(chosen: list[Chosen], choice: Choice) -> list[Chosen]:

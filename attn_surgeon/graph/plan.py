@@ -80,7 +80,9 @@ class Plan:
             lines = [f"{item.side} {item.site}: {item.reason}" for item in self.refusals]
             shown = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
             what = "some sites cannot take the block" if self.grafts else "no chosen site can take the block"
-            raise PlanError(what, shown, "choose other sites; attn-surgeon inspect NETWORK lists them")
+            raise PlanError(
+                what, shown, "choose other sites (attn-surgeon inspect NETWORK) or options (attn-surgeon blocks BLOCK)"
+            )
 
 
 def join_plans(plans: Iterable[Plan]) -> Plan:

@@ -70,11 +70,13 @@ def _plan_graft(found: Survey, chosen: Chosen, choice: Choice, wanted: Wanted, p
     site, side = chosen
     feature = site.feature(side)
     if feature is None:
-        raise UnfitError(f"no feature map flows {side} it")
+        raise UnfitError(_why_no_map(found, site, side))
     feature = _read_as(feature, choice.layout)
     placements, second = site.placements(side), None
     if wanted.inputs > 1 or partner is not None:
         placements, second = _with_second(found, chosen, partner)
+    if wanted.inputs > 1 and second is None and {"skips", "fusions"} & set(site.groups):
+        raise UnfitError("only one tensor is at hand there, for the forward that joins it is opaque")
     if not placements:
         raise UnfitError(site.obstacle or f"nothing can be placed {side} it")
     with torch.device("meta"):
@@ -92,6 +94,14 @@ def _plan_graft(found: Survey, chosen: Chosen, choice: Choice, wanted: Wanted, p
         choice.layout,
         placements[1:],
     )
+
+
+def _why_no_map(found: Survey, site: Site, side: Side) -> str:
+    items = [other.name for other in found.sites if other.name.startswith(f"{site.name}:") and other.feature(side)]
+    if items:
+        return f"several tensors are there: {', '.join(items[:4])}"
+    other: Side = "before" if side == "after" else "after"
+    return f"no feature map flows {side} it" + (f", but one {other} it" if site.feature(other) else "")
 
 
 def _read_as(feature: Feature, layout: str) -> Feature:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from attn_surgeon.graph.observation.dataflow import Dataflow
+from attn_surgeon.graph.observation.functions import plain_name
 from attn_surgeon.graph.observation.observe import Call
 from attn_surgeon.graph.sites.finder import Finder
 from attn_surgeon.graph.sites.layouts import Feature
@@ -55,12 +56,14 @@ class Carriers:
         """Find the site of what made a value: the outermost module that gives it back, or the innermost."""
         sites = self.usable(number)
         made = [site for site in sites if self.made(number, site)] or sites
-        return made[0 if inner else -1] if made else None
+        plain = [site for site in made if not site.is_item] or made
+        return plain[0 if inner else -1] if plain else None
 
     def last(self, number: int) -> Site | None:
         """Find the last site a value passes, such as the drop path after a branch's last layer."""
         sites = self.usable(number)
-        return sites[-1] if sites else None
+        plain = [site for site in sites if not site.is_item] or sites
+        return plain[-1] if plain else None
 
     def user(self, number: int) -> Site | None:
         """Find the first module that a value flows into, the outermost."""
@@ -68,9 +71,8 @@ class Carriers:
         return min(sites, key=lambda site: self.flow.seen.calls[site.name][0].index, default=None)
 
     def usable(self, number: int) -> list[Site]:
-        """List the sites where a value can be operated on; one of several tensors only where it has no name alone."""
-        sites = [site for site in self.after.get(number, ()) if site.after and site.output is not None]
-        return [site for site in sites if not site.is_item] or sites
+        """List the sites where a value can be operated on."""
+        return [site for site in self.after.get(number, ()) if site.after and site.output is not None]
 
     def call(self, site: Site) -> Call | None:
         """Give the first call of a site's module; None for a function's."""
@@ -80,4 +82,7 @@ class Carriers:
     def made(self, number: int, site: Site) -> bool:
         """Say whether a site's module or function made the value, rather than passed it on."""
         calls = self.flow.seen.calls.get(site.name.partition(":")[0], ())
+        if site.kind == "function":
+            maker = self.flow.makers[number]
+            return maker is not None and plain_name(maker.function) == plain_name(site.type)
         return not calls or any(self.flow.made_in(number, call) for call in calls)

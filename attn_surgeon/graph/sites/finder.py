@@ -83,7 +83,7 @@ class Finder:
             made,
             self.routes.of_module(call.path, caller, node, "after") if len(widths["after"]) < 2 else (),
             self.routes.of_module(call.path, caller, node, "before") if len(widths["before"]) < 2 else (),
-            obstacle=_obstacle(widths["after"] | widths["before"]),
+            obstacle=_obstacle(widths["after"]) or _obstacle(widths["before"]),
         )
         self.carried += [(each.output, site) for each in calls if isinstance(each.output, Tensor)]
         self.entered += [(given, site) for each in calls if isinstance(given := _first(each), Tensor)]

@@ -140,7 +140,7 @@ def test_child_named_like_a_repeated_call_keeps_its_site() -> None:
 
 def test_tuple_output_is_refused_with_a_reason() -> None:
     net, x = networks.Unpacks(), image()
-    with pytest.raises(PlanError, match="after backbone: no feature map flows after it"):
+    with pytest.raises(PlanError, match="after backbone: several tensors are there: backbone:0, backbone:1"):
         grafted(net, "backbone")
     assert identical(net, grafted(net, ["**"]), x)
 
