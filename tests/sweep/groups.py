@@ -18,10 +18,10 @@ from attn_surgeon.graph.plan import Plan
 from attn_surgeon.graph.planner import make_plan
 from attn_surgeon.graph.running import run, same_bits
 from attn_surgeon.graph.sites.survey import Survey
-from attn_surgeon.graph.surgery import list_grafts, perform, take_out
+from attn_surgeon.graph.surgery import list_grafts, perform_checked, take_out
 
 from .cases import Case
-from .checks import Verdict, same_and_alive, same_in_train
+from .checks import Verdict, same_and_alive, same_in_eval, same_in_train
 
 _REDUCTION = 16
 _SHOWN = 20
@@ -85,15 +85,18 @@ def sweep_group(case: Case, found: Survey, group: str, block: str, values: Value
 
 
 def _operate(case: Case, found: Survey, group: str, block: str) -> Plan:
-    """Operate on the group in place; without values nothing can be checked, so the plan is carried out as it is."""
+    """Operate on the group in place; without values, a surgery is right if the network runs to the same shapes."""
     spec, choice = _spec(found, group, block), Choice(at=(group,))
     if not case.meta:
         with mock.patch.object(operations, "survey", lambda *_: found):  # it is the same network each time
             return operations.operate(case.model, spec, choice, case.example, inplace=True).plan
     plan = make_plan(found, choice, operations.wanted(spec))
     plan.require(strict=False)
-    perform(case.model, plan.grafts, operations.build_blocks(case.model, plan.grafts, 0))
-    return plan
+    blocks = operations.build_blocks(case.model, plan.grafts, 0)
+    outcome = perform_checked(
+        case.model, plan.grafts, blocks, lambda: "" if same_in_eval(case) == "meta" else "it differs"
+    )
+    return Plan(outcome.made, (*plan.refusals, *outcome.refused))
 
 
 def _spec(found: Survey, group: str, block: str) -> BlockSpec:
