@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ def forwards(model: nn.Module, sites: Sequence[Site]) -> list[Forward]:
 
 def _forward(model: nn.Module, site: Site) -> Forward:
     from attn_surgeon.graph.forwards.operated import generated_sources, is_operated, original_class
-    from attn_surgeon.report.difference import original_source
+    from attn_surgeon.report.difference import original_source, readable_text
 
     places = site.after or site.before
     if not places:
@@ -50,7 +50,7 @@ def _forward(model: nn.Module, site: Site) -> Forward:
     own = cls.__module__.startswith("torch.nn.")
     before = "# torch's own forward; a graft here wraps it" if own else original_source(cls)
     grafted = is_operated(module)
-    after = _text(generated_sources(module)) if grafted else _would_be(module, site)
+    after = readable_text(generated_sources(module)) if grafted else _would_be(module, site)
     return Forward(places[0].owner, cls.__name__, before, after, grafted)
 
 
@@ -58,21 +58,16 @@ def _would_be(module: nn.Module, site: Site) -> str:
     """Write the code for a graft that is not made, by the first way that can be written."""
     from attn_surgeon.graph.forwards.binding import UntraceableError
     from attn_surgeon.graph.forwards.rewrite import write_code
+    from attn_surgeon.report.difference import readable_text
 
     reason = ""
     places = site.after or site.before
     for place in (place for place in places if place.owner == places[0].owner):
         try:
-            return _text(write_code(module, {place.key: place}).sources)
+            return readable_text(write_code(module, {place.key: place}).sources)
         except UntraceableError as error:
             reason = str(error)
     return f"# no graft can be written here: {reason}"
-
-
-def _text(sources: Mapping[str, str]) -> str:
-    from attn_surgeon.report.difference import readable
-
-    return "\n\n".join(readable(source) for source in sources.values())
 
 
 def plain(code: Sequence[Forward]) -> list[dict[str, object]]:

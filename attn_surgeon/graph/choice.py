@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self, TypedDict
 
@@ -102,12 +102,12 @@ def choose(found: Survey, choice: Choice) -> list[Chosen]:
     """Choose sites with their sides; raise SelectorError for all selectors that choose nothing, together."""
     chosen: dict[tuple[str, Side], Chosen] = {}
     errors: list[SelectorError] = []
-    wishes: list[Callable[[], list[Chosen]]] = [lambda text=text: _members(found, text) for text in choice.at]  # type: ignore[misc]
-    wishes += [lambda text=text: _sided(found, text, "after") for text in choice.after]  # type: ignore[misc]
-    wishes += [lambda text=text: _sided(found, text, "before") for text in choice.before]  # type: ignore[misc]
-    for wish in wishes:
+    wishes: list[tuple[str, Side | None]] = [(text, None) for text in choice.at]
+    wishes += [(text, "after") for text in choice.after] + [(text, "before") for text in choice.before]
+    for text, wished in wishes:
         try:
-            chosen |= {(site.name, side): (site, side) for site, side in wish()}
+            found_there = _members(found, text) if wished is None else _sided(found, text, wished)
+            chosen |= {(site.name, side): (site, side) for site, side in found_there}
         except SelectorError as error:
             errors.append(error)
     errors += [_excludes_nothing(found, text) for text in choice.exclude if not _names(found, text)]
@@ -137,11 +137,10 @@ def _members(found: Survey, text: str) -> list[Chosen]:
     if not members:
         there = [name for name, listed in found.groups.items() if listed]
         raise SelectorError(f"the network has no {group}", "--at", f"it has {', '.join(there)}")
-    by_name = {site.name: site for site in found.sites}
     kept = [member for member in members if not within or is_within(member[0], within)]
     if not kept:
         raise _none_within(text, members)
-    return [(by_name[name], side) for name, side in kept]
+    return [(found.by_name[name], side) for name, side in kept]
 
 
 def _none_within(text: str, members: Sequence[Member]) -> SelectorError:

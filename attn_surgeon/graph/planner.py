@@ -46,21 +46,19 @@ def make_plan(found: Survey, choice: Choice, wanted: Wanted) -> Plan:
 
 
 def _named(found: Survey, name: str) -> Site:
-    by_name = {site.name: site for site in found.sites}
-    if name not in by_name:
-        hint = nearest(name, by_name) or "list them with: attn-surgeon inspect NETWORK"
+    if name not in found.by_name:
+        hint = nearest(name, found.by_name) or "list them with: attn-surgeon inspect NETWORK"
         raise SelectorError(f"no site is called '{name}'", "--with", hint)
-    return by_name[name]
+    return found.by_name[name]
 
 
 def _joined_sites(
     found: Survey, chosen: Sequence[Chosen], wanted: Wanted, partner: Site | None
 ) -> list[tuple[Site, Side]]:
     """Let a block of two inputs chosen after a join run before it, where both tensors are still apart."""
-    by_name = {site.name: site for site in found.sites}
     moved: list[tuple[Site, Side]] = []
     for site, side in chosen:
-        first = by_name.get(f"{site.name}:0")
+        first = found.by_name.get(f"{site.name}:0")
         joins = wanted.inputs > 1 and partner is None and side == "after" and "fusions" in site.groups
         moved.append((first, "before") if joins and first is not None and first.before else (site, side))
     return list(dict.fromkeys(moved))
@@ -97,7 +95,7 @@ def _plan_graft(found: Survey, chosen: Chosen, choice: Choice, wanted: Wanted, p
 
 
 def _why_no_map(found: Survey, site: Site, side: Side) -> str:
-    items = [other.name for other in found.sites if other.name.startswith(f"{site.name}:") and other.feature(side)]
+    items = [item.name for item in found.items(site.name) if item.feature(side)]
     if items:
         return f"several tensors are there: {', '.join(items[:4])}"
     other: Side = "before" if side == "after" else "after"
@@ -118,12 +116,10 @@ def _with_second(found: Survey, chosen: Chosen, partner: Site | None) -> tuple[t
     site, side = chosen
     if partner is not None:
         return _with_partner(found, chosen, partner), partner.output
-    join, _, own = site.name.partition(":")
-    others = [other for other in found.sites if other.name.partition(":")[::2] != (join, own) and other.before]
-    siblings = [other for other in others if other.name.startswith(f"{join}:") and other.input is not None]
-    if side == "after" or not own or not siblings:
+    items = found.items(site.name.partition(":")[0]) if site.is_item else []
+    sibling = next((item for item in items if item.name != site.name and item.before and item.input is not None), None)
+    if side == "after" or sibling is None:
         return site.placements(side), None
-    sibling = siblings[0]
     argument = {(place.owner, place.method): place.argument for place in sibling.before}
     return tuple(
         replace(place, other=f"{place.node}:{argument[place.owner, place.method]}")

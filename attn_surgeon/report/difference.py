@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -28,7 +29,7 @@ def differences(model: nn.Module) -> list[Difference]:
     for path, module in model.named_modules():
         if is_operated(module):
             sources = generated_sources(module)
-            text = "\n\n".join(readable(source) for source in sources.values())
+            text = readable_text(sources)
             groups.setdefault((original_class(module), tuple(sources), text), []).append(path or "(the network)")
     return [
         Difference(cls.__name__, _originals(cls, methods), text, tuple(owners))
@@ -49,6 +50,11 @@ def original_source(cls: type[nn.Module], method: str = "forward") -> str:
         return textwrap.dedent(inspect.getsource(function)).rstrip()
     except (OSError, TypeError):
         return f"# the source of {cls.__name__}.{method} is not at hand"
+
+
+def readable_text(sources: Mapping[str, str]) -> str:
+    """Write generated methods one under the other, to be read."""
+    return "\n\n".join(readable(source) for source in sources.values())
 
 
 def readable(source: str) -> str:

@@ -10,7 +10,7 @@ from attn_surgeon.report.chart import INPUT, OUTPUT, Arrow, Box, Chart
 from attn_surgeon.report.columns import Edges, Sheet, edges, in_columns, span
 from attn_surgeon.report.frames import Frame, held_by_frames, placed_frames, room
 from attn_surgeon.report.groups import COLOURS, GRAFT, colour, word
-from attn_surgeon.report.labels import about, badge, is_graft, label, pills, shape_text
+from attn_surgeon.report.labels import about, badge, label, pills, shape_text
 
 _FONT = "'DejaVu Sans Mono', 'Liberation Mono', Menlo, Consolas, monospace"
 _NAME, _SMALL, _CHIP = 15, 12, 11
@@ -126,8 +126,6 @@ def _box(box: Box, centre: Point, size: Size) -> str:
 
 
 def _kind(box: Box) -> str:
-    if is_graft(box):
-        return "grafted"
     return "end" if box.name in (INPUT, OUTPUT) else "module" if box.parameters else "function"
 
 
@@ -205,8 +203,7 @@ text {{ font-family: {_FONT}; fill: {_INK}; }}
 rect.module {{ fill: #e6eef8; stroke: {_EDGE}; }}
 rect.function {{ fill: #fbfaf5; stroke: {_EDGE}; }}
 rect.end {{ fill: #2b3a4d; }}
-rect.grafted {{ fill: {GRAFT}; }}
-text.end, text.grafted {{ fill: #ffffff; }}
+text.end {{ fill: #ffffff; }}
 rect.frame {{ fill: #55708f; fill-opacity: 0.06; stroke: #a9b6c6; stroke-dasharray: 5 4; }}
 .arrow {{ fill: none; stroke: {_EDGE}; stroke-width: 1.6; stroke-linejoin: round; }}
 </style>

@@ -13,8 +13,6 @@ _PARTS = re.compile(r"(?:\{[^}]*\}|[^.])+")  # dots within braces part nothing
 
 def label(box: Box) -> str:
     """Give a box's name; of a long one as many parts, from its end, as a box has room for, and two at least."""
-    if is_graft(box):
-        return box.name
     parts = _PARTS.findall(box.name)
     while len(parts) > 2 and len(".".join(parts)) > _LONG:
         parts = parts[1:]
@@ -52,15 +50,8 @@ def pills(box: Box) -> list[tuple[str, bool]]:
     return [(group, True) for group in box.groups] + [(group, False) for group in box.inner if group != "convs"]
 
 
-def is_graft(box: Box) -> bool:
-    """Say whether a box is a graft itself."""
-    return box.grafts == (box.name,)
-
-
 def badge(box: Box) -> str:
     """Name a box's graft, or how many there are."""
-    if is_graft(box):
-        return ""
     if len(box.grafts) <= 1:
         return "".join(box.grafts)
     blocks = dict.fromkeys(text.split()[0] for text in box.grafts)

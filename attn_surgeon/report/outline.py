@@ -11,6 +11,7 @@ from torch import nn
 
 from attn_surgeon.graph.sites.survey import Site, Survey
 from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.report.cost import parameters
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
@@ -65,7 +66,7 @@ class _Builder:
 
     def __init__(self, survey: Survey) -> None:
         self.modules = dict(survey.seen.model.named_modules(remove_duplicate=False))
-        self.sites = {site.name: site for site in survey.sites}
+        self.sites = survey.by_name
         self.grafts = graft_texts(survey.seen.model)
         self.children: dict[str, dict[str, None]] = {}
         for name in self.sites:
@@ -82,10 +83,8 @@ class _Builder:
         module, site = self.modules.get(name), self.sites.get(name)
         kind = site.type if site else type(module).__name__
         children = folded([self.part(child) for child in self.children.get(name, ())])
-        grafts = self.grafts.get(name, ())
-        return Part(
-            name, (name,), kind, site, _size(module), site.groups if site else (), tuple(grafts), tuple(children)
-        )
+        grafts, size = self.grafts.get(name, ()), parameters(module) if module else 0
+        return Part(name, (name,), kind, site, size, site.groups if site else (), tuple(grafts), tuple(children))
 
 
 def graft_texts(model: nn.Module) -> Mapping[str, list[str]]:
@@ -99,10 +98,6 @@ def graft_texts(model: nn.Module) -> Mapping[str, list[str]]:
 def _parent(name: str) -> str:
     """Name what holds a site: a part of a tuple, as in `backbone:0`, belongs to what gave the tuple."""
     return name.rpartition(":" if ":" in name.rpartition(".")[2] else ".")[0]
-
-
-def _size(module: nn.Module | None) -> int:
-    return 0 if module is None else sum(parameter.numel() for parameter in module.parameters())
 
 
 def folded(parts: Sequence[Part]) -> list[Part]:

@@ -148,6 +148,11 @@ class Dataflow:
             yield call
             index = call.caller
 
+    def given(self, call: Call) -> int | None:
+        """Number the first value that a call was given as an argument of its own."""
+        numbers = self.numbers([*call.args, *call.kwargs.values()])
+        return numbers[0] if numbers else None
+
     def made_in(self, number: int, call: Call) -> bool:
         """Say whether a value was made in a call, at any depth."""
         maker = self.makers[number]

@@ -19,10 +19,7 @@ from attn_surgeon.graph.observation.recorder import Event, Recorder
 
 @dataclass(frozen=True)
 class Call:
-    """One call of one module; meta tensors stand for tensors, so no activation outlives the run.
-
-    `ended` counts the events noted when it came back.
-    """
+    """One call of one module; meta tensors stand for tensors, so no activation outlives the run."""
 
     index: int
     path: str
@@ -30,7 +27,6 @@ class Call:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     output: Any
-    ended: int
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ class _Watch:
         args, kwargs = self.started[index]
         self.recorder.close(function, running.tensors((args, kwargs)), described)
         caller = self.recorder.stack[-1] if self.recorder.stack else None
-        self.finished.append(Call(index, path, caller, args, kwargs, described, len(self.recorder.events)))
+        self.finished.append(Call(index, path, caller, args, kwargs, described))
 
 
 def observe(model: nn.Module, example: running.Example) -> Observation:

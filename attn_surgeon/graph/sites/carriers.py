@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from torch import Tensor
 
@@ -40,13 +41,13 @@ class Carriers:
                 sites.setdefault(number, []).append(site)
         return sites
 
-    @property
+    @cached_property
     def maps(self) -> dict[int, Feature]:
         """Give the feature of every value that a site carries; volumes only where the network is given some.
 
         Attention stacks queries, keys and values along an axis of their own, which makes no volume of an image.
         """
-        rank = max(4, *(value.ndim for value in self.flow.seen.inputs))
+        rank = max([4, *(value.ndim for value in self.flow.seen.inputs)])
         features = {number: [site.output for site in sites] for number, sites in self.after.items()}
         known = {number: [feature for feature in found if feature is not None] for number, found in features.items()}
         return {number: found[-1] for number, found in known.items() if found and len(found[-1].shape) <= rank}

@@ -137,8 +137,6 @@ def _whole(flow: Dataflow, carriers: Carriers, conv: int, activated: int) -> Sit
     inner = carriers.maker(activated, inner=True)
     for site in reversed(carriers.after.get(activated, ())):
         call = carriers.call(site)
-        if call is not None and site.after and flow.made_in(conv, call):
-            given = flow.numbers([*call.args, *call.kwargs.values()])
-            if given and given[0] in flow.sources[conv]:
-                return site
+        if call is not None and site.after and flow.made_in(conv, call) and flow.given(call) in flow.sources[conv]:
+            return site
     return inner

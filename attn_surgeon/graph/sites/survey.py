@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torch import nn
 
@@ -28,6 +30,15 @@ class Survey:
     groups: Groups
     unused: tuple[str, ...]
     seen: Observation
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Site]:
+        """Find sites by their names."""
+        return {site.name: site for site in self.sites}
+
+    def items(self, name: str) -> list[Site]:
+        """List the sites of the several tensors at one place."""
+        return [site for site in self.sites if site.name.startswith(f"{name}:")]
 
 
 def find_sites(model: nn.Module, example: running.Example) -> list[Site]:

@@ -84,8 +84,8 @@ def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Co
     last = _deepest(flow, maps, heads, layers)
     if last is None:
         return []
-    trunk = [number for number in reversed(list(flow.chain(last))) if _on_trunk(flow, maps, number)]
-    trunk = [number for number in trunk if flow.layered[number]]
+    chain = reversed(list(flow.chain(last)))
+    trunk = [number for number in chain if _on_trunk(flow, maps, number) and flow.layered[number]]
     ends = [
         _settled(flow, maps, end, start)
         for end, start in pairwise(trunk)
@@ -119,7 +119,7 @@ def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
     A block may widen its input before it strides, or norm it; that map is not what its stage gave.
     """
     for call in _inner_calls(flow, start):
-        given = _given(flow, call)
+        given = flow.given(call)
         if given is None or given not in maps or not _on_trunk(flow, maps, given):
             continue
         if (
@@ -138,11 +138,6 @@ def _inner_calls(flow: Dataflow, number: int) -> Iterator[Call]:
     maker = flow.makers[number]
     if maker is not None:
         yield from (call for call in flow.callers(maker) if call.caller is not None)
-
-
-def _given(flow: Dataflow, call: Call) -> int | None:
-    numbers = flow.numbers([*call.args, *call.kwargs.values()])
-    return numbers[0] if numbers else None
 
 
 def _light(flow: Dataflow, start: int, end: int) -> bool:

@@ -145,3 +145,21 @@ def test_sites_tell_their_groups() -> None:
     listed = {group: {name for name, _ in names} for group, names in found.groups.items()}
     told = {group: {name for name, groups in belongs.items() if group in groups} for group in listed}
     assert told == listed
+
+
+class Alone(nn.Module):
+    """A network that takes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed, self.conv = nn.Parameter(torch.randn(1, 4, 8, 8)), nn.Conv2d(4, 4, 1)
+
+    def forward(self) -> Tensor:
+        made: Tensor = self.conv(self.seed)
+        return made
+
+
+def test_a_network_without_inputs_has_sites_but_no_groups() -> None:
+    found = survey(Alone(), ())
+    assert [site.name for site in found.sites] == ["conv"]
+    assert not any(found.groups.values())
