@@ -1,22 +1,22 @@
-"""The catalogue of attention blocks: one family a file, one registry."""
+"""The catalogue of attention blocks: a room for each kind, one family a file, one registry."""
 
-from attn_surgeon.blocks import cbam, coord, eca, gate, mdaf, se
+from attn_surgeon.blocks import both, channel, fusion, self_attention, spatial
 from attn_surgeon.blocks.build import BlockSpec, build_block
+from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.paired import Second
-from attn_surgeon.blocks.registry import Card, Option, get_card, names
+from attn_surgeon.blocks.registry import get_card, names
 
 __all__ = [
     "BlockSpec",
     "Card",
     "Option",
     "Second",
+    "both",
     "build_block",
-    "cbam",
-    "coord",
-    "eca",
-    "gate",
+    "channel",
+    "fusion",
     "get_card",
-    "mdaf",
     "names",
-    "se",
+    "self_attention",
+    "spatial",
 ]

@@ -8,10 +8,11 @@ from typing import Any, Self
 
 from torch import nn
 
+from attn_surgeon.blocks.card import Card
 from attn_surgeon.blocks.gating import INITS
 from attn_surgeon.blocks.layout import Flat, Permuted, Tokens
 from attn_surgeon.blocks.paired import Doubled, Paired, Second
-from attn_surgeon.blocks.registry import Card, get_card, get_class
+from attn_surgeon.blocks.registry import get_card, get_class
 from attn_surgeon.errors import BlockError, nearest
 
 
@@ -54,8 +55,10 @@ def build_block(
     `other`, a block of two inputs takes a second tensor laid out so; without, it sees the same map twice.
     """
     card = get_card(spec.name)
-    if card.spatial:
-        _require_map(spec.name, layout, grid, positions)
+    mapped = card.reach == "map" or other is not None
+    _require_positions(card, layout, positions)
+    if mapped:
+        _require_map(spec.name, layout, grid)
     if other is not None:
         _require_second(card, other)
     block = get_class(spec.name)(channels, **spec.options, init=spec.init)
@@ -64,15 +67,18 @@ def build_block(
     if layout == "NCHW":
         return block
     if layout == "NLC":
-        return Tokens(block, prefix, grid if card.spatial else None)
+        return Tokens(block, prefix, grid if mapped else None)
     if layout == "NHWC":
         return Permuted(block)
     return Permuted(Flat(block)) if layout == "NDHWC" else Flat(block)
 
 
-def _require_map(name: str, layout: str, grid: tuple[int, int] | None, positions: int) -> None:
-    if positions == 1:
-        raise ValueError(f"{name} tells positions apart, and there is only one")
+def _require_positions(card: Card, layout: str, positions: int) -> None:
+    if card.reach != "channels" and (positions == 1 or layout == "NC"):
+        raise ValueError(f"{card.name} tells positions apart, and there is only one")
+
+
+def _require_map(name: str, layout: str, grid: tuple[int, int] | None) -> None:
     if layout == "NLC" and grid is None:
         raise ValueError(f"{name} needs a map, and its tokens form none of whole patches")
     if layout not in ("NCHW", "NHWC", "NLC"):

@@ -22,7 +22,7 @@ class Permuted(nn.Module):
 
 
 class Flat(nn.Module):
-    """Run a block that only pools over positions where they are not two axes: (N, C), (N, C, L), (N, C, D, H, W)."""
+    """Run a block that needs no map where positions are not two axes: (N, C), (N, C, L), (N, C, D, H, W)."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()

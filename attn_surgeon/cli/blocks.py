@@ -75,6 +75,8 @@ def _cells(cost: dict[str, int] | None) -> list[str]:
 
 
 def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
+    from attn_surgeon.blocks.card import REACHES
+
     parameters, macs = _cells(cost)
     rows = [
         ("paper", card.paper),
@@ -85,7 +87,7 @@ def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
         ("MACs", f"{card.macs}  = {macs}"),
         *([("inputs", "two; --at skips, --at fusions or --with give the second")] if card.inputs > 1 else []),
         ("usual sites", card.usual_sites),
-        ("runs on", "maps of more than one position" if card.spatial else "maps, tokens, sequences, volumes, vectors"),
+        ("runs on", REACHES[card.reach]),
     ]
     out = console()
     out.print(f"[bold]{card.name}[/]  {escape(card.title)}\n")

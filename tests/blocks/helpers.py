@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from attn_surgeon.blocks import BlockSpec, build_block
+from attn_surgeon.blocks import BlockSpec, build_block, get_card, names
 
-NAMES = ["cbam", "channel", "coord", "eca", "gate", "mdaf", "se", "spatial"]
-POOLING = ["channel", "eca", "se"]
-SPATIAL = ["cbam", "coord", "gate", "mdaf", "spatial"]
-PAIRS = ["gate", "mdaf"]
+NAMES = names()
+POOLING = [name for name in NAMES if get_card(name).reach == "channels"]
+FLAT = [name for name in NAMES if get_card(name).reach != "map"]
+SPATIAL = [name for name in NAMES if get_card(name).reach == "map"]
+PAIRS = [name for name in NAMES if get_card(name).inputs == 2]
 Array = NDArray[np.float64]
 
 
 def block(name: str, channels: int, init: str = "identity", **options: Any) -> nn.Module:
-    return build_block(spec(name, channels, init, **options), channels)
-
-
-def spec(name: str, channels: int, init: str = "identity", **options: Any) -> BlockSpec:
-    """Name a block that fits any number of channels: as many heads as divide them."""
-    heads = {"heads": math.gcd(8, channels)} if name == "mdaf" else {}
-    return BlockSpec.read(name, {**heads, **options}, init)
+    return build_block(BlockSpec.read(name, options, init), channels)
 
 
 def sigmoid(z: Array) -> Array:
     return 1 / (1 + np.exp(-z))
-
-
-def batch_norm(z: Array, w: dict[str, Array], name: str) -> Array:
-    """Normalise (N, C, ...) by the running statistics."""
-    mean, var = w[f"{name}.running_mean"], w[f"{name}.running_var"]
-    scale = w[f"{name}.weight"] / np.sqrt(var + 1e-5)
-    along = (-1,) + (1,) * (z.ndim - 2)
-    normal: Array = (z - mean.reshape(along)) * scale.reshape(along) + w[f"{name}.bias"].reshape(along)
-    return normal
 
 
 def weights(module: nn.Module) -> dict[str, Array]:
@@ -73,7 +59,7 @@ def at_random(module: nn.Module) -> nn.Module:
     """Give parameters and statistics at random."""
     for parameter in module.parameters():
         parameter.normal_()
-    for norm in [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]:
+    for norm in [child for child in module.modules() if isinstance(child, _BatchNorm)]:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         norm.running_mean.normal_()

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec, build_block
 
-from .helpers import NAMES, POOLING, SPATIAL, Array, at_random, sigmoid, spec, weights
+from .helpers import FLAT, NAMES, POOLING, SPATIAL, Array, at_random, sigmoid, weights
 
 
 def built(name: str, layout: str, **place: object) -> tuple[nn.Module, nn.Module]:
     """Build a block for a layout at random, and the same one for (N, C, H, W)."""
-    options = {} if name in ("eca", "spatial") else {"heads": 2} if name == "mdaf" else {"reduction": 4}
-    named = spec(name, 8, "paper", **options)
+    named = BlockSpec(name, {}, "paper")
     module = at_random(build_block(named, 8, layout=layout, **place)).eval()  # type: ignore[arg-type]
     plain = build_block(named, 8).eval()
     plain.load_state_dict(dict(zip(plain.state_dict(), module.state_dict().values(), strict=True)))
@@ -74,8 +73,8 @@ def test_tokens_that_form_no_map(count: int) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", POOLING)
-def test_pooling_blocks_take_any_number_of_tokens(name: str) -> None:
+@pytest.mark.parametrize("name", FLAT)
+def test_blocks_without_a_map_take_any_number_of_tokens(name: str) -> None:
     module, plain = built(name, "NLC", prefix=1, grid=(4, 6), positions=25)
     x = torch.randn(2, 24, 8)
     got = module(x)
@@ -84,11 +83,15 @@ def test_pooling_blocks_take_any_number_of_tokens(name: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", POOLING)
+@pytest.mark.parametrize("name", FLAT)
 @pytest.mark.parametrize(
     ("layout", "shape"), [("NC", (3, 8)), ("NCL", (2, 8, 11)), ("NCDHW", (2, 8, 3, 4, 5)), ("NDHWC", (2, 3, 4, 5, 8))]
 )
 def test_other_layouts(name: str, layout: str, shape: tuple[int, ...]) -> None:
+    if layout == "NC" and name not in POOLING:
+        with pytest.raises(ValueError, match=f"{name} tells positions apart, and there is only one"):
+            built(name, layout)
+        return
     module, plain = built(name, layout)
     x = torch.randn(shape)
     axis = layout.index("C")
@@ -112,7 +115,7 @@ def dense(vector: Array, w: dict[str, Array], name: str) -> Array:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", POOLING)
+@pytest.mark.parametrize("name", GATES)
 @pytest.mark.parametrize(
     ("layout", "shape"),
     [

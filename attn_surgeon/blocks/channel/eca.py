@@ -11,8 +11,9 @@ import math
 
 from torch import Tensor, nn
 
+from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate
-from attn_surgeon.blocks.registry import Card, Option, register
+from attn_surgeon.blocks.registry import register
 
 CARD = Card(
     name="eca",
@@ -21,10 +22,11 @@ CARD = Card(
     idea="weigh each channel by the means of its neighbours; a handful of parameters",
     formula="y = x · σ(conv1d_k(mean(x)))",
     identity="2σ(z), conv1d = 0",
-    parameters="k",
+    parameters="k, k = 2⌊t/2⌋ + 1, t = ⌊log2(2C)/2⌋",
     macs="kC",
     usual_sites="end of each residual branch, before the add",
-    spatial=False,
+    kind="channel",
+    reach="channels",
     options=(
         Option("kernel_size", None, "channels each gate looks at; from C where not given", minimum=1, odd=True),
         Option("gamma", 2.0, "γ in the kernel's formula", minimum=0.1),

@@ -11,8 +11,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
-from attn_surgeon.blocks.registry import Card, Option, register
+from attn_surgeon.blocks.registry import register
 
 CARD = Card(
     name="gate",
@@ -24,8 +25,8 @@ CARD = Card(
     parameters="2Cm + 5m + 2, m = max(2, C/r)",
     macs="(2Cm + m)·HW",
     usual_sites="skip connections, before they are joined; the second input is what they are joined with",
-    spatial=True,
-    inputs=2,
+    kind="two inputs",
+    reach="map",
     options=(Option("reduction", 2, "hidden channels are C / reduction, at least 2", minimum=1),),
 )
 

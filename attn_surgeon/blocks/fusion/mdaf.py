@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.outer import Outer
-from attn_surgeon.blocks.registry import Card, Option, register
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import divisor
 
 LENGTHS = (7, 11, 21)
 CARD = Card(
@@ -26,13 +28,15 @@ CARD = Card(
     paper="Yang et al. 2024, SFFNet: A Wavelet-Based Spatial and Frequency Domain Fusion Network",
     idea="fuse two views of one image: rows of the first answer the second, columns of the second the first",
     formula="f = P(rows(v̂, û, u) + v̂) + P(columns(û, v̂, v) + û) + ln(x) + ln(y), u = P(strips(ln(x))), v of y",
-    identity="x + γ(f - x), γ = 0",
-    parameters="C² + 173C, and C in γ",
+    identity="x + γ(f - x), γ = 0 for each channel",
+    parameters="C² + 173C + C",
     macs="(4C² + 156C + 2C(H + W))·HW",
     usual_sites="where two branches, or a skip and its decoder, are about to be joined",
-    spatial=True,
-    inputs=2,
-    options=(Option("heads", 8, "groups of channels that attend on their own; they divide C", minimum=1),),
+    kind="two inputs",
+    reach="map",
+    options=(
+        Option("heads", None, "groups of channels, each on its own; the largest divisor of C up to 8", minimum=1),
+    ),
 )
 
 
@@ -43,11 +47,9 @@ class AlignmentFilter(nn.Module):
     Raises ValueError where the heads do not divide the channels.
     """
 
-    def __init__(self, channels: int, *, heads: int = 8, init: str = "identity") -> None:
+    def __init__(self, channels: int, *, heads: int | None = None, init: str = "identity") -> None:
         super().__init__()
-        if channels % heads:
-            raise ValueError(f"it has {channels} channels, which heads={heads} does not divide")
-        self.heads = heads
+        self.heads = divisor(channels, heads, 8, "heads")
         self.norm_x, self.norm_y = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.strips_x, self.strips_y = _strips(channels), _strips(channels)
         self.project = nn.Conv2d(channels, channels, 1)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
-from attn_surgeon.blocks.registry import Card, Option, register
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="se",
@@ -22,7 +24,8 @@ CARD = Card(
     parameters="2C²/r + C/r + C",
     macs="2C²/r",
     usual_sites="end of each residual branch, before the add",
-    spatial=False,
+    kind="channel",
+    reach="channels",
     options=(Option("reduction", 16, "hidden channels are C / reduction, at least 2", minimum=1),),
 )
 
@@ -33,7 +36,7 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 16, init: str = "identity") -> None:
         super().__init__()
-        hidden = hidden_channels(channels, reduction)
+        hidden = hidden_width(channels, reduction)
         self.fc1 = nn.Conv2d(channels, hidden, 1)
         self.fc2 = nn.Conv2d(hidden, channels, 1)
         start_hidden(init, self.fc1)
@@ -43,13 +46,3 @@ class SqueezeExcite(nn.Module):
         """Return gated features of the same shape."""
         pooled = x.mean((2, 3), keepdim=True)
         return apply_gate(x, self.fc2(F.relu(self.fc1(pooled))), self.factor)
-
-
-def hidden_channels(channels: int, reduction: int) -> int:
-    """Divide channels by the reduction, but keep two: a lone unit may be off for every input and never learn.
-
-    Raises ValueError where there are fewer channels than the reduction divides by.
-    """
-    if channels < reduction:
-        raise ValueError(f"it has {channels} channels, too few for reduction={reduction}")
-    return max(2, channels // reduction)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
-from attn_surgeon.blocks.registry import Card, Option, register
+from attn_surgeon.blocks.registry import register
 
 CARD = Card(
     name="coord",
@@ -25,7 +26,8 @@ CARD = Card(
     parameters="3Cm + 2m + 2C, m = max(8, C/r)",
     macs="2Cm·(H + W)",
     usual_sites="after the depthwise convolution of inverted residuals; end of each residual branch",
-    spatial=True,
+    kind="spatial",
+    reach="map",
     options=(Option("reduction", 32, "hidden channels are C / reduction, at least 8", minimum=1),),
 )
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
-from attn_surgeon.blocks.registry import Card, Option, register
-from attn_surgeon.blocks.se import hidden_channels
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
 
 _PAPER = "Woo et al. 2018, CBAM: Convolutional Block Attention Module"
 _REDUCTION = Option("reduction", 16, "hidden channels are C / reduction, at least 2", minimum=1)
@@ -30,7 +31,8 @@ _KERNEL = Option("kernel_size", 7, "side of the spatial convolution", minimum=1,
         parameters="2C²/r + C/r + C",
         macs="4C²/r",
         usual_sites="end of each residual branch, before the add",
-        spatial=False,
+        kind="channel",
+        reach="channels",
         options=(_REDUCTION,),
     )
 )
@@ -39,7 +41,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 16, init: str = "identity") -> None:
         super().__init__()
-        hidden = hidden_channels(channels, reduction)
+        hidden = hidden_width(channels, reduction)
         first, last = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
         self.mlp = nn.Sequential(first, nn.ReLU(), last)
         start_hidden(init, first)
@@ -62,7 +64,8 @@ class ChannelAttention(nn.Module):
         parameters="2k² + 2",
         macs="2k²·HW",
         usual_sites="end of each residual branch, before the add",
-        spatial=True,
+        kind="spatial",
+        reach="map",
         options=(_KERNEL,),
     )
 )
@@ -92,7 +95,8 @@ class SpatialAttention(nn.Module):
         parameters="2C²/r + C/r + C + 2k² + 2",
         macs="4C²/r + 2k²·HW",
         usual_sites="end of each residual branch, before the add; after stages",
-        spatial=True,
+        kind="both",
+        reach="map",
         options=(_REDUCTION, _KERNEL),
     )
 )

@@ -1,0 +1,134 @@
+"""What the catalogue tells of a block, and how its options are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from attn_surgeon.errors import BlockError, nearest
+
+Value = bool | int | float | str | None
+KINDS = ("channel", "spatial", "both", "self-attention", "two inputs")
+REACHES = {
+    "channels": "maps, tokens, sequences, volumes and vectors",
+    "positions": "maps, tokens, sequences and volumes of more than one position",
+    "map": "maps and tokens of more than one position",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a block: its default (None where the channels tell), its range, and what it does."""
+
+    name: str
+    default: Value
+    meaning: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    odd: bool = False
+
+    def read(self, value: Any, block: str) -> Value:
+        """Turn text or a number into a value of this option; raise BlockError where it is out of range."""
+        if value is None and self.default is None:
+            return None
+        result = self._typed(value, block)
+        if self.choices and result not in self.choices:
+            raise self._wrong(value, block, f"it takes one of {', '.join(self.choices)}")
+        if isinstance(result, int | float):
+            self._check_range(result, value, block)
+        return result
+
+    @property
+    def range(self) -> str:
+        """Say which values are valid."""
+        if self.choices:
+            return " | ".join(self.choices)
+        if isinstance(self.default, bool):
+            return "true | false"
+        if self.minimum is not None and self.maximum is not None:
+            text = f"{self.minimum:g} to {self.maximum:g}"
+        else:
+            text = "" if self.minimum is None else f"at least {self.minimum:g}"
+        return f"{text}, odd".removeprefix(", ") if self.odd else text
+
+    def _kind(self) -> type:
+        if self.choices:
+            return str
+        return int if self.default is None else type(self.default)
+
+    def _typed(self, value: Any, block: str) -> bool | int | float | str:
+        kind = self._kind()
+        if kind is bool:
+            return self._switch(value, block)
+        try:
+            result: int | float | str = kind(value)
+        except (TypeError, ValueError, OverflowError):
+            raise self._wrong(value, block, f"it takes {_ARTICLES[kind]}") from None
+        inexact = isinstance(value, float) and result != value
+        if inexact or isinstance(value, bool) or (isinstance(result, float) and not math.isfinite(result)):
+            raise self._wrong(value, block, f"it takes {_ARTICLES[kind]}")
+        return result
+
+    def _switch(self, value: Any, block: str) -> bool:
+        if str(value).lower() not in ("true", "false"):
+            raise self._wrong(value, block, "it takes true or false")
+        return str(value).lower() == "true"
+
+    def _check_range(self, result: float, value: Any, block: str) -> None:
+        if self.minimum is not None and result < self.minimum:
+            raise self._wrong(value, block, f"the smallest is {self.minimum:g}")
+        if self.maximum is not None and result > self.maximum:
+            raise self._wrong(value, block, f"the largest is {self.maximum:g}")
+        if self.odd and int(result) % 2 == 0:
+            raise self._wrong(value, block, "it takes an odd number")
+
+    def _wrong(self, value: Any, block: str, reason: str) -> BlockError:
+        return BlockError(
+            f"option {self.name}={value} is out of range: {reason}",
+            f"block '{block}'",
+            f"see: attn-surgeon blocks {block}",
+        )
+
+
+_ARTICLES: Mapping[type, str] = {int: "a whole number", float: "a number", str: "a word"}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the catalogue tells of a block.
+
+    Its reach is where it runs: a block of `channels` only pools over positions and runs on anything, one of
+    `positions` tells them apart in any number of dimensions, one of a `map` needs a height and a width. A block of
+    two `inputs` takes two maps of one shape, and its output is shaped like them. The costs are formulas of C, H and W
+    at the default options, with what else they name told after a comma.
+    """
+
+    name: str
+    title: str
+    paper: str
+    idea: str
+    formula: str
+    identity: str
+    parameters: str
+    macs: str
+    usual_sites: str
+    kind: Literal["channel", "spatial", "both", "self-attention", "two inputs"]
+    reach: Literal["channels", "positions", "map"]
+    options: tuple[Option, ...] = ()
+
+    @property
+    def inputs(self) -> int:
+        """Count the maps that the block takes."""
+        return 2 if self.kind == "two inputs" else 1
+
+    def read_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Check options against the card; raise BlockError for an unknown one or a value out of range."""
+        known = {option.name: option for option in self.options}
+        for name in given:
+            if name not in known:
+                hint = nearest(name, known) or f"it has {', '.join(known) or 'no options'}"
+                raise BlockError(f"no option is called '{name}'", f"block '{self.name}'", hint)
+        return {name: known[name].read(value, self.name) for name, value in given.items()}

@@ -1,0 +1,20 @@
+"""Batch normalisation of pooled features."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PooledNorm(nn.BatchNorm2d):
+    """Normalise what is left of (N, C, H, W) features after pooling.
+
+    A batch of one image with one position has no spread to normalise by, which torch refuses in training; the running
+    statistics stand in for it there.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return normalised features of the same shape."""
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(x)

@@ -1,0 +1,34 @@
+"""Efficient channel attention."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .arrays import sigmoid
+from .case import Array, Case, Count, Weights
+from .networks import RESNET50_BRANCHES
+
+
+def eca(x: Array, w: Weights, factor: float) -> Array:
+    kernel = w["conv.weight"][0, 0]
+    reach = len(kernel) // 2
+    means = np.pad(x.mean((2, 3)), ((0, 0), (reach, reach)))
+    z = np.stack([(means[:, c : c + len(kernel)] * kernel).sum(1) for c in range(x.shape[1])], 1)
+    return x * (factor * sigmoid(z))[:, :, None, None]
+
+
+CASES = [
+    Case("eca", eca, channels=(13, 32, 67)),
+    *[Case("eca", eca, {"kernel_size": size}, (16,)) for size in (1, 3, 5)],
+    Case("eca", eca, {"gamma": 1.0}, (64,)),
+    Case("eca", eca, {"b": -20.0}, (64,)),
+]
+# t = ⌊(log2 C + 1) / 2⌋: C = 256: 4.5 → 4 → 5; 512: 5; 1024: 5.5 → 5; 2048: 6 → 7; 13 · 5 + 3 · 7 = 86
+COUNTS = [
+    Count(
+        "eca",
+        86,
+        "Wang et al. 2020: under a hundred in ResNet-50",
+        RESNET50_BRANCHES,
+    )
+]
