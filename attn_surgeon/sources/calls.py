@@ -5,28 +5,15 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
-import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from attn_surgeon.errors import SourceError, SurgeonError, nearest
+from attn_surgeon.user_code import one_line
 
 _UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
 _OPEN = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-
-
-def one_line(error: BaseException) -> str:
-    """Return an exception's type and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep standard output clean, whatever is printed meanwhile."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from attn_surgeon.errors import SurgeonError, WeightsError
-from attn_surgeon.sources.calls import one_line, quiet
+from attn_surgeon.user_code import one_line, quiet
 
 WAYS_ON = "give them with --weights FILE, or start untrained with --weights none"
 _PATIENCE = 10.0  # seconds without any answer; a slow connection that answers is left alone

@@ -11,9 +11,10 @@ from torch import nn
 
 from attn_surgeon.errors import SourceError, WeightsError, nearest
 from attn_surgeon.preprocessing import INTERPOLATIONS, Preprocessing
-from attn_surgeon.sources.calls import check_reserved, library_errors, one_line, quiet
+from attn_surgeon.sources.calls import check_reserved, library_errors
 from attn_surgeon.sources.downloads import WAYS_ON, fetch_hub, fetch_url, no_weights
 from attn_surgeon.sources.spec import Scalar
+from attn_surgeon.user_code import one_line, quiet
 
 _RESERVED = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 _SAFE = {

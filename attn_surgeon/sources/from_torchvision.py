@@ -11,9 +11,10 @@ from torch import nn
 
 from attn_surgeon.errors import SourceError, WeightsError, nearest
 from attn_surgeon.preprocessing import Preprocessing
-from attn_surgeon.sources.calls import check_arguments, check_reserved, library_errors, one_line, quiet
+from attn_surgeon.sources.calls import check_arguments, check_reserved, library_errors
 from attn_surgeon.sources.downloads import WAYS_ON, fetch_url, no_weights
 from attn_surgeon.sources.spec import Scalar
+from attn_surgeon.user_code import one_line, quiet
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _RESERVED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "progress")

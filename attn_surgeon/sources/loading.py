@@ -143,8 +143,8 @@ def _refuse(spec: SourceSpec) -> Any:
 _BUILDERS: dict[str, Callable[[SourceSpec], nn.Module]] = {
     "timm": lambda spec: from_timm.create(spec.name, spec.args),
     "torchvision": _build_torchvision,
-    "file": lambda spec: factories.from_file(spec.name, spec.args),
-    "module": lambda spec: factories.from_module(spec.name, spec.args),
+    "file": lambda spec: factories.from_factory(spec.name, spec.args),
+    "module": lambda spec: factories.from_factory(spec.name, spec.args),
     "demo": _build_demo,
     "object": _refuse,
 }
