@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Unpack
 
 import torch
 from torch import nn
 
-from attn_surgeon.blocks import BlockSpec, Second, build_block, get_card
+from attn_surgeon.blocks import BlockSpec, Second, adopt, build_block
+from attn_surgeon.blocks.own import probe
 from attn_surgeon.errors import PlanError, SelectorError, nearest
 from attn_surgeon.graph.choice import Choice, Selection, Selectors, read_texts
 from attn_surgeon.graph.evidence import Evidence, gather
@@ -46,11 +48,12 @@ def insert(
     """Insert an attention block at the chosen sites and return the operated network.
 
     Sites are chosen `at` groups, and `after` or `before` what selectors name; `Choice` tells of the filters. `example`
-    is an input (N, C, H, W), a tuple of arguments or a dict of keyword arguments. The block starts as exactly the
+    is an input (N, C, H, W), a tuple of arguments or a dict of keyword arguments. `block` is one of the catalogue, one
+    that was registered, `file.py:Factory`, or a stack such as `se+spatial`. It starts as exactly the
     identity unless `init="paper"`. The caller's model is not changed unless `inplace`. Raises BlockError,
     SelectorError or PlanError before anything is changed.
     """
-    spec = BlockSpec.read(block, options or {}, init)
+    spec = BlockSpec.read(adopt(block), options or {}, init)
     choice = Choice.read(selection)
     return operate(model, spec, choice, example, strict=strict, seed=seed, inplace=inplace).model
 
@@ -108,20 +111,30 @@ def wanted(spec: BlockSpec) -> Wanted:
     """Tell the planner of a block; its factory raises UnfitError where the block cannot run."""
 
     def build(feature: Feature, second: Feature | None) -> nn.Module:
+        make = partial(
+            build_block,
+            spec,
+            feature.channels,
+            layout=feature.layout,
+            prefix=feature.prefix,
+            grid=feature.grid,
+            positions=feature.positions,
+            other=_second(second),
+        )
         try:
-            return build_block(
-                spec,
-                feature.channels,
-                layout=feature.layout,
-                prefix=feature.prefix,
-                grid=feature.grid,
-                positions=feature.positions,
-                other=_second(second),
-            )
+            return _probed(make, feature, second) if spec.own else make()
         except ValueError as error:
             raise UnfitError(str(error)) from None
 
-    return Wanted(build, spec.to_dict(), get_card(spec.name).inputs)
+    return Wanted(build, spec.to_dict(), spec.inputs)
+
+
+def _probed(make: Callable[[], nn.Module], *features: Feature | None) -> nn.Module:
+    """Make a user's block and try it once: on the CPU, for their code need not run where plans are made."""
+    with torch.device("cpu"):
+        block = make()
+        probe(block, *[feature.shape for feature in features if feature is not None])
+    return block
 
 
 def _second(feature: Feature | None) -> Second | None:

@@ -1,22 +1,26 @@
 """The catalogue of attention blocks: a room for each kind, one family a file, one registry."""
 
 from attn_surgeon.blocks import both, channel, fusion, self_attention, spatial
-from attn_surgeon.blocks.build import BlockSpec, build_block
+from attn_surgeon.blocks.build import build_block
 from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.own import adopt, register_block
 from attn_surgeon.blocks.paired import Second
 from attn_surgeon.blocks.registry import get_card, names
+from attn_surgeon.blocks.spec import BlockSpec
 
 __all__ = [
     "BlockSpec",
     "Card",
     "Option",
     "Second",
+    "adopt",
     "both",
     "build_block",
     "channel",
     "fusion",
     "get_card",
     "names",
+    "register_block",
     "self_attention",
     "spatial",
 ]

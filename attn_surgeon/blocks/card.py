@@ -20,7 +20,10 @@ REACHES = {
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a block: its default (None where the channels tell), its range, and what it does."""
+    """One option of a block: its default (None where the channels tell), its range, and what it does.
+
+    A `free` option is any plain value, which text is read as: 8, 0.5, true, null, or a word.
+    """
 
     name: str
     default: Value
@@ -29,9 +32,12 @@ class Option:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     odd: bool = False
+    free: bool = False
 
     def read(self, value: Any, block: str) -> Value:
         """Turn text or a number into a value of this option; raise BlockError where it is out of range."""
+        if self.free:
+            return _plain(value)
         if value is None and self.default is None:
             return None
         result = self._typed(value, block)
@@ -93,6 +99,13 @@ class Option:
         )
 
 
+def _plain(value: Any) -> Value:
+    import yaml
+
+    read = yaml.safe_load(value) if isinstance(value, str) else value
+    return read if isinstance(read, bool | int | float) or read is None else str(value)
+
+
 _ARTICLES: Mapping[type, str] = {int: "a whole number", float: "a number", str: "a word"}
 
 
@@ -103,7 +116,7 @@ class Card:
     Its reach is where it runs: a block of `channels` only pools over positions and runs on anything, one of
     `positions` tells them apart in any number of dimensions, one of a `map` needs a height and a width. A block of
     two `inputs` takes two maps of one shape, and its output is shaped like them. The costs are formulas of C, H and W
-    at the default options, with what else they name told after a comma.
+    at the default options, with what else they name told after a comma. An `open` card takes any option.
     """
 
     name: str
@@ -118,6 +131,7 @@ class Card:
     kind: Literal["channel", "spatial", "both", "self-attention", "two inputs"]
     reach: Literal["channels", "positions", "map"]
     options: tuple[Option, ...] = ()
+    open: bool = False
 
     @property
     def inputs(self) -> int:
@@ -128,7 +142,12 @@ class Card:
         """Check options against the card; raise BlockError for an unknown one or a value out of range."""
         known = {option.name: option for option in self.options}
         for name in given:
-            if name not in known:
+            if not self.has(name):
                 hint = nearest(name, known) or f"it has {', '.join(known) or 'no options'}"
                 raise BlockError(f"no option is called '{name}'", f"block '{self.name}'", hint)
-        return {name: known[name].read(value, self.name) for name, value in given.items()}
+        anything = Option("", None, "", free=True)
+        return {name: known.get(name, anything).read(value, self.name) for name, value in given.items()}
+
+    def has(self, name: str) -> bool:
+        """Tell whether an option is one of the block's."""
+        return self.open or any(option.name == name for option in self.options)

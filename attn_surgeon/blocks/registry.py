@@ -1,4 +1,4 @@
-"""The registry of blocks: a card for each, and the class that makes it."""
+"""The registry of blocks: a card for each, and what makes it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,38 @@ from torch import nn
 from attn_surgeon.blocks.card import Card
 from attn_surgeon.errors import BlockError, nearest
 
-_REGISTRY: dict[str, tuple[Card, type[nn.Module]]] = {}
+Factory = Callable[..., nn.Module]
+_CATALOGUE: dict[str, tuple[Card, Factory]] = {}
+_OWN: dict[str, tuple[Card, Factory]] = {}
 
 
 def register(card: Card) -> Callable[[type[nn.Module]], type[nn.Module]]:
     """Enter a block class under its card; raise ValueError where the name is taken."""
 
     def enter(cls: type[nn.Module]) -> type[nn.Module]:
-        if card.name in _REGISTRY:
+        if card.name in _CATALOGUE:
             raise ValueError(f"two blocks are called '{card.name}'")
-        _REGISTRY[card.name] = (card, cls)
+        _CATALOGUE[card.name] = (card, cls)
         return cls
 
     return enter
 
 
+def enter_own(card: Card, factory: Factory) -> None:
+    """Enter a user's block, in place of one that had its name; raise BlockError where the catalogue has it."""
+    if card.name in _CATALOGUE:
+        raise BlockError(f"a block of the catalogue is called '{card.name}'", "", "choose another name")
+    _OWN[card.name] = (card, factory)
+
+
 def names() -> list[str]:
-    """List the names of all blocks."""
-    return sorted(_REGISTRY)
+    """List the names of the catalogue's blocks."""
+    return sorted(_CATALOGUE)
+
+
+def is_own(name: str) -> bool:
+    """Tell whether a block is a user's."""
+    return name in _OWN
 
 
 def get_card(name: str) -> Card:
@@ -34,13 +48,19 @@ def get_card(name: str) -> Card:
     return _entry(name)[0]
 
 
-def get_class(name: str) -> type[nn.Module]:
-    """Give a block's class."""
+def get_factory(name: str) -> Factory:
+    """Give what makes a block: it takes the channels, the options, and `init`."""
     return _entry(name)[1]
 
 
-def _entry(name: str) -> tuple[Card, type[nn.Module]]:
-    if name not in _REGISTRY:
-        hint = nearest(name, _REGISTRY) or "list them with: attn-surgeon blocks"
-        raise BlockError(f"no block is called '{name}'", "", hint)
-    return _REGISTRY[name]
+def _entry(name: str) -> tuple[Card, Factory]:
+    known = _CATALOGUE | _OWN
+    if name not in known:
+        raise BlockError(f"no block is called '{name}'", "", _way_on(name, known))
+    return known[name]
+
+
+def _way_on(name: str, known: dict[str, tuple[Card, Factory]]) -> str:
+    if ":" in name:
+        return f"it is a block of your own: say where its code is, with --own {name}"
+    return nearest(name, known) or "list them with: attn-surgeon blocks"

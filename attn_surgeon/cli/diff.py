@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 
 from attn_surgeon.cli.files import artefact_or_newest
-from attn_surgeon.cli.options import ArtefactPath, AsJson, Source, Weights
+from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Weights
 from attn_surgeon.cli.output import console, print_json, steps, table
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ def register(app: typer.Typer) -> None:
 
 
 def diff(
-    artefact: ArtefactPath = None, source: Source = None, weights: Weights = None, as_json: AsJson = False
+    artefact: ArtefactPath = None,
+    source: Source = None,
+    own: Own = None,
+    weights: Weights = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the generated forward beside the original, and the parameters and MACs each graft adds."""
     from attn_surgeon.graph.surgery import list_grafts

@@ -16,6 +16,7 @@ from attn_surgeon.cli.options import (
     Mean,
     Network,
     Output,
+    Own,
     Size,
     Source,
     Std,
@@ -86,6 +87,7 @@ def insert(
     args: Arguments = None,
     allow_partial: AllowPartial = False,
     source: Source = None,
+    own: Own = None,
     mean: Mean = None,
     std: Std = None,
     size: Size = None,
@@ -101,11 +103,11 @@ def insert(
     as_json: AsJson = False,
 ) -> None:
     """Insert an attention block at the chosen sites, certify that nothing was lost, and write the artefact."""
-    from attn_surgeon.blocks import BlockSpec
+    from attn_surgeon.blocks import BlockSpec, adopt
     from attn_surgeon.graph.choice import Choice
     from attn_surgeon.pipeline import Insertion
 
-    spec = BlockSpec.read(block, read_pairs(options, "--set"), init)
+    spec = BlockSpec.read(adopt(block), read_pairs(options, "--set"), init)
     choice = Choice.read(
         {
             "at": at or (),

@@ -42,10 +42,32 @@ Arguments = Annotated[
     list[str] | None,
     typer.Option("--arg", metavar="KEY=VALUE", help="An argument for the factory: key=value.", show_default=False),
 ]
+
+
+def _adopt_each(places: list[str] | None) -> list[str] | None:
+    """Register blocks of the user's own before an artefact that holds them is read."""
+    if places:
+        from attn_surgeon.blocks import adopt
+
+        for place in places:
+            adopt(place)
+    return places
+
+
 Source = Annotated[
     str | None,
     typer.Option(
         "--source", metavar="FACTORY", help="Your own network behind the artefact: file.py:factory.", show_default=False
+    ),
+]
+Own = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--own",
+        metavar="FACTORY",
+        help="Code of a block of your own in the artefact: file.py:Factory.",
+        show_default=False,
+        callback=_adopt_each,
     ),
 ]
 Mean = Annotated[

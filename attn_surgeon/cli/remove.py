@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import artefact_or_newest, size_text, writable
-from attn_surgeon.cli.options import ArtefactPath, AsJson, Force, Output, Source, Weights
+from attn_surgeon.cli.options import ArtefactPath, AsJson, Force, Output, Own, Source, Weights
 from attn_surgeon.cli.output import console, print_json, steps
 
 
@@ -25,6 +25,7 @@ def remove(
         str, typer.Argument(help="The grafts' sites; globs work.", autocompletion=completion.sites)
     ] = "**",
     source: Source = None,
+    own: Own = None,
     weights: Weights = None,
     output: Output = None,
     force: Force = False,

@@ -35,7 +35,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Replay a recipe: build its network, make its insertions, certify and write the artefact."""
-    from attn_surgeon.blocks import BlockSpec
+    from attn_surgeon.blocks import BlockSpec, adopt
     from attn_surgeon.graph.choice import Choice
     from attn_surgeon.pipeline import Insertion
     from attn_surgeon.recipe import read_recipe
@@ -44,7 +44,8 @@ def run(
     story = read_recipe(recipe)
     steps_ = [operation.insert for operation in story.operations]
     insertions = [
-        Insertion(BlockSpec.read(item.block, item.options, item.init), Choice.read(item.selection())) for item in steps_
+        Insertion(BlockSpec.read(adopt(item.block), item.options, item.init), Choice.read(item.selection()))
+        for item in steps_
     ]
     target = output or story.output
     if target is not None and not dry_run:

@@ -42,7 +42,7 @@ def carry_out(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes)
     if wishes.dry_run:
         _dry_run(subject, insertions, wishes, label)
         return
-    block_names = "-".join(dict.fromkeys(insertion.spec.name for insertion in insertions))
+    block_names = "-".join(dict.fromkeys(_plain(insertion.spec.name) for insertion in insertions))
     target = writable(wishes.output or f"{subject.name}-{block_names}.safetensors", force=wishes.force)
     result = _operate(subject, insertions, wishes)
     written = result.certificate is None or result.certificate.passed
@@ -54,6 +54,11 @@ def carry_out(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes)
         _show(result, label, target if written else None, wishes)
     if not written:
         raise typer.Exit(1)
+
+
+def _plain(block: str) -> str:
+    """Name a block in a file's name: one of the user's own by its factory."""
+    return "+".join(part.rpartition(":")[2] for part in block.split("+"))
 
 
 def _operate(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from attn_surgeon.cli.files import artefact_or_newest
-from attn_surgeon.cli.options import ArtefactPath, AsJson, Source, Weights
+from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Weights
 from attn_surgeon.cli.output import console, print_certificate, print_json, steps
 
 
@@ -15,7 +15,11 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
-    artefact: ArtefactPath = None, source: Source = None, weights: Weights = None, as_json: AsJson = False
+    artefact: ArtefactPath = None,
+    source: Source = None,
+    own: Own = None,
+    weights: Weights = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make the certificate again, against the original built afresh with its stored weights. Exit 1 where it fails."""
     from attn_surgeon.artefact import load_original

@@ -77,7 +77,7 @@ def _plan_graft(found: Survey, chosen: Chosen, choice: Choice, wanted: Wanted, p
         raise UnfitError("only one tensor is at hand there, for the forward that joins it is opaque")
     if not placements:
         raise UnfitError(site.obstacle or f"nothing can be placed {side} it")
-    with torch.device("meta"):
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
         parameters = sum(p.numel() for p in wanted.factory(feature, second).parameters())
     return Graft(
         site.name,

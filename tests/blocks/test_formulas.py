@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from attn_surgeon.blocks import get_card
 from attn_surgeon.blocks.card import Value
 from attn_surgeon.blocks.channel.eca import adaptive_kernel
-from attn_surgeon.blocks.registry import get_class
+from attn_surgeon.blocks.registry import get_factory
 
 from .formulas import CASES, COUNTS
 from .formulas.case import Array, Case, Count
@@ -19,7 +19,7 @@ from .helpers import NAMES, at_random, block, weights
 
 def raw(case: Case, channels: int, init: str) -> nn.Module:
     """Build the block at random, without anything around it that feeds it its second input."""
-    return at_random(get_class(case.block)(channels, **case.options, init=init)).double().eval()
+    return at_random(get_factory(case.block)(channels, **case.options, init=init)).double().eval()
 
 
 def expected(case: Case, inputs: list[Array], w: dict[str, Array], init: str) -> Array:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec, Second, build_block, get_card, names
 from attn_surgeon.blocks.paired import Paired
-from attn_surgeon.blocks.registry import get_class
+from attn_surgeon.blocks.registry import get_factory
 
 from .helpers import NAMES, PAIRS, at_random, bits
 
@@ -90,7 +90,7 @@ def test_a_second_of_the_same_shape_is_passed_on_as_it_is() -> None:
 def built(name: str, other: Second, **place: object) -> tuple[nn.Module, Paired]:
     """Build a block at random for a layout of the first input, and the same one for (N, C, H, W)."""
     module = build_block(BlockSpec(name, {}, "paper"), 16, other=other, **place)  # type: ignore[arg-type]
-    plain = Paired(get_class(name)(16, init="paper"), 16, other).eval()
+    plain = Paired(get_factory(name)(16, init="paper"), 16, other).eval()
     at_random(module).eval()
     plain.load_state_dict(dict(zip(plain.state_dict(), module.state_dict().values(), strict=True)))
     return module, plain
@@ -146,7 +146,7 @@ def test_sizes_are_found_at_run_time(name: str) -> None:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NLC"])
 def test_without_another_in_other_layouts(name: str, layout: str) -> None:
     module = build_block(BlockSpec(name, {}, "paper"), 16, layout=layout, prefix=1, grid=(6, 10))
-    plain = get_class(name)(16, init="paper").eval()
+    plain = get_factory(name)(16, init="paper").eval()
     at_random(module).eval()
     plain.load_state_dict(dict(zip(plain.state_dict(), module.state_dict().values(), strict=True)))
     x = torch.randn(2, 16, 6, 10)

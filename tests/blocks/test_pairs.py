@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec, Second, build_block
-from attn_surgeon.blocks.registry import get_class
+from attn_surgeon.blocks.registry import get_factory
 
 from .helpers import PAIRS, at_random, bits, block, still
 
@@ -20,7 +20,7 @@ def pair(channels: int = 16, size: tuple[int, int] = (5, 9)) -> tuple[Tensor, Te
 
 
 def raw(name: str, channels: int = 16, init: str = "identity") -> nn.Module:
-    return get_class(name)(channels, init=init).eval()
+    return get_factory(name)(channels, init=init).eval()
 
 
 @pytest.mark.parametrize(("channels", "heads"), [(12, 8), (16, 3), (4, 8)])

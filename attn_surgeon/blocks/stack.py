@@ -1,0 +1,21 @@
+"""Blocks one after the other, as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class Stack(nn.Sequential):
+    """Run blocks one after the other; those of two inputs all take the same second."""
+
+    def __init__(self, blocks: Sequence[nn.Module], paired: Sequence[bool]) -> None:
+        super().__init__(*blocks)
+        self.paired = tuple(paired)
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        for block, paired in zip(self, self.paired, strict=True):
+            x = block(x, *others) if paired else block(x)
+        return x
