@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +11,13 @@ import typer
 from rich.markup import escape
 
 from attn_surgeon.cli import completion
-from attn_surgeon.cli.options import AsJson, OptionError
+from attn_surgeon.cli.options import AsJson, OptionError, read_shape
 from attn_surgeon.cli.output import console, facts, print_json, table
 
 if TYPE_CHECKING:
-    from attn_surgeon.blocks import Card
+    from attn_surgeon.blocks import Card, Option
+
+Costs = dict[str, dict[str, int] | None]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,36 +27,55 @@ def register(app: typer.Typer) -> None:
 
 def blocks(
     name: Annotated[
-        str | None, typer.Argument(help="Show one block's card.", autocompletion=completion.blocks, show_default=False)
+        str | None,
+        typer.Argument(
+            help="Show one block's card; file.py:Factory shows one of your own.",
+            autocompletion=completion.blocks,
+            show_default=False,
+        ),
     ] = None,
     at: Annotated[str, typer.Option(metavar="C,H,W", help="The features to tell costs for: C,H,W.")] = "256,14,14",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Write the catalogue as a table in Markdown.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the catalogue of blocks: paper, formula, cost and options."""
-    from attn_surgeon.blocks import get_card, names
+    from attn_surgeon.blocks import adopt, get_card, names
 
-    shape = _shape(at)
-    cards = [get_card(name)] if name else [get_card(each) for each in names()]
+    shape = read_shape(at)
+    if name and "+" in name:
+        raise OptionError(f"'{name}' is a stack", "", "each of its blocks has a card")
+    cards = [get_card(adopt(name))] if name else [get_card(each) for each in names()]
+    if markdown:
+        sys.stdout.write(markdown_table(cards))
+        return
     costs = {card.name: _cost(card, shape) for card in cards}
     if as_json:
-        print_json([asdict(card) | {"at": shape, "cost": costs[card.name]} for card in cards])
+        print_json([asdict(card) | {"inputs": card.inputs, "at": shape, "cost": costs[card.name]} for card in cards])
     elif name:
-        _show_card(cards[0], at, costs[name])
+        _show_card(cards[0], at, costs[cards[0].name])
     else:
-        rows = [
-            [card.name, card.title, card.paper.split(",")[0], *_cells(costs[card.name]), card.idea] for card in cards
-        ]
-        columns = ["block", "title", "paper", "parameters", "MACs", "idea"]
-        title = f"{len(cards)} blocks, costs at (C, H, W) = ({at})"
-        console().print(table(title, columns, rows, right=["parameters", "MACs"]))
+        _show_catalogue(cards, at, costs)
 
 
-def _shape(text: str) -> tuple[int, int, int]:
-    parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise OptionError(f"'{text}' is no C,H,W", "--at", "write it as 256,14,14")
-    channels, height, width = map(int, parts)
-    return channels, height, width
+def markdown_table(cards: Sequence[Card]) -> str:
+    """Write the catalogue as a table in Markdown, by kind."""
+    from attn_surgeon.blocks.card import KINDS
+
+    lines = ["| block | | paper | parameters | MACs | needs |", "|---|---|---|---|---|---|"]
+    for kind in KINDS:
+        lines.append(f"| **{kind}** | | | | | |")
+        lines += [_markdown_row(card) for card in cards if card.kind == kind]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_row(card: Card) -> str:
+    needs = {"channels": "anything", "positions": "positions", "map": "a map"}[card.reach]
+    cells = [f"`{card.name}`", card.idea, _authors(card), card.parameters, card.macs, needs]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _authors(card: Card) -> str:
+    return card.paper.split(",")[0]
 
 
 def _cost(card: Card, shape: tuple[int, int, int]) -> dict[str, int] | None:
@@ -74,6 +97,20 @@ def _cells(cost: dict[str, int] | None) -> list[str]:
     return ["-", "-"] if cost is None else [f"{cost['parameters']:,}", f"{cost['macs']:,}"]
 
 
+def _show_catalogue(cards: Sequence[Card], at: str, costs: Costs) -> None:
+    from attn_surgeon.blocks.card import KINDS
+
+    out = console()
+    out.print(f"[bold]{len(cards)} blocks, costs at (C, H, W) = ({at})[/]")
+    columns = ["block", "parameters", "MACs", "paper", "idea"]
+    for kind in KINDS:
+        rows = [
+            [card.name, *_cells(costs[card.name]), _authors(card), card.idea] for card in cards if card.kind == kind
+        ]
+        out.print(table(f"\n{kind}", columns, rows, right=["parameters", "MACs"]))
+    out.print("\n[dim]a card: attn-surgeon blocks NAME[/]")
+
+
 def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
     from attn_surgeon.blocks.card import REACHES
 
@@ -90,11 +127,22 @@ def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
         ("runs on", REACHES[card.reach]),
     ]
     out = console()
-    out.print(f"[bold]{card.name}[/]  {escape(card.title)}\n")
+    out.print(f"[bold]{escape(card.name)}[/]  {escape(card.title)}\n")
     out.print(facts(rows))
     if card.options:
         options = [
-            [option.name, "from C" if option.default is None else str(option.default), option.meaning]
+            [
+                option.name,
+                "from C" if option.default is None else str(option.default).lower(),
+                option.range,
+                option.meaning,
+            ]
             for option in card.options
         ]
-        out.print(table("\noptions (--set name=value)", ["name", "default", "meaning"], options))
+        out.print(table("\noptions (--set name=value)", ["name", "default", "values", "meaning"], options))
+
+
+def _default(option: Option) -> str:
+    if option.default is None:
+        return "-" if option.free else "from C"
+    return str(option.default).lower() if isinstance(option.default, bool) else str(option.default)

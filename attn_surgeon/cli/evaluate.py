@@ -13,17 +13,17 @@ from attn_surgeon.cli.files import given_or_newest
 from attn_surgeon.cli.options import (
     Arguments,
     AsJson,
+    Device,
     Mean,
-    OptionError,
     Own,
     Size,
     Source,
     Std,
     Weights,
     open_network,
+    require_device,
 )
 from attn_surgeon.cli.output import bar, console, facts, print_json, say, steps
-from attn_surgeon.errors import first_line
 
 if TYPE_CHECKING:
     from attn_surgeon.train.evaluate import Evaluation
@@ -53,7 +53,7 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", help="Images at a time.", min=1)] = 256,
     workers: Annotated[int, typer.Option(metavar="N", help="Processes that read images.", min=0)] = 0,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1 …")] = "cpu",
+    device: Device = "cpu",
     source: Source = None,
     own: Own = None,
     weights: Weights = None,
@@ -67,7 +67,7 @@ def evaluate(
     from attn_surgeon.train.data import open_dataset
     from attn_surgeon.train.evaluate import evaluate as measure
 
-    _check_device(device)
+    require_device(device)
     path = given_or_newest(artefact)
     with steps(f"open {path}"):
         subject = open_network(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
@@ -97,15 +97,3 @@ def _rows(result: Evaluation) -> list[tuple[str, str]]:
         ("logits", f"sha256 {result.logits_sha256[:16]}…"),
         ("time", f"{result.seconds:.1f} s"),
     ]
-
-
-def _check_device(name: str) -> None:
-    """Refuse a device that torch does not know or this machine does not have."""
-    import torch
-
-    try:
-        torch.empty(1, device=name).cpu()
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(
-            f"the device '{name}' cannot be used: {first_line(error)}", "--device", "cpu always can"
-        ) from None

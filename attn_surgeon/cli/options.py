@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attn_surgeon.cli import completion
-from attn_surgeon.errors import SurgeonError
+from attn_surgeon.errors import SurgeonError, first_line
 
 if TYPE_CHECKING:
     from attn_surgeon.subject import Images, Subject
@@ -70,6 +70,7 @@ Own = Annotated[
         callback=_adopt_each,
     ),
 ]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1 …")]
 Mean = Annotated[
     str | None, typer.Option(metavar="NUMBERS", help="Mean of each channel: 0.485,0.456,0.406.", show_default=False)
 ]
@@ -142,3 +143,24 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise OptionError(f"'{text}' is no size", "--size", "write it as 224, or as 224x320 for height x width")
     return int(sides[0]), int(sides[-1])
+
+
+def require_device(name: str) -> None:
+    """Refuse a device that torch does not know or this machine does not have."""
+    import torch
+
+    try:
+        torch.empty(1, device=name).cpu()
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(
+            f"the device '{name}' cannot be used: {first_line(error)}", "--device", "cpu always can"
+        ) from None
+
+
+def read_shape(text: str) -> tuple[int, int, int]:
+    """Read C,H,W."""
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise OptionError(f"'{text}' is no C,H,W", "--at", "write it as 256,14,14")
+    channels, height, width = map(int, parts)
+    return channels, height, width

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attn_surgeon.blocks import names
+
 REPO = Path(__file__).parents[2]
-BLOCKS = ("cbam", "channel", "coord", "eca", "gate", "mdaf", "se", "spatial")
+BLOCKS = tuple(names())
 INSERT = ("insert", "demo", "--block", "cbam", "--after", "layer3")
 
 

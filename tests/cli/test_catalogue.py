@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from .helpers import BLOCKS, Cli
@@ -9,9 +11,9 @@ from .helpers import BLOCKS, Cli
 
 def test_all_blocks_are_listed_with_their_costs(cli: Cli) -> None:
     out = cli("blocks", "--at", "64,8,8").out
-    assert out.startswith("8 blocks, costs at (C, H, W) = (64,8,8)")
-    rows = {line.split()[0]: line for line in out.splitlines() if line and line.split()[0] in BLOCKS}
-    assert list(rows) == list(BLOCKS)
+    assert out.startswith(f"{len(BLOCKS)} blocks, costs at (C, H, W) = (64,8,8)")
+    rows = {line.split()[0]: line for line in out.splitlines() if line.strip() and line.split()[0] in BLOCKS}
+    assert sorted(rows) == list(BLOCKS)
     assert "  680  " in rows["cbam"]
     assert "  7,296  " in rows["cbam"]
 
@@ -35,6 +37,52 @@ def test_a_card_tells_paper_formula_and_options(cli: Cli) -> None:
     assert "Woo et al. 2018, CBAM: Convolutional Block Attention Module" in out
     assert "y = spatial(channel(x))" in out
     assert [line.split()[:2] for line in out.splitlines()[-2:]] == [["reduction", "16"], ["kernel_size", "7"]]
+    assert "at least 1, odd" in out.splitlines()[-1]
+
+
+def test_the_readme_shows_the_whole_catalogue(cli: Cli) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = text.partition("<!-- blocks -->\n")[2].partition("<!-- /blocks -->")[0]
+    assert shown.strip() == cli("blocks", "--markdown").out.strip()
+
+
+def test_a_card_of_a_block_of_ones_own(cli: Cli, folder: Path) -> None:
+    (folder / "mine.py").write_text(OWN)
+    out = cli("blocks", "mine.py:Scale").out
+    assert out.startswith("mine.py:Scale  Scale")
+    assert "Weigh channels." in out
+    assert out.splitlines()[-1].split()[:2] == ["start", "1.0"]
+    assert "is a stack" in cli("blocks", "se+eca").err
+
+
+OWN = '''
+from torch import nn, ones
+
+class Scale(nn.Module):
+    """Weigh channels."""
+
+    def __init__(self, channels, start=1.0):
+        super().__init__()
+        self.weight = nn.Parameter(start * ones(channels, 1, 1))
+
+    def forward(self, x):
+        return x * self.weight
+'''
+
+
+def test_measured_costs(cli: Cli, folder: Path) -> None:
+    (folder / "mine.py").write_text(OWN)
+    wanted = ("bench-blocks", "se", "cbam", "mine.py:Scale", "--batch", "1")
+    document = cli(*wanted, "--at", "16,4,4", "--json").document
+    assert [block["name"] for block in document["blocks"]] == ["se", "cbam", "mine.py:Scale"]
+    for block in document["blocks"]:
+        for key in ("forward", "training", "memory"):
+            assert block["ratios"][key] == pytest.approx(block["measured"][key] / document["copy"][key])
+        assert block["measured"]["memory"] > document["copy"]["memory"] > 16 * 4 * 4 * 4
+    out = cli(*wanted, "--at", "16,1,1").out
+    assert "cbam tells positions apart, and there is only one" in out
+    assert "cannot be used" in cli(*wanted, "--device", "nowhere").err
+    assert "is no C,H,W" in cli(*wanted, "--at", "16").err
 
 
 @pytest.mark.parametrize("shape", ["100000000,8,8", "99999999999999999999999999,1,1"])
