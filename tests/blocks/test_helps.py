@@ -57,12 +57,12 @@ def loss(features: nn.Module, head: nn.Linear, x: Tensor, label: Tensor) -> Tens
 def best_without(x: Tensor, label: Tensor) -> tuple[nn.Linear, float]:
     """Fit the head alone, to the minimum of its convex loss."""
     head = nn.Linear(CHANNELS, 1)
-    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=500, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        found = loss(nn.Identity(), head, x, label) + 1e-3 * head.weight.square().sum()
-        found.backward()
+        found = loss(nn.Identity(), head, x, label) + 1e-5 * head.weight.square().sum()
+        torch.autograd.backward(found)
         return found
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
@@ -76,7 +76,7 @@ def after_ten_steps(graft: nn.Module, task: Task) -> tuple[float, float]:
     optimizer = torch.optim.Adam([*graft.parameters(), *head.parameters()], 0.05)
     for _ in range(STEPS):
         optimizer.zero_grad()
-        loss(graft, head, x, label).backward()
+        torch.autograd.backward(loss(graft, head, x, label))
         optimizer.step()
     return loss(graft, head, x, label).item(), control
 
