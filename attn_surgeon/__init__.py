@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attn_surgeon.artefact import load, save
+    from attn_surgeon.blocks.own import register_block
     from attn_surgeon.graph.certificate import certify
     from attn_surgeon.graph.sites.survey import find_sites
     from attn_surgeon.operations import insert, remove
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from attn_surgeon.recipe_schema import Recipe
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "certify", "find_sites", "insert", "load", "read_recipe", "remove", "save"]
+__all__ = ["Recipe", "certify", "find_sites", "insert", "load", "read_recipe", "register_block", "remove", "save"]
 
 _HOMES = {
     "Recipe": "attn_surgeon.recipe_schema",
@@ -22,6 +23,7 @@ _HOMES = {
     "insert": "attn_surgeon.operations",
     "load": "attn_surgeon.artefact",
     "read_recipe": "attn_surgeon.recipe",
+    "register_block": "attn_surgeon.blocks.own",
     "remove": "attn_surgeon.operations",
     "save": "attn_surgeon.artefact",
 }

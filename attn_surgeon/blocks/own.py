@@ -1,4 +1,7 @@
-"""Blocks of the user's own: any factory of channels, made the identity by x + γ(f − x) with γ = 0."""
+"""Blocks of the user's own: any factory of channels, made the identity by x + γ(f − x) with γ = 0.
+
+A block that starts as the identity by itself is left as it is.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def register_block(name: str, factory: Factory, *, reach: Reach = "map", inputs:
         raise BlockError(f"'{name}' is no name for a block", "", "such as: mine")
     if reach not in REACHES:
         raise BlockError(f"no reach is called '{reach}'", f"block '{name}'", f"it is one of {', '.join(REACHES)}")
-    enter_own(_card(name, factory, reach, inputs), _maker(name, factory))
+    enter_own(_card(name, factory, reach, inputs), _maker(name, factory, inputs))
 
 
 def adopt(name: str) -> str:
@@ -87,7 +90,7 @@ def _adopted(place: str) -> str:
     return name
 
 
-def _maker(name: str, factory: Factory) -> Factory:
+def _maker(name: str, factory: Factory, inputs: int) -> Factory:
     def make(channels: int, *, init: str = "identity", **options: Any) -> nn.Module:
         try:
             block = factory(channels, **options)
@@ -95,9 +98,23 @@ def _maker(name: str, factory: Factory) -> Factory:
             raise ValueError(f"{name} cannot be made for {channels} channels: {one_line(error)}") from error
         if not isinstance(block, nn.Module):
             raise ValueError(f"{name} made a {type(block).__name__}, not a module")  # noqa: TRY004  a refusal, not a fault
-        return Own(block, channels, init)
+        return Own(block, channels, "paper" if _passes_on(block, channels, inputs) else init)
 
     return make
+
+
+@torch.no_grad()
+def _passes_on(block: nn.Module, channels: int, inputs: int) -> bool:
+    """Tell whether a block starts as the identity by itself: then γ = 0 as well would leave nothing that learns."""
+    was_training = block.training
+    with torch.random.fork_rng(devices=[]):
+        maps = torch.randn(inputs, 2, channels, 7, 7)
+        try:
+            return torch.equal(block.eval()(*maps), maps[0])
+        except Exception:  # it may need another size; that it runs where it is to go is tried later
+            return False
+        finally:
+            block.train(was_training)
 
 
 def _card(name: str, factory: Factory, reach: Reach, inputs: int) -> Card:

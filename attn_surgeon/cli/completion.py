@@ -98,8 +98,9 @@ def networks(incomplete: str) -> list[str]:
 
 
 def blocks(incomplete: str) -> list[str]:
-    """Complete the name of a block."""
-    return [name for name in _looked_up("blocks", _blocks) if name.startswith(incomplete)]
+    """Complete the name of a block, or of the last one of a stack."""
+    before, plus, last = incomplete.rpartition("+")
+    return [before + plus + name for name in _looked_up("blocks", _blocks) if name.startswith(last)]
 
 
 def groups(incomplete: str) -> list[str]:

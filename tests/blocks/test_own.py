@@ -45,6 +45,15 @@ class Pooled(Scale):
     def forward(self, x):
         return x.mean((2, 3))
 
+class Late(Scale):
+    """Starts as the identity by itself."""
+
+    def __init__(self, channels):
+        super().__init__(channels, 0.0)
+
+    def forward(self, x):
+        return x + self.weight * torch.sin(x)
+
 def anything(channels, **options):
     return Scale(channels, **options)
 
@@ -135,10 +144,15 @@ def test_reach_and_inputs_of_a_factory(file: str) -> None:
         build_block(BlockSpec(fuse), 8, layout="NLC")
 
 
-@pytest.mark.parametrize("name", ["Scale", "Mean", "Fuse"])
+@pytest.mark.parametrize("name", ["Scale", "Mean", "Fuse", "Late"])
 def test_all_of_it_learns(file: str, name: str) -> None:
     module = build_block(BlockSpec.read(adopt(f"{file}:{name}"), {}), 8)
     assert still(module, torch.randn(2, 8, 5, 5)) == set()
+
+
+def test_a_block_that_starts_as_the_identity_is_left_as_it_is(file: str) -> None:
+    names = [name for name, _ in build_block(BlockSpec(adopt(f"{file}:Late")), 8).named_parameters()]
+    assert names == ["block.weight"]
 
 
 def test_options_are_plain_values(file: str) -> None:

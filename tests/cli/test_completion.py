@@ -47,7 +47,8 @@ def test_names_come_from_an_empty_cache_and_then_from_the_filled_one(
 ) -> None:
     few_networks(monkeypatch)
     assert completion.networks("re") == ["resnet18"]
-    assert completion.blocks("c") == ["cbam", "channel", "coord"]
+    assert completion.blocks("cb") == ["cbam"]
+    assert completion.blocks("eca+cb") == ["eca+cbam"]
     monkeypatch.setattr("attn_surgeon.sources.model_names", lambda: 1 / 0)
     monkeypatch.setattr("attn_surgeon.blocks.names", lambda: 1 / 0)
     assert completion.networks("") == ["demo", "resnet18", "tv/resnet18"]
