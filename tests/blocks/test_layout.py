@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -12,6 +12,14 @@ from torch import Tensor, nn
 from attn_surgeon.blocks import BlockSpec, build_block
 
 from .helpers import FLAT, NAMES, POOLING, SPATIAL, Array, at_random, sigmoid, weights
+
+
+@pytest.fixture(autouse=True)
+def double() -> Iterator[None]:
+    """Compare in double precision: in single, a softmax tells layouts apart by how their sums were rounded."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def built(name: str, layout: str, **place: object) -> tuple[nn.Module, nn.Module]:

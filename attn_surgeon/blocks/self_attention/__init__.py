@@ -1,3 +1,29 @@
 """Blocks in which positions look at one another."""
 
-__all__: list[str] = []
+from attn_surgeon.blocks.self_attention import (
+    a2,
+    aft,
+    axial,
+    botnet,
+    crisscross,
+    efficient,
+    external,
+    mhsa,
+    non_local,
+    sagan,
+    separable,
+)
+
+__all__ = [
+    "a2",
+    "aft",
+    "axial",
+    "botnet",
+    "crisscross",
+    "efficient",
+    "external",
+    "mhsa",
+    "non_local",
+    "sagan",
+    "separable",
+]

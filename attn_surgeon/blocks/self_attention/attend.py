@@ -1,0 +1,91 @@
+"""Positions as tokens, and attention among them that never holds all pairs at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_surgeon.blocks.widths import divisor
+
+
+def tokens(x: Tensor, heads: int = 1) -> Tensor:
+    """Turn (N, C, H, W) into (N, heads, H · W, C / heads), each token in one piece of memory."""
+    flat = x.flatten(2).transpose(1, 2).contiguous()  # the lean kernels refuse scattered ones
+    return torch.unflatten(flat, 2, (heads, -1)).transpose(1, 2)
+
+
+def positions(made: Tensor, like: Tensor) -> Tensor:
+    """Turn (N, heads, H · W, d) into a map (N, heads · d, H, W) of the height and width of another."""
+    return torch.unflatten(made.transpose(1, 2).flatten(2).transpose(1, 2), 2, like.shape[2:])
+
+
+def share(x: Tensor) -> Tensor:
+    """Take the softmax of (N, C, H, W) over the positions of each channel."""
+    return x.flatten(2).softmax(2).reshape(x.shape)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """Return softmax(scale · query keyᵀ) value for (N, heads, L, d), the value of any width.
+
+    The kernels that do not hold all pairs take one width for all three. A wider value is split into shares, each
+    attended to like a head of its own, and what is narrower is filled up with zeros; GPUs want multiples of eight.
+    """
+    wanted, width = value.shape[3], -(-query.shape[3] // 8) * 8
+    shares = -(-wanted // width)
+    if shares == 1 and wanted == query.shape[3]:
+        return F.scaled_dot_product_attention(query, key, value, scale=scale)
+    made = F.scaled_dot_product_attention(
+        _repeated(_widened(query, width), shares),
+        _repeated(_widened(key, width), shares),
+        torch.unflatten(_widened(value, shares * width), 3, (shares, width)).movedim(3, 2).flatten(1, 2),
+        scale=scale,
+    )
+    return torch.unflatten(made, 1, (-1, shares)).movedim(2, 3).flatten(3)[..., :wanted]
+
+
+def _widened(each: Tensor, width: int) -> Tensor:
+    missing = width - each.shape[3]
+    return F.pad(each, (0, missing)) if missing else each
+
+
+def _repeated(each: Tensor, times: int) -> Tensor:
+    """Repeat every head, without a copy where there is one."""
+    return each.unsqueeze(2).expand(-1, -1, times, -1, -1).flatten(1, 2)
+
+
+class MultiHead(nn.Module):
+    """Multi-head attention among all positions of (N, C, H, W) features, up to the last projection.
+
+    The key has no bias: a softmax over keys would take it off again, so it could not learn.
+    """
+
+    def __init__(self, channels: int, heads: int | None, init: str) -> None:
+        super().__init__()
+        self.heads = divisor(channels, heads, max(1, channels // 32), "heads")
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key = nn.Conv2d(channels, channels, 1, bias=False)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.project = nn.Conv2d(channels, channels, 1)
+        start_at_zero(init, self.project)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what positions see of one another, of the same shape."""
+        made: Tensor = self.project(positions(self.attend(x), x))
+        return made
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Return the heads' answers (N, heads, H · W, C / heads)."""
+        query, key, value = (tokens(each(x), self.heads) for each in (self.query, self.key, self.value))
+        return attend(query, key, value, query.shape[3] ** -0.5)
+
+
+def start_at_zero(init: str, layer: nn.Module) -> None:
+    """Zero a layer for `identity`: the last of a residual branch, or one before a softmax over channels or a gate.
+
+    Those two are saturated by large features and then learn nothing; in their middle they learn from any.
+    """
+    if init == "paper":
+        return
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

@@ -1,0 +1,48 @@
+"""Multi-head self-attention (Vaswani et al., 2017, "Attention Is All You Need"), among the positions of a map.
+
+q, k, v = W_q x + b_q, W_k x, W_v x + b_v                  each split into heads of width d
+y = x + W [softmax(q kᵀ / √d) v for each head] + b
+
+No norm and no position come before it; a convolutional network's features know of their position from its padding.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.outer import add_residual
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.self_attention.attend import MultiHead
+
+HEADS = Option("heads", None, "groups of channels, each on its own; the largest divisor of C up to C / 32", minimum=1)
+CARD = Card(
+    name="mhsa",
+    title="Multi-Head Self-Attention",
+    paper="Vaswani et al. 2017, Attention Is All You Need",
+    idea="every position takes up what it looks for from all others, in several ways at once",
+    formula="y = x + W [softmax(q kᵀ / √d) v for each head] + b",
+    identity="x + f(x), W = b = 0",
+    parameters="4C² + 3C",
+    macs="4C²·HW + 2C·(HW)²",
+    usual_sites="last stages, where maps are small",
+    kind="self-attention",
+    reach="positions",
+    options=(HEADS,),
+)
+
+
+@register(CARD)
+class MultiHeadSelfAttention(nn.Module):
+    """Add to each position of (N, C, H, W) features what its heads see of all.
+
+    Raises ValueError where the heads do not divide the channels.
+    """
+
+    def __init__(self, channels: int, *, heads: int | None = None, init: str = "identity") -> None:
+        super().__init__()
+        self.attention = MultiHead(channels, heads, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        return add_residual(x, self.attention(x))

@@ -1,0 +1,93 @@
+"""The non-local block (Wang et al., 2018, "Non-local Neural Networks").
+
+θ, φ, g = W_θ x, W_φ x, W_g x, of C / r channels each
+o_i = sum_j f_ij g_j,   f_ij by mode:
+    embedded        softmax over j of θ_i · φ_j
+    gaussian        softmax over j of x_i · x_j
+    dot             θ_i · φ_j / L                              L: the number of j
+    concatenation   relu(w_θ · θ_i + w_φ · φ_j) / L
+y = x + bn(W o)                                              or x + W o + b without the norm
+
+Subsampled, φ and g (and x_j) are the maxima of 2×2 positions. The dot product is computed as θ (φᵀ g) / L, which
+holds no pairs; concatenation holds all of them. Biases that a softmax or a norm would take off again are left out.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.outer import add_residual
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.self_attention.attend import attend, positions, tokens
+from attn_surgeon.blocks.widths import hidden_width
+
+MODES = ("embedded", "gaussian", "dot", "concatenation")
+CARD = Card(
+    name="nonlocal",
+    title="Non-Local Block",
+    paper="Wang et al. 2018, Non-local Neural Networks",
+    idea="every position takes up the sum of all others, weighted by how alike the two are",
+    formula="y = x + bn(W softmax((W_θ x)ᵀ W_φ x) W_g x)",
+    identity="as published: the norm's weight and bias = 0",
+    parameters="4Cm + m + 2C, m = max(2, C/r)",
+    macs="4Cm·HW + 2m·(HW)²",
+    usual_sites="late stages, after a residual block",
+    kind="self-attention",
+    reach="positions",
+    options=(
+        Option("mode", "embedded", "how alike two positions are; concatenation holds all pairs", choices=MODES),
+        Option("reduction", 2, "inner channels are C / reduction, at least 2", minimum=1),
+        Option("subsample", False, "look at the maxima of 2×2 positions (of two in a sequence), not at each"),
+        Option("scaled", False, "divide what goes into the softmax by the root of its width"),
+        Option("norm", True, "a batch norm after the last projection; without, the projection starts at 0"),
+    ),
+)
+
+
+@register(CARD)
+class NonLocal(nn.Module):
+    """Add to each position of (N, C, H, W) features a weighted sum of all."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        mode: str = "embedded",
+        reduction: int = 2,
+        subsample: bool = False,
+        scaled: bool = False,
+        norm: bool = True,
+        init: str = "identity",
+    ) -> None:
+        super().__init__()
+        width, shares = hidden_width(channels, reduction), mode in ("embedded", "gaussian")
+        self.mode, self.subsample = mode, subsample
+        self.scale = (channels if mode == "gaussian" else width) ** -0.5 if scaled else 1.0
+        embedded = mode != "gaussian"
+        self.theta = nn.Conv2d(channels, width, 1) if embedded else nn.Identity()
+        self.phi = nn.Conv2d(channels, width, 1, bias=not shares) if embedded else nn.Identity()
+        self.g = nn.Conv2d(channels, width, 1, bias=not shares)
+        self.pair = nn.Linear(2 * width, 1, bias=False) if mode == "concatenation" else None
+        self.project = nn.Conv2d(width, channels, 1, bias=not norm)
+        self.bn = nn.BatchNorm2d(channels) if norm else nn.Identity()
+        for parameter in (self.bn if norm else self.project).parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        query, key, value = tokens(self.theta(x)), self._seen(self.phi(x)), self._seen(self.g(x))
+        return add_residual(x, self.bn(self.project(positions(self._sum(query, key, value), x))))
+
+    def _seen(self, x: Tensor) -> Tensor:
+        return tokens(F.max_pool2d(x, 2, ceil_mode=True) if self.subsample else x)
+
+    def _sum(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if self.mode == "dot":
+            return query @ ((key / key.shape[2]).transpose(2, 3) @ value)
+        if self.pair is None:
+            return attend(query, key, value, self.scale)
+        of_query, of_key = self.pair.weight.chunk(2, 1)
+        likeness = F.relu(F.linear(query, of_query) + F.linear(key, of_key).transpose(2, 3))
+        return likeness / key.shape[2] @ value
