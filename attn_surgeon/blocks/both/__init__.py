@@ -1,5 +1,5 @@
 """Blocks that weigh channels and positions."""
 
-from attn_surgeon.blocks.both import cbam
+from attn_surgeon.blocks.both import bam, cbam
 
-__all__ = ["cbam"]
+__all__ = ["bam", "cbam"]
