@@ -25,6 +25,16 @@ def start_gate(init: str, last: nn.Module) -> float:
 
 
 @torch.no_grad()
+def start_product(init: str, last: nn.Conv2d) -> None:
+    """Let the layer that makes what features are multiplied by, without a sigmoid, make one for `identity`."""
+    if init == "paper":
+        return
+    nn.init.zeros_(last.weight)
+    if last.bias is not None:
+        nn.init.ones_(last.bias)
+
+
+@torch.no_grad()
 def start_hidden(init: str, hidden: nn.Linear | nn.Conv2d) -> None:
     """Pair the units before a ReLU, for `identity`, with opposite signs: one of each pair is always on.
 

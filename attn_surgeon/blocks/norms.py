@@ -1,7 +1,8 @@
-"""Batch normalisation of pooled features."""
+"""Normalisations that also take what is left after pooling."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,3 +19,11 @@ class PooledNorm(nn.BatchNorm2d):
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(x)
+
+
+class AnyGroupNorm(nn.GroupNorm):
+    """Normalise groups of channels, also where a group is a single value: torch refuses those, here 0 is left of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return normalised features of the same shape."""
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)

@@ -1,5 +1,5 @@
 """Blocks that weigh channels and positions."""
 
-from attn_surgeon.blocks.both import cbam, danet
+from attn_surgeon.blocks.both import bam, cbam, danet
 
-__all__ = ["cbam", "danet"]
+__all__ = ["bam", "cbam", "danet"]

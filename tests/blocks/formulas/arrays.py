@@ -8,7 +8,8 @@ from .case import Array, Weights
 
 
 def sigmoid(z: Array) -> Array:
-    return 1 / (1 + np.exp(-z))
+    made: Array = np.exp(-np.logaddexp(0, -z))  # which overflows for no z
+    return made
 
 
 def relu(z: Array) -> Array:

@@ -1,0 +1,132 @@
+"""Bottleneck attention (Park et al., 2018, "BAM: Bottleneck Attention Module").
+
+channel:  Mc = W1 · relu(bn(W0 · mean_hw(x))) + b
+spatial:  Ms = W3 · relu(bn(d2(relu(bn(d1(relu(bn(W2 x)))))))) + b      d1, d2: dilated 3×3 convolutions
+bam:      y = x + x · σ(Mc + Ms)
+
+The published gate is 1 + σ(z), from 1 to 2 and never 1. The identity form is 2σ(z), from 0 to 2, so it can also take
+away. Layers before a norm have no biases: the norm would take them off again, so they could not learn.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.norms import PooledNorm
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
+
+_PAPER = "Park et al. 2018, BAM: Bottleneck Attention Module"
+_LEAST = 4  # one pair of units is weak where it begins with weights near 0, through three layers all the more
+_REDUCTION = Option("reduction", 16, "hidden channels are C / reduction, at least 4", minimum=1)
+_DILATION = Option("dilation", 4, "steps between the taps of the 3×3 convolutions", minimum=1)
+
+
+class ChannelBranch(nn.Module):
+    """Tell how much each channel counts, (N, C, 1, 1), from the means."""
+
+    def __init__(self, channels: int, reduction: int, init: str) -> None:
+        super().__init__()
+        hidden = hidden_width(channels, reduction, _LEAST)
+        self.fc1, self.bn = nn.Conv2d(channels, hidden, 1, bias=False), PooledNorm(hidden)
+        self.fc2 = nn.Conv2d(hidden, channels, 1)
+        start_hidden(init, self.fc1)
+        start_gate(init, self.fc2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the sigmoid takes."""
+        z: Tensor = self.fc2(F.relu(self.bn(self.fc1(x.mean((2, 3), keepdim=True)))))
+        return z
+
+
+class SpatialBranch(nn.Module):
+    """Tell how much each position counts, (N, 1, H, W), from a wide surrounding."""
+
+    def __init__(self, channels: int, reduction: int, dilation: int, init: str) -> None:
+        super().__init__()
+        hidden = hidden_width(channels, reduction, _LEAST)
+        self.reduce, self.bn0 = nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden)
+        self.conv1, self.bn1 = _dilated(hidden, dilation), nn.BatchNorm2d(hidden)
+        self.conv2, self.bn2 = _dilated(hidden, dilation), nn.BatchNorm2d(hidden)
+        self.last = nn.Conv2d(hidden, 1, 1)
+        for layer in (self.reduce, self.conv1, self.conv2):
+            start_hidden(init, layer)
+        start_gate(init, self.last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the sigmoid takes."""
+        hidden = F.relu(self.bn0(self.reduce(x)))
+        hidden = F.relu(self.bn1(self.conv1(hidden)))
+        z: Tensor = self.last(F.relu(self.bn2(self.conv2(hidden))))
+        return z
+
+
+def amplify(x: Tensor, z: Tensor, init: str) -> Tensor:
+    """Multiply features by the published 1 + σ(z), or by 2σ(z) in the identity form."""
+    return x + apply_gate(x, z, 1.0) if init == "paper" else apply_gate(x, z, 2.0)
+
+
+def _dilated(channels: int, dilation: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, bias=False)
+
+
+@register(
+    Card(
+        name="bam-spatial",
+        title="BAM's spatial half",
+        paper=_PAPER,
+        idea="weigh positions by what two dilated convolutions see around them",
+        formula="y = x + x · σ(W3 relu(bn(d2(relu(bn(d1(relu(bn(W2 x)))))))))",
+        identity="2σ(z) instead of 1 + σ(z), W3 = 0",
+        parameters="Cm + 18m² + 7m + 1, m = max(4, C/r)",
+        macs="(Cm + 18m² + m)·HW",
+        usual_sites="after stages, before the next one shrinks the map",
+        kind="spatial",
+        reach="map",
+        options=(_REDUCTION, _DILATION),
+    )
+)
+class BottleneckSpatialAttention(nn.Module):
+    """Weigh the positions of (N, C, H, W) features by dilated convolutions."""
+
+    def __init__(self, channels: int, *, reduction: int = 16, dilation: int = 4, init: str = "identity") -> None:
+        super().__init__()
+        self.init = init
+        self.spatial = SpatialBranch(channels, reduction, dilation, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        return amplify(x, self.spatial(x), self.init)
+
+
+@register(
+    Card(
+        name="bam",
+        title="Bottleneck Attention Module",
+        paper=_PAPER,
+        idea="weigh channels and positions at once, by the sum of what each branch says",
+        formula="y = x + x · σ(Mc + Ms)",
+        identity="2σ(z) instead of 1 + σ(z), the last layer of both branches = 0",
+        parameters="3Cm + 18m² + 9m + C + 1, m = max(4, C/r)",
+        macs="2Cm + (Cm + 18m² + m)·HW",
+        usual_sites="after stages, before the next one shrinks the map",
+        kind="both",
+        reach="map",
+        options=(_REDUCTION, _DILATION),
+    )
+)
+class BottleneckAttention(nn.Module):
+    """Weigh the channels and the positions of (N, C, H, W) features at once."""
+
+    def __init__(self, channels: int, *, reduction: int = 16, dilation: int = 4, init: str = "identity") -> None:
+        super().__init__()
+        self.init = init
+        self.channel = ChannelBranch(channels, reduction, init)
+        self.spatial = SpatialBranch(channels, reduction, dilation, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        return amplify(x, self.channel(x) + self.spatial(x), self.init)

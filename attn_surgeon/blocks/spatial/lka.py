@@ -1,0 +1,55 @@
+"""Large kernel attention (Guo et al., 2022, "Visual Attention Network").
+
+y = x · (W d(l(x)) + b)         l: depthwise of side 2d − 1, d: depthwise of side k dilated by d, W: 1×1
+
+No sigmoid: what the features are multiplied by is what the convolutions make. With W = 0 and b = 1 that is one.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import start_product
+from attn_surgeon.blocks.registry import register
+
+CARD = Card(
+    name="lka",
+    title="Large Kernel Attention",
+    paper="Guo et al. 2022, Visual Attention Network",
+    idea="multiply features by a large convolution of them, taken apart into three small ones",
+    formula="y = x · (W d(l(x)) + b)",
+    identity="W = 0, b = 1",
+    parameters="C² + (25 + k²)C + 3C",
+    macs="(C² + (25 + k²)C)·HW",
+    usual_sites="in place of a transformer's token mixer; end of each residual branch",
+    kind="spatial",
+    reach="map",
+    options=(
+        Option("kernel_size", 7, "side of the dilated convolution", minimum=1, odd=True),
+        Option("dilation", 3, "steps between its taps; the convolution before it has side 2 · dilation − 1", minimum=1),
+    ),
+)
+
+
+@register(CARD)
+class LargeKernelAttention(nn.Module):
+    """Multiply (N, C, H, W) features by a large depthwise convolution of them, mixed over channels."""
+
+    def __init__(self, channels: int, *, kernel_size: int = 7, dilation: int = 3, init: str = "identity") -> None:
+        super().__init__()
+        self.near = depthwise(channels, 2 * dilation - 1)
+        self.far = depthwise(channels, kernel_size, dilation)
+        self.mix = nn.Conv2d(channels, channels, 1)
+        start_product(init, self.mix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the product, of the same shape."""
+        made: Tensor = self.mix(self.far(self.near(x)))
+        return x * made.to(x.dtype)
+
+
+def depthwise(channels: int, side: int, dilation: int = 1) -> nn.Conv2d:
+    """Make a convolution of each channel on its own that keeps the map's size."""
+    beside = side // 2 * dilation
+    return nn.Conv2d(channels, channels, side, padding=beside, dilation=dilation, groups=channels)

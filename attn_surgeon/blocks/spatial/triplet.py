@@ -1,0 +1,71 @@
+"""Triplet attention (Misra et al., 2021, "Rotate to Attend: Convolutional Triplet Attention Module").
+
+z_cw = bn(conv_k([max_h(x); mean_h(x)]))        on the map of channels and columns
+z_hc = bn(conv_k([max_w(x); mean_w(x)]))        on the map of rows and channels
+z_hw = bn(conv_k([max_c(x); mean_c(x)]))        on the map of rows and columns
+y = x · (σ(z_cw) + σ(z_hc) + σ(z_hw)) / 3
+
+The mean of the gated features is the features times the mean of the gates. Of three gates of one that is exactly one;
+the mean of three copies of x, summed and divided in floating point, is not always x.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import start_gate
+from attn_surgeon.blocks.norms import PooledNorm
+from attn_surgeon.blocks.registry import register
+
+CARD = Card(
+    name="triplet",
+    title="Triplet Attention",
+    paper="Misra et al. 2021, Rotate to Attend: Convolutional Triplet Attention Module",
+    idea="weigh each pair of channel, row and column by a convolution over the map that they form",
+    formula="y = x · (σ(z_cw) + σ(z_hc) + σ(z_hw)) / 3, each z = bn(conv_k([max; mean] over the third axis))",
+    identity="2σ(z) three times, the norms' weights and biases = 0",
+    parameters="6k² + 6",
+    macs="2k²·(CW + HC + HW)",
+    usual_sites="end of each residual branch, before the add",
+    kind="spatial",
+    reach="map",
+    options=(
+        Option("kernel_size", 7, "side of the convolutions", minimum=1, odd=True),
+        Option("spatial", True, "whether rows and columns have a gate of their own"),
+    ),
+)
+
+
+@register(CARD)
+class TripletAttention(nn.Module):
+    """Weigh the pairs of axes of (N, C, H, W) features by convolutions over the maps that they form."""
+
+    def __init__(self, channels: int, *, kernel_size: int = 7, spatial: bool = True, init: str = "identity") -> None:
+        super().__init__()
+        self.cw, self.hc = _Branch(kernel_size), _Branch(kernel_size)
+        self.hw = _Branch(kernel_size) if spatial else None
+        for branch in self.children():
+            assert isinstance(branch, _Branch)
+            self.factor = start_gate(init, branch.bn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        gates = [self.cw(x.transpose(1, 2)).transpose(1, 2), self.hc(x.transpose(1, 3)).transpose(1, 3)]
+        gates += [] if self.hw is None else [self.hw(x)]
+        mean: Tensor = self.factor * sum(gates) / len(gates)
+        return x * mean.to(x.dtype)
+
+
+class _Branch(nn.Module):
+    """Gate the last two axes by what the second one holds at most and on average."""
+
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.bn = PooledNorm(1, momentum=0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
+        return torch.sigmoid(self.bn(self.conv(pooled)))
