@@ -11,17 +11,34 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_surgeon.blocks import BlockSpec, build_block, get_card, names
+from attn_surgeon.blocks.registry import get_class
 
 NAMES = names()
 POOLING = [name for name in NAMES if get_card(name).reach == "channels"]
 FLAT = [name for name in NAMES if get_card(name).reach != "map"]
 SPATIAL = [name for name in NAMES if get_card(name).reach == "map"]
 PAIRS = [name for name in NAMES if get_card(name).inputs == 2]
+MEANS = {"aff", "iaff", "sk"}  # the weighted mean of one map and itself is that map, so that nothing could be learned
 Array = NDArray[np.float64]
 
 
+class Unlike(nn.Module):
+    """Gives a block of two inputs a map and another made from it."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.block(x, x.flip((1, 2, 3)) / 2)
+        return made
+
+
 def block(name: str, channels: int, init: str = "identity", **options: Any) -> nn.Module:
-    return build_block(BlockSpec.read(name, options, init), channels)
+    spec = BlockSpec.read(name, options, init)
+    if name in MEANS:
+        return Unlike(get_class(name)(channels, **spec.options, init=init))
+    return build_block(spec, channels)
 
 
 def sigmoid(z: Array) -> Array:

@@ -28,7 +28,7 @@ def built(name: str, layout: str, **place: object) -> tuple[nn.Module, nn.Module
     module = at_random(build_block(named, 8, layout=layout, **place)).eval()  # type: ignore[arg-type]
     plain = build_block(named, 8).eval()
     plain.load_state_dict(dict(zip(plain.state_dict(), module.state_dict().values(), strict=True)))
-    return module, plain
+    return module.double(), plain.double()  # in single precision a softmax tells one order of summing from another
 
 
 def same(got: Tensor, expected: Tensor) -> None:
@@ -40,7 +40,7 @@ def same(got: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_channels_last_maps(name: str) -> None:
     module, plain = built(name, "NHWC")
-    x = torch.randn(2, 5, 7, 8)
+    x = torch.randn(2, 5, 7, 8).double()
     same(module(x), plain(x.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1))
 
 
@@ -51,9 +51,9 @@ def test_channels_last_maps(name: str) -> None:
 def test_tokens(name: str, prefix: int, grid: tuple[int, int]) -> None:
     count = grid[0] * grid[1]
     module, plain = built(name, "NLC", prefix=prefix, grid=grid, positions=count + prefix)
-    x = torch.randn(2, prefix + count, 8)
+    x = torch.randn(2, prefix + count, 8).double()
     got = module(x)
-    maps = torch.empty(2, 8, *grid)
+    maps = torch.empty(2, 8, *grid).double()
     for row in range(grid[0]):
         for column in range(grid[1]):
             maps[:, :, row, column] = x[:, prefix + row * grid[1] + column]
@@ -68,7 +68,7 @@ def test_tokens(name: str, prefix: int, grid: tuple[int, int]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_tokens_of_another_size_keep_the_aspect_ratio(name: str) -> None:
     module, plain = built(name, "NLC", prefix=1, grid=(4, 6), positions=25)
-    x = torch.randn(2, 1 + 8 * 12, 8)
+    x = torch.randn(2, 1 + 8 * 12, 8).double()
     maps = x[:, 1:].reshape(2, 8, 12, 8).permute(0, 3, 1, 2).contiguous()
     same(module(x)[:, 1:], plain(maps).flatten(2).permute(0, 2, 1))
 
@@ -84,7 +84,7 @@ def test_tokens_that_form_no_map(count: int) -> None:
 @pytest.mark.parametrize("name", FLAT)
 def test_blocks_without_a_map_take_any_number_of_tokens(name: str) -> None:
     module, plain = built(name, "NLC", prefix=1, grid=(4, 6), positions=25)
-    x = torch.randn(2, 24, 8)
+    x = torch.randn(2, 24, 8).double()
     got = module(x)
     assert torch.equal(got[:, :1], x[:, :1])
     same(got[:, 1:], plain(x[:, 1:].permute(0, 2, 1)[..., None].contiguous())[..., 0].permute(0, 2, 1))
@@ -101,7 +101,7 @@ def test_other_layouts(name: str, layout: str, shape: tuple[int, ...]) -> None:
             built(name, layout)
         return
     module, plain = built(name, layout)
-    x = torch.randn(shape)
+    x = torch.randn(shape).double()
     axis = layout.index("C")
     flat = x.movedim(axis, 1).reshape(shape[0], 8, -1, 1).contiguous()
     expected = plain(flat).reshape(x.movedim(axis, 1).shape).movedim(1, axis)
@@ -137,7 +137,7 @@ def dense(vector: Array, w: dict[str, Array], name: str) -> Array:
 )
 def test_one_gate_for_each_channel_in_any_number_of_dimensions(name: str, layout: str, shape: tuple[int, ...]) -> None:
     module, plain = built(name, layout)
-    x = torch.randn(shape)
+    x = torch.randn(shape).double()
     got = module(x).numpy()
     axis = layout.index("C") - 1
     for each, attended in zip(x.double().numpy(), got, strict=True):

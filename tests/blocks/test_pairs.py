@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from attn_surgeon.blocks import BlockSpec, Second, build_block
 from attn_surgeon.blocks.registry import get_factory
 
-from .helpers import PAIRS, at_random, bits, block, still
+from .helpers import PAIRS, at_random, bits, still
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -63,7 +63,7 @@ def test_identity_where_nothing_came_before_the_attention() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", PAIRS)
 def test_without_another_the_block_sees_the_same_map_twice(name: str) -> None:
-    module = at_random(block(name, 16, "paper")).eval()
+    module = at_random(build_block(BlockSpec(name, {}, "paper"), 16)).eval()
     plain = raw(name, init="paper")
     plain.load_state_dict({key.removeprefix("block."): value for key, value in module.state_dict().items()})
     x, y = pair()

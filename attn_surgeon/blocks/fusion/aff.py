@@ -1,0 +1,128 @@
+"""Attentional feature fusion (Dai et al., 2021, "Attentional Feature Fusion").
+
+c(u) = bn(W2 relu(bn(W1 u)))                       a bottleneck of 1×1 convolutions
+m(u) = local(u) + global(mean_hw(u))               MS-CAM: one c for positions, one for the whole map
+aff:   y = x1 · σ(z) + x2 · (1 − σ(z)),            z = m(x1 + x2)
+iaff:  u = x1 · σ(z1) + x2 · (1 − σ(z1)),          z1 = m1(x1 + x2)
+       y = x1 · σ(z2) + x2 · (1 − σ(z2)),          z2 = m2(u)
+
+The authors' code doubles what aff makes and uses the global half of m1 in m2 as well; here both are as in the paper.
+The convolutions have no biases: the norm after each would take it off again, so it could not learn. At the identity
+start 2σ(z) stands for the last σ(z): x1 counts once and x2 not at all. With x1 = x2 the mean is x1 whatever z is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.fusion.mixing import mix
+from attn_surgeon.blocks.gating import start_gate, start_hidden
+from attn_surgeon.blocks.norms import PooledNorm
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
+
+_PAPER = "Dai et al. 2021, Attentional Feature Fusion"
+_SITES = "where a skip or a branch is about to be added or joined; it needs two maps that differ"
+_REDUCTION = Option("reduction", 4, "hidden channels are C / reduction, at least 2", minimum=1)
+
+
+class MultiScaleContext(nn.Module):
+    """Make logits for (N, C, H, W) features from each position and from the whole map."""
+
+    def __init__(self, channels: int, reduction: int, init: str) -> None:
+        super().__init__()
+        hidden = hidden_width(channels, reduction)
+        self.near = _bottleneck(channels, hidden, nn.BatchNorm2d)
+        self.whole = _bottleneck(channels, hidden, PooledNorm)
+        start_hidden(init, self.near.reduce)
+        start_hidden(init, self.whole.reduce)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of the same shape."""
+        z: Tensor = self.near(x) + self.whole(x.mean((2, 3), keepdim=True))
+        return z
+
+
+class _Bottleneck(nn.Sequential):
+    reduce: nn.Conv2d
+    last: nn.BatchNorm2d
+
+
+def _bottleneck(channels: int, hidden: int, norm: type[nn.BatchNorm2d]) -> _Bottleneck:
+    made = _Bottleneck()
+    made.add_module("reduce", nn.Conv2d(channels, hidden, 1, bias=False))
+    made.add_module("norm", norm(hidden))
+    made.add_module("relu", nn.ReLU())
+    made.add_module("expand", nn.Conv2d(hidden, channels, 1, bias=False))
+    made.add_module("last", norm(channels))
+    return made
+
+
+@register(
+    Card(
+        name="aff",
+        title="Attentional Feature Fusion",
+        paper=_PAPER,
+        idea="weigh two maps against each other, at each position and channel, by what both hold there and everywhere",
+        formula="f = x · M + y · (1 - M), M = σ(local(x + y) + global(mean(x + y)))",
+        identity="M = 2σ(z), the last norms' weights and biases = 0",
+        parameters="4Cm + 4m + 4C, m = max(2, C/r)",
+        macs="2Cm·(HW + 1)",
+        usual_sites=_SITES,
+        kind="two inputs",
+        reach="map",
+        options=(_REDUCTION,),
+    )
+)
+class AttentionalFusion(nn.Module):
+    """Fuse (N, C, H, W) features with others of the same shape by a mean that is weighed everywhere on its own."""
+
+    def __init__(self, channels: int, *, reduction: int = 4, init: str = "identity") -> None:
+        super().__init__()
+        self.context = MultiScaleContext(channels, reduction, init)
+        self.factor = _start(init, self.context)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the fusion of both."""
+        return mix(x, y, 1 - self.factor * torch.sigmoid(self.context(x + y)))
+
+
+@register(
+    Card(
+        name="iaff",
+        title="Iterative Attentional Feature Fusion",
+        paper=_PAPER,
+        idea="fuse two maps, and weigh them again by what the first fusion holds",
+        formula="f = x · M2 + y · (1 - M2), M2 = σ(m2(x · M1 + y · (1 - M1))), M1 = σ(m1(x + y))",
+        identity="M2 = 2σ(z), its last norms' weights and biases = 0; the weights of M1's start at 0.1",
+        parameters="8Cm + 8m + 8C, m = max(2, C/r)",
+        macs="4Cm·(HW + 1)",
+        usual_sites=_SITES,
+        kind="two inputs",
+        reach="map",
+        options=(_REDUCTION,),
+    )
+)
+class IterativeFusion(nn.Module):
+    """Fuse (N, C, H, W) features with others of the same shape twice, the second time by what the first one made."""
+
+    def __init__(self, channels: int, *, reduction: int = 4, init: str = "identity") -> None:
+        super().__init__()
+        self.first = MultiScaleContext(channels, reduction, init)
+        self.second = MultiScaleContext(channels, reduction, init)
+        self.factor = _start(init, self.second)
+        if init == "identity":  # until the statistics are known, large features would close the sigmoid for good
+            nn.init.constant_(self.first.near.last.weight, 0.1)
+            nn.init.constant_(self.first.whole.last.weight, 0.1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the fusion of both."""
+        fused = mix(x, y, 1 - torch.sigmoid(self.first(x + y)))
+        return mix(x, y, 1 - self.factor * torch.sigmoid(self.second(fused)))
+
+
+def _start(init: str, context: MultiScaleContext) -> float:
+    start_gate(init, context.near.last)
+    return start_gate(init, context.whole.last)

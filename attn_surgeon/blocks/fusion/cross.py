@@ -1,0 +1,69 @@
+"""Cross-attention (Vaswani et al., 2017, "Attention Is All You Need"), from the positions of one map to another's.
+
+q = W_q gn(x1),   k = W_k gn(x2),   v = W_v gn(x2)
+y = x1 + W softmax(q kᵀ / √d) v                    over the positions of x2, for each head; d channels a head
+
+gn normalises each map over channels and positions, as in networks of convolutions: so features far from zero do not
+close the softmax, and one channel is enough. W alone has a bias; the norms' stand for the others.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import start_gate
+from attn_surgeon.blocks.outer import add_residual
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import divisor
+
+CARD = Card(
+    name="cross",
+    title="Cross-Attention",
+    paper="Vaswani et al. 2017, Attention Is All You Need",
+    idea="each position of one map asks all positions of the other",
+    formula="y = x + W softmax(q kᵀ / √d) v, q = W_q gn(x), k = W_k gn(y), v = W_v gn(y)",
+    identity="W = 0, with its bias",
+    parameters="4C² + 5C",
+    macs="4C²·HW + 2C·HWHW",
+    usual_sites="low-resolution maps: where a skip and its decoder, or two views of one image, meet",
+    kind="two inputs",
+    reach="positions",
+    options=(
+        Option("heads", None, "groups of channels, each on its own; the largest divisor of C up to 8", minimum=1),
+    ),
+)
+
+
+@register(CARD)
+class CrossAttention(nn.Module):
+    """Add to (N, C, H, W) features what their positions find in others of the same shape.
+
+    Raises ValueError where the heads do not divide the channels.
+    """
+
+    def __init__(self, channels: int, *, heads: int | None = None, init: str = "identity") -> None:
+        super().__init__()
+        self.heads = divisor(channels, heads, 8, "heads")
+        self.norm_x, self.norm_y = nn.GroupNorm(1, channels), nn.GroupNorm(1, channels)
+        self.query = nn.Linear(channels, channels, bias=False)
+        self.key, self.value = nn.Linear(channels, channels, bias=False), nn.Linear(channels, channels, bias=False)
+        self.project = nn.Linear(channels, channels)
+        start_gate(init, self.project)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return x with what was found in y added."""
+        source = _tokens(self.norm_y(y))
+        key, value = self._split(self.key(source)), self._split(self.value(source))
+        query = self._split(self.query(_tokens(self.norm_x(x))))
+        found = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return add_residual(x, self.project(found).transpose(1, 2).reshape(x.shape))
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        """Turn (N, L, C) into (N, heads, L, C / heads)."""
+        return tokens.reshape(*tokens.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+def _tokens(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2)

@@ -1,0 +1,58 @@
+"""Selective kernels' fusion of two branches (Li et al., 2019, "Selective Kernel Networks").
+
+s = mean_hw(x1 + x2)
+h = relu(bn(W s))                                  max(C / r, L) hidden channels
+a, b = softmax(A h, B h)                           for each channel, over the two branches
+y = a · x1 + b · x2
+
+W has no bias: the norm after it would take it off again, so it could not learn. At the identity start 2a stands for
+a, so that x1 counts once and x2 not at all. With x1 = x2 the mean is x1 whatever the weights are.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.fusion.mixing import mix
+from attn_surgeon.blocks.gating import start_gate, start_hidden
+from attn_surgeon.blocks.norms import PooledNorm
+from attn_surgeon.blocks.registry import register
+
+CARD = Card(
+    name="sk",
+    title="Selective Kernel Fusion",
+    paper="Li et al. 2019, Selective Kernel Networks",
+    idea="let each channel choose between two maps by the mean of their sum",
+    formula="f = a · x + b · y, (a, b) = softmax(A h, B h), h = relu(bn(W mean(x + y)))",
+    identity="2a instead of a, b = 1 - 2a, A = B = 0",
+    parameters="3Cm + 2m, m = max(32, C/r)",
+    macs="3Cm",
+    usual_sites="where two branches of different receptive fields, or a skip, are about to be joined; they must differ",
+    kind="two inputs",
+    reach="map",
+    options=(
+        Option("reduction", 16, "hidden channels are C / reduction", minimum=1),
+        Option("least", 32, "but not fewer than this", minimum=2),
+    ),
+)
+
+
+@register(CARD)
+class SelectiveFusion(nn.Module):
+    """Fuse (N, C, H, W) features with others of the same shape by a mean that each channel weighs on its own."""
+
+    def __init__(self, channels: int, *, reduction: int = 16, least: int = 32, init: str = "identity") -> None:
+        super().__init__()
+        hidden = max(least, channels // reduction)
+        self.reduce, self.norm = nn.Conv2d(channels, hidden, 1, bias=False), PooledNorm(hidden)
+        self.choose = nn.Conv2d(hidden, 2 * channels, 1, bias=False)
+        start_hidden(init, self.reduce)
+        self.factor = start_gate(init, self.choose)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the fusion of both."""
+        hidden = F.relu(self.norm(self.reduce((x + y).mean((2, 3), keepdim=True))))
+        weights = self.choose(hidden).unflatten(1, (2, x.shape[1])).softmax(1)
+        return mix(x, y, 1 - self.factor * weights[:, 0])
