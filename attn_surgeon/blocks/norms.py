@@ -1,7 +1,8 @@
-"""Batch normalisation of pooled features."""
+"""Normalisation of pooled features, and the precision that sums of squares need."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,3 +19,20 @@ class PooledNorm(nn.BatchNorm2d):
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(x)
+
+
+class PooledGroupNorm(nn.GroupNorm):
+    """Normalise groups of pooled features in the precision they come in.
+
+    A group of a single value becomes its bias, where torch's own layer refuses a batch of one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return normalised features of the same shape."""
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return torch.group_norm(x, self.num_groups, weight, bias, self.eps)
+
+
+def widen(x: Tensor) -> Tensor:
+    """Give features single precision at least: half precision does not hold the squares of what it holds."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
