@@ -8,6 +8,7 @@ zeroed, so it has a gradient at the first step and everything before it from the
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,11 @@ def start_hidden(init: str, hidden: nn.Linear | nn.Conv2d) -> None:
     hidden.weight[2 * pairs :] /= math.sqrt(hidden.weight[0].numel())
 
 
-def apply_gate(x: Tensor, z: Tensor, factor: float) -> Tensor:
-    """Multiply (N, C, H, W) features by factor · σ(z), in the features' own precision."""
-    return x * (factor * torch.sigmoid(z)).to(x.dtype)
+def hard_sigmoid(z: Tensor) -> Tensor:
+    """Return z / 6 + 1 / 2, at least 0 and at most 1: exactly one half at 0, which (z + 3) · (1 / 6) is not."""
+    return (z / 6 + 0.5).clamp(0, 1)
+
+
+def apply_gate(x: Tensor, z: Tensor, factor: float, gate: Callable[[Tensor], Tensor] = torch.sigmoid) -> Tensor:
+    """Multiply (N, C, H, W) features by factor · σ(z), or another gate of z, in the features' own precision."""
+    return x * (factor * gate(z)).to(x.dtype)

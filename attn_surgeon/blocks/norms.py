@@ -1,4 +1,4 @@
-"""Normalisations that also take what is left after pooling."""
+"""Normalisation of pooled features, and the precision that sums of squares need."""
 
 from __future__ import annotations
 
@@ -21,9 +21,18 @@ class PooledNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-class AnyGroupNorm(nn.GroupNorm):
-    """Normalise groups of channels, also where a group is a single value: torch refuses those, here 0 is left of it."""
+class PooledGroupNorm(nn.GroupNorm):
+    """Normalise groups of pooled features in the precision they come in.
+
+    A group of a single value becomes its bias, where torch's own layer refuses a batch of one.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return normalised features of the same shape."""
-        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return torch.group_norm(x, self.num_groups, weight, bias, self.eps)
+
+
+def widen(x: Tensor) -> Tensor:
+    """Give features single precision at least: half precision does not hold the squares of what it holds."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,6 +1,6 @@
 """Efficient channel attention (Wang et al., 2020, "ECA-Net: Efficient Channel Attention for Deep CNNs").
 
-z = conv1d_k(mean_hw(x))        over neighbouring channels, no bias
+z = conv1d_k(mean_hw(x))        over neighbouring channels, no bias; zeros beyond the ends, or the other end
 y = x · σ(z)
 k = t where t is odd, else t + 1, with t = ⌊|log2(C) + b| / γ⌋
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
@@ -31,6 +32,7 @@ CARD = Card(
         Option("kernel_size", None, "channels each gate looks at; from C where not given", minimum=1, odd=True),
         Option("gamma", 2.0, "γ in the kernel's formula", minimum=0.1),
         Option("b", 1.0, "b in the kernel's formula"),
+        Option("circular", False, "the last channel's neighbour is the first; else zeros are beyond both ends"),
     ),
 )
 
@@ -39,6 +41,8 @@ CARD = Card(
 class EfficientChannelAttention(nn.Module):
     """Weigh the channels of (N, C, H, W) features by a 1-D convolution over their means."""
 
+    ring: Tensor
+
     def __init__(
         self,
         channels: int,
@@ -46,16 +50,22 @@ class EfficientChannelAttention(nn.Module):
         kernel_size: int | None = None,
         gamma: float = 2.0,
         b: float = 1.0,
+        circular: bool = False,
         init: str = "identity",
     ) -> None:
         super().__init__()
         size = kernel_size or adaptive_kernel(channels, gamma, b)
-        self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
+        self.conv = nn.Conv1d(1, 1, size, padding=0 if circular else size // 2, bias=False)
+        self.circular = circular
+        # torch's own circular padding refuses to go round more than once
+        ring = torch.arange(-(size // 2), channels + size // 2) % channels
+        self.register_buffer("ring", ring, persistent=False)
         self.factor = start_gate(init, self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        z = self.conv(x.mean((2, 3)).unsqueeze(1))
+        means = x.mean((2, 3))
+        z = self.conv((means[:, self.ring] if self.circular else means).unsqueeze(1))
         return apply_gate(x, z.transpose(1, 2).unsqueeze(-1), self.factor)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
 from .arrays import sigmoid
@@ -17,11 +19,21 @@ def eca(x: Array, w: Weights, factor: float) -> Array:
     return x * (factor * sigmoid(z))[:, :, None, None]
 
 
+def ring(x: Array, w: Weights, factor: float) -> Array:
+    kernel, count = w["conv.weight"][0, 0], x.shape[1]
+    means, z = x.mean((2, 3)), np.zeros(x.shape[:2])
+    for channel, (place, weight) in product(range(count), enumerate(kernel)):
+        z[:, channel] += weight * means[:, (channel + place - len(kernel) // 2) % count]
+    return x * (factor * sigmoid(z))[:, :, None, None]
+
+
 CASES = [
     Case("eca", eca, channels=(13, 32, 67)),
     *[Case("eca", eca, {"kernel_size": size}, (16,)) for size in (1, 3, 5)],
     Case("eca", eca, {"gamma": 1.0}, (64,)),
     Case("eca", eca, {"b": -20.0}, (64,)),
+    Case("eca", ring, {"circular": True}, (1, 13, 32)),
+    Case("eca", ring, {"circular": True, "kernel_size": 7}, (1, 2, 3, 16)),
 ]
 # t = ⌊(log2 C + 1) / 2⌋: C = 256: 4.5 → 4 → 5; 512: 5; 1024: 5.5 → 5; 2048: 6 → 7; 13 · 5 + 3 · 7 = 86
 COUNTS = [

@@ -1,0 +1,41 @@
+"""Effective squeeze-and-excitation (Lee & Park, 2020, "CenterMask: Real-Time Anchor-Free Instance Segmentation").
+
+z = W · mean_hw(x) + b                           one layer from C to C, so that no channel is lost in a narrow one
+y = x · h(z),  h(z) = min(max(z / 6 + 1 / 2, 0), 1)
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.card import Card
+from attn_surgeon.blocks.gating import apply_gate, hard_sigmoid, start_gate
+from attn_surgeon.blocks.registry import register
+
+CARD = Card(
+    name="ese",
+    title="Effective Squeeze-and-Excitation",
+    paper="Lee & Park 2020, CenterMask: Real-Time Anchor-Free Instance Segmentation (VoVNetV2)",
+    idea="weigh channels by one full layer of their means, through a hard sigmoid",
+    formula="y = x · h(W mean(x) + b), h(z) = z/6 + 1/2 between 0 and 1",
+    identity="2h(z), W = b = 0",
+    parameters="C² + C",
+    macs="C²",
+    usual_sites="end of each stage or one-shot aggregation, before the add",
+    kind="channel",
+    reach="channels",
+)
+
+
+@register(CARD)
+class EffectiveSqueezeExcite(nn.Module):
+    """Weigh the channels of (N, C, H, W) features by one layer of their means."""
+
+    def __init__(self, channels: int, *, init: str = "identity") -> None:
+        super().__init__()
+        self.fc = nn.Conv2d(channels, channels, 1)
+        self.factor = start_gate(init, self.fc)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        return apply_gate(x, self.fc(x.mean((2, 3), keepdim=True)), self.factor, hard_sigmoid)
