@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_surgeon.blocks import BlockSpec, build_block, get_card, names
-from attn_surgeon.blocks.registry import get_class
+from attn_surgeon.blocks.registry import get_factory
 
 NAMES = names()
 POOLING = [name for name in NAMES if get_card(name).reach == "channels"]
@@ -37,7 +37,7 @@ class Unlike(nn.Module):
 def block(name: str, channels: int, init: str = "identity", **options: Any) -> nn.Module:
     spec = BlockSpec.read(name, options, init)
     if name in MEANS:
-        return Unlike(get_class(name)(channels, **spec.options, init=init))
+        return Unlike(get_factory(name)(channels, **spec.options, init=init))
     return build_block(spec, channels)
 
 
