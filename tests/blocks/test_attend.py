@@ -19,10 +19,12 @@ from .helpers import NAMES, block
 AMONG = [name for name in NAMES if get_card(name).kind == "self-attention"]
 
 
-class Largest(TorchDispatchMode):
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """How many numbers the largest tensor holds that anything computes."""
 
-    found = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found = 0
 
     def __torch_dispatch__(
         self, made_by: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
