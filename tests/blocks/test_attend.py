@@ -19,10 +19,12 @@ from .helpers import NAMES, block
 AMONG = [name for name in NAMES if get_card(name).kind == "self-attention"]
 
 
-class Largest(TorchDispatchMode):
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """How many numbers the largest tensor holds that anything computes."""
 
-    found = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found = 0
 
     def __torch_dispatch__(
         self, made_by: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -69,3 +71,25 @@ def test_pairs_that_are_held_are_seen() -> None:
     with Largest() as largest:
         module(x)
     assert largest.found == 40**4
+
+
+@pytest.mark.parametrize("name", ["mhsa", "axial", "botnet"])
+def test_heads_that_do_not_divide_the_channels(name: str) -> None:
+    with pytest.raises(ValueError, match="it has 12 channels, which heads=8 does not divide"):
+        block(name, 12, heads=8)
+
+
+@pytest.mark.parametrize(("channels", "heads"), [(12, 6), (12, 4), (3, 2)])
+def test_heads_of_efficient_attention_have_two_channels(channels: int, heads: int) -> None:
+    with pytest.raises(ValueError, match=f"inner channels are not split by heads={heads} into heads of two or more"):
+        block("efficient", channels, heads=heads)
+
+
+def test_attention_along_axes_on_one_line_is_attention_among_all() -> None:
+    one, all_, x = block("axial", 12, "paper"), block("mhsa", 12, "paper"), torch.randn(2, 12, 1, 9)
+    named = {name.removeprefix("rows."): value for name, value in one.state_dict().items() if name.startswith("rows.")}
+    all_.load_state_dict({f"attention.{name}": value for name, value in named.items()})
+    for name, parameter in one.named_parameters():
+        if name.startswith("columns.project"):
+            parameter.data.zero_()
+    torch.testing.assert_close(one(x), all_(x))

@@ -35,7 +35,7 @@ CARD = Card(
     usual_sites="the last stage, in place of or after the 3×3 convolution of a bottleneck",
     kind="self-attention",
     reach="map",
-    options=(HEADS, Option("window", 14, "side of the map whose offsets the tables hold", minimum=1)),
+    options=(HEADS, Option("window", 14, "side of the map whose offsets the tables hold", minimum=2)),
 )
 
 

@@ -70,5 +70,5 @@ CASES = [
 ]
 CASES += [
     Case("botnet", partial(windowed, window=window), {"window": window}, (6,), size)
-    for window, size in [(4, (4, 4)), (5, (3, 9)), (1, (2, 2)), (3, (1, 1))]
+    for window, size in [(4, (4, 4)), (5, (3, 9)), (2, (2, 2)), (3, (1, 1))]
 ]
