@@ -140,3 +140,11 @@ def test_wrong_values(option: Option, value: Any, reason: str) -> None:
 )
 def test_ranges_are_told(option: Option, text: str) -> None:
     assert option.range == text
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("ela", "groups"), ("ela", "mixed"), ("shuffle", "groups"), ("ema", "groups")]
+)
+def test_groups_that_do_not_divide_the_channels(name: str, option: str) -> None:
+    with pytest.raises(ValueError, match=f"it has 12 channels, which {option}=5 does not divide"):
+        block(name, 12, **{option: 5})

@@ -1,5 +1,5 @@
 """Blocks that weigh channels and positions."""
 
-from attn_surgeon.blocks.both import bam, cbam
+from attn_surgeon.blocks.both import bam, cbam, cpca, ema, gam, mlca, parnet, psa, scse, shuffle
 
-__all__ = ["bam", "cbam"]
+__all__ = ["bam", "cbam", "cpca", "ema", "gam", "mlca", "parnet", "psa", "scse", "shuffle"]
