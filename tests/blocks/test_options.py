@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from attn_surgeon.blocks import BlockSpec, get_card, names
+from attn_surgeon.blocks import BlockSpec, build_block, get_card, names
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.errors import BlockError
@@ -147,4 +147,4 @@ def test_ranges_are_told(option: Option, text: str) -> None:
 )
 def test_groups_that_do_not_divide_the_channels(name: str, option: str) -> None:
     with pytest.raises(ValueError, match=f"it has 12 channels, which {option}=5 does not divide"):
-        block(name, 12, **{option: 5})
+        build_block(BlockSpec(name, {option: 5}), 12)

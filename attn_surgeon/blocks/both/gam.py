@@ -1,4 +1,6 @@
-"""Global attention (Liu et al., 2021, "Global Attention Mechanism: Retain Information to Enhance Interactions").
+"""Global attention (Liu et al., 2021).
+
+"Global Attention Mechanism: Retain Information to Enhance Channel-Spatial Interactions"
 
 channels:   z = W2 · relu(W1 x + b1) + b2                   at every position, nothing is pooled
 positions:  z = bn(conv_k(relu(bn(conv_k(x)))))             C → C / r → C
