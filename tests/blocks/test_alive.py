@@ -13,6 +13,8 @@ LEAST = {
     "ge": 2,  # of a lone channel, the ReLU may be off for every image
     "gct": 2,  # a lone channel's norm among the norms of all is 1
     "gct-gauss": 2,  # a lone channel's mean is that of all, and its gate 1
+    "psa-p": 3,  # the same norm as of mdaf
+    "psa-s": 3,
 }
 
 

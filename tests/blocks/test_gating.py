@@ -59,6 +59,23 @@ ZEROED = {
     "coord": {"conv_h.weight", "conv_h.bias", "conv_w.weight", "conv_w.bias"},
     "gate": {"block.bn.weight"},
     "mdaf": {"block.outer.gamma"},
+    "bam": {"channel.fc2.weight", "channel.fc2.bias", "spatial.last.weight", "spatial.last.bias"},
+    "bam-spatial": {"spatial.last.weight", "spatial.last.bias"},
+    "coord-simple": {"conv_h.weight", "conv_h.bias", "conv_w.weight", "conv_w.bias"},
+    "strip": {"last.weight", "last.bias"},
+    "ela": {"norm_h.weight", "norm_w.weight"},
+    "lka": {"mix.weight"},
+    "lsk": {"mix.weight", "choose.weight", "choose.bias"},
+    "triplet": {"cw.bn.weight", "hc.bn.weight", "hw.bn.weight"},
+    "scse": {"fc2.weight", "fc2.bias", "point.weight", "point.bias"},
+    "shuffle": {"outer.gamma"},
+    "ema": {"norm.weight", "conv3.weight", "conv3.bias"},
+    "psa-p": {"channel.norm.weight", "position.value.weight"},
+    "psa-s": {"channel.norm.weight", "position.value.weight"},
+    "gam": {"fc2.weight", "fc2.bias", "bn2.weight"},
+    "mlca": {"local.weight", "whole.weight"},
+    "cpca": {"channel.mlp.2.weight", "channel.mlp.2.bias", "mix.weight"},
+    "parnet": {"outer.gamma"},
 }
 
 

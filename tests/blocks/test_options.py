@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from attn_surgeon.blocks import BlockSpec, get_card, names
+from attn_surgeon.blocks import BlockSpec, build_block, get_card, names
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.errors import BlockError
@@ -140,3 +140,11 @@ def test_wrong_values(option: Option, value: Any, reason: str) -> None:
 )
 def test_ranges_are_told(option: Option, text: str) -> None:
     assert option.range == text
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("ela", "groups"), ("ela", "mixed"), ("shuffle", "groups"), ("ema", "groups")]
+)
+def test_groups_that_do_not_divide_the_channels(name: str, option: str) -> None:
+    with pytest.raises(ValueError, match=f"it has 12 channels, which {option}=5 does not divide"):
+        build_block(BlockSpec(name, {option: 5}), 12)

@@ -1,0 +1,65 @@
+"""Channel prior convolutional attention (Huang et al., 2024, for medical image segmentation).
+
+"Channel Prior Convolutional Attention for Medical Image Segmentation"
+
+u = x · σ(mlp(mean_hw(x)) + mlp(max_hw(x)))                 as in CBAM
+v = d5(u),      s = v + Σ d_k×1(d_1×k(v)), k = 7, 11, 21    all depthwise
+y = u · (W s + b)
+
+No sigmoid in the second product: with W = 0 and b = 1 it is one. This is the paper's formula; the authors' code passes
+what it is given, and what it returns, through W as well, and adds the sigmoids of mean and maximum instead of their z.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.both.cbam import ChannelAttention
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import start_product
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.spatial.lka import depthwise
+
+LENGTHS = (7, 11, 21)
+CARD = Card(
+    name="cpca",
+    title="Channel Prior Convolutional Attention",
+    paper="Huang et al. 2024, Channel Prior Convolutional Attention for Medical Image Segmentation",
+    idea="weigh channels, then multiply each channel by strips of several lengths around each position",
+    formula="y = u · (W (v + Σ d_k×1(d_1×k(v))) + b), v = d5(u), u = x · σ(mlp(mean(x)) + mlp(max(x)))",
+    identity="2σ(z) with the MLP's last layer = 0; W = 0, b = 1",
+    parameters="2Cm + m + C² + 112C, m = max(2, C/r)",
+    macs="4Cm + (C² + 103C)·HW",
+    usual_sites="stages of a segmentation network; end of each residual branch",
+    kind="both",
+    reach="map",
+    options=(Option("reduction", 4, "hidden channels are C / reduction, at least 2", minimum=1),),
+)
+
+
+@register(CARD)
+class ChannelPriorAttention(nn.Module):
+    """Weigh the channels of (N, C, H, W) features, then multiply them by depthwise strips of what is left."""
+
+    def __init__(self, channels: int, *, reduction: int = 4, init: str = "identity") -> None:
+        super().__init__()
+        self.channel = ChannelAttention(channels, reduction=reduction, init=init)
+        self.near = depthwise(channels, 5)
+        self.strips = nn.ModuleList(_strips(channels, length) for length in LENGTHS)
+        self.mix = nn.Conv2d(channels, channels, 1)
+        start_product(init, self.mix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the product, of the same shape."""
+        prior: Tensor = self.channel(x)
+        near = self.near(prior)
+        made: Tensor = self.mix(sum((strips(near) for strips in self.strips), near))
+        return prior * made.to(x.dtype)
+
+
+def _strips(channels: int, length: int) -> nn.Sequential:
+    beside = length // 2
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, (1, length), padding=(0, beside), groups=channels),
+        nn.Conv2d(channels, channels, (length, 1), padding=(beside, 0), groups=channels),
+    )

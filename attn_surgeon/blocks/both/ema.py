@@ -1,0 +1,77 @@
+"""Efficient multi-scale attention (Ouyang et al., 2023).
+
+"Efficient Multi-Scale Attention Module with Cross-Spatial Learning"; each group of channels g on its own, all groups
+with the same parameters:
+
+u, v = W [mean_w(g); mean_h(g)] + b             one 1×1 convolution of rows and columns
+p = gn(g · σ(u) · σ(v)),    q = conv_3×3(g)     gn: each channel on its own
+z = softmax(mean_hw(p)) · q + softmax(mean_hw(q)) · p           softmax over, and products summed over, channels
+y = g · σ(z)
+
+z is 0 where both p and q are: that takes the norm's weight and bias and the 3×3 convolution as zeros. W starts at a
+twentieth of its usual size: features of a high level would otherwise saturate σ(u) before it learns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import apply_gate, start_gate
+from attn_surgeon.blocks.norms import PooledGroupNorm
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import divisor
+
+CARD = Card(
+    name="ema",
+    title="Efficient Multi-Scale Attention",
+    paper="Ouyang et al. 2023, Efficient Multi-Scale Attention Module with Cross-Spatial Learning",
+    idea="weigh positions of each group of channels by what is near and what is in line, each asking the other",
+    formula="y = x · σ(softmax(mean(p)) q + softmax(mean(q)) p), p = gn(x · σ(u) · σ(v)), q = conv_3×3(x)",
+    identity="2σ(z), the norm's weight and bias and the 3×3 convolution = 0",
+    parameters="10m² + 4m, m = C/min(32, C/2)",
+    macs="Cm·(H + W) + (9Cm + 2C)·HW",
+    usual_sites="end of each residual branch, before the add; necks of detectors",
+    kind="both",
+    reach="map",
+    options=(Option("groups", None, "groups of channels; the largest divisor of C up to 32 and C / 2", minimum=1),),
+)
+
+
+@register(CARD)
+class EfficientMultiScaleAttention(nn.Module):
+    """Weigh the positions of each group of channels of (N, C, H, W) features.
+
+    Raises ValueError where the groups do not divide the channels.
+    """
+
+    def __init__(self, channels: int, *, groups: int | None = None, init: str = "identity") -> None:
+        super().__init__()
+        self.share = channels // divisor(channels, groups, min(32, max(1, channels // 2)), "groups")
+        self.conv1 = nn.Conv2d(self.share, self.share, 1)
+        self.conv3 = nn.Conv2d(self.share, self.share, 3, padding=1)
+        self.norm = PooledGroupNorm(self.share, self.share)
+        start_gate(init, self.conv3)
+        self.factor = start_gate(init, self.norm)
+        if init == "identity":
+            self.conv1.weight.data *= 0.05
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        group = x.reshape(-1, self.share, *x.shape[2:])
+        along, near = self.norm(self._strips(group)), self.conv3(group)
+        z = _ask(along, near) + _ask(near, along)
+        return apply_gate(x, z.expand(-1, self.share, -1, -1).reshape(x.shape), self.factor)
+
+    def _strips(self, x: Tensor) -> Tensor:
+        height = x.shape[2]
+        rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)
+        gates = torch.sigmoid(self.conv1(torch.cat((rows, columns), 2)))
+        return x * gates[:, :, :height] * gates[:, :, height:].transpose(2, 3)
+
+
+def _ask(one: Tensor, other: Tensor) -> Tensor:
+    """Sum the channels of the other branch, each as much as the one holds of it: (N, 1, H, W)."""
+    shares = one.mean((2, 3)).softmax(1).unsqueeze(1)
+    return (shares.to(other.dtype) @ other.flatten(2)).reshape(-1, 1, *other.shape[2:])

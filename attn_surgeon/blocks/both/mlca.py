@@ -1,0 +1,92 @@
+"""Mixed local channel attention (Wan et al., 2023, "Mixed Local Channel Attention for Object Detection").
+
+l = means of p × p patches,     g = mean of l over patches
+a = w · σ(conv1d_k(l)) + (1 − w) · σ(conv1d_k(g))           over neighbouring channels, no bias
+y = x · spread(a)                                           p × p gates averaged onto the map
+
+The patches, and what a position takes from the gates, are those of adaptive average pooling: cell i of n out of a line
+of length s goes from ⌊i · s / n⌋ to ⌈(i + 1) · s / n⌉. They are made as matrices, so that exported networks are right
+at any size. As in the authors' code, the local convolution runs over all patches' channels in one row, so that the
+first and last channels of neighbouring patches see each other.
+
+σ(z) is computed as 1/2 + tanh(z/2) / 2 and only the tanh is spread: averages of zeros are exact, those of ones are not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.channel.eca import adaptive_kernel
+from attn_surgeon.blocks.gating import start_gate
+from attn_surgeon.blocks.registry import register
+
+CARD = Card(
+    name="mlca",
+    title="Mixed Local Channel Attention",
+    paper="Wan et al. 2023, Mixed Local Channel Attention for Object Detection",
+    idea="weigh the channels of each patch by its means and by those of the whole map; a handful of parameters",
+    formula="y = x · spread(w · σ(conv1d_k(l)) + (1 − w) · σ(conv1d_k(mean(l)))), l = means of patches",
+    identity="2σ(z), both conv1d = 0",
+    parameters="2k, k = 2⌊t/2⌋ + 1, t = ⌊log2(2C)/2⌋",
+    macs="10C·HW + 25C·(H + W) + 26kC",
+    usual_sites="end of each residual branch; necks of detectors",
+    kind="both",
+    reach="map",
+    options=(
+        Option("patches", 5, "patches along each side of the map", minimum=1),
+        Option("weight", 0.5, "share of the local gate", minimum=0.01, maximum=0.99),
+        Option("kernel_size", None, "channels each gate looks at; from C where not given", minimum=1, odd=True),
+        Option("gamma", 2.0, "γ in the kernel's formula, as in eca", minimum=0.1),
+        Option("b", 1.0, "b in the kernel's formula"),
+    ),
+)
+
+
+@register(CARD)
+class MixedLocalChannelAttention(nn.Module):
+    """Weigh the channels of patches of (N, C, H, W) features by 1-D convolutions over their means."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        patches: int = 5,
+        weight: float = 0.5,
+        kernel_size: int | None = None,
+        gamma: float = 2.0,
+        b: float = 1.0,
+        init: str = "identity",
+    ) -> None:
+        super().__init__()
+        size = kernel_size or adaptive_kernel(channels, gamma, b)
+        self.channels, self.patches, self.weight = channels, patches, weight
+        self.local, self.whole = (nn.Conv1d(1, 1, size, padding=size // 2, bias=False) for _ in range(2))
+        self.factor = start_gate(init, self.local)
+        start_gate(init, self.whole)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        height, width = x.shape[2:]
+        means = _averages(self.patches, height, x) @ x @ _averages(self.patches, width, x).T
+        gates = self._gates(means.flatten(2)).reshape(means.shape)
+        spread = _averages(height, self.patches, x) @ gates @ _averages(width, self.patches, x).T
+        return x * (self.factor / 2 * (1 + spread)).to(x.dtype)
+
+    def _gates(self, means: Tensor) -> Tensor:
+        """Give tanh(z / 2) for each patch, (N, C, patches)."""
+        whole = self.whole(means.mean(2).unsqueeze(1)).transpose(1, 2)
+        row = means.transpose(1, 2).reshape(-1, 1, self.channels * self.patches**2)
+        local = self.local(row).reshape(-1, self.patches**2, self.channels).transpose(1, 2)
+        gates: Tensor = self.weight * torch.tanh(local / 2) + (1 - self.weight) * torch.tanh(whole / 2)
+        return gates
+
+
+def _averages(cells: int, length: int, like: Tensor) -> Tensor:
+    """Make the matrix (cells, length) of adaptive average pooling along a line."""
+    cell = torch.arange(cells, device=like.device).unsqueeze(1)
+    place = torch.arange(length, device=like.device)
+    start, end = cell * length // cells, ((cell + 1) * length + cells - 1) // cells
+    inside = (place >= start) & (place < end)
+    return inside.to(like.dtype) / (end - start).to(like.dtype)

@@ -1,0 +1,54 @@
+"""ParNet's block (Goyal et al., 2021, "Non-deep Networks").
+
+u = bn(x)
+y = silu(bn(conv_1×1(x)) + bn(conv_3×3(x)) + u · σ(W mean_hw(u) + b))      the last is skip-squeeze-excitation
+
+The identity is x + γ(y − x) with γ = 0. Its norms begin with weights of a tenth: features of a high level, which fresh
+statistics do not take off, would otherwise turn a unit of the SiLU off for good.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_surgeon.blocks.card import Card
+from attn_surgeon.blocks.outer import Outer
+from attn_surgeon.blocks.registry import register
+
+CARD = Card(
+    name="parnet",
+    title="ParNet block",
+    paper="Goyal et al. 2021, Non-deep Networks",
+    idea="sum two convolutions and the features, their channels weighed by means: width where others have depth",
+    formula="y = silu(bn(conv_1×1(x)) + bn(conv_3×3(x)) + u · σ(W mean(u) + b)), u = bn(x)",
+    identity="x + γ(f − x), γ = 0 for each channel",
+    parameters="11C² + 8C",
+    macs="10C²·HW + C²",
+    usual_sites="after stages; end of residual branches of small networks",
+    kind="both",
+    reach="map",
+)
+
+
+@register(CARD)
+class ParNetBlock(nn.Module):
+    """Sum convolutions of (N, C, H, W) features and their channels weighed by means."""
+
+    def __init__(self, channels: int, *, init: str = "identity") -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
+        self.conv3, self.bn3 = nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        self.bn, self.fc = nn.BatchNorm2d(channels), nn.Conv2d(channels, channels, 1)
+        if init == "identity":
+            for norm in (self.bn1, self.bn3, self.bn):
+                nn.init.constant_(norm.weight, 0.1)
+        self.outer = Outer(channels, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        skip = self.bn(x)
+        excited = skip * torch.sigmoid(self.fc(skip.mean((2, 3), keepdim=True)))
+        made: Tensor = self.outer(x, F.silu(self.bn1(self.conv1(x)) + self.bn3(self.conv3(x)) + excited))
+        return made

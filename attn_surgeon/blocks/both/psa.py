@@ -1,0 +1,119 @@
+"""Polarized self-attention (Liu et al., 2021, "Polarized Self-Attention: Towards High-Quality Pixel-Wise Regression").
+
+channels:   c = ln(W_z (W_v x · softmax_hw(w_q x)))         the map summed up by where w_q looks, C / r channels
+positions:  s = softmax_c(U_q mean_hw(x)) · U_v x           C / r channels summed up by what U_q looks for
+parallel:   y = x · σ(c) + x · σ(s)
+sequential: the channels' gate, then the positions' of what it gave
+
+The layer norm is the paper's; the authors' code leaves it out of the parallel form. Nothing has a bias, as there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import apply_gate, start_gate
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
+
+_PAPER = "Liu et al. 2021, Polarized Self-Attention: Towards High-Quality Pixel-Wise Regression"
+_REDUCTION = Option("reduction", 2, "inner channels are C / reduction, at least 2", minimum=1)
+_PARAMETERS = "4Cm + 3C, m = max(2, C/r)"
+_MACS = "2Cm + (2Cm + 2m + C)·HW"
+
+
+class ChannelBranch(nn.Module):
+    """Tell how much each channel counts, (N, C, 1, 1), from positions that a query chooses."""
+
+    def __init__(self, channels: int, hidden: int, init: str) -> None:
+        super().__init__()
+        self.query, self.value = nn.Conv2d(channels, 1, 1, bias=False), nn.Conv2d(channels, hidden, 1, bias=False)
+        self.expand, self.norm = nn.Linear(hidden, channels, bias=False), nn.LayerNorm(channels)
+        start_gate(init, self.norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the sigmoid takes."""
+        shares = self.query(x).flatten(2).softmax(2)
+        summed = self.value(x).flatten(2) @ shares.transpose(1, 2).to(x.dtype)
+        z: Tensor = self.norm(self.expand(summed.squeeze(2)))
+        return z.unsqueeze(2).unsqueeze(3)
+
+
+class PositionBranch(nn.Module):
+    """Tell how much each position counts, (N, 1, H, W), from channels that a query chooses."""
+
+    def __init__(self, channels: int, hidden: int, init: str) -> None:
+        super().__init__()
+        self.query, self.value = (nn.Conv2d(channels, hidden, 1, bias=False) for _ in range(2))
+        start_gate(init, self.value)
+        if init == "identity":  # what all channels have in common would saturate the softmax before it learns
+            self.query.weight.data -= self.query.weight.data.mean(1, keepdim=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the sigmoid takes."""
+        shares = self.query(x.mean((2, 3), keepdim=True)).flatten(1).softmax(1)
+        values = self.value(x)
+        z: Tensor = shares.unsqueeze(1).to(values.dtype) @ values.flatten(2)
+        return z.reshape(-1, 1, *x.shape[2:])
+
+
+@register(
+    Card(
+        name="psa-p",
+        title="Polarized Self-Attention, parallel",
+        paper=_PAPER,
+        idea="weigh channels by chosen positions and, beside that, positions by chosen channels",
+        formula="y = x · σ(ln(W_z (W_v x · softmax(w_q x)))) + x · σ(softmax(U_q mean(x)) · U_v x)",
+        identity="the norm's weight and bias = 0, U_v = 0: the two gates of 1/2 add up to 1",
+        parameters=_PARAMETERS,
+        macs=_MACS,
+        usual_sites="after the 3×3 convolution of residual branches, for pixel-wise regression",
+        kind="both",
+        reach="positions",
+        options=(_REDUCTION,),
+    )
+)
+class ParallelPolarizedAttention(nn.Module):
+    """Weigh the channels and, beside that, the positions of (N, C, H, W) features."""
+
+    def __init__(self, channels: int, *, reduction: int = 2, init: str = "identity") -> None:
+        super().__init__()
+        hidden = hidden_width(channels, reduction)
+        self.channel, self.position = ChannelBranch(channels, hidden, init), PositionBranch(channels, hidden, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        return x * (torch.sigmoid(self.channel(x)) + torch.sigmoid(self.position(x))).to(x.dtype)
+
+
+@register(
+    Card(
+        name="psa-s",
+        title="Polarized Self-Attention, sequential",
+        paper=_PAPER,
+        idea="weigh channels by chosen positions, then positions by chosen channels",
+        formula="y = u · σ(softmax(U_q mean(u)) · U_v u), u = x · σ(ln(W_z (W_v x · softmax(w_q x))))",
+        identity="2σ(z) twice, the norm's weight and bias = 0, U_v = 0",
+        parameters=_PARAMETERS,
+        macs=_MACS,
+        usual_sites="after the 3×3 convolution of residual branches, for pixel-wise regression",
+        kind="both",
+        reach="positions",
+        options=(_REDUCTION,),
+    )
+)
+class SequentialPolarizedAttention(nn.Module):
+    """Weigh the channels, then the positions, of (N, C, H, W) features."""
+
+    def __init__(self, channels: int, *, reduction: int = 2, init: str = "identity") -> None:
+        super().__init__()
+        hidden = hidden_width(channels, reduction)
+        self.channel, self.position = ChannelBranch(channels, hidden, init), PositionBranch(channels, hidden, init)
+        self.factor = 1.0 if init == "paper" else 2.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        gated = apply_gate(x, self.channel(x), self.factor)
+        return apply_gate(gated, self.position(gated), self.factor)

@@ -1,0 +1,59 @@
+"""Concurrent squeeze and excitation of channels and positions (Roy et al., 2018).
+
+"Concurrent Spatial and Channel 'Squeeze & Excitation' in Fully Convolutional Networks"; the maximum is of its
+extended version, "Recalibrating Fully Convolutional Networks" (2019).
+
+c = W2 · relu(W1 · mean_hw(x) + b1) + b2,       s = w · x + b at each position
+add:  y = x · σ(c) + x · σ(s)
+max:  y = max(x · σ(c), x · σ(s))
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
+
+CARD = Card(
+    name="scse",
+    title="Concurrent Spatial and Channel Squeeze-and-Excitation",
+    paper="Roy et al. 2018, Concurrent Spatial and Channel 'Squeeze & Excitation' in Fully Convolutional Networks",
+    idea="weigh channels by their means, and positions by their own features, side by side",
+    formula="y = x · σ(W2 relu(W1 mean(x) + b1) + b2) + x · σ(w x + b)",
+    identity="W2 = b2 = w = b = 0: the two gates of 1/2 add up to 1; of their maximum 2σ(z)",
+    parameters="2Cm + m + 2C + 1, m = max(2, C/r)",
+    macs="2Cm + C·HW",
+    usual_sites="after each stage of an encoder and a decoder for segmentation",
+    kind="both",
+    reach="positions",
+    options=(
+        Option("reduction", 2, "hidden channels are C / reduction, at least 2", minimum=1),
+        Option("combine", "add", "how the two gated maps become one", choices=("add", "max")),
+    ),
+)
+
+
+@register(CARD)
+class ConcurrentSqueezeExcite(nn.Module):
+    """Weigh the channels and, beside that, the positions of (N, C, H, W) features."""
+
+    def __init__(self, channels: int, *, reduction: int = 2, combine: str = "add", init: str = "identity") -> None:
+        super().__init__()
+        hidden = hidden_width(channels, reduction)
+        self.fc1, self.fc2 = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
+        self.point = nn.Conv2d(channels, 1, 1)
+        start_hidden(init, self.fc1)
+        start_gate(init, self.fc2)
+        self.combine, self.factor = combine, start_gate(init, self.point)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        channels, positions = self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True)))), self.point(x)
+        if self.combine == "add":
+            return x * (torch.sigmoid(channels) + torch.sigmoid(positions)).to(x.dtype)
+        return torch.maximum(apply_gate(x, channels, self.factor), apply_gate(x, positions, self.factor))
