@@ -12,14 +12,21 @@ from attn_surgeon.report.memory import peak_memory
 from .helpers import NAMES, block
 
 CPU = torch.device("cpu")
+LIMIT = 1.5
+# linear in positions too, but with more maps held at one time
+LIMITS = {
+    "aft-conv": 1.8,  # the window's exponentials, and their products with the values
+    "axial": 1.8,  # rows, then columns, each with its own query, key and value
+    "crisscross": 1.8,  # a row and a column of weights at each position
+    "botnet": 7.0,  # query and key are H + W wider, in place of a bias of (HW)²
+}
 KINDS = [name for name in NAMES if get_card(name).kind == "self-attention"]
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", KINDS)
 def test_peak_at_64_by_64(name: str) -> None:
-    tokens, x = torch.randn(1, 1, 64 * 64, 256), torch.randn(1, 256, 64, 64)
-    q, k, v = (torch.empty_like(tokens) for _ in range(3))
-    plain = 3 * tokens.nbytes + peak_memory(lambda: F.scaled_dot_product_attention(q, k, v), CPU)
-    module = block(name, 256).eval()
-    assert peak_memory(lambda: module(x), CPU) < 1.5 * plain
+    q, k, v = torch.randn(3, 1, 1, 64 * 64, 256)
+    plain = 3 * q.nbytes + peak_memory(lambda: F.scaled_dot_product_attention(q, k, v), CPU)
+    module, x = block(name, 256).eval(), torch.randn(1, 256, 64, 64)
+    assert x.nbytes + peak_memory(lambda: module(x), CPU) < LIMITS.get(name, LIMIT) * plain

@@ -66,7 +66,7 @@ class AttentionFree(nn.Module):
 
 @register(
     Card(
-        name="aft_conv",
+        name="aft-conv",
         title="Attention-Free Transformer, convolutional",
         paper=_PAPER,
         idea="like aft, but what is near counts more or less, as learned for each channel and offset",

@@ -80,6 +80,6 @@ CASES = [
     Case("a2", partial(double, descriptors=5), {"descriptors": 5}),
     Case("separable", separable, channels=(1, 8, 13)),
     Case("aft", aft),
-    Case("aft_conv", partial(aft, kernel_size=7), size=(9, 10)),
-    *[Case("aft_conv", partial(aft, kernel_size=size), {"kernel_size": size}) for size in (1, 3, 5)],
+    Case("aft-conv", partial(aft, kernel_size=7), size=(9, 10)),
+    *[Case("aft-conv", partial(aft, kernel_size=size), {"kernel_size": size}) for size in (1, 3, 5)],
 ]
