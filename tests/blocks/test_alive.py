@@ -13,6 +13,7 @@ LEAST = {
     "ge": 2,  # of a lone channel, the ReLU may be off for every image
     "gct": 2,  # a lone channel's norm among the norms of all is 1
     "gct-gauss": 2,  # a lone channel's mean is that of all, and its gate 1
+    "lct": 2,  # a lone channel's mean, normalised over channels, is 0
 }
 
 
