@@ -14,6 +14,7 @@ LEAST = {
     "gct": 2,  # a lone channel's norm among the norms of all is 1
     "gct-gauss": 2,  # a lone channel's mean is that of all, and its gate 1
     "lct": 2,  # a lone channel's mean, normalised over channels, is 0
+    "nam": 4,  # with few channels the share of each in a sum of 1 is large, and the sigmoid of a share of -50 is flat
 }
 
 
