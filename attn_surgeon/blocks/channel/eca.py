@@ -56,9 +56,7 @@ class EfficientChannelAttention(nn.Module):
         super().__init__()
         size = kernel_size or adaptive_kernel(channels, gamma, b)
         self.conv = nn.Conv1d(1, 1, size, padding=0 if circular else size // 2, bias=False)
-        # torch's own circular padding refuses to go round more than once
-        ring = torch.arange(-(size // 2), channels + size // 2) % channels
-        self.register_buffer("ring", ring if circular else None, persistent=False)
+        self.register_buffer("ring", _ring(channels, size // 2) if circular else None, persistent=False)
         self.factor = start_gate(init, self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,3 +70,8 @@ def adaptive_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
     """Choose the kernel size for a number of channels, by the paper's formula."""
     t = int(abs(math.log2(channels) + b) / gamma)
     return t if t % 2 else t + 1
+
+
+def _ring(channels: int, reach: int) -> Tensor:
+    """Number the channels from so many before the first to so many after the last, going round."""
+    return torch.arange(-reach, channels + reach) % channels

@@ -71,7 +71,7 @@ class FrequencyAttention(nn.Module):
 
 def _spread(chosen: str, channels: int, count: int) -> Tensor:
     """Give each channel its group's frequency."""
-    return torch.tensor([float(chosen[channel * count // channels]) for channel in range(channels)])
+    return torch.tensor([float(frequency) for frequency in chosen])[torch.arange(channels) * count // channels]
 
 
 def _waves(frequencies: Tensor, size: int) -> Tensor:
