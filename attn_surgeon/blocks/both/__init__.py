@@ -1,5 +1,5 @@
 """Blocks that weigh channels and positions."""
 
-from attn_surgeon.blocks.both import cbam
+from attn_surgeon.blocks.both import cbam, hard, soft
 
-__all__ = ["cbam"]
+__all__ = ["cbam", "hard", "soft"]

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import start_gate
+from attn_surgeon.blocks.norms import MapNorm
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import divisor
@@ -46,7 +47,7 @@ class CrossAttention(nn.Module):
     def __init__(self, channels: int, *, heads: int | None = None, init: str = "identity") -> None:
         super().__init__()
         self.heads = divisor(channels, heads, 8, "heads")
-        self.norm_x, self.norm_y = nn.GroupNorm(1, channels), nn.GroupNorm(1, channels)
+        self.norm_x, self.norm_y = MapNorm(channels), MapNorm(channels)
         self.query = nn.Linear(channels, channels, bias=False)
         self.key, self.value = nn.Linear(channels, channels, bias=False), nn.Linear(channels, channels, bias=False)
         self.project = nn.Linear(channels, channels)
