@@ -55,11 +55,15 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return x with what was found in y added."""
-        source = _tokens(self.norm_y(y))
-        key, value = self._split(self.key(source)), self._split(self.value(source))
+        return add_residual(x, self.project(self._find(x, y)).transpose(1, 2).reshape(x.shape))
+
+    def _find(self, x: Tensor, y: Tensor) -> Tensor:
         query = self._split(self.query(_tokens(self.norm_x(x))))
-        found = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        return add_residual(x, self.project(found).transpose(1, 2).reshape(x.shape))
+        found = F.scaled_dot_product_attention(query, *self._source(_tokens(self.norm_y(y))))
+        return found.transpose(1, 2).flatten(2)
+
+    def _source(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return self._split(self.key(tokens)), self._split(self.value(tokens))
 
     def _split(self, tokens: Tensor) -> Tensor:
         """Turn (N, L, C) into (N, heads, L, C / heads)."""

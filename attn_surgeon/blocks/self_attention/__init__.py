@@ -1,3 +1,5 @@
 """Blocks in which positions look at one another."""
 
-__all__: list[str] = []
+from attn_surgeon.blocks.self_attention import halo, window
+
+__all__ = ["halo", "window"]
