@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate
-from attn_surgeon.blocks.norms import PooledGroupNorm
+from attn_surgeon.blocks.norms import AnyGroupNorm
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import divisor
 
@@ -50,7 +50,7 @@ class LinearContext(nn.Module):
         super().__init__()
         # a group of one channel is normalised to 0, whatever it was
         count = divisor(channels, groups, max(1, min(64, channels // 4)), "groups")
-        self.norm = PooledGroupNorm(count, channels)
+        self.norm = AnyGroupNorm(count, channels)
         nn.init.zeros_(self.norm.weight)
         nn.init.ones_(self.norm.bias)
         self.factor = start_gate(init, self.norm)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate
-from attn_surgeon.blocks.norms import PooledGroupNorm, widen
+from attn_surgeon.blocks.norms import AnyGroupNorm, widen
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import divisor
 
@@ -43,7 +43,7 @@ class GroupwiseEnhance(nn.Module):
     def __init__(self, channels: int, *, groups: int | None = None, init: str = "identity") -> None:
         super().__init__()
         self.groups = divisor(channels, groups, 64, "groups")
-        self.norm = PooledGroupNorm(self.groups, self.groups)
+        self.norm = AnyGroupNorm(self.groups, self.groups)
         nn.init.zeros_(self.norm.weight)
         nn.init.ones_(self.norm.bias)
         self.factor = start_gate(init, self.norm)
