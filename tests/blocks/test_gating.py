@@ -59,6 +59,16 @@ ZEROED = {
     "coord": {"conv_h.weight", "conv_h.bias", "conv_w.weight", "conv_w.bias"},
     "gate": {"block.bn.weight"},
     "mdaf": {"block.outer.gamma"},
+    "aff": {"block.context.near.last.weight", "block.context.whole.last.weight"},
+    "iaff": {"block.second.near.last.weight", "block.second.whole.last.weight"},
+    "sk": {"block.choose.weight"},
+    "cross": {"block.project.weight", "block.project.bias"},
+    "soft": {"weigh.weight", "weigh.bias"},
+    "hard": {"outer.gamma"},
+    "bat": {"outer.gamma"},
+    "cot": {"outer.gamma"},
+    "lambda": {"outer.gamma"},
+    **{name: {"project.weight", "project.bias"} for name in ("window", "halo", "outlook", "focal")},
 }
 
 
