@@ -15,8 +15,9 @@ from attn_surgeon.blocks.registry import get_factory
 
 NAMES = names()
 POOLING = [name for name in NAMES if get_card(name).reach == "channels"]
-FLAT = [name for name in NAMES if get_card(name).reach != "map"]
+FLAT = [name for name in NAMES if not get_card(name).selective and get_card(name).reach != "map"]
 SPATIAL = [name for name in NAMES if get_card(name).reach == "map"]
+ALONE = [name for name in NAMES if not get_card(name).selective]  # what runs on one map
 PAIRS = [name for name in NAMES if get_card(name).inputs == 2]
 Array = NDArray[np.float64]
 

@@ -86,6 +86,16 @@ ZEROED = {
     "sge": {"norm.bias"},
     "simam": {"outer.gamma"},
     "srm": {"bn.weight"},
+    "aff": {"block.context.near.last.weight", "block.context.whole.last.weight"},
+    "iaff": {"block.second.near.last.weight", "block.second.whole.last.weight"},
+    "sk": {"block.choose.weight"},
+    "cross": {"block.project.weight", "block.project.bias"},
+    "soft": {"weigh.weight", "weigh.bias"},
+    "hard": {"outer.gamma"},
+    "bat": {"outer.gamma"},
+    "cot": {"outer.gamma"},
+    "lambda": {"outer.gamma"},
+    **{name: {"project.weight", "project.bias"} for name in ("window", "halo", "outlook", "focal")},
 }
 
 

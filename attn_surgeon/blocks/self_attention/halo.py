@@ -48,7 +48,7 @@ CARD = Card(
 class HaloAttention(nn.Module):
     """Add to (N, C, H, W) features what positions find around their blocks.
 
-    Raises ValueError where the heads do not divide the channels.
+    Raises ValueError where the heads do not divide the channels, or there is nothing to look at.
     """
 
     def __init__(
@@ -62,6 +62,8 @@ class HaloAttention(nn.Module):
     ) -> None:
         super().__init__()
         heads = divisor(channels, heads, 8, "heads")
+        if block + halo == 1:
+            raise ValueError("with block=1 and halo=0 each position would look at itself alone")
         self.block, self.halo, parts = block, halo, parts_of(heads)
         self.norm = AnyGroupNorm(1, channels)
         self.parts = nn.ModuleList(_Heads(channels, channels // parts, heads // parts) for _ in range(parts))

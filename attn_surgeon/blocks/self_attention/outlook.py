@@ -37,7 +37,7 @@ CARD = Card(
     kind="self-attention",
     reach="map",
     options=(
-        Option("kernel_size", 3, "side of a window", minimum=1, odd=True),
+        Option("kernel_size", 3, "side of a window", minimum=3, odd=True),
         Option("heads", None, "groups of channels; the largest divisor of C up to C / 32", minimum=1),
     ),
 )
