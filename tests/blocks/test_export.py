@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .helpers import NAMES, block
-from .test_sizes import published
+from .test_sizes import OPTIONS, published
 
 SIZES = [(2, 12, 14), (1, 7, 9), (3, 20, 31)]
 # a softmax of sums over all positions, of hundreds: single precision holds no more than four digits of its powers
@@ -25,7 +25,8 @@ class Both(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.published, self.identity = published(name, 16), block(name, 16).eval()
+        self.published = published(name, 16)
+        self.identity = block(name, 16, **OPTIONS.get(name, {})).eval()
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.published(x), self.identity(x)

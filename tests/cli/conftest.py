@@ -24,6 +24,7 @@ def folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.delenv("ATTN_SURGEON_DEBUG", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # parallel runs of pytest set it
     return tmp_path
 
 
