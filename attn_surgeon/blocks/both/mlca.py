@@ -7,7 +7,8 @@ y = x · spread(a)                                           p × p gates averag
 The patches, and what a position takes from the gates, are those of adaptive average pooling: cell i of n out of a line
 of length s goes from ⌊i · s / n⌋ to ⌈(i + 1) · s / n⌉. They are made as matrices, so that exported networks are right
 at any size. As in the authors' code, the local convolution runs over all patches' channels in one row, so that the
-first and last channels of neighbouring patches see each other.
+first and last channels of neighbouring patches see each other. That code also mixes the global gates of the images of
+a batch, which is not meant, and not done here.
 
 σ(z) is computed as 1/2 + tanh(z/2) / 2 and only the tanh is spread: averages of zeros are exact, those of ones are not.
 """

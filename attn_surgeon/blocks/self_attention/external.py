@@ -14,9 +14,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import start_at_zero
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.self_attention.attend import start_at_zero
 
 CARD = Card(
     name="external",

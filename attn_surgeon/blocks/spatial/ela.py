@@ -3,7 +3,8 @@
 y = x · σ(gn(F_h(mean_w(x)))) · σ(gn(F_w(mean_h(x))))       F: 1-D convolutions along the column, along the row
 
 The paper's versions: T is kernel 5 with 32 groups in the norm, B is kernel 7 with 16, both depthwise; S and L are
-kernels 5 and 7 with 16 groups, each output mixing 8 channels. The convolutions have no biases, as published.
+kernels 5 and 7 with 16 groups, each output mixing 8 channels. The convolutions have no biases, as published. Rows and
+columns have layers of their own, as in the paper's formula; code in circulation shares one pair for both.
 """
 
 from __future__ import annotations

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import start_gate, start_product
+from attn_surgeon.blocks.gating import start_at_zero, start_product
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.spatial.lka import depthwise
+from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="lsk",
@@ -43,13 +44,13 @@ class LargeSelectiveKernel(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 2, kernel_size: int = 7, init: str = "identity") -> None:
         super().__init__()
-        hidden = max(1, channels // reduction)
+        hidden = hidden_width(channels, reduction, 1)
         self.near, self.far = depthwise(channels, 5), depthwise(channels, 7, 3)
         self.reduce_near, self.reduce_far = nn.Conv2d(channels, hidden, 1), nn.Conv2d(channels, hidden, 1)
         self.choose = nn.Conv2d(2, 2, kernel_size, padding=kernel_size // 2)
         self.mix = nn.Conv2d(hidden, channels, 1)
         start_product(init, self.mix)
-        start_gate(init, self.choose)  # features of a high level would saturate the choice before it learns
+        start_at_zero(init, self.choose)  # features of a high level would saturate the choice before it learns
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product, of the same shape."""
