@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -23,6 +24,17 @@ def test_costs(name: str, channels: int, height: int, width: int) -> None:
     cost = block_cost(module, (1, channels, height, width))
     assert cost.parameters == evaluate(card.parameters, card, channels, height, width)
     assert cost.macs == evaluate(card.macs, card, channels, height, width)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cards_are_written_alike(name: str) -> None:
+    card = get_card(name)
+    assert re.match(r"(simplified from )?[A-Z][\w-]+( et al\.| & [A-Z][\w-]+) (19|20)\d\d, [A-Z]", card.paper)
+    assert re.match(r"[yf] = ", card.formula)
+    assert " - " not in card.formula + card.identity
+    for text in (card.idea, card.usual_sites, *[option.meaning for option in card.options]):
+        assert not text.endswith(".")
+        assert not re.match(r"[A-Z][a-z]", text)
 
 
 WIDER = [

@@ -39,8 +39,8 @@ CARD = Card(
         Option("patches", 5, "patches along each side of the map", minimum=1),
         Option("weight", 0.5, "share of the local gate", minimum=0.01, maximum=0.99),
         Option("kernel_size", None, "channels each gate looks at; from C where not given", minimum=1, odd=True),
-        Option("gamma", 2.0, "γ in the kernel's formula, as in eca", minimum=0.1),
-        Option("b", 1.0, "b in the kernel's formula"),
+        Option("gamma", 2.0, "γ in the kernel's size, as in eca", minimum=0.1),
+        Option("b", 1.0, "b in the kernel's size"),
     ),
 )
 

@@ -28,7 +28,8 @@ CARD = Card(
     paper="Yang et al. 2024, SFFNet: A Wavelet-Based Spatial and Frequency Domain Fusion Network for Remote Sensing "
     "Segmentation",
     idea="fuse two views of one image: rows of the first answer the second, columns of the second the first",
-    formula="f = P(rows(v̂, û, u) + v̂) + P(columns(û, v̂, v) + û) + ln(x) + ln(y), u = P(strips(ln(x))), v of y",
+    formula="f = P(softmax(v̂ ûᵀ) u + v̂) + P(softmax(û v̂ᵀ) v + û) + ln(x) + ln(y), u = P(strips(ln(x))), v of y;"
+    " tokens are rows, then columns; û: tokens of length 1; P: one 1×1 convolution",
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C² + 173C + C",
     macs="(4C² + 156C + 2C(H + W))·HW",
