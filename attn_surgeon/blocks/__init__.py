@@ -1,7 +1,7 @@
 """The catalogue of attention blocks: a room for each kind, one family a file, one registry."""
 
 from attn_surgeon.blocks import both, channel, fusion, self_attention, spatial
-from attn_surgeon.blocks.build import build_block
+from attn_surgeon.blocks.build import build_alone, build_block
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.own import adopt, register_block
 from attn_surgeon.blocks.paired import Second
@@ -15,6 +15,7 @@ __all__ = [
     "Second",
     "adopt",
     "both",
+    "build_alone",
     "build_block",
     "channel",
     "fusion",

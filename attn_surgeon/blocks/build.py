@@ -52,12 +52,21 @@ def build_block(
     return Stack(blocks, paired)
 
 
+def build_alone(spec: BlockSpec, channels: int, positions: int) -> nn.Module:
+    """Build a block outside any network, to count or measure it: of two inputs, both are the same map."""
+    if spec.inputs == 1:
+        return build_block(spec, channels, positions=positions)
+    return Doubled(build_block(spec, channels, positions=positions, other=Second(channels)))
+
+
 def _build(spec: BlockSpec, channels: int, place: _Place, other: Second | None) -> nn.Module:
     card, layout = get_card(spec.name), place.layout
     mapped = card.reach == "map" or other is not None
     _require_positions(card, place)
     if mapped:
         _require_map(spec.name, place)
+    if card.selective and other is None:
+        raise ValueError(f"{card.name} weighs two tensors against each other, and there is only one: name it by --with")
     if other is not None:
         _require_second(card, other)
     block: nn.Module = get_factory(spec.name)(channels, **spec.options, init=spec.init)

@@ -115,7 +115,8 @@ class Card:
 
     Its reach is where it runs: a block of `channels` only pools over positions and runs on anything, one of
     `positions` tells them apart in any number of dimensions, one of a `map` needs a height and a width. A block of
-    two `inputs` takes two maps of one shape, and its output is shaped like them. The costs are formulas of C, H and W
+    two `inputs` takes two maps of one shape, and its output is shaped like them; one that is `selective` weighs one
+    against the other, so that it needs two that differ. The costs are formulas of C, H and W
     at the default options, with what else they name told after a comma. An `open` card takes any option.
     """
 
@@ -132,6 +133,7 @@ class Card:
     reach: Literal["channels", "positions", "map"]
     options: tuple[Option, ...] = ()
     open: bool = False
+    selective: bool = False
 
     @property
     def inputs(self) -> int:

@@ -1,4 +1,4 @@
-"""Normalisation of pooled features, and the precision that sums of squares need."""
+"""Normalisation of features that may be few, and the precision that sums of squares need."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class PooledNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-class PooledGroupNorm(nn.GroupNorm):
-    """Normalise groups of pooled features in the precision they come in.
+class AnyGroupNorm(nn.GroupNorm):
+    """Normalise groups of channels in the precision they come in.
 
     A group of a single value becomes its bias, where torch's own layer refuses a batch of one.
     """

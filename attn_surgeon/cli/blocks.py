@@ -82,12 +82,12 @@ def _cost(card: Card, shape: tuple[int, int, int]) -> dict[str, int] | None:
     """Count a block's cost; None where it cannot run on such features."""
     import torch
 
-    from attn_surgeon.blocks import BlockSpec, build_block
+    from attn_surgeon.blocks import BlockSpec, build_alone
     from attn_surgeon.report.cost import block_cost
 
     try:
         with torch.device("meta"):
-            block = build_block(BlockSpec(card.name), shape[0], positions=shape[1] * shape[2])
+            block = build_alone(BlockSpec(card.name), shape[0], shape[1] * shape[2])
         return asdict(block_cost(block, (1, *shape)))
     except (ValueError, TypeError, RuntimeError):  # torch's words for a shape beyond its numbers
         return None

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks import BlockSpec, build_block
+from attn_surgeon.blocks import BlockSpec, build_alone
 from attn_surgeon.report.memory import peak_memory
 
 
@@ -59,7 +59,7 @@ def measure(module: nn.Module, shape: tuple[int, int, int, int], device: torch.d
 
 def bench(spec: BlockSpec, shape: tuple[int, int, int, int], device: torch.device, seconds: float = 0.2) -> Speed:
     """Measure a block as it starts; raise ValueError with the reason where it cannot run on such features."""
-    block = build_block(spec, shape[1], positions=shape[2] * shape[3])
+    block = build_alone(spec, shape[1], shape[2] * shape[3])
     return measure(block, shape, device, seconds)
 
 

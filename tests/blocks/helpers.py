@@ -15,10 +15,10 @@ from attn_surgeon.blocks.registry import get_factory
 
 NAMES = names()
 POOLING = [name for name in NAMES if get_card(name).reach == "channels"]
-FLAT = [name for name in NAMES if get_card(name).reach != "map"]
+FLAT = [name for name in NAMES if not get_card(name).selective and get_card(name).reach != "map"]
 SPATIAL = [name for name in NAMES if get_card(name).reach == "map"]
+ALONE = [name for name in NAMES if not get_card(name).selective]  # what runs on one map
 PAIRS = [name for name in NAMES if get_card(name).inputs == 2]
-MEANS = {"aff", "iaff", "sk"}  # the weighted mean of one map and itself is that map, so that nothing could be learned
 Array = NDArray[np.float64]
 
 
@@ -36,7 +36,7 @@ class Unlike(nn.Module):
 
 def block(name: str, channels: int, init: str = "identity", **options: Any) -> nn.Module:
     spec = BlockSpec.read(name, options, init)
-    if name in MEANS:
+    if get_card(name).selective:
         return Unlike(get_factory(name)(channels, **spec.options, init=init))
     return build_block(spec, channels)
 

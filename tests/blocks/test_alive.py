@@ -15,6 +15,8 @@ LEAST = {
     "gct-gauss": 2,  # a lone channel's mean is that of all, and its gate 1
     "psa-p": 3,  # the same norm as of mdaf
     "psa-s": 3,
+    "lct": 2,  # a lone channel's mean, normalised over channels, is 0
+    "nam": 4,  # with few channels the share of each in a sum of 1 is large, and the sigmoid of a share of -50 is flat
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.gating import apply_gate, hard_sigmoid, start_gate, start_hidden
 
 from .helpers import block
 
@@ -76,6 +76,26 @@ ZEROED = {
     "mlca": {"local.weight", "whole.weight"},
     "cpca": {"channel.mlp.2.weight", "channel.mlp.2.bias", "mix.weight"},
     "parnet": {"outer.gamma"},
+    "bam-channel": {"outer.gamma"},
+    "ese": {"fc.weight", "fc.bias"},
+    "fca": {"fc2.weight"},
+    "ge": {"gather.7.weight"},
+    "gct-gauss": {"outer.gamma"},
+    "lct": {"norm.bias"},
+    "nam": {"outer.gamma"},
+    "sge": {"norm.bias"},
+    "simam": {"outer.gamma"},
+    "srm": {"bn.weight"},
+    "aff": {"block.context.near.last.weight", "block.context.whole.last.weight"},
+    "iaff": {"block.second.near.last.weight", "block.second.whole.last.weight"},
+    "sk": {"block.choose.weight"},
+    "cross": {"block.project.weight", "block.project.bias"},
+    "soft": {"weigh.weight", "weigh.bias"},
+    "hard": {"outer.gamma"},
+    "bat": {"outer.gamma"},
+    "cot": {"outer.gamma"},
+    "lambda": {"outer.gamma"},
+    **{name: {"project.weight", "project.bias"} for name in ("window", "halo", "outlook", "focal")},
 }
 
 
@@ -86,6 +106,13 @@ def test_only_the_last_layer_is_zero(name: str) -> None:
 
 def zeros(module: nn.Module) -> set[str]:
     return {key for key, parameter in module.named_parameters() if not parameter.any()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_hard_sigmoid_is_exactly_one_half_at_zero(dtype: torch.dtype) -> None:
+    assert bool((2.0 * hard_sigmoid(torch.zeros(67, dtype=dtype)) == 1).all())
+    expected = torch.tensor([0.0, 0.0, 0.25, 0.5, 1.0, 1.0])
+    assert torch.equal(hard_sigmoid(torch.tensor([-9.0, -3.0, -1.5, 0.0, 3.0, 9.0])), expected)
 
 
 def test_gate_has_the_features_precision() -> None:

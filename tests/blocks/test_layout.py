@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec, build_block
 
-from .helpers import FLAT, NAMES, POOLING, SPATIAL, Array, at_random, sigmoid, weights
+from .helpers import ALONE, FLAT, POOLING, SPATIAL, Array, at_random, sigmoid, weights
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def same(got: Tensor, expected: Tensor) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALONE)
 def test_channels_last_maps(name: str) -> None:
     module, plain = built(name, "NHWC")
     x = torch.randn(2, 5, 7, 8).double()
@@ -45,7 +45,7 @@ def test_channels_last_maps(name: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALONE)
 @pytest.mark.parametrize("prefix", [0, 1, 2, 5])
 @pytest.mark.parametrize("grid", [(6, 6), (4, 9), (1, 7)])
 def test_tokens(name: str, prefix: int, grid: tuple[int, int]) -> None:
@@ -65,7 +65,7 @@ def test_tokens(name: str, prefix: int, grid: tuple[int, int]) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALONE)
 def test_tokens_of_another_size_keep_the_aspect_ratio(name: str) -> None:
     module, plain = built(name, "NLC", prefix=1, grid=(4, 6), positions=25)
     x = torch.randn(2, 1 + 8 * 12, 8).double()
@@ -146,7 +146,7 @@ def test_one_gate_for_each_channel_in_any_number_of_dimensions(name: str, layout
         np.testing.assert_allclose(attended, each * sigmoid(z).reshape(along), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", SPATIAL)
+@pytest.mark.parametrize("name", [name for name in SPATIAL if name in ALONE])
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
@@ -163,7 +163,7 @@ def test_spatial_blocks_refuse_what_is_no_map(name: str, place: dict[str, object
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALONE)
 @pytest.mark.parametrize(("layout", "shape"), [("NHWC", (2, 5, 7, 32)), ("NLC", (2, 37, 32))])
 def test_identity_in_other_layouts(name: str, layout: str, shape: tuple[int, ...]) -> None:
     module = build_block(BlockSpec(name), 32, layout=layout, prefix=2, grid=(5, 7), positions=35)

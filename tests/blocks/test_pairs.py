@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from attn_surgeon.blocks import BlockSpec, Second, build_block
 from attn_surgeon.blocks.registry import get_factory
 
-from .helpers import PAIRS, at_random, bits, still
+from .helpers import ALONE, PAIRS, at_random, bits, still
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -61,7 +61,7 @@ def test_identity_where_nothing_came_before_the_attention() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", [name for name in PAIRS if name in ALONE])
 def test_without_another_the_block_sees_the_same_map_twice(name: str) -> None:
     module = at_random(build_block(BlockSpec(name, {}, "paper"), 16)).eval()
     plain = raw(name, init="paper")
@@ -79,3 +79,11 @@ def test_every_parameter_moves_within_two_steps(name: str, training: bool, other
     x, y = pair()
     y = y if other.layout == "NCHW" else torch.randn(3, 7, 6)
     assert still(module, x, y) == set()
+
+
+@pytest.mark.parametrize("name", [name for name in PAIRS if name not in ALONE])
+def test_a_block_that_weighs_two_tensors_needs_two(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} weighs two tensors against each other, and there is only one"):
+        build_block(BlockSpec(name), 16)
+    x = torch.randn(1, 16, 5, 5)
+    assert torch.equal(build_block(BlockSpec(name), 16, other=Second(16))(x, -x), x)

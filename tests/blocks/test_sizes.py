@@ -9,6 +9,7 @@ from torch import nn
 from .helpers import NAMES, at_random, bits, block
 
 SIZES = [(7, 7), (14, 14), (20, 31), (3, 2)]
+DROPPING = {"hard"}  # what is dropped does not show in the output
 
 
 def published(name: str, channels: int) -> nn.Module:
@@ -34,7 +35,7 @@ def test_one_instance_runs_at_every_size(name: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in DROPPING])
 def test_the_output_depends_on_the_whole_input(name: str) -> None:
     """A block that dropped a channel or a position would not notice a change there."""
     module, x = published(name, 16), torch.randn(1, 16, 9, 11)

@@ -1,5 +1,5 @@
 """Blocks that weigh channels and positions."""
 
-from attn_surgeon.blocks.both import bam, cbam, cpca, danet, ema, gam, mlca, parnet, psa, scse, shuffle
+from attn_surgeon.blocks.both import bam, cbam, cpca, danet, ema, gam, hard, mlca, parnet, psa, scse, shuffle, soft
 
-__all__ = ["bam", "cbam", "cpca", "danet", "ema", "gam", "mlca", "parnet", "psa", "scse", "shuffle"]
+__all__ = ["bam", "cbam", "cpca", "danet", "ema", "gam", "hard", "mlca", "parnet", "psa", "scse", "shuffle", "soft"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate
-from attn_surgeon.blocks.norms import PooledGroupNorm
+from attn_surgeon.blocks.norms import AnyGroupNorm
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import divisor
 
@@ -52,7 +52,7 @@ class EfficientMultiScaleAttention(nn.Module):
         self.share = channels // divisor(channels, groups, min(32, max(1, channels // 2)), "groups")
         self.conv1 = nn.Conv2d(self.share, self.share, 1)
         self.conv3 = nn.Conv2d(self.share, self.share, 3, padding=1)
-        self.norm = PooledGroupNorm(self.share, self.share)
+        self.norm = AnyGroupNorm(self.share, self.share)
         start_gate(init, self.conv3)
         self.factor = start_gate(init, self.norm)
         if init == "identity":

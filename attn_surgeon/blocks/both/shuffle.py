@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.norms import PooledGroupNorm
+from attn_surgeon.blocks.norms import AnyGroupNorm
 from attn_surgeon.blocks.outer import Outer
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import divisor
@@ -85,7 +85,7 @@ class _ByPosition(nn.Module):
 
     def __init__(self, channels: int, init: str) -> None:
         super().__init__()
-        self.norm = PooledGroupNorm(channels, channels)
+        self.norm = AnyGroupNorm(channels, channels)
         self.weight = nn.Parameter(torch.full((channels, 1, 1), float(init == "identity")))
         self.bias = nn.Parameter(torch.ones(channels, 1, 1))
 

@@ -41,7 +41,7 @@ CARD = Card(
 class EfficientChannelAttention(nn.Module):
     """Weigh the channels of (N, C, H, W) features by a 1-D convolution over their means."""
 
-    ring: Tensor
+    ring: Tensor | None
 
     def __init__(
         self,
@@ -56,16 +56,13 @@ class EfficientChannelAttention(nn.Module):
         super().__init__()
         size = kernel_size or adaptive_kernel(channels, gamma, b)
         self.conv = nn.Conv1d(1, 1, size, padding=0 if circular else size // 2, bias=False)
-        self.circular = circular
-        # torch's own circular padding refuses to go round more than once
-        ring = torch.arange(-(size // 2), channels + size // 2) % channels
-        self.register_buffer("ring", ring, persistent=False)
+        self.register_buffer("ring", _ring(channels, size // 2) if circular else None, persistent=False)
         self.factor = start_gate(init, self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         means = x.mean((2, 3))
-        z = self.conv((means[:, self.ring] if self.circular else means).unsqueeze(1))
+        z = self.conv((means if self.ring is None else means[:, self.ring]).unsqueeze(1))
         return apply_gate(x, z.transpose(1, 2).unsqueeze(-1), self.factor)
 
 
@@ -73,3 +70,8 @@ def adaptive_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
     """Choose the kernel size for a number of channels, by the paper's formula."""
     t = int(abs(math.log2(channels) + b) / gamma)
     return t if t % 2 else t + 1
+
+
+def _ring(channels: int, reach: int) -> Tensor:
+    """Number the channels from so many before the first to so many after the last, going round."""
+    return torch.arange(-reach, channels + reach) % channels

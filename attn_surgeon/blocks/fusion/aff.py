@@ -72,6 +72,7 @@ def _bottleneck(channels: int, hidden: int, norm: type[nn.BatchNorm2d]) -> _Bott
         macs="2Cm·(HW + 1)",
         usual_sites=_SITES,
         kind="two inputs",
+        selective=True,
         reach="map",
         options=(_REDUCTION,),
     )
@@ -101,6 +102,7 @@ class AttentionalFusion(nn.Module):
         macs="4Cm·(HW + 1)",
         usual_sites=_SITES,
         kind="two inputs",
+        selective=True,
         reach="map",
         options=(_REDUCTION,),
     )

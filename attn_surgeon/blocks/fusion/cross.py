@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import start_at_zero
+from attn_surgeon.blocks.norms import AnyGroupNorm
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import divisor
@@ -46,7 +47,7 @@ class CrossAttention(nn.Module):
     def __init__(self, channels: int, *, heads: int | None = None, init: str = "identity") -> None:
         super().__init__()
         self.heads = divisor(channels, heads, 8, "heads")
-        self.norm_x, self.norm_y = nn.GroupNorm(1, channels), nn.GroupNorm(1, channels)
+        self.norm_x, self.norm_y = AnyGroupNorm(1, channels), AnyGroupNorm(1, channels)
         self.query = nn.Linear(channels, channels, bias=False)
         self.key, self.value = nn.Linear(channels, channels, bias=False), nn.Linear(channels, channels, bias=False)
         self.project = nn.Linear(channels, channels)
@@ -54,11 +55,15 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return x with what was found in y added."""
-        source = _tokens(self.norm_y(y))
-        key, value = self._split(self.key(source)), self._split(self.value(source))
+        return add_residual(x, self.project(self._find(x, y)).transpose(1, 2).reshape(x.shape))
+
+    def _find(self, x: Tensor, y: Tensor) -> Tensor:
         query = self._split(self.query(_tokens(self.norm_x(x))))
-        found = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        return add_residual(x, self.project(found).transpose(1, 2).reshape(x.shape))
+        found = F.scaled_dot_product_attention(query, *self._source(_tokens(self.norm_y(y))))
+        return found.transpose(1, 2).flatten(2)
+
+    def _source(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return self._split(self.key(tokens)), self._split(self.value(tokens))
 
     def _split(self, tokens: Tensor) -> Tensor:
         """Turn (N, L, C) into (N, heads, L, C / heads)."""

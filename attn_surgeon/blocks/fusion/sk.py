@@ -32,6 +32,7 @@ CARD = Card(
     macs="3Cm",
     usual_sites="where two branches of different receptive fields, or a skip, are about to be joined; they must differ",
     kind="two inputs",
+    selective=True,
     reach="map",
     options=(
         Option("reduction", 16, "hidden channels are C / reduction", minimum=1),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate
-from attn_surgeon.blocks.norms import PooledGroupNorm
+from attn_surgeon.blocks.norms import AnyGroupNorm
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import divisor
 
@@ -58,7 +58,7 @@ class EfficientLocalAttention(nn.Module):
         apart = channels // divisor(channels, mixed, 1, "mixed")
         self.conv_h = nn.Conv2d(channels, channels, (kernel_size, 1), padding=(beside, 0), groups=apart, bias=False)
         self.conv_w = nn.Conv2d(channels, channels, (1, kernel_size), padding=(0, beside), groups=apart, bias=False)
-        self.norm_h, self.norm_w = PooledGroupNorm(parts, channels), PooledGroupNorm(parts, channels)
+        self.norm_h, self.norm_w = AnyGroupNorm(parts, channels), AnyGroupNorm(parts, channels)
         self.factor = start_gate(init, self.norm_h)
         start_gate(init, self.norm_w)
 

@@ -1,0 +1,72 @@
+"""Soft attention over positions (Xu et al., 2015, "Show, Attend and Tell"), from a small convolutional network.
+
+z = W2 relu(conv_k(x))                             one channel
+sigmoid:  y = x · σ(z)
+softmax:  y = x · HW · softmax_hw(z)               a flat map weighs everything by 1
+
+The softmax is HW · e / Σ e with e = exp(z − max z): of a flat map all e are 1, their sum is HW without rounding, and
+HW / HW is 1 in every precision. There are no biases here: a softmax takes off the last one, and what a hidden unit that
+is on everywhere adds with its own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
+
+CARD = Card(
+    name="soft",
+    title="Soft Attention",
+    paper="Xu et al. 2015, Show, Attend and Tell",
+    idea="weigh each position by what a small convolutional network sees around it",
+    formula="y = x · σ(W2 relu(conv_k(x)) + b2), or x · HW · softmax(W2 relu(conv_k(x)))",
+    identity="2σ(z), or HW · softmax(z); W2 = b2 = 0",
+    parameters="Cmk² + 2m + 1, m = max(2, C/r)",
+    macs="(Cmk² + m)·HW",
+    usual_sites="end of each residual branch, before the add; after stages",
+    kind="spatial",
+    reach="map",
+    options=(
+        Option("form", "sigmoid", "how logits become weights", choices=("sigmoid", "softmax")),
+        Option("kernel_size", 3, "side of the first convolution", minimum=1, odd=True),
+        Option("reduction", 16, "hidden channels are C / reduction, at least 2", minimum=1),
+    ),
+)
+
+
+@register(CARD)
+class SoftAttention(nn.Module):
+    """Weigh the positions of (N, C, H, W) features by a map of one channel."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        form: str = "sigmoid",
+        kernel_size: int = 3,
+        reduction: int = 16,
+        init: str = "identity",
+    ) -> None:
+        super().__init__()
+        self.form, biased, hidden = form, form == "sigmoid", hidden_width(channels, reduction)
+        self.look = nn.Conv2d(channels, hidden, kernel_size, padding=kernel_size // 2, bias=biased)
+        self.weigh = nn.Conv2d(hidden, 1, 1, bias=biased)
+        start_hidden(init, self.look)
+        self.factor = start_gate(init, self.weigh)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return weighed features of the same shape."""
+        z = self.weigh(self.look(x).relu())
+        return apply_gate(x, z, self.factor) if self.form == "sigmoid" else x * _flat_is_one(z).to(x.dtype)
+
+
+def _flat_is_one(z: Tensor) -> Tensor:
+    """Return HW · softmax over the positions of (N, 1, H, W), which is exactly 1 where all logits are the same."""
+    z = z.to(torch.promote_types(z.dtype, torch.float32))  # half precision cannot count the positions
+    powers = (z - z.detach().amax((2, 3), keepdim=True)).exp()
+    return powers * (z.shape[2] * z.shape[3]) / powers.sum((2, 3), keepdim=True)

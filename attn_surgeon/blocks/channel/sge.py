@@ -1,0 +1,57 @@
+"""Spatial group-wise enhance (Li et al., 2019, "Spatial Group-wise Enhance").
+
+c_p = mean_hw(x) · x_p             within a group of channels: how like the group's mean position p is
+ĉ = (c − mean_p(c)) / √(var_p(c) + ε)
+y = x · σ(γ ĉ + β)                 γ and β for each group
+
+The published start has γ = 0 and β = 1.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import apply_gate, start_gate
+from attn_surgeon.blocks.norms import AnyGroupNorm, widen
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import divisor
+
+CARD = Card(
+    name="sge",
+    title="Spatial Group-wise Enhance",
+    paper="Li et al. 2019, Spatial Group-wise Enhance: Improving Semantic Feature Learning in Convolutional Networks",
+    idea="strengthen, in each group of channels, the positions that are like the group's mean",
+    formula="y = x · σ(γ ĉ + β), ĉ: mean(x) · x of each group, normalised over positions",
+    identity="2σ(z), γ = β = 0",
+    parameters="2g, g = min(64, C)",
+    macs="0",
+    usual_sites="end of each residual branch, before the add",
+    kind="channel",
+    reach="positions",
+    options=(Option("groups", None, "groups of channels; the largest divisor of C up to 64", minimum=1),),
+)
+
+
+@register(CARD)
+class GroupwiseEnhance(nn.Module):
+    """Weigh the positions of each group of channels of (N, C, H, W) features by their likeness to the group's mean.
+
+    Raises ValueError where the groups do not divide the channels.
+    """
+
+    def __init__(self, channels: int, *, groups: int | None = None, init: str = "identity") -> None:
+        super().__init__()
+        self.groups = divisor(channels, groups, 64, "groups")
+        self.norm = AnyGroupNorm(self.groups, self.groups)
+        nn.init.zeros_(self.norm.weight)
+        nn.init.ones_(self.norm.bias)
+        self.factor = start_gate(init, self.norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        n, channels, height, width = x.shape
+        parts = widen(x).reshape(n, self.groups, channels // self.groups, height, width)
+        likeness = (parts * parts.mean((3, 4), keepdim=True)).sum(2)
+        z = self.norm(likeness).unsqueeze(2).expand(-1, -1, channels // self.groups, -1, -1)
+        return apply_gate(x, z.flatten(1, 2), self.factor)

@@ -1,0 +1,53 @@
+"""Style-based recalibration (Lee et al., 2019, "SRM: A Style-based Recalibration Module for CNNs").
+
+μ, σ = mean_hw(x), √(var_hw(x) + ε)              each channel's style; the variance over all H·W, as in the paper
+z = bn(w1 μ + w2 σ)                              two weights for each channel, no bias
+y = x · σ(z)
+
+The published start has w1 = w2 = 0, as in the authors' code; at the identity start the norm is 0 instead.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.card import Card
+from attn_surgeon.blocks.gating import apply_gate, start_gate
+from attn_surgeon.blocks.norms import PooledNorm, widen
+from attn_surgeon.blocks.registry import register
+
+CARD = Card(
+    name="srm",
+    title="Style-based Recalibration Module",
+    paper="Lee et al. 2019, SRM: A Style-based Recalibration Module for Convolutional Neural Networks",
+    idea="weigh each channel by its own mean and standard deviation, apart from all others",
+    formula="y = x · σ(bn(w1 mean(x) + w2 std(x)))",
+    identity="2σ(z), the norm's weight and bias = 0",
+    parameters="4C",
+    macs="2C",
+    usual_sites="end of each residual branch, before the add",
+    kind="channel",
+    reach="channels",
+)
+
+
+@register(CARD)
+class StyleRecalibration(nn.Module):
+    """Weigh the channels of (N, C, H, W) features by the mean and standard deviation of each."""
+
+    def __init__(self, channels: int, *, init: str = "identity") -> None:
+        super().__init__()
+        self.cfc = nn.Conv2d(channels, channels, (2, 1), groups=channels, bias=False)
+        self.bn = PooledNorm(channels)
+        self.factor = start_gate(init, self.bn)
+        if init == "paper":
+            nn.init.zeros_(self.cfc.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return gated features of the same shape."""
+        wide = widen(x)
+        mean = wide.mean((2, 3), keepdim=True)
+        deviation = ((wide - mean).square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+        style = torch.cat((mean, deviation), 2).to(x.dtype)
+        return apply_gate(x, self.bn(self.cfc(style)), self.factor)

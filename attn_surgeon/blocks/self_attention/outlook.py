@@ -1,0 +1,114 @@
+"""Outlook attention (Yuan et al., 2022, "VOLO: Vision Outlooker for Visual Recognition").
+
+v = W_v u,  a = softmax(W_a u + b_a)               u = gn(x); a: k² × k² weights for each position and head
+z_p = a_p (v in the k × k window around p)         k² rows: p's say on itself and on each of its neighbours
+y = x + W fold(z)                                  what all windows say on a position, added up
+
+The weights come from the window's centre alone, without comparing queries and keys; they are divided by √d before the
+softmax, as published. The norm is over channels and positions together, so that one channel is enough.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import start_gate
+from attn_surgeon.blocks.norms import AnyGroupNorm
+from attn_surgeon.blocks.outer import add_residual
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.self_attention.windows import parts_of
+from attn_surgeon.blocks.widths import divisor
+
+CARD = Card(
+    name="outlook",
+    title="Outlook Attention",
+    paper="Yuan et al. 2022, VOLO: Vision Outlooker for Visual Recognition",
+    idea="each position tells, from itself alone, how its neighbours are to be mixed",
+    formula="y = x + W fold(softmax(W_a u / √d) unfold(W_v u)), u = gn(x)",
+    identity="W = 0, with its bias",
+    parameters="2C² + 3C + (C + 1)hk⁴, h = max(1, ⌊C/32⌋)",
+    macs="(2C² + Chk⁴ + Ck⁴)·HW",
+    usual_sites="early and middle stages, where maps are large",
+    kind="self-attention",
+    reach="map",
+    options=(
+        Option("kernel_size", 3, "side of a window", minimum=3, odd=True),
+        Option("heads", None, "groups of channels; the largest divisor of C up to C / 32", minimum=1),
+    ),
+)
+
+
+@register(CARD)
+class OutlookAttention(nn.Module):
+    """Add to (N, C, H, W) features what the windows around them make of them.
+
+    Raises ValueError where the heads do not divide the channels.
+    """
+
+    def __init__(
+        self, channels: int, *, kernel_size: int = 3, heads: int | None = None, init: str = "identity"
+    ) -> None:
+        super().__init__()
+        heads = divisor(channels, heads, max(1, channels // 32), "heads")
+        parts = parts_of(heads, 8)
+        self.norm = AnyGroupNorm(1, channels)
+        self.parts = nn.ModuleList(
+            _Heads(channels, channels // parts, heads // parts, kernel_size) for _ in range(parts)
+        )
+        self.project = nn.Linear(channels, channels)
+        start_gate(init, self.project)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape, with what was found added."""
+        return add_residual(x, self.project(self._find(x)).movedim(-1, 1))
+
+    def _find(self, x: Tensor) -> Tensor:
+        normal = self.norm(x).movedim(1, -1)
+        return torch.cat([part(normal) for part in self.parts], 3)
+
+
+class _Heads(nn.Module):
+    """Some of the heads."""
+
+    def __init__(self, channels: int, width: int, heads: int, side: int) -> None:
+        super().__init__()
+        self.heads, self.side, self.scale = heads, side, (width // heads) ** -0.5
+        self.value = nn.Linear(channels, width, bias=False)
+        self.weigh = nn.Linear(channels, heads * side**4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the windows of (N, H, W, C)."""
+        return _fold(self._say(x), self.side)
+
+    def _say(self, x: Tensor) -> Tensor:
+        """Return (N, H, W, heads, side², channels)."""
+        places = self.side**2
+        shares = (self.weigh(x).reshape(*x.shape[:3], self.heads, places, places) * self.scale).softmax(5)
+        seen = _unfold(self.value(x), self.side).reshape(*x.shape[:3], places, self.heads, -1).transpose(3, 4)
+        said: Tensor = shares.to(seen.dtype) @ seen
+        return said
+
+
+def _unfold(x: Tensor, side: int) -> Tensor:
+    """Gather the windows of (N, H, W, C), zeros outside the map: (N, H, W, side², C)."""
+    padded, height, width = F.pad(x, (0, 0, *4 * [side // 2])), *x.shape[1:3]
+    return torch.stack([padded.narrow(1, up, height).narrow(2, left, width) for up, left in _places(side)], 3)
+
+
+def _fold(said: Tensor, side: int) -> Tensor:
+    """Add up what windows say, (N, H, W, heads, side², channels), at each of their places: (N, H, W, C)."""
+    most, (height, width) = side - 1, said.shape[1:3]
+    moved = (
+        F.pad(each.flatten(3), (0, 0, left, most - left, up, most - up))
+        for each, (up, left) in zip(said.unbind(4), _places(side), strict=True)
+    )
+    return reduce(torch.add, moved).narrow(1, side // 2, height).narrow(2, side // 2, width)
+
+
+def _places(side: int) -> list[tuple[int, int]]:
+    return [(row, column) for row in range(side) for column in range(side)]

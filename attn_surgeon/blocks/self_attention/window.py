@@ -1,0 +1,106 @@
+"""Attention in windows (Liu et al., 2021, "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows").
+
+q, k, v = W_q gn(x), W_k gn(x), W_v gn(x)
+y = x + W softmax(q kᵀ / √d + b) v                 in each window of s × s positions, for each head
+b_ij = table[row_i − row_j, column_i − column_j]   (2s − 1)² entries a head
+
+The last windows of a map that is no multiple of s are cut off: positions outside are no keys. `shift` starts the
+windows half a side outside the map. Published code rolls the map instead, and masks what then meets across its edges:
+the same windows. The norm is over channels and positions together, in place of channels alone, so that one channel is
+enough. W alone has a bias; the norm's stands for those of v and q, and one of k would add the same to all scores.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import start_gate
+from attn_surgeon.blocks.norms import AnyGroupNorm
+from attn_surgeon.blocks.outer import add_residual
+from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.self_attention.windows import cut, inside, join, parts_of, split_heads
+from attn_surgeon.blocks.widths import divisor
+
+CARD = Card(
+    name="window",
+    title="Window Attention",
+    paper="Liu et al. 2021, Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
+    idea="positions of one window look at one another, and know how far apart they are",
+    formula="y = x + W softmax(q kᵀ / √d + b) v in windows, (q, k, v) = W_qkv gn(x), b by relative position",
+    identity="W = 0, with its bias",
+    parameters="4C² + 3C + (2s - 1)²h, h = max(1, ⌊C/32⌋)",
+    macs="(4C² + 2Cs²)P, P = s²·⌊(H + s - 1)/s⌋·⌊(W + s - 1)/s⌋",
+    usual_sites="after stages, at any resolution; two in a row, the second shifted",
+    kind="self-attention",
+    reach="map",
+    options=(
+        Option("window", 7, "side of a window", minimum=2),
+        Option("heads", None, "groups of channels; the largest divisor of C up to C / 32", minimum=1),
+        Option("shift", False, "start the windows half a side outside"),
+    ),
+)
+
+
+@register(CARD)
+class WindowAttention(nn.Module):
+    """Add to (N, C, H, W) features what positions find in their windows.
+
+    Raises ValueError where the heads do not divide the channels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        window: int = 7,
+        heads: int | None = None,
+        shift: bool = False,
+        init: str = "identity",
+    ) -> None:
+        super().__init__()
+        heads = divisor(channels, heads, max(1, channels // 32), "heads")
+        self.window, self.before, parts = window, window - window // 2 if shift else 0, parts_of(heads)
+        self.norm = AnyGroupNorm(1, channels)
+        self.parts = nn.ModuleList(_Heads(channels, channels // parts, heads // parts, window) for _ in range(parts))
+        self.project = nn.Linear(channels, channels)
+        start_gate(init, self.project)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape, with what was found added."""
+        found = self.project(self._find(x))
+        return add_residual(x, join(found, x, self.window, before=self.before))
+
+    def _find(self, x: Tensor) -> Tensor:
+        tokens = cut(self.norm(x), self.window, before=self.before)
+        seen = inside(x, self.window, before=self.before)
+        return torch.cat([part(tokens, seen) for part in self.parts], 2)
+
+
+class _Heads(nn.Module):
+    """Some of the heads."""
+
+    places: Tensor
+
+    def __init__(self, channels: int, width: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(channels, 3 * width, bias=False)
+        self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(heads, (2 * window - 1) ** 2), std=0.02))
+        self.register_buffer("places", _relative_places(window), persistent=False)
+
+    def forward(self, tokens: Tensor, seen: Tensor) -> Tensor:
+        """Return what (N, L, C) tokens find among those that are seen (N, 1, 1, L)."""
+        query, key, value = (split_heads(each, self.heads) for each in self.qkv(tokens).chunk(3, 2))
+        scores = self.table[:, self.places].to(query.dtype).masked_fill(~seen, -torch.inf)
+        found = F.scaled_dot_product_attention(query, key, value, attn_mask=scores)
+        return found.transpose(1, 2).flatten(2)
+
+
+def _relative_places(window: int) -> Tensor:
+    """Find for each pair of a window's positions the entry of their distance: (s², s²)."""
+    along = torch.arange(window)
+    apart = along[:, None] - along + window - 1
+    return (apart[:, None, :, None] * (2 * window - 1) + apart[:, None]).reshape(window**2, window**2)

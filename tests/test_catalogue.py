@@ -1,0 +1,104 @@
+"""Every block of the catalogue in networks of every layout: the output stays, and the block learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from attn_surgeon.blocks import get_card, names
+from attn_surgeon.blocks.card import REACHES
+from attn_surgeon.errors import PlanError
+from attn_surgeon.graph.running import seeded
+from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.operations import insert
+
+
+def volumes() -> nn.Module:
+    return torchvision.models.video.r3d_18(num_classes=5)  # type: ignore[no-any-return]
+
+
+def sequences() -> nn.Module:
+    return nn.Sequential(nn.Conv1d(3, 24, 5), nn.BatchNorm1d(24), nn.ReLU(), nn.Dropout(0.2), nn.Conv1d(24, 4, 3))
+
+
+def timm_network(name: str, **options: object) -> Callable[[], nn.Module]:
+    return lambda: timm.create_model(name, **options)
+
+
+# layout: network, example's shape, site, blocks' reaches that run there
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, set[str]]] = {
+    "NCHW": (
+        timm_network("resnet18", drop_path_rate=0.1, zero_init_last=False),
+        (2, 3, 64, 64),
+        "layer2.1.bn2",
+        set(REACHES),
+    ),
+    "NLC": (
+        timm_network("vit_tiny_patch16_224", img_size=64, depth=2, proj_drop_rate=0.1),
+        (2, 3, 64, 64),
+        "blocks.0",
+        set(REACHES),
+    ),
+    "NHWC": (
+        timm_network("swin_tiny_patch4_window7_224", img_size=64, window_size=2, depths=(1, 1, 2, 1)),
+        (2, 3, 64, 64),
+        "layers.1",
+        set(REACHES),
+    ),
+    "NCDHW": (volumes, (1, 3, 4, 24, 24), "layer2", {"channels", "positions"}),
+    "NCL": (sequences, (2, 3, 30), "2", {"channels", "positions"}),
+    "NC": (timm_network("resnet18"), (2, 3, 64, 64), "global_pool", {"channels"}),
+}
+MADE: dict[str, nn.Module] = {}
+
+
+def network(layout: str) -> tuple[nn.Module, Tensor]:
+    """Build each network once; it is never changed."""
+    if layout not in MADE:
+        torch.manual_seed(0)
+        MADE[layout] = NETWORKS[layout][0]().eval()
+    return MADE[layout], torch.randn(NETWORKS[layout][1], generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("layout", NETWORKS)
+@pytest.mark.parametrize("name", names())
+def test_block_in_network(name: str, layout: str) -> None:
+    model, x = network(layout)
+    site, reaches = NETWORKS[layout][2:]
+    if get_card(name).reach not in reaches or get_card(name).selective:
+        with pytest.raises(PlanError, match="no chosen site can take the block"):
+            insert(model, name, example=x, after=site)
+        return
+    operated = insert(model, name, example=x, after=site)
+    assert [made.graft.feature.layout for made in list_grafts(operated)] == [layout]
+    for training in (False, True):
+        with torch.no_grad():
+            assert torch.equal(output(operated, x, training), output(model, x, training))
+    assert not still(operated, x)
+
+
+def output(model: nn.Module, x: Tensor, training: bool) -> Tensor:
+    """Run without keeping what a run in train mode does to the statistics."""
+    kept = {key: value.clone() for key, value in model.state_dict().items()}
+    with seeded(model, 0):
+        made: Tensor = model.train(training)(x)
+    model.eval().load_state_dict(kept)
+    return made
+
+
+def still(model: nn.Module, x: Tensor) -> set[str]:
+    """List the block's parameters without a gradient in the first two steps."""
+    block = list_grafts(model)[0].block
+    silent = {name for name, _ in block.named_parameters()}
+    for _ in range(2):
+        found = torch.autograd.grad(model(x).square().sum(), list(block.parameters()), allow_unused=True)
+        for (name, parameter), gradient in zip(list(block.named_parameters()), found, strict=True):
+            if gradient is not None and gradient.any():
+                silent.discard(name)
+                parameter.data -= 0.01 * gradient / gradient.abs().max()
+    return silent
