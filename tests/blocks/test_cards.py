@@ -29,7 +29,7 @@ def test_costs(name: str, channels: int, height: int, width: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_cards_are_written_alike(name: str) -> None:
     card = get_card(name)
-    assert re.match(r"(simplified from )?[A-Z][\w-]+( et al\.| & [A-Z][\w-]+) (19|20)\d\d, [A-Z]", card.paper)
+    assert re.match(r"(simplified from )?[A-Z][\w-]+( et al\.| & [A-Z][\w-]+)? (19|20)\d\d, [A-Z]", card.paper)
     assert re.match(r"[yf] = ", card.formula)
     assert " - " not in card.formula + card.identity
     for text in (card.idea, card.usual_sites, *[option.meaning for option in card.options]):
