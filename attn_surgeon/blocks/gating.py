@@ -18,11 +18,19 @@ INITS = ("identity", "paper")
 
 def start_gate(init: str, last: nn.Module) -> float:
     """Zero the parameters of the gate's last layer for `identity`; give the factor the sigmoid is multiplied by."""
+    start_at_zero(init, last)
+    return 1.0 if init == "paper" else 2.0
+
+
+def start_at_zero(init: str, layer: nn.Module) -> None:
+    """Zero a layer for `identity`: the last of a residual branch, or one before a softmax over channels or a gate.
+
+    Those two are saturated by large features and then learn nothing; in their middle they learn from any.
+    """
     if init == "paper":
-        return 1.0
-    for parameter in last.parameters():
+        return
+    for parameter in layer.parameters():
         nn.init.zeros_(parameter)
-    return 2.0
 
 
 @torch.no_grad()

@@ -13,13 +13,13 @@ _SUPERSCRIPTS = {"²": "**2", "³": "**3", "⁴": "**4"}
 _TOKENS = re.compile(r"(max|min|log2|sqrt)|(\d+(?:\.\d+)?)|([A-Za-z])|([²³⁴])|(⌊)|(⌋)|([-+·/(),])|\s+|(.)")
 
 
-def evaluate(text: str, card: Card, channels: int, height: int, width: int) -> float:
-    """Evaluate a card's formula at its default options; names are options, or defined after it or the parameters."""
+def evaluate(text: str, card: Card, channels: int, height: int, width: int, **options: int) -> float:
+    """Evaluate a card's formula; names are options, default where not given, or defined after it or the parameters."""
     known: dict[str, float] = {"C": channels, "H": height, "W": width}
-    defaults = {option.name: option.default for option in card.options}
+    values = {option.name: option.default for option in card.options} | options
     for letter, option in OPTIONS.items():
-        if isinstance(default := defaults.get(option), int | float):
-            known[letter] = default
+        if isinstance(value := values.get(option), int | float):
+            known[letter] = value
     formula, *definitions = _split(text)
     definitions = definitions or _split(card.parameters)[1:]
     for definition in reversed(definitions):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 import torch
 
@@ -21,6 +24,36 @@ def test_costs(name: str, channels: int, height: int, width: int) -> None:
     cost = block_cost(module, (1, channels, height, width))
     assert cost.parameters == evaluate(card.parameters, card, channels, height, width)
     assert cost.macs == evaluate(card.macs, card, channels, height, width)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cards_are_written_alike(name: str) -> None:
+    card = get_card(name)
+    assert re.match(r"(simplified from )?[A-Z][\w-]+( et al\.| & [A-Z][\w-]+)? (19|20)\d\d, [A-Z]", card.paper)
+    assert re.match(r"[yf] = ", card.formula)
+    assert " - " not in card.formula + card.identity
+    for text in (card.idea, card.usual_sites, *[option.meaning for option in card.options]):
+        assert not text.endswith(".")
+        assert not re.match(r"[A-Z][a-z]", text)
+
+
+WIDER = [
+    (name, {option.name: value})
+    for name in NAMES
+    for option in get_card(name).options
+    for of, value in (("reduction", 8), ("reduction", 2), ("kernel_size", 3), ("kernel_size", 9))
+    if option.name == of and option.default is not None
+]
+
+
+@pytest.mark.parametrize(("name", "options"), WIDER, ids=str)
+def test_costs_with_other_options(name: str, options: dict[str, Any]) -> None:
+    card = get_card(name)
+    with torch.device("meta"):
+        module = block(name, 512, **options)
+    cost = block_cost(module, (1, 512, 7, 21))
+    assert cost.parameters == evaluate(card.parameters, card, 512, 7, 21, **options)
+    assert cost.macs == evaluate(card.macs, card, 512, 7, 21, **options)
 
 
 @pytest.mark.parametrize(

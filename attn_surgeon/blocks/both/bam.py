@@ -4,8 +4,12 @@ channel:  Mc = W1 · relu(bn(W0 · mean_hw(x))) + b
 spatial:  Ms = W3 · relu(bn(d2(relu(bn(d1(relu(bn(W2 x)))))))) + b      d1, d2: dilated 3×3 convolutions
 bam:      y = x + x · σ(Mc + Ms)
 
+The branches are added, as in the paper; the authors' code multiplies them. Their norms are where that code has them;
+in the paper's formulas one stands at the end of each branch instead. Layers before a norm have no biases: the norm
+would take them off again, so they could not learn.
+
 The published gate is 1 + σ(z), from 1 to 2 and never 1. The identity form is 2σ(z), from 0 to 2, so it can also take
-away. Layers before a norm have no biases: the norm would take them off again, so they could not learn.
+away.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.gating import apply_gate, start_at_zero, start_hidden
 from attn_surgeon.blocks.norms import PooledNorm
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import hidden_width
@@ -34,7 +38,7 @@ class ChannelBranch(nn.Module):
         self.fc1, self.bn = nn.Conv2d(channels, hidden, 1, bias=False), PooledNorm(hidden)
         self.fc2 = nn.Conv2d(hidden, channels, 1)
         start_hidden(init, self.fc1)
-        start_gate(init, self.fc2)
+        start_at_zero(init, self.fc2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the sigmoid takes."""
@@ -54,7 +58,7 @@ class SpatialBranch(nn.Module):
         self.last = nn.Conv2d(hidden, 1, 1)
         for layer in (self.reduce, self.conv1, self.conv2):
             start_hidden(init, layer)
-        start_gate(init, self.last)
+        start_at_zero(init, self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the sigmoid takes."""
@@ -79,7 +83,7 @@ def _dilated(channels: int, dilation: int) -> nn.Conv2d:
         title="BAM's spatial half",
         paper=_PAPER,
         idea="weigh positions by what two dilated convolutions see around them",
-        formula="y = x + x · σ(W3 relu(bn(d2(relu(bn(d1(relu(bn(W2 x)))))))) + b)",
+        formula="y = x + x · σ(W3 relu(bn(d2(relu(bn(d1(relu(bn(W2 x)))))))) + b), d: dilated 3×3 convolutions",
         identity="2σ(z) instead of 1 + σ(z), W3 = b = 0",
         parameters="Cm + 18m² + 7m + 1, m = max(4, C/r)",
         macs="(Cm + 18m² + m)·HW",
@@ -108,7 +112,7 @@ class BottleneckSpatialAttention(nn.Module):
         title="Bottleneck Attention Module",
         paper=_PAPER,
         idea="weigh channels and positions at once, by the sum of what each branch says",
-        formula="y = x + x · σ(Mc + Ms)",
+        formula="y = x + x · σ(W1 relu(bn(W0 mean(x))) + b + Ms), Ms: what the sigmoid of bam-spatial takes",
         identity="2σ(z) instead of 1 + σ(z), the last layer of both branches = 0",
         parameters="3Cm + 18m² + 9m + C + 1, m = max(4, C/r)",
         macs="2Cm + (Cm + 18m² + m)·HW",

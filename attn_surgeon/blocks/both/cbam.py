@@ -3,6 +3,8 @@
 channel:  z = mlp(mean_hw(x)) + mlp(max_hw(x)),              y = x · σ(z)
 spatial:  z = bn(conv_k([max_c(x); mean_c(x)])),             y = x · σ(z)
 cbam:     channel, then spatial
+
+The norm behind the spatial convolution is the authors' code's, which the paper's formula leaves out.
 """
 
 from __future__ import annotations

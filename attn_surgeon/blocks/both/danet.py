@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.norms import widen
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.self_attention.sagan import Among
@@ -59,7 +60,7 @@ class PositionAttention(nn.Module):
         title="DANet's channel half",
         paper=_PAPER,
         idea="every channel takes up those that are least like it, over the whole map",
-        formula="y = x + γ · softmax(max - X Xᵀ) X",
+        formula="y = x + γ · softmax(max − X Xᵀ) X",
         identity="as published: γ = 0",
         parameters="1",
         macs="2C²·HW",
@@ -86,7 +87,7 @@ class ChannelAffinity(nn.Module):
         title="Dual Attention",
         paper=_PAPER,
         idea="positions take up what is alike, channels what is unlike, both from the same features",
-        formula="y = x + α · softmax(q kᵀ) v + β · softmax(max - X Xᵀ) X",
+        formula="y = x + α · softmax(q kᵀ) v + β · softmax(max − X Xᵀ) X",
         identity="as published: α = β = 0",
         parameters="C² + 2Cm + m + C + 2, m = max(1, C/r)",
         macs="(3C² + 2Cm)·HW + 2C·(HW)²",
@@ -113,7 +114,7 @@ class DualAttention(nn.Module):
 def mix_channels(x: Tensor) -> Tensor:
     """Give each channel of (N, C, H, W) the mixture of all, of the least alike most."""
     flat = x.flatten(2)
-    wide = flat.to(torch.promote_types(x.dtype, torch.float32))
+    wide = widen(flat)
     scaled = (wide / _SCALE) @ wide.transpose(1, 2)
     shares = (-_SCALE * scaled.to(wide.dtype)).softmax(2).to(x.dtype)
     return torch.unflatten(shares @ flat, 2, x.shape[2:])

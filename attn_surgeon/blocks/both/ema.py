@@ -28,7 +28,8 @@ CARD = Card(
     title="Efficient Multi-Scale Attention",
     paper="Ouyang et al. 2023, Efficient Multi-Scale Attention Module with Cross-Spatial Learning",
     idea="weigh positions of each group of channels by what is near and what is in line, each asking the other",
-    formula="y = x · σ(softmax(mean(p)) q + softmax(mean(q)) p), p = gn(x · σ(u) · σ(v)), q = conv_3×3(x)",
+    formula="y = x · σ(softmax(mean(p)) q + softmax(mean(q)) p), p = gn(x · σ(u) · σ(v)), q = conv_3×3(x),"
+    " u, v = W [mean_w(x); mean_h(x)] + b",
     identity="2σ(z), the norm's weight and bias and the 3×3 convolution = 0",
     parameters="10m² + 4m, m = C/min(32, C/2)",
     macs="Cm·(H + W) + (9Cm + 2C)·HW",

@@ -36,7 +36,7 @@ CARD = Card(
     paper="Xu et al. 2015, Show, Attend and Tell; Jang et al. 2017, Categorical Reparameterization with Gumbel-Softmax",
     idea="keep some positions or channels and drop the others; drawn while training, the largest logits afterwards",
     formula="f = x · g, g = 1 for the keep · n largest of z = W2 relu(conv3(gn(x))), else 0; straight-through gradient",
-    identity="x + γ(f - x), γ = 0 for each channel",
+    identity="x + γ(f − x), γ = 0 for each channel",
     parameters="9Cm + 2m + 3C + 1, m = max(2, C/r)",
     macs="(9Cm + m)·HW",
     usual_sites="after stages; end of each residual branch, before the add",

@@ -7,7 +7,8 @@ y = x · spread(a)                                           p × p gates averag
 The patches, and what a position takes from the gates, are those of adaptive average pooling: cell i of n out of a line
 of length s goes from ⌊i · s / n⌋ to ⌈(i + 1) · s / n⌉. They are made as matrices, so that exported networks are right
 at any size. As in the authors' code, the local convolution runs over all patches' channels in one row, so that the
-first and last channels of neighbouring patches see each other.
+first and last channels of neighbouring patches see each other. That code also mixes the global gates of the images of
+a batch, which is not meant, and not done here.
 
 σ(z) is computed as 1/2 + tanh(z/2) / 2 and only the tanh is spread: averages of zeros are exact, those of ones are not.
 """
@@ -38,8 +39,8 @@ CARD = Card(
         Option("patches", 5, "patches along each side of the map", minimum=1),
         Option("weight", 0.5, "share of the local gate", minimum=0.01, maximum=0.99),
         Option("kernel_size", None, "channels each gate looks at; from C where not given", minimum=1, odd=True),
-        Option("gamma", 2.0, "γ in the kernel's formula, as in eca", minimum=0.1),
-        Option("b", 1.0, "b in the kernel's formula"),
+        Option("gamma", 2.0, "γ in the kernel's size, as in eca", minimum=0.1),
+        Option("b", 1.0, "b in the kernel's size"),
     ),
 )
 

@@ -19,7 +19,7 @@ from attn_surgeon.blocks.registry import register
 
 CARD = Card(
     name="parnet",
-    title="ParNet block",
+    title="ParNet Block",
     paper="Goyal et al. 2021, Non-deep Networks",
     idea="sum two convolutions and the features, their channels weighed by means: width where others have depth",
     formula="y = silu(bn(conv_1×1(x)) + bn(conv_3×3(x)) + u · σ(W mean(u) + b)), u = bn(x)",

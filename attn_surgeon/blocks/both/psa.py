@@ -5,7 +5,9 @@ positions:  s = softmax_c(U_q mean_hw(x)) · U_v x           C / r channels summ
 parallel:   y = x · σ(c) + x · σ(s)
 sequential: the channels' gate, then the positions' of what it gave
 
-The layer norm is the paper's; the authors' code leaves it out of the parallel form. Nothing has a bias, as there.
+Norm and softmax are where the paper has them. The authors' code leaves the norm out of the parallel form, makes W_z a
+bottleneck of its own in the sequential one, and takes the positions' softmax behind the product, over positions.
+Nothing has a bias, as there.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import apply_gate, start_gate
+from attn_surgeon.blocks.gating import apply_gate, start_at_zero
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import hidden_width
 
@@ -31,7 +33,7 @@ class ChannelBranch(nn.Module):
         super().__init__()
         self.query, self.value = nn.Conv2d(channels, 1, 1, bias=False), nn.Conv2d(channels, hidden, 1, bias=False)
         self.expand, self.norm = nn.Linear(hidden, channels, bias=False), nn.LayerNorm(channels)
-        start_gate(init, self.norm)
+        start_at_zero(init, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the sigmoid takes."""
@@ -47,7 +49,7 @@ class PositionBranch(nn.Module):
     def __init__(self, channels: int, hidden: int, init: str) -> None:
         super().__init__()
         self.query, self.value = (nn.Conv2d(channels, hidden, 1, bias=False) for _ in range(2))
-        start_gate(init, self.value)
+        start_at_zero(init, self.value)
         if init == "identity":  # what all channels have in common would saturate the softmax before it learns
             self.query.weight.data -= self.query.weight.data.mean(1, keepdim=True)
 

@@ -28,7 +28,7 @@ CARD = Card(
     title="Shuffle Attention",
     paper="Zhang & Yang 2021, SA-Net: Shuffle Attention for Deep Convolutional Neural Networks",
     idea="weigh half of each group of channels by its means, half by its positions, then shuffle; few parameters",
-    formula="y = shuffle([a · σ(w1 mean(a) + b1); b · σ(w2 gn(b) + b2)])",
+    formula="y = shuffle([a · σ(w1 mean(a) + b1); b · σ(w2 gn(b) + b2)]), a and b: the halves of each group",
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="3s + C, s = C/min(64, C/2)",
     macs="0",

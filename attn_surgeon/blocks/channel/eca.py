@@ -30,8 +30,8 @@ CARD = Card(
     reach="channels",
     options=(
         Option("kernel_size", None, "channels each gate looks at; from C where not given", minimum=1, odd=True),
-        Option("gamma", 2.0, "γ in the kernel's formula", minimum=0.1),
-        Option("b", 1.0, "b in the kernel's formula"),
+        Option("gamma", 2.0, "γ in the kernel's size t = ⌊|log2(C) + b| / γ⌋, plus 1 where that is even", minimum=0.1),
+        Option("b", 1.0, "b in the kernel's size"),
         Option("circular", False, "the last channel's neighbour is the first; else zeros are beyond both ends"),
     ),
 )

@@ -24,7 +24,7 @@ CARD = Card(
     paper="Cao et al. 2019, GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond",
     idea="pool the map by one attention for all positions, and add what a bottleneck makes of it everywhere",
     formula="y = x + W2 relu(ln(W1 c + b1)) + b2, c = Σ softmax(w · x) x; or its sigmoid as a gate, or both",
-    identity="as published, W2 = b2 = 0; a gate is 2σ(z) instead of σ(z)",
+    identity="as published: W2 = b2 = 0; a gate is 2σ(z) instead of σ(z)",
     parameters="2Cm + 3m + 2C, m = max(4, C/r)",
     macs="2C·HW + 2Cm",
     usual_sites="end of each residual branch, before the add",

@@ -23,7 +23,7 @@ CARD = Card(
     paper="Yang et al. 2020, Gated Channel Transformation for Visual Recognition",
     idea="let channels compete or cooperate by the norm of each, with three numbers for a channel",
     formula="y = x · (1 + tanh(γ ŝ + β)), ŝ = s / √mean_c(s²), s = α ‖x_c‖",
-    identity="as published, γ = β = 0 in 1 + tanh",
+    identity="as published: γ = β = 0 in 1 + tanh",
     parameters="3C",
     macs="0",
     usual_sites="before each convolution; end of each residual branch, before the add",

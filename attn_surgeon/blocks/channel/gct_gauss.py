@@ -3,8 +3,8 @@
 ẑ = (m − mean_c(m)) / √(var_c(m) + ε),  m = mean_hw(x)
 y = x · exp(−ẑ² / 2c²)
 
-c is fixed (GCT-B0) or learned (GCT-B1) as 1 + 3σ(θ), θ = 0 at first. The gate is 1 only where a channel's mean is that
-of all channels, so the identity is x + γ(f − x) with γ = 0.
+c is fixed (GCT-B0) or learned (GCT-B1) as 1 + 3σ(θ), θ = 0 at first. Code in circulation has exp(−ẑ² c / 2) instead.
+The gate is 1 only where a channel's mean is that of all channels, so the identity is x + γ(f − x) with γ = 0.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ CARD = Card(
     title="Gaussian Context Transformer",
     paper="Ruan et al. 2021, Gaussian Context Transformer",
     idea="weaken channels by how far their means are from the mean of all, without learning how",
-    formula="y = x · exp(-ẑ² / 2c²), ẑ: the means of channels, normalised over channels",
-    identity="x + γ(f - x), γ = 0 for each channel",
+    formula="y = x · exp(−ẑ² / 2c²), ẑ: the means of channels, normalised over channels",
+    identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C",
     macs="0",
     usual_sites="end of each residual branch, before the add",

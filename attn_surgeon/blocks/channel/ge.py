@@ -27,7 +27,7 @@ CARD = Card(
     paper="Hu et al. 2018, Gather-Excite: Exploiting Feature Context in Convolutional Neural Networks",
     idea="weigh each channel, place by place, by what is gathered of it far around",
     formula="y = x · σ(spread(gather(x))), gather: strided depthwise convolutions, or means without parameters",
-    identity="2σ(z), the last norm's weight and bias = 0; without parameters x + γ(f - x), γ = 0 for each channel",
+    identity="2σ(z), the last norm's weight and bias = 0; without parameters x + γ(f − x), γ = 0 for each channel",
     parameters="33C",
     macs="9C·(⌊(H + 1)/2⌋·⌊(W + 1)/2⌋ + ⌊(H + 3)/4⌋·⌊(W + 3)/4⌋ + ⌊(H + 7)/8⌋·⌊(W + 7)/8⌋)",
     usual_sites="end of each residual branch, before the add",

@@ -24,7 +24,7 @@ CARD = Card(
     paper="Liu et al. 2021, NAM: Normalization-based Attention Module",
     idea="weigh channels by how much a batch norm lets each of them vary",
     formula="y = x · σ(w · bn(x)), w = |γ| / Σ|γ| of the norm's weights γ",
-    identity="x + γ(f - x), γ = 0 for each channel; the norm starts as ever",
+    identity="x + γ(f − x), γ = 0 for each channel; the norm starts as ever",
     parameters="3C",
     macs="0",
     usual_sites="end of each residual branch, before the add",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import start_gate
+from attn_surgeon.blocks.gating import start_at_zero
 from attn_surgeon.blocks.norms import AnyGroupNorm
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
@@ -24,10 +24,10 @@ CARD = Card(
     title="Cross-Attention",
     paper="Vaswani et al. 2017, Attention Is All You Need",
     idea="each position of one map asks all positions of the other",
-    formula="y = x + W softmax(q kᵀ / √d) v, q = W_q gn(x), k = W_k gn(y), v = W_v gn(y)",
-    identity="W = 0, with its bias",
+    formula="f = x + W [softmax(q kᵀ / √d) v for each head] + b, q = W_q gn(x), k = W_k gn(y), v = W_v gn(y)",
+    identity="x + f(x), W = b = 0",
     parameters="4C² + 5C",
-    macs="4C²·HW + 2C·HWHW",
+    macs="4C²·HW + 2C·(HW)²",
     usual_sites="low-resolution maps: where a skip and its decoder, or two views of one image, meet",
     kind="two inputs",
     reach="positions",
@@ -51,7 +51,7 @@ class CrossAttention(nn.Module):
         self.query = nn.Linear(channels, channels, bias=False)
         self.key, self.value = nn.Linear(channels, channels, bias=False), nn.Linear(channels, channels, bias=False)
         self.project = nn.Linear(channels, channels)
-        start_gate(init, self.project)
+        start_at_zero(init, self.project)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return x with what was found in y added."""

@@ -3,7 +3,9 @@
 z = bn(ψ · relu(bn(W_x x) + bn(W_g g)))         one channel: how much each position of the skip counts
 y = x · σ(z)
 
-The convolutions have no biases: the norm after each would take it off again, so it could not learn.
+The paper's formula has biases and no norms, and gates at the coarser size of g. The norms are those of the form in
+common use, which brings g to the size of x first. With them the convolutions have no biases: the norm after each would
+take it off again, so it could not learn.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ from torch.nn import functional as F
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
 from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="gate",
-    title="Attention U-Net's gate",
+    title="Attention U-Net's Gate",
     paper="Oktay et al. 2018, Attention U-Net: Learning Where to Look for the Pancreas",
     idea="weigh the positions of a skip connection by what the coarser decoder features look for",
-    formula="y = x · σ(bn(ψ relu(bn(W_x x) + bn(W_g g))))",
+    formula="f = x · σ(bn(ψ relu(bn(W_x x) + bn(W_g y))))",
     identity="2σ(z), the last norm's weight and bias = 0",
     parameters="2Cm + 5m + 2, m = max(2, C/r)",
     macs="(2Cm + m)·HW",
@@ -37,7 +40,7 @@ class AttentionGate(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 2, init: str = "identity") -> None:
         super().__init__()
-        hidden = max(2, channels // reduction)  # a lone one may be off for every input and never learn
+        hidden = hidden_width(channels, reduction)
         self.conv_x, self.bn_x = nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden)
         self.conv_g, self.bn_g = nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden)
         self.psi, self.bn = nn.Conv2d(hidden, 1, 1, bias=False), nn.BatchNorm2d(1)

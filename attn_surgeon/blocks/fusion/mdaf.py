@@ -25,10 +25,12 @@ LENGTHS = (7, 11, 21)
 CARD = Card(
     name="mdaf",
     title="Multiscale Dual-Representation Alignment Filter",
-    paper="Yang et al. 2024, SFFNet: A Wavelet-Based Spatial and Frequency Domain Fusion Network",
+    paper="Yang et al. 2024, SFFNet: A Wavelet-Based Spatial and Frequency Domain Fusion Network for Remote Sensing "
+    "Segmentation",
     idea="fuse two views of one image: rows of the first answer the second, columns of the second the first",
-    formula="f = P(rows(v̂, û, u) + v̂) + P(columns(û, v̂, v) + û) + ln(x) + ln(y), u = P(strips(ln(x))), v of y",
-    identity="x + γ(f - x), γ = 0 for each channel",
+    formula="f = P(softmax(v̂ ûᵀ) u + v̂) + P(softmax(û v̂ᵀ) v + û) + ln(x) + ln(y), u = P(strips(ln(x))), v of y;"
+    " tokens are rows, then columns; û: tokens of length 1; P: one 1×1 convolution",
+    identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C² + 173C + C",
     macs="(4C² + 156C + 2C(H + W))·HW",
     usual_sites="where two branches, or a skip and its decoder, are about to be joined",

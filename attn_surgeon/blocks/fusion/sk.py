@@ -19,6 +19,7 @@ from attn_surgeon.blocks.fusion.mixing import mix
 from attn_surgeon.blocks.gating import start_gate, start_hidden
 from attn_surgeon.blocks.norms import PooledNorm
 from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="sk",
@@ -26,7 +27,7 @@ CARD = Card(
     paper="Li et al. 2019, Selective Kernel Networks",
     idea="let each channel choose between two maps by the mean of their sum",
     formula="f = a · x + b · y, (a, b) = softmax(A h, B h), h = relu(bn(W mean(x + y)))",
-    identity="2a instead of a, b = 1 - 2a, A = B = 0",
+    identity="2a instead of a, b = 1 − 2a, A = B = 0",
     parameters="3Cm + 2m, m = max(32, C/r)",
     macs="3Cm",
     usual_sites="where two branches of different receptive fields, or a skip, are about to be joined; they must differ",
@@ -46,7 +47,7 @@ class SelectiveFusion(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 16, least: int = 32, init: str = "identity") -> None:
         super().__init__()
-        hidden = max(least, channels // reduction)
+        hidden = hidden_width(channels, reduction, least)
         self.reduce, self.norm = nn.Conv2d(channels, hidden, 1, bias=False), PooledNorm(hidden)
         self.choose = nn.Conv2d(hidden, 2 * channels, 1, bias=False)
         start_hidden(init, self.reduce)

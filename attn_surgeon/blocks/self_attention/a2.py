@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import start_at_zero
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.self_attention.attend import start_at_zero
 from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
@@ -21,7 +21,7 @@ CARD = Card(
     title="Double Attention",
     paper="Chen et al. 2018, A²-Nets: Double Attention Networks",
     idea="gather a few descriptors from the whole map, then hand each position its own mixture of them",
-    formula="y = x + W (a softmax_positions(b)ᵀ softmax_channels(v)) + b",
+    formula="y = x + W (a softmax_positions(b)ᵀ softmax_channels(v)) + b; a, b, v: 1×1 convolutions of x",
     identity="x + f(x), W = b = 0",
     parameters="2Cm + 2Cn + m + n + C, m = max(2, C/4), n = max(2, C/4)",
     macs="(2Cm + 2Cn + 2mn)·HW",

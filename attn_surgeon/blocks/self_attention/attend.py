@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attn_surgeon.blocks.gating import start_at_zero
 from attn_surgeon.blocks.widths import divisor
 
 
@@ -78,14 +79,3 @@ class MultiHead(nn.Module):
         """Return the heads' answers (N, heads, H · W, C / heads)."""
         query, key, value = (tokens(each(x), self.heads) for each in (self.query, self.key, self.value))
         return attend(query, key, value, query.shape[3] ** -0.5)
-
-
-def start_at_zero(init: str, layer: nn.Module) -> None:
-    """Zero a layer for `identity`: the last of a residual branch, or one before a softmax over channels or a gate.
-
-    Those two are saturated by large features and then learn nothing; in their middle they learn from any.
-    """
-    if init == "paper":
-        return
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)

@@ -84,7 +84,7 @@ def place(key: Tensor, height: int, width: int) -> Tensor:
 
 
 @register(CARD)
-class BottleneckAttention(nn.Module):
+class BottleneckTransformerAttention(nn.Module):
     """Add to each position of (N, C, H, W) features what its heads see of all, by content and by offset.
 
     Raises ValueError where the heads do not divide the channels.

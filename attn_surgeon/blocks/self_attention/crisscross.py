@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="crisscross",
@@ -44,7 +45,7 @@ class CrissCrossAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 8, recurrence: int = 2, init: str = "identity") -> None:
         super().__init__()
-        width = max(1, channels // reduction)
+        width = hidden_width(channels, reduction, 1)
         self.recurrence = recurrence
         self.query = nn.Conv2d(channels, width, 1)
         self.key = nn.Conv2d(channels, width, 1, bias=False)

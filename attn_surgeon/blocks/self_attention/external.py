@@ -14,16 +14,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import start_at_zero
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.self_attention.attend import start_at_zero
 
 CARD = Card(
     name="external",
     title="External Attention",
     paper="Guo et al. 2021, Beyond Self-Attention: External Attention Using Two Linear Layers",
     idea="every position looks a value up in a small memory that is learned over all images",
-    formula="y = x + W (M_v norm(M_k W_q x)) + b",
+    formula="y = x + W (M_v s) + b, s = softmax_positions(M_k W_q x), divided by its sum over slots",
     identity="x + f(x), W = b = 0",
     parameters="2C² + 2C·64 + C",
     macs="(2C² + 2C·64)·HW",

@@ -16,6 +16,7 @@ from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.self_attention.attend import attend, positions, tokens
+from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="self",
@@ -41,7 +42,7 @@ class Among(nn.Module):
 
     def __init__(self, channels: int, reduction: int, *, bias: bool) -> None:
         super().__init__()
-        width = max(1, channels // reduction)
+        width = hidden_width(channels, reduction, 1)
         self.query = nn.Conv2d(channels, width, 1, bias=bias)
         self.key = nn.Conv2d(channels, width, 1, bias=False)
         self.value = nn.Conv2d(channels, channels, 1, bias=bias)

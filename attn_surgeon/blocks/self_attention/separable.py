@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.card import Card
-from attn_surgeon.blocks.gating import start_hidden
+from attn_surgeon.blocks.gating import start_at_zero, start_hidden
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.self_attention.attend import share, start_at_zero
+from attn_surgeon.blocks.self_attention.attend import share
+from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="separable",
@@ -38,7 +39,7 @@ class SeparableAttention(nn.Module):
 
     def __init__(self, channels: int, *, init: str = "identity") -> None:
         super().__init__()
-        width = max(2, channels)  # a lone one may be off for every input and never learn
+        width = hidden_width(channels, 1)
         self.score = nn.Conv2d(channels, 1, 1, bias=False)  # a softmax over positions would take a bias off
         self.key = nn.Conv2d(channels, width, 1)
         self.value = nn.Conv2d(channels, width, 1)

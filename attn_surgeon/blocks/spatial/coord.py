@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
 from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="coord",
@@ -38,7 +39,7 @@ class CoordinateAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 32, init: str = "identity") -> None:
         super().__init__()
-        hidden = max(8, channels // reduction)
+        hidden = hidden_width(channels, reduction, 8)
         self.squeeze = nn.Conv2d(channels, hidden, 1, bias=False)
         self.bn = nn.BatchNorm2d(hidden)
         self.conv_h = nn.Conv2d(hidden, channels, 1)

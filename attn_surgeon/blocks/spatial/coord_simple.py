@@ -1,47 +1,52 @@
-"""Coordinate attention without its bottleneck, the simplified form of Hou et al., 2021.
+"""Coordinate attention without a norm and with one gate: timm's SimpleCoordAttn, simplified from Hou et al., 2021.
 
-y = x · σ(W_h mean_w(x) + b_h) · σ(W_w mean_h(x) + b_w)
+a_h, a_w = silu(W mean_w(x) + b), silu(W mean_h(x) + b)         the same layer for rows and for columns
+y = x · σ(W_h a_h + b_h + W_w a_w + b_w)
 
-Rows and columns each have one 1×1 convolution of their own, where the published block first mixes both in a shared
-one with a norm and a hard swish.
+The published block normalises a over rows and columns together, and multiplies a gate for each.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from attn_surgeon.blocks.card import Card
-from attn_surgeon.blocks.gating import apply_gate, start_gate
+from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
 from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="coord-simple",
     title="Coordinate Attention, simplified",
-    paper="simplified from Hou et al. 2021, Coordinate Attention for Efficient Mobile Network Design",
-    idea="weigh each row and each column by one linear layer of its mean",
-    formula="y = x · σ(W_h mean_w(x) + b_h) · σ(W_w mean_h(x) + b_w)",
-    identity="2σ(z) twice, W_h = b_h = W_w = b_w = 0",
-    parameters="2C² + 2C",
-    macs="C²·(H + W)",
-    usual_sites="narrow maps: its cost grows with C²; end of each residual branch",
+    paper="simplified from Hou et al. 2021, Coordinate Attention for Efficient Mobile Network Design (timm's form)",
+    idea="weigh each position by its row's and its column's mean in one gate, without a norm",
+    formula="y = x · σ(W_h a_h + b_h + W_w a_w + b_w), a_h = silu(W mean_w(x) + b), a_w = silu(W mean_h(x) + b)",
+    identity="2σ(z), W_h = b_h = W_w = b_w = 0",
+    parameters="3Cm + m + 2C, m = max(8, ⌊C/r⌋)",
+    macs="2Cm·(H + W)",
+    usual_sites="after the depthwise convolution of inverted residuals; end of each residual branch",
     kind="spatial",
     reach="map",
+    options=(Option("reduction", 6, "hidden channels are C / reduction, at least 8", minimum=1),),
 )
 
 
 @register(CARD)
 class SimpleCoordinateAttention(nn.Module):
-    """Weigh the rows and the columns of (N, C, H, W) features by a linear layer of their means."""
+    """Weigh the positions of (N, C, H, W) features by a shared function of their rows' and columns' means."""
 
-    def __init__(self, channels: int, *, init: str = "identity") -> None:
+    def __init__(self, channels: int, *, reduction: int = 6, init: str = "identity") -> None:
         super().__init__()
-        self.conv_h = nn.Conv2d(channels, channels, 1)
-        self.conv_w = nn.Conv2d(channels, channels, 1)
+        hidden = hidden_width(channels, reduction, 8)
+        self.squeeze = nn.Conv2d(channels, hidden, 1)
+        self.conv_h = nn.Conv2d(hidden, channels, 1)
+        self.conv_w = nn.Conv2d(hidden, channels, 1)
+        start_hidden(init, self.squeeze)
         self.factor = start_gate(init, self.conv_h)
         start_gate(init, self.conv_w)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True)
-        gated = apply_gate(x, self.conv_h(rows), self.factor)
-        return apply_gate(gated, self.conv_w(columns), self.factor)
+        rows, columns = (F.silu(self.squeeze(x.mean(axis, keepdim=True))) for axis in (3, 2))
+        return apply_gate(x, self.conv_h(rows) + self.conv_w(columns), self.factor)

@@ -3,7 +3,8 @@
 y = x · σ(gn(F_h(mean_w(x)))) · σ(gn(F_w(mean_h(x))))       F: 1-D convolutions along the column, along the row
 
 The paper's versions: T is kernel 5 with 32 groups in the norm, B is kernel 7 with 16, both depthwise; S and L are
-kernels 5 and 7 with 16 groups, each output mixing 8 channels. The convolutions have no biases, as published.
+kernels 5 and 7 with 16 groups, each output mixing 8 channels. The convolutions have no biases, as published. Rows and
+columns have layers of their own, as in the paper's formula; code in circulation shares one pair for both.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CARD = Card(
     title="Efficient Local Attention",
     paper="Xu & Wan 2024, ELA: Efficient Local Attention for Deep Convolutional Neural Networks",
     idea="weigh each row and each column by the means around it, without mixing channels",
-    formula="y = x · σ(gn(F_h(mean_w(x)))) · σ(gn(F_w(mean_h(x))))",
+    formula="y = x · σ(gn(F_h(mean_w(x)))) · σ(gn(F_w(mean_h(x)))), F: depthwise 1-D convolutions",
     identity="2σ(z) twice, the norms' weights and biases = 0",
     parameters="2kC + 4C",
     macs="kC·(H + W)",

@@ -14,16 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import start_gate, start_product
+from attn_surgeon.blocks.gating import start_at_zero, start_product
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.spatial.lka import depthwise
+from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="lsk",
     title="Large Selective Kernel",
     paper="Li et al. 2023, Large Selective Kernel Network for Remote Sensing Object Detection",
     idea="let each position choose between a near and a wide surrounding",
-    formula="y = x · (W (s · P l(x) + t · Q d(l(x))) + b), s, t = σ(conv_k([mean_c; max_c]))",
+    formula="y = x · (W (s · P l(x) + t · Q d(l(x))) + b), s, t = σ(conv_k([mean_c; max_c])), l: depthwise 5×5, d: 7×7",
     identity="W = 0, b = 1; the choice starts even",
     parameters="3Cm + 2m + 77C + 4k² + 2, m = max(1, C/r)",
     macs="(3Cm + 74C + 4k²)·HW",
@@ -43,13 +44,13 @@ class LargeSelectiveKernel(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 2, kernel_size: int = 7, init: str = "identity") -> None:
         super().__init__()
-        hidden = max(1, channels // reduction)
+        hidden = hidden_width(channels, reduction, 1)
         self.near, self.far = depthwise(channels, 5), depthwise(channels, 7, 3)
         self.reduce_near, self.reduce_far = nn.Conv2d(channels, hidden, 1), nn.Conv2d(channels, hidden, 1)
         self.choose = nn.Conv2d(2, 2, kernel_size, padding=kernel_size // 2)
         self.mix = nn.Conv2d(hidden, channels, 1)
         start_product(init, self.mix)
-        start_gate(init, self.choose)  # features of a high level would saturate the choice before it learns
+        start_at_zero(init, self.choose)  # features of a high level would saturate the choice before it learns
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product, of the same shape."""

@@ -15,6 +15,7 @@ from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
 from attn_surgeon.blocks.norms import PooledNorm
 from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="strip",
@@ -38,7 +39,7 @@ class StripPooling(nn.Module):
 
     def __init__(self, channels: int, *, kernel_size: int = 3, init: str = "identity") -> None:
         super().__init__()
-        hidden, beside = max(2, channels), kernel_size // 2  # a lone unit may be off for every input and never learn
+        hidden, beside = hidden_width(channels, 1), kernel_size // 2
         self.conv_h = nn.Conv2d(channels, hidden, (kernel_size, 1), padding=(beside, 0), bias=False)
         self.conv_w = nn.Conv2d(channels, hidden, (1, kernel_size), padding=(0, beside), bias=False)
         self.bn_h, self.bn_w = PooledNorm(hidden), PooledNorm(hidden)

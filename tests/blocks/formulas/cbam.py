@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .arrays import batch_norm, conv, dense, relu, sigmoid
-from .case import Array, Case, Weights
+from .case import Array, Case, Count, Weights
+from .networks import RESNET50_BRANCHES
 
 
 def channel(x: Array, w: Weights, factor: float, prefix: str = "") -> Array:
@@ -35,4 +36,7 @@ CASES = [
     *[Case("spatial", spatial, {"kernel_size": size}) for size in (1, 3, 5)],
     Case("cbam", cbam, channels=(13, 32, 67)),
     Case("cbam", cbam, {"reduction": 4, "kernel_size": 3}),
+]
+COUNTS = [
+    Count("cbam", 28_089_624 - 25_557_032, "Woo et al. 2018: from 25.56 M to 28.09 M in ResNet-50", RESNET50_BRANCHES),
 ]
