@@ -61,7 +61,7 @@ def build_alone(spec: BlockSpec, channels: int, positions: int) -> nn.Module:
 
 def _build(spec: BlockSpec, channels: int, place: _Place, other: Second | None) -> nn.Module:
     card, layout = get_card(spec.name), place.layout
-    mapped = card.reach == "map" or other is not None
+    mapped = card.reach_with(spec.options) == "map" or other is not None
     _require_positions(card, place)
     if mapped:
         _require_map(spec.name, place)

@@ -114,7 +114,8 @@ class Card:
     """What the catalogue tells of a block.
 
     Its reach is where it runs: a block of `channels` only pools over positions and runs on anything, one of
-    `positions` tells them apart in any number of dimensions, one of a `map` needs a height and a width. A block of
+    `positions` tells them apart in any number of dimensions, one of a `map` needs a height and a width, and so does any
+    block with the option that `needs_map` names. A block of
     two `inputs` takes two maps of one shape, and its output is shaped like them; one that is `selective` weighs one
     against the other, so that it needs two that differ. The costs are formulas of C, H and W
     at the default options, with what else they name told after a comma. An `open` card takes any option.
@@ -134,11 +135,18 @@ class Card:
     options: tuple[Option, ...] = ()
     open: bool = False
     selective: bool = False
+    needs_map: tuple[str, Value] | None = None
 
     @property
     def inputs(self) -> int:
         """Count the maps that the block takes."""
         return 2 if self.kind == "two inputs" else 1
+
+    def reach_with(self, options: Mapping[str, Any]) -> str:
+        """Tell where the block runs with these options."""
+        if self.needs_map is not None and options.get(self.needs_map[0]) == self.needs_map[1]:
+            return "map"
+        return self.reach
 
     def read_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Check options against the card; raise BlockError for an unknown one or a value out of range."""

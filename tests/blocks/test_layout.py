@@ -73,6 +73,16 @@ def test_tokens_of_another_size_keep_the_aspect_ratio(name: str) -> None:
     same(module(x)[:, 1:], plain(maps).flatten(2).permute(0, 2, 1))
 
 
+def test_an_option_may_need_a_map() -> None:
+    spec, x = BlockSpec("mhsa", {"position": "relative"}), torch.randn(2, 25, 32)
+    assert torch.equal(build_block(spec, 32, layout="NLC", prefix=1, grid=(4, 6))(x), x)
+    with pytest.raises(ValueError, match=r"mhsa runs on maps \(N, C, H, W\), not on NCL"):
+        build_block(spec, 32, layout="NCL", positions=9)
+    with pytest.raises(ValueError, match="mhsa needs a map, and its tokens form none of whole patches"):
+        build_block(spec, 32, layout="NLC", positions=9)
+    assert build_block(BlockSpec("mhsa"), 32, layout="NCL", positions=9)(x.transpose(1, 2)).shape == (2, 32, 25)
+
+
 @pytest.mark.parametrize("count", [23, 26, 97])
 def test_tokens_that_form_no_map(count: int) -> None:
     module, _ = built("cbam", "NLC", prefix=1, grid=(4, 6), positions=25)

@@ -3,7 +3,8 @@
 q, k, v = W_q x + b_q, W_k x, W_v x + b_v                  each split into heads of width d
 y = x + W [softmax(q kᵀ / √d) v for each head] + b
 
-No norm and no position come before it; a convolutional network's features know of their position from its padding.
+No norm comes before it. By default no position does either: a convolutional network's features know of theirs from its
+padding. With relative positions it is the attention of Bottleneck Transformers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.self_attention.attend import MultiHead
+from attn_surgeon.blocks.self_attention.relative import WINDOW, RelativeHeads
 
 HEADS = Option("heads", None, "groups of channels, each on its own; the largest divisor of C up to C / 32", minimum=1)
 CARD = Card(
@@ -28,7 +30,14 @@ CARD = Card(
     usual_sites="last stages, where maps are small",
     kind="self-attention",
     reach="positions",
-    options=(HEADS,),
+    needs_map=("position", "relative"),
+    options=(
+        HEADS,
+        Option(
+            "position", "none", "what is told of where others are; relative needs a map", choices=("none", "relative")
+        ),
+        WINDOW,
+    ),
 )
 
 
@@ -39,9 +48,18 @@ class MultiHeadSelfAttention(nn.Module):
     Raises ValueError where the heads do not divide the channels.
     """
 
-    def __init__(self, channels: int, *, heads: int | None = None, init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        heads: int | None = None,
+        position: str = "none",
+        window: int = 14,
+        init: str = "identity",
+    ) -> None:
         super().__init__()
-        self.attention = MultiHead(channels, heads, init)
+        relative = position == "relative"
+        self.attention = RelativeHeads(channels, heads, window, init) if relative else MultiHead(channels, heads, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""

@@ -69,6 +69,7 @@ CASES = [
     )
 ]
 CASES += [
-    Case("botnet", partial(windowed, window=window), {"window": window}, (6,), size)
+    Case(name, partial(windowed, window=window), {"window": window, **options}, (6,), size)
+    for name, options in (("botnet", {}), ("mhsa", {"position": "relative"}))
     for window, size in [(4, (4, 4)), (5, (3, 9)), (2, (2, 2)), (3, (1, 1))]
 ]
