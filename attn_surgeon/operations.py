@@ -53,7 +53,7 @@ def insert(
     identity unless `init="paper"`. The caller's model is not changed unless `inplace`. Raises BlockError,
     SelectorError or PlanError before anything is changed.
     """
-    spec = BlockSpec.read(adopt(block), options or {}, init)
+    spec = BlockSpec.read(adopt(block) if isinstance(block, str) else block, options or {}, init)
     choice = Choice.read(selection)
     return operate(model, spec, choice, example, strict=strict, seed=seed, inplace=inplace).model
 

@@ -72,7 +72,7 @@ def test_sites_on_both_sides_in_one_call(x: Tensor) -> None:
         (SelectorError, "se", "nowhere", {"reduction": 2}),
         (SelectorError, "se", [], {"reduction": 2}),
         (SelectorError, "se", ["bn", "nowhere"], {"reduction": 2}),
-        (PlanError, "se", "bn", {"reduction": 5}),
+        (PlanError, "mdaf", "bn", {"heads": 3}),
     ],
 )
 def test_errors_come_before_any_change(

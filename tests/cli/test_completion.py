@@ -119,7 +119,7 @@ def test_own_artefacts_are_offered(artefact: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_shell_is_offered_blocks() -> None:
-    assert shell("insert", "demo", "--block", "c") == ["cbam", "channel", "coord"]
+    assert shell("insert", "demo", "--block", "co") == ["coord", "coord-simple", "cot"]
 
 
 def test_the_shell_is_offered_sites_of_the_network_on_the_line() -> None:
