@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from attn_surgeon import insert
+from attn_surgeon.blocks import get_card, names
 from attn_surgeon.subject import Images, Subject, open_subject
 from attn_surgeon.train.data import ImageData, open_dataset
 from attn_surgeon.train.evaluate import Evaluation, evaluate
@@ -50,10 +51,20 @@ def test_the_original_is_as_good_as_published(original: Evaluation) -> None:
     assert 0.75 < original.top1 < 0.88
 
 
-@pytest.mark.parametrize("selector", ["layer*", "layer*.*.bn2"])
 @pytest.mark.parametrize("block", ["cbam", "channel", "eca", "se", "spatial"])
-def test_every_logit_stays(subject: Subject, data: ImageData, original: Evaluation, block: str, selector: str) -> None:
-    operated = insert(subject.model, block, after=selector, example=subject.example)
+def test_every_logit_stays(subject: Subject, data: ImageData, original: Evaluation, block: str) -> None:
+    operated = insert(subject.model, block, after="layer*.*.bn2", example=subject.example)
     found = evaluate(operated, data, limit=500)
     assert (found.correct, found.correct5, found.loss) == (original.correct, original.correct5, original.loss)
     assert found.logits_sha256 == original.logits_sha256
+
+
+@pytest.fixture(scope="module")
+def few(subject: Subject, data: ImageData) -> Evaluation:
+    return evaluate(subject.model, data, limit=100)
+
+
+@pytest.mark.parametrize("block", [name for name in names() if not get_card(name).selective])
+def test_every_block_after_every_stage(subject: Subject, data: ImageData, few: Evaluation, block: str) -> None:
+    operated = insert(subject.model, block, after="layer*", example=subject.example)
+    assert evaluate(operated, data, limit=100).logits_sha256 == few.logits_sha256
