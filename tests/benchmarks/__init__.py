@@ -1,0 +1,1 @@
+"""Measurements on real data, each a command of its own."""
