@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attn_surgeon.recipe import read_recipe
     from attn_surgeon.recipe_schema import Recipe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Recipe", "certify", "find_sites", "insert", "load", "read_recipe", "register_block", "remove", "save"]
 
 _HOMES = {

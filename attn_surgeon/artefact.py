@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
-from attn_surgeon.errors import ArtefactError
+from attn_surgeon.blocks.registry import is_known
+from attn_surgeon.errors import ArtefactError, BlockError
 from attn_surgeon.graph.certificate import Certificate
 from attn_surgeon.graph.forwards.binding import UntraceableError
 from attn_surgeon.graph.forwards.operated import RESERVED, is_operated
@@ -157,8 +158,18 @@ def _graft(entry: Mapping[str, Any]) -> tuple[str, Graft]:
     plain = key.isprintable() and not {'"', "\\"} & set(key) if place.kind == "edge" else _is_name(key)
     if not plain or not all(map(_is_name, (place.method, *place.binding))):
         raise ValueError("a name in it is no name")
+    _require_known(graft.block["name"])
     BlockSpec.read(**graft.block)
     return key, graft
+
+
+def _require_known(block: str) -> None:
+    """Refuse a block that is none of the catalogue's: its code is the user's, who must say where it is."""
+    missing = next((part for part in block.split("+") if not is_known(part)), None)
+    if missing is not None:
+        where = f"--own {missing if ':' in missing else f'{missing}=file.py:Factory'}"
+        hint = f"if it is your own, say where its code is: {where}, in Python register_block('{missing}', …)"
+        raise BlockError(f"no block is called '{missing}'", "", hint)
 
 
 def _is_name(text: str) -> bool:

@@ -12,6 +12,7 @@ from attn_surgeon.blocks.paired import Doubled, Paired, Second
 from attn_surgeon.blocks.registry import get_card, get_factory
 from attn_surgeon.blocks.spec import BlockSpec
 from attn_surgeon.blocks.stack import Stack
+from attn_surgeon.errors import first_line
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def _build(spec: BlockSpec, channels: int, place: _Place, other: Second | None) 
         raise ValueError(f"{card.name} weighs two tensors against each other, and there is only one: name it by --with")
     if other is not None:
         _require_second(card, other)
-    block: nn.Module = get_factory(spec.name)(channels, **spec.options, init=spec.init)
+    block = _made(spec, channels)
     if card.inputs == 2:
         block = Doubled(block) if other is None else Paired(block, channels, other)
     if layout == "NCHW":
@@ -79,6 +80,14 @@ def _build(spec: BlockSpec, channels: int, place: _Place, other: Second | None) 
     if layout == "NHWC":
         return Permuted(block)
     return Permuted(Flat(block)) if layout == "NDHWC" else Flat(block)
+
+
+def _made(spec: BlockSpec, channels: int) -> nn.Module:
+    try:
+        block: nn.Module = get_factory(spec.name)(channels, **spec.options, init=spec.init)
+    except (ArithmeticError, MemoryError, RuntimeError, TypeError) as error:  # of options beyond what torch can hold
+        raise ValueError(f"{spec.name} cannot be made with these options: {first_line(error)[:200]}") from error
+    return block
 
 
 def _require_positions(card: Card, place: _Place) -> None:

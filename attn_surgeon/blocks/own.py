@@ -22,10 +22,14 @@ from attn_surgeon.user_code import found, is_file, one_line
 Reach = Literal["channels", "positions", "map"]
 
 
+class MisshapenError(ValueError):
+    """Report a block whose output is not shaped like its input."""
+
+
 class Own(nn.Module):
     """Run a block of the user's own on (N, C, H, W) features, and blend what it makes into them.
 
-    Raises ValueError where that is not shaped like the features.
+    Raises MisshapenError where that is not shaped like the features.
     """
 
     def __init__(self, block: nn.Module, channels: int, init: str) -> None:
@@ -38,7 +42,9 @@ class Own(nn.Module):
         made = self.block(x, *others)
         if not isinstance(made, Tensor) or made.shape != x.shape:
             shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
-            raise ValueError(f"it gives {shape} for {tuple(x.shape)}, and a block's output is shaped like its input")
+            raise MisshapenError(
+                f"it gives {shape} for {tuple(x.shape)}, and a block's output is shaped like its input"
+            )
         blended: Tensor = self.outer(x, made)
         return blended
 
@@ -65,7 +71,7 @@ def adopt(name: str) -> str:
     Parts of a stack are adopted each; names of the catalogue stay as they are. The name keeps the file's own name
     and no folder, so that it is the same elsewhere. A factory's attributes `reach` and `inputs` count, if it has them.
     """
-    return "+".join(_adopted(part) if ":" in part else part for part in name.split("+"))
+    return "+".join(adopt_as("", part) if ":" in part else part for part in name.split("+"))
 
 
 @torch.no_grad()
@@ -76,18 +82,24 @@ def probe(block: nn.Module, *shapes: tuple[int, ...]) -> None:
         block.eval()(*[torch.zeros(shape) for shape in shapes])
     except Exception as error:
         raise ValueError(
-            f"it does not run there: {error if isinstance(error, ValueError) else one_line(error)}"
+            f"it does not run there: {error if isinstance(error, MisshapenError) else one_line(error)}"
         ) from error
     finally:
         block.train(was_training)
 
 
-def _adopted(place: str) -> str:
+def adopt_as(name: str, place: str) -> str:
+    """Import a factory and register it under a name, or under its own; give the name."""
     with found(place, BlockError) as factory:
-        name = f"{Path(place.rpartition(':')[0]).name}:{place.rpartition(':')[2]}" if is_file(place) else place
+        name = name or _own_name(place)
         reach = cast(Reach, getattr(factory, "reach", "map"))
         register_block(name, factory, reach=reach, inputs=2 if getattr(factory, "inputs", 1) == 2 else 1)
     return name
+
+
+def _own_name(place: str) -> str:
+    file, _, factory = place.rpartition(":")
+    return f"{Path(file).name}:{factory}" if is_file(place) else place
 
 
 def _maker(name: str, factory: Factory, inputs: int) -> Factory:
@@ -118,7 +130,7 @@ def _passes_on(block: nn.Module, channels: int, inputs: int) -> bool:
 
 
 def _card(name: str, factory: Factory, reach: Reach, inputs: int) -> Card:
-    documented = inspect.getdoc(factory) or ""
+    documented = inspect.cleandoc(factory.__doc__ or "")  # not inspect.getdoc, which gives a class its base's
     return Card(
         name=name,
         title=getattr(factory, "__name__", type(factory).__name__),
@@ -138,7 +150,13 @@ def _card(name: str, factory: Factory, reach: Reach, inputs: int) -> Card:
 
 def _options(factory: Factory) -> tuple[Option, ...]:
     given = [p for p in list(_parameters(factory).values())[1:] if p.kind not in _OPEN]
-    return tuple(Option(p.name, cast(Any, None if p.default is p.empty else p.default), "", free=True) for p in given)
+    return tuple(_option(p) for p in given)
+
+
+def _option(given: inspect.Parameter) -> Option:
+    if given.default is given.empty:
+        return Option(given.name, None, "it must be given", free=True)
+    return Option(given.name, cast(Any, given.default), "", free=True)
 
 
 def _takes_anything(factory: Factory) -> bool:

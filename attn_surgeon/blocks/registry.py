@@ -38,6 +38,11 @@ def names() -> list[str]:
     return sorted(_CATALOGUE)
 
 
+def is_known(name: str) -> bool:
+    """Tell whether a block of this name is there."""
+    return name in _CATALOGUE or name in _OWN
+
+
 def is_own(name: str) -> bool:
     """Tell whether a block is a user's."""
     return name in _OWN
@@ -62,5 +67,7 @@ def _entry(name: str) -> tuple[Card, Factory]:
 
 def _way_on(name: str, known: dict[str, tuple[Card, Factory]]) -> str:
     if ":" in name:
-        return f"it is a block of your own: say where its code is, with --own {name}"
-    return nearest(name, known) or "list them with: attn-surgeon blocks"
+        return f"it is a block of your own: --own {name} says where its code is, in Python register_block('{name}', …)"
+    if name.endswith(".py"):
+        return f"write it as {name}:Factory"
+    return nearest(name.lower(), known) or "list them with: attn-surgeon blocks"

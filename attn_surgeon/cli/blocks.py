@@ -17,6 +17,7 @@ from attn_surgeon.cli.output import console, facts, print_json, table
 if TYPE_CHECKING:
     from attn_surgeon.blocks import Card, Option
 
+_LEGEND = "C, H, W of the features; options by letter: r reduction, k kernel_size, h heads, g groups, s window"
 Costs = dict[str, dict[str, int] | None]
 
 
@@ -63,8 +64,8 @@ def markdown_table(cards: Sequence[Card]) -> str:
 
     lines = ["| block | | paper | parameters | MACs | needs |", "|---|---|---|---|---|---|"]
     for kind in KINDS:
-        lines.append(f"| **{kind}** | | | | | |")
-        lines += [_markdown_row(card) for card in cards if card.kind == kind]
+        rows = [_markdown_row(card) for card in cards if card.kind == kind]
+        lines += [f"| **{kind}** | | | | | |", *rows] if rows else []
     return "\n".join(lines) + "\n"
 
 
@@ -140,6 +141,7 @@ def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
             for option in card.options
         ]
         out.print(table("\noptions (--set name=value)", ["name", "default", "values", "meaning"], options))
+    out.print(f"\n[dim]in costs: {_LEGEND}[/]")
 
 
 def _default(option: Option) -> str:

@@ -47,10 +47,11 @@ Arguments = Annotated[
 def _adopt_each(places: list[str] | None) -> list[str] | None:
     """Register blocks of the user's own before an artefact that holds them is read."""
     if places:
-        from attn_surgeon.blocks import adopt
+        from attn_surgeon.blocks.own import adopt_as
 
         for place in places:
-            adopt(place)
+            name, _, code = place.rpartition("=")
+            adopt_as(name, code)
     return places
 
 
@@ -65,7 +66,7 @@ Own = Annotated[
     typer.Option(
         "--own",
         metavar="FACTORY",
-        help="Code of a block of your own in the artefact: file.py:Factory.",
+        help="Code of a block of your own: file.py:Factory, or NAME=file.py:Factory.",
         show_default=False,
         callback=_adopt_each,
     ),

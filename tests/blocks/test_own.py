@@ -155,6 +155,30 @@ def test_a_block_that_starts_as_the_identity_is_left_as_it_is(file: str) -> None
     assert names == ["block.weight"]
 
 
+def test_a_card_tells_what_must_be_given_and_no_words_of_a_base_class() -> None:
+    class Plain(nn.Identity):
+        def __init__(self, channels: int, width: int, rate: float = 0.5) -> None:
+            super().__init__()
+
+    register_block("plain", Plain)
+    card = get_card("plain")
+    assert card.idea == "what its factory makes"
+    assert [(option.name, option.default, option.meaning) for option in card.options] == [
+        ("width", None, "it must be given"),
+        ("rate", 0.5, ""),
+    ]
+
+
+def test_an_error_in_forward_is_told_with_its_type() -> None:
+    class Failing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError("no luck")
+
+    register_block("failing", lambda channels: Failing())
+    with pytest.raises(PlanError, match="it does not run there: ValueError: no luck"):
+        insert(network(), "failing", example=torch.randn(1, 3, 9, 9), after="1")
+
+
 def test_options_are_plain_values(file: str) -> None:
     name = adopt(f"{file}:anything")
     assert BlockSpec.read(name, {"start": "3", "bias": "null", "act": "relu", "on": "true"}).options == {

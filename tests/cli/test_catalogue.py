@@ -36,8 +36,9 @@ def test_a_card_tells_paper_formula_and_options(cli: Cli) -> None:
     assert out.startswith("cbam  Convolutional Block Attention Module")
     assert "Woo et al. 2018, CBAM: Convolutional Block Attention Module" in out
     assert "y = spatial(channel(x))" in out
-    assert [line.split()[:2] for line in out.splitlines()[-2:]] == [["reduction", "16"], ["kernel_size", "7"]]
-    assert "at least 1, odd" in out.splitlines()[-1]
+    assert [line.split()[:2] for line in out.splitlines()[-4:-2]] == [["reduction", "16"], ["kernel_size", "7"]]
+    assert "at least 1, odd" in out.splitlines()[-3]
+    assert out.splitlines()[-1].startswith("in costs: C, H, W")
 
 
 def test_the_readme_shows_the_whole_catalogue(cli: Cli) -> None:
@@ -51,7 +52,7 @@ def test_a_card_of_a_block_of_ones_own(cli: Cli, folder: Path) -> None:
     out = cli("blocks", "mine.py:Scale").out
     assert out.startswith("mine.py:Scale  Scale")
     assert "Weigh channels." in out
-    assert out.splitlines()[-1].split()[:2] == ["start", "1.0"]
+    assert out.splitlines()[-3].split()[:2] == ["start", "1.0"]
     assert "is a stack" in cli("blocks", "se+eca").err
 
 

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+from attn_surgeon import insert, register_block, save
 from attn_surgeon.blocks import registry
+from attn_surgeon.subject import open_subject
 
 from .helpers import Cli
 from .test_catalogue import OWN
@@ -33,6 +36,18 @@ def test_an_artefacts_own_code_runs_only_where_it_is_named(cli: Cli, verb: tuple
     assert "no block is called 'mine.py:Scale'" in refused.err
     assert "--own mine.py:Scale" in refused.err
     assert cli(*command, "--own", "mine.py:Scale").code == 0
+
+
+def test_a_block_registered_in_python_is_given_its_code_by_name(cli: Cli, folder: Path) -> None:
+    subject = open_subject("demo")
+    register_block("plain", lambda channels: nn.Conv2d(channels, channels, 1))
+    save(insert(subject.model, "plain", after="layer3", example=subject.example), folder / "plain.safetensors")
+    registry._OWN.clear()
+    (folder / "mine.py").write_text(
+        "from torch import nn\n\ndef plain(channels): return nn.Conv2d(channels, channels, 1)\n"
+    )
+    assert "--own plain=file.py:Factory" in cli("inspect", "plain.safetensors").err
+    assert cli("inspect", "plain.safetensors", "--own", "plain=mine.py:plain").code == 0
 
 
 def test_a_recipe_names_it(cli: Cli, folder: Path) -> None:
