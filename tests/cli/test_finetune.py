@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+from attn_surgeon.demo import digits
 from attn_surgeon.storage import read_tensors
+from attn_surgeon.train.evaluate import balanced
 
 from .helpers import Cli, contents, process, refused, start, wait_for
 
-QUICK = ("--data", "demo", "--epochs", "1", "--limit", "40", "--batch-size", "8")
-LONGER = ("--data", "demo", "--epochs", "2", "--limit", "40", "--batch-size", "8", "--checkpoint-steps", "2")
+QUICK = ("--data", "digits", "--epochs", "1", "--batch-size", "8")
+LONGER = ("--data", "digits", "--epochs", "2", "--batch-size", "8", "--checkpoint-steps", "2")
 DIES = """
 import os, signal, sys
 from attn_surgeon.cli.app import main
@@ -51,6 +54,19 @@ main()
 """
 
 
+@pytest.fixture(autouse=True)
+def images(folder: Path) -> None:
+    """Write a few of the packaged digits as files."""
+    for part, count in (("train", 40), ("val", 20)):
+        dataset: Any = digits("demo", part)
+        chosen = balanced(dataset.labels, count)
+        for index in chosen:
+            place = folder / "digits" / part / str(dataset.labels[index])
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = (255 * dataset[index][0][0]).round().to(torch.uint8)
+            Image.fromarray(pixels.numpy()).save(place / f"{index}.png")
+
+
 def same_tensors(first: Path, second: Path) -> bool:
     left, right = read_tensors(first), read_tensors(second)
     return list(left) == list(right) and all(torch.equal(left[name], right[name]) for name in left)
@@ -68,10 +84,9 @@ def test_artefacts_evaluate_to_what_was_recorded(cli: Cli, artefact: str) -> Non
     }
     assert {path.name for path in Path("run").iterdir()} == names
     line = json.loads(Path("run/metrics.jsonl").read_text())
-    found = cli("evaluate", "run/last.safetensors", "--data", "demo", "--json").document
+    found = cli("evaluate", "run/last.safetensors", "--data", "digits", "--json").document
     assert found["top1"] == line["val_top1"] == document["runs"][0]["grafts"]["top1"]
     assert json.loads(Path("run/comparison.json").read_text()) == document
-    assert cli("verify", "run/last.safetensors").code in (0, 1)  # it is read, whatever the gates do by now
 
 
 def test_the_table_ends_in_the_verdict(cli: Cli, artefact: str) -> None:
@@ -83,7 +98,7 @@ def test_the_table_ends_in_the_verdict(cli: Cli, artefact: str) -> None:
     assert f"{100 * document['runs'][0]['control']['top1']:.2f} %" in done.out
     assert done.err == ""
     assert Path("run/seed-0-control/last.safetensors").exists()
-    control = cli("evaluate", "run/seed-0-control/last.safetensors", "--data", "demo", "--json").document
+    control = cli("evaluate", "run/seed-0-control/last.safetensors", "--data", "digits", "--json").document
     assert control["top1"] == document["runs"][0]["control"]["top1"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ SETTINGS = Settings(epochs=1, batch_size=16, limit=64, lr=3e-3)
 
 
 def job(folder: Path, **changes: Any) -> Job:
-    return Job(**{"subject": subject(), "parts": parts(SETTINGS), "settings": SETTINGS, "folder": folder} | changes)
+    return replace(Job(subject(), parts(SETTINGS), SETTINGS, folder), **changes)
 
 
 def test_the_control_is_the_original_and_starts_from_the_same_head() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon import storage
 from attn_surgeon.artefact import load
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.train import checkpoint, loop
@@ -108,7 +109,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_bits(
 def test_a_run_ended_while_it_writes_goes_on_from_the_checkpoint_before(
     whole: tuple[Path, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, sync = tmp_path / "run", checkpoint.sync_and_rename
+    folder, sync = tmp_path / "run", storage.sync_and_rename
     written: list[Path] = []
 
     def end(temporary: str, path: Path) -> None:
