@@ -163,10 +163,12 @@ def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, n
     """Check everything, then make the folder."""
     from attn_surgeon.train.control import Job, check
     from attn_surgeon.train.folders import new_folder, write_request
+    from attn_surgeon.train.head import fitted
     from attn_surgeon.train.parts import open_parts
 
     with steps(f"open {request.data}"):
         parts = open_parts(request.data, subject.preprocessing, request.settings)
+        subject = fitted(subject, parts.train.class_names, request.settings.seed)
     job = Job(subject, parts, request.settings, folder, request.control, request.seeds)
     check(job)
     if new:
@@ -178,7 +180,8 @@ def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, n
 def _carry_out(job: Job, *, as_json: bool) -> None:
     from attn_surgeon.train.control import fine_tune
 
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # both end a run in good order
+    # between the runs of a job, where nothing is lost, the one ends it as the other does
+    before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     if not as_json:
         for note in job.subject.notes:
             say(note)
@@ -189,6 +192,8 @@ def _carry_out(job: Job, *, as_json: bool) -> None:
         if not as_json:
             say(f"go on with: attn-surgeon finetune --resume {job.folder}")
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if as_json:
         print_json(result)
     else:

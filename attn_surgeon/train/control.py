@@ -10,10 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from attn_surgeon.artefact import provenance_of, set_provenance
-from attn_surgeon.graph.running import run
 from attn_surgeon.graph.surgery import bypassed, list_grafts
 from attn_surgeon.report.cost import graft_costs
 from attn_surgeon.subject import Subject
@@ -71,13 +70,6 @@ def check(job: Job) -> None:
         raise TrainingError("the network has no grafts", "--control", "insert some first, or leave --control out")
     if not labels_of(job.parts.train.dataset):
         raise TrainingError("there are no images to train on", "--data")
-    output, classes = run(job.subject.model, job.subject.example), len(job.parts.train.class_names)
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        raise TrainingError("the network does not return logits (N, classes)", job.subject.name, "give a classifier")
-    if output.shape[1] != classes:
-        what = f"the head has {output.shape[1]} outputs, the data {classes} classes"
-        hint = "insert into a network with that head: --arg num_classes=" + str(classes)
-        raise TrainingError(what, job.subject.name, hint)
 
 
 def _pair(job: Job, seed: int, progress: Progress) -> Pair:
@@ -121,6 +113,7 @@ def describe(job: Job, pairs: Sequence[Pair]) -> dict[str, Any]:
     costs = graft_costs(job.subject.model, job.subject.example)
     document = {
         "folder": str(job.folder),
+        "notes": list(job.subject.notes),
         "settings": job.settings.to_dict(),
         "train_images": len(job.parts.train.dataset),  # type: ignore[arg-type]
         "runs": [_run(pair) for pair in pairs],

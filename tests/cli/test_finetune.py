@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -109,6 +110,25 @@ def test_a_run_without_a_folder_named_gets_one(cli: Cli, artefact: str) -> None:
     assert len(names) == 2
     assert names[1] == f"{names[0]}-2"
     assert names[0].endswith("-demo-cbam")
+
+
+def test_data_of_other_classes_gets_a_head_and_the_artefact_scores_the_same(cli: Cli, artefact: str) -> None:
+    for path in Path("digits").glob("*/[3-9]"):
+        shutil.rmtree(path)
+    done = cli("finetune", artefact, *QUICK, "--control", "--out", "run", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.document["notes"] == ["the head fc is new: 3 outputs in place of 10"]
+    for arm in ("grafts", "control"):
+        path = f"run/seed-0-{arm}/last.safetensors"
+        found = cli("evaluate", path, "--data", "digits", "--json").document
+        assert found["top1"] == done.document["runs"][0][arm]["top1"]
+    assert cli("finetune", "--resume", "run", "--json").document == done.document
+
+
+def test_a_finished_run_resumes_to_its_result(cli: Cli, artefact: str) -> None:
+    done = cli("finetune", artefact, *QUICK, "--val-split", "0.25", "--out", "run", "--json")
+    assert (done.document["images"], done.document["train_images"]) == (10, 30)
+    assert cli("finetune", "--resume", "run", "--json").document == done.document
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")

@@ -17,7 +17,6 @@ from attn_surgeon.graph.surgery import bypassed, list_grafts
 from attn_surgeon.subject import Subject
 from attn_surgeon.train import loop
 from attn_surgeon.train.control import Job, check, fine_tune, network, verdict
-from attn_surgeon.train.data import ImageData
 from attn_surgeon.train.evaluate import evaluate
 from attn_surgeon.train.settings import Settings
 from attn_surgeon.train.statistics import Interval, exact_interval, mcnemar, t_interval
@@ -117,7 +116,3 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path:
     plain = Subject(load_demo(), subject().provenance)
     with pytest.raises(SurgeonError, match="no grafts"):
         check(job(tmp_path, subject=plain, control=True))
-    few = parts(SETTINGS)
-    data = ImageData(few.train.dataset, few.train.class_names[:3])
-    with pytest.raises(SurgeonError, match="10 outputs, the data 3 classes"):
-        check(job(tmp_path, parts=type(few)(data, data, augment=False)))
