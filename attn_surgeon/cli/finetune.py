@@ -224,7 +224,7 @@ def _grafts_table(result: dict[str, Any]) -> Any:
             graft["block"],
             f"{graft['parameters']:,}",
             f"{graft['macs']:,}",
-            _points(-sum(graft["closing_costs"]) / len(graft["closing_costs"])),
+            _points(0.0 - sum(graft["closing_costs"]) / len(graft["closing_costs"])),
         ]
         for graft in result["grafts"]
     ]
