@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(whole: tuple[Pat
     assert not same(trained(tmp_path / "other", other).model, whole[1].model)
 
 
-@pytest.mark.parametrize("steps", [1, 4, 5, 8, 10])
+@pytest.mark.parametrize("steps", [1, 5, 8])
 def test_a_run_that_was_ended_goes_on_to_the_same_bits(
     whole: tuple[Path, Trained], tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
