@@ -18,8 +18,9 @@ from attn_surgeon.report.cost import graft_costs
 from attn_surgeon.subject import Subject
 from attn_surgeon.train.checkpoint import write_file
 from attn_surgeon.train.evaluate import labels_of
-from attn_surgeon.train.loop import Trained, score, train
+from attn_surgeon.train.loop import Trained, train
 from attn_surgeon.train.parts import Parts
+from attn_surgeon.train.scoring import score
 from attn_surgeon.train.settings import Settings, TrainingError
 from attn_surgeon.train.statistics import Interval, exact_interval, mcnemar, t_interval
 

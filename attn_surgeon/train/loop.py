@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,12 @@ from torch.utils.data import BatchSampler, DataLoader
 from attn_surgeon.artefact import save
 from attn_surgeon.errors import first_line
 from attn_surgeon.train.checkpoint import NAME, Parties, Position, read_checkpoint, write_checkpoint, write_file
-from attn_surgeon.train.evaluate import Evaluation, ranks
-from attn_surgeon.train.evaluate import evaluate as measure
+from attn_surgeon.train.evaluate import Evaluation, Progress
 from attn_surgeon.train.groups import freeze, parameter_groups, start_training
 from attn_surgeon.train.parts import Drawn, Order, Parts
+from attn_surgeon.train.scoring import score
 from attn_surgeon.train.settings import Settings, TrainingError, rate_factor
 from attn_surgeon.train.stopping import Wish, first_bad, signals
-
-Progress = Callable[[int, int], None]
-EVAL_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -95,34 +92,6 @@ def train(
     for name in ("forward", "_original_forward"):  # Accelerate's, under mixed precision
         vars(model).pop(name, None)
     return Trained(final, evaluation, correct, tuple(run.position.history))
-
-
-def score(
-    model: nn.Module, parts: Parts, *, device: Any = "cpu", progress: Progress | None = None
-) -> tuple[Evaluation, tuple[bool, ...]]:
-    """Measure a network on the validation images, and say which of them it got right."""
-    right: list[bool] = []
-    with _in_full_precision(model):
-        evaluation = measure(
-            model,
-            parts.val,
-            batch_size=EVAL_BATCH,
-            device=device,
-            progress=progress,
-            watch=lambda logits, labels: right.extend((ranks(logits, labels) < 1).tolist()),
-        )
-    return evaluation, tuple(right)
-
-
-@contextmanager
-def _in_full_precision(model: nn.Module) -> Iterator[None]:
-    """Take off Accelerate's cast for a while, so that a network scores what its artefact will."""
-    cast_forward = vars(model).pop("forward", None)
-    try:
-        yield
-    finally:
-        if cast_forward is not None:
-            vars(model)["forward"] = cast_forward
 
 
 def _prepare(

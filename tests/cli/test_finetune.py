@@ -119,8 +119,8 @@ def test_data_of_other_classes_gets_a_head_and_the_artefact_scores_the_same(cli:
     assert (done.code, done.err) == (0, "")
     assert done.document["notes"] == ["the head fc is new: 3 outputs in place of 10"]
     for arm in ("grafts", "control"):
-        path = f"run/seed-0-{arm}/last.safetensors"
-        found = cli("evaluate", path, "--data", "digits", "--json").document
+        trained = f"run/seed-0-{arm}/last.safetensors"
+        found = cli("evaluate", trained, "--data", "digits", "--json").document
         assert found["top1"] == done.document["runs"][0][arm]["top1"]
     assert cli("finetune", "--resume", "run", "--json").document == done.document
 

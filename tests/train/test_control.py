@@ -18,6 +18,7 @@ from attn_surgeon.subject import Subject
 from attn_surgeon.train import loop
 from attn_surgeon.train.control import Job, check, fine_tune, network, verdict
 from attn_surgeon.train.evaluate import evaluate
+from attn_surgeon.train.scoring import score
 from attn_surgeon.train.settings import Settings
 from attn_surgeon.train.statistics import Interval, exact_interval, mcnemar, t_interval
 
@@ -63,7 +64,7 @@ def test_the_comparison_is_what_the_artefacts_give(tmp_path: Path) -> None:
             saved = torch.load(tmp_path / f"seed-{run['seed']}-{arm}" / "checkpoint.pt", weights_only=True)
             model.load_state_dict(saved["model"])
             assert evaluate(model, todo.parts.val).top1 == run[arm]["top1"]
-            _, right[arm] = loop.score(model, todo.parts)
+            _, right[arm] = score(model, todo.parts)
         differences.append(sum(right["grafts"]) / 60 - sum(right["control"]) / 60)
         both = list(zip(right["grafts"], right["control"], strict=True))
         counts[0] += both.count((True, False))
