@@ -47,7 +47,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], payload: Mapping[str, Any])
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
         save_file(_separate(tensors), temporary, metadata)
-        _sync_and_rename(temporary, path)
+        sync_and_rename(temporary, path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ArtefactError(f"cannot write: {reason}", str(path), "choose another place with --output") from None
@@ -57,7 +57,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], payload: Mapping[str, Any])
                 Path(temporary).unlink()
 
 
-def _sync_and_rename(temporary: str, path: Path) -> None:
+def sync_and_rename(temporary: str, path: Path) -> None:
+    """Put a finished file in its place, such that a crash leaves the old one or the new one."""
     mask = os.umask(0)
     os.umask(mask)
     with Path(temporary).open("rb+") as file:

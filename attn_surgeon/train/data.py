@@ -66,12 +66,22 @@ def open_dataset(spec: str, split: str, preprocessing: Preprocessing) -> ImageDa
     return ImageData(FolderImages(files, labels, transform), tuple(classes))
 
 
-def _split_folder(root: Path, split: str) -> Path:
-    """Choose the folder that holds the class folders."""
+def has_parts(spec: str) -> bool:
+    """Tell whether data has parts of its own, such as train and val."""
+    return spec in TASKS or bool(_splits(_require_folder(Path(spec))))
+
+
+def _require_folder(root: Path) -> Path:
+    """Refuse what is no folder."""
     if not root.is_dir():
         what = "this is no folder" if root.exists() else "no such folder"
         raise DataError(what, str(root), f"give a folder of class folders, or {' or '.join(TASKS)}")
-    splits = _splits(root)
+    return root
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    """Choose the folder that holds the class folders."""
+    splits = _splits(_require_folder(root))
     if not splits or split in splits:
         return root / split if splits else root
     raise DataError(f"no split {split!r}", str(root), f"splits here: {', '.join(splits)}")

@@ -19,6 +19,7 @@ from attn_surgeon.graph.running import mode
 from attn_surgeon.train.data import ImageData
 
 Progress = Callable[[int, int], None]
+Watch = Callable[[Tensor, Tensor], None]
 
 LIMIT_SEED = 0
 
@@ -66,8 +67,12 @@ def evaluate(
     workers: int = 0,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Evaluation:
-    """Score a network, moved to `device`, on all images or on a fixed balanced choice of `limit`."""
+    """Score a network, moved to `device`, on all images or on a fixed balanced choice of `limit`.
+
+    `watch` is shown the logits (N, K) and labels (N,) of each batch.
+    """
     start = time.perf_counter()
     loader = _loader(data.dataset, limit, batch_size, workers)
     total, tally = len(cast(Any, loader.dataset)), _Tally()
@@ -77,7 +82,10 @@ def evaluate(
         for images, labels, *_ in _batches(loader):
             logits = _logits(model, images.to(device))
             _check_outputs(logits, len(data.class_names))
-            tally.add(logits.float().cpu(), labels)
+            logits = logits.float().cpu()
+            tally.add(logits, labels)
+            if watch is not None:
+                watch(logits, labels)
             if progress is not None:
                 progress(tally.images, total)
     return _result(tally, len(data.class_names), time.perf_counter() - start)

@@ -1,0 +1,103 @@
+"""Checkpoints: all that a run needs to go on as if it had never stopped, in one file that is whole or not there."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from attn_surgeon.storage import sync_and_rename
+from attn_surgeon.train.settings import TrainingError
+
+NAME = "checkpoint.pt"
+
+
+@dataclass
+class Position:
+    """Say where a run stands: batches done in this epoch, their summed loss, and the epochs behind it."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    images: int = 0
+    best: float = -1.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Parties:
+    """Hold the things whose state a checkpoint keeps."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: nn.Module | None = None
+    scaler: Any = None
+
+
+def write_checkpoint(folder: Path, parties: Parties, position: Position) -> None:
+    """Write a checkpoint; where that fails, the one before stays as it was."""
+    states = {name: party.state_dict() for name, party in vars(parties).items() if party is not None}
+    state = {"position": asdict(position), "random": _random_states(), **states}
+    write_file(folder / NAME, lambda path: torch.save(state, path))
+
+
+def read_checkpoint(folder: Path, parties: Parties) -> Position:
+    """Bring everything to where a checkpoint has it, random streams included, and say where that is."""
+    path = folder / NAME
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for name, party in vars(parties).items():
+            if party is not None:
+                party.load_state_dict(state[name])
+        _restore_random_states(state["random"])
+        return Position(**state["position"])
+    except Exception as error:
+        what = f"the checkpoint cannot be read: {' '.join(str(error).split())[:200]}"
+        raise TrainingError(what, str(path), "start the run again in a new folder") from error
+
+
+def write_file(path: Path, write: Any) -> None:
+    """Let `write` make a file at a temporary path, then put it in its place; raise TrainingError where it cannot."""
+    temporary: str | None = None
+    try:
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent, delete=False) as file:
+            temporary = file.name
+        write(temporary)
+        sync_and_rename(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise TrainingError(f"cannot write: {reason}", str(path), "make room, then go on with --resume") from None
+    finally:
+        if temporary is not None:
+            with suppress(FileNotFoundError):
+                Path(temporary).unlink()
+
+
+def _random_states() -> dict[str, Any]:
+    """Collect the states of Python's, NumPy's and torch's random streams."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _restore_random_states(states: dict[str, Any]) -> None:
+    """Set the random streams."""
+    version, values, gauss = states["python"]
+    random.setstate((version, tuple(values), gauss))
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,207 @@
+"""`finetune`: what it writes and says, wrong requests, and real processes that are killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from attn_surgeon.demo import digits
+from attn_surgeon.storage import read_tensors
+from attn_surgeon.train.evaluate import balanced
+
+from .helpers import Cli, contents, process, refused, start, wait_for
+
+QUICK = ("--data", "digits", "--epochs", "1", "--batch-size", "8")
+LONGER = ("--data", "digits", "--epochs", "2", "--batch-size", "8", "--checkpoint-steps", "2")
+DIES = """
+import os, signal, sys
+from attn_surgeon.cli.app import main
+from attn_surgeon.train import loop
+
+after = loop._after_step
+def die(run):
+    after(run)
+    if run.position.step == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+loop._after_step = die
+sys.argv = ["attn-surgeon", *sys.argv[1:]]
+main()
+"""
+WAITS = """
+import sys, time
+from pathlib import Path
+from attn_surgeon.cli.app import main
+from attn_surgeon.train import loop
+
+step = loop._step
+def wait(run, images, labels):
+    if run.position.step == 3:
+        Path("waiting").touch()
+        time.sleep(2)  # a signal that comes meanwhile lets the step go on to its end
+    step(run, images, labels)
+
+loop._step = wait
+sys.argv = ["attn-surgeon", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def images(folder: Path) -> None:
+    """Write a few of the packaged digits as files."""
+    for part, count in (("train", 40), ("val", 20)):
+        dataset: Any = digits("demo", part)
+        chosen = balanced(dataset.labels, count)
+        for index in chosen:
+            place = folder / "digits" / part / str(dataset.labels[index])
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = (255 * dataset[index][0][0]).round().to(torch.uint8)
+            Image.fromarray(pixels.numpy()).save(place / f"{index}.png")
+
+
+def same_tensors(first: Path, second: Path) -> bool:
+    left, right = read_tensors(first), read_tensors(second)
+    return list(left) == list(right) and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_artefacts_evaluate_to_what_was_recorded(cli: Cli, artefact: str) -> None:
+    document = cli("finetune", artefact, *QUICK, "--out", "run", "--json").document
+    names = {
+        "request.json",
+        "checkpoint.pt",
+        "metrics.jsonl",
+        "comparison.json",
+        "last.safetensors",
+        "best.safetensors",
+    }
+    assert {path.name for path in Path("run").iterdir()} == names
+    line = json.loads(Path("run/metrics.jsonl").read_text())
+    found = cli("evaluate", "run/last.safetensors", "--data", "digits", "--json").document
+    assert found["top1"] == line["val_top1"] == document["runs"][0]["grafts"]["top1"]
+    assert json.loads(Path("run/comparison.json").read_text()) == document
+
+
+def test_the_table_ends_in_the_verdict(cli: Cli, artefact: str) -> None:
+    done = cli("finetune", artefact, *QUICK, "--control", "--out", "run")
+    assert done.code == 0, done.err
+    document: dict[str, Any] = json.loads(Path("run/comparison.json").read_text())
+    assert done.out.splitlines()[-1] == document["verdict"]
+    assert "McNemar" in done.out
+    assert f"{100 * document['runs'][0]['control']['top1']:.2f} %" in done.out
+    assert done.err == ""
+    assert Path("run/seed-0-control/last.safetensors").exists()
+    control = cli("evaluate", "run/seed-0-control/last.safetensors", "--data", "digits", "--json").document
+    assert control["top1"] == document["runs"][0]["control"]["top1"]
+
+
+def test_a_run_without_a_folder_named_gets_one(cli: Cli, artefact: str) -> None:
+    for _ in range(2):
+        assert cli("finetune", *QUICK).code == 0
+    names = sorted(path.name for path in Path("runs").iterdir())
+    assert len(names) == 2
+    assert names[1] == f"{names[0]}-2"
+    assert names[0].endswith("-demo-cbam")
+
+
+def test_data_of_other_classes_gets_a_head_and_the_artefact_scores_the_same(cli: Cli, artefact: str) -> None:
+    for path in Path("digits").glob("*/[3-9]"):
+        shutil.rmtree(path)
+    done = cli("finetune", artefact, *QUICK, "--control", "--out", "run", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.document["notes"] == ["the head fc is new: 3 outputs in place of 10"]
+    for arm in ("grafts", "control"):
+        trained = f"run/seed-0-{arm}/last.safetensors"
+        found = cli("evaluate", trained, "--data", "digits", "--json").document
+        assert found["top1"] == done.document["runs"][0][arm]["top1"]
+    assert cli("finetune", "--resume", "run", "--json").document == done.document
+
+
+def test_a_finished_run_resumes_to_its_result(cli: Cli, artefact: str) -> None:
+    done = cli("finetune", artefact, *QUICK, "--val-split", "0.25", "--out", "run", "--json")
+    assert (done.document["images"], done.document["train_images"]) == (10, 30)
+    assert cli("finetune", "--resume", "run", "--json").document == done.document
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+def test_a_killed_run_resumes_to_the_same_bits(artefact: str) -> None:
+    killed = process("-c", DIES, "finetune", artefact, *LONGER, "--out", "killed")
+    assert killed.code == -signal.SIGKILL, killed.err
+    assert not Path("killed/comparison.json").exists()
+    resumed = process("-m", "attn_surgeon", "finetune", "--resume", "killed", "--json")
+    whole = process("-m", "attn_surgeon", "finetune", artefact, *LONGER, "--out", "whole", "--json")
+    assert (resumed.code, whole.code) == (0, 0), resumed.err + whole.err
+    assert same_tensors(Path("killed/last.safetensors"), Path("whole/last.safetensors"))
+    assert same_tensors(Path("killed/best.safetensors"), Path("whole/best.safetensors"))
+    assert {**resumed.document, "folder": ""} == {**whole.document, "folder": ""}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+def test_a_signal_leaves_a_checkpoint_and_exits_130(artefact: str) -> None:
+    running = start("-c", WAITS, "finetune", artefact, *LONGER, "--out", "run")
+    wait_for(Path("waiting"))
+    running.send_signal(signal.SIGTERM)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (130, "")
+    assert [line for line in err.splitlines() if line] == [
+        "go on with: attn-surgeon finetune --resume run",
+        "error: interrupted",
+    ]
+    assert torch.load("run/checkpoint.pt", weights_only=True)["position"]["step"] == 4
+
+
+def test_it_runs_under_accelerate(artefact: str) -> None:
+    launch = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1")
+    rest = ("--mixed_precision", "no", "--dynamo_backend", "no", "-m", "attn_surgeon")
+    done = process(*launch, *rest, "finetune", artefact, *QUICK, "--out", "run", "--json")
+    assert done.code == 0, done.err
+    assert done.document["runs"][0]["grafts"]["top1"] > 0
+
+
+WRONG = {
+    "no data": (("demo-cbam.safetensors",), ("--data",)),
+    "no artefact": (("demo", "--data", "demo"), ("no artefact", "demo")),
+    "data": (("demo-cbam.safetensors", "--data", "nowhere"), ("nowhere", "demo-clutter")),
+    "freeze": (("demo-cbam.safetensors", "--data", "demo", "--freeze", "bas"), ("'bas'", "did you mean base")),
+    "optimizer": (("demo-cbam.safetensors", "--data", "demo", "--optimizer", "x"), ("'x'", "adamw, sgd")),
+    "lr": (("demo-cbam.safetensors", "--data", "demo", "--lr", "-1"), ("lr must be above 0",)),
+    "lr nan": (("demo-cbam.safetensors", "--data", "demo", "--lr", "nan"), ("lr must be above 0",)),
+    "split": (("demo-cbam.safetensors", "--data", "demo", "--val-split", "2"), ("val-split", "0.2")),
+    "resume": (("--resume", "nowhere"), ("no run folder", "nowhere")),
+    "resume data": (("--resume", ".", "--data", "demo"), ("--data",)),
+    "epochs": (("demo-cbam.safetensors", "--data", "demo", "--epochs", "0"), ("--epochs",)),
+    "full folder": (("demo-cbam.safetensors", "--data", "demo", "--out", "."), ("exists already", "--resume")),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_requests_are_one_line_and_write_nothing(cli: Cli, artefact: str, name: str) -> None:
+    arguments, words = WRONG[name]
+    line = refused(cli, "finetune", *arguments)
+    assert [word for word in words if word not in line] == [], line
+
+
+def test_a_precision_the_machine_lacks_is_refused(cli: Cli, artefact: str) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("fp16 works here")
+    done = cli("finetune", artefact, *QUICK, "--amp", "fp16", "--out", "run")
+    assert (done.code, done.out) == (2, "")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_another_artefact_under_the_same_name_is_not_gone_on_with(cli: Cli, artefact: str) -> None:
+    assert cli("finetune", artefact, *QUICK, "--out", "run").code == 0
+    Path(artefact).write_bytes(Path("run/last.safetensors").read_bytes())
+    before = contents()
+    done = cli("finetune", "--resume", "run")
+    assert done.code == 2
+    assert "not what the run began with" in done.err
+    assert contents() == before

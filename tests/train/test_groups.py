@@ -1,0 +1,97 @@
+"""Which parameter trains at which rate, and what stays frozen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.train.groups import freeze, parameter_groups, start_training
+from attn_surgeon.train.loop import train
+from attn_surgeon.train.settings import Settings
+
+from .helpers import EXAMPLE, operated, parts
+
+SETTINGS = Settings(lr=0.01, graft_lr_mult=0.5, weight_decay=0.1)
+
+
+def groups(model: nn.Module, settings: Settings = SETTINGS) -> dict[str, dict[str, Any]]:
+    return {group["group"]: group for group in parameter_groups(model, settings)}
+
+
+def test_every_parameter_is_in_one_group() -> None:
+    model = operated()
+    found = groups(model)
+    names = [name for group in found.values() for name in group["names"]]
+    assert sorted(names) == sorted(name for name, _ in model.named_parameters())
+    assert {id(p) for group in found.values() for p in group["params"]} == {id(p) for p in model.parameters()}
+
+
+def test_rates_and_decay() -> None:
+    found = {name: (group["lr"], group["weight_decay"]) for name, group in groups(operated()).items()}
+    assert found == {
+        "base": (0.01, 0.1),
+        "base without decay": (0.01, 0.0),
+        "grafts": (0.005, 0.1),
+        "grafts without decay": (0.005, 0.0),
+    }
+
+
+def test_norms_biases_and_gates_do_not_decay() -> None:
+    model = operated()
+    found = groups(model)
+    graft = list_grafts(model)[0].path
+    assert {"conv1.weight", "fc.weight"} <= set(found["base"]["names"])
+    assert {"bn1.weight", "bn1.bias", "fc.bias"} <= set(found["base without decay"]["names"])
+    assert f"{graft}.channel.mlp.0.weight" in found["grafts"]["names"]
+    # the layer that makes the gate is a matrix, and at zero on the first day
+    assert f"{graft}.channel.mlp.2.weight" in found["grafts without decay"]["names"]
+    assert f"{graft}.spatial.bn.weight" in found["grafts without decay"]["names"]
+    assert f"{graft}.spatial.conv.weight" in found["grafts"]["names"]
+
+
+def test_a_gate_that_has_opened_is_still_a_gate() -> None:
+    model = operated()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1)
+    before = {name: group["names"] for name, group in groups(operated()).items()}
+    assert {name: group["names"] for name, group in groups(model).items()} == before
+
+
+def test_freezing_the_base_leaves_grafts_and_head() -> None:
+    model, settings = operated(), Settings(freeze="base")
+    freeze(model, settings, EXAMPLE)
+    training = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    grafts = {f"{made.path}.{name}" for made in list_grafts(model) for name, _ in made.block.named_parameters()}
+    assert training == grafts | {"fc.weight", "fc.bias"}
+    assert set(groups(model, settings)["base"]["names"]) == {"fc.weight"}
+
+
+def test_frozen_norms_stay_in_eval_mode_and_the_grafts_do_not() -> None:
+    model, settings = operated(), Settings(freeze="bn")
+    start_training(model, settings)
+    modes = {name: module.training for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    own = tuple(made.path for made in list_grafts(model))
+    assert modes
+    assert all(training == name.startswith(own) for name, training in modes.items())
+
+
+def test_what_is_frozen_keeps_every_bit(tmp_path: Any) -> None:
+    for kind in ("bn", "base"):
+        model, folder = operated(), tmp_path / kind
+        folder.mkdir()
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        settings = Settings(epochs=1, limit=64, freeze=kind, batch_size=16)
+        train(model, parts(settings), settings, folder, EXAMPLE)
+        changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+        grafts = tuple(f"{made.path}." for made in list_grafts(model))
+        base = {name for name in changed if not name.startswith(grafts)}
+        assert any(name.startswith(grafts) for name in changed)
+        if kind == "base":
+            assert base == {"fc.weight", "fc.bias"}
+        else:
+            assert "conv1.weight" in base
+            assert not [name for name in base if "bn" in name or "downsample.1" in name]

@@ -1,0 +1,107 @@
+"""Which images, in which order, how augmented: a function of seed, epoch and image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from attn_surgeon.demo import DEMO_PREPROCESSING
+from attn_surgeon.errors import DataError
+from attn_surgeon.preprocessing import Preprocessing
+from attn_surgeon.train.evaluate import labels_of
+from attn_surgeon.train.parts import Drawn, Order, open_parts, order, stratified
+from attn_surgeon.train.settings import Settings
+
+RGB = Preprocessing((0.5,) * 3, (0.5,) * 3, (32, 32))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    generator = torch.Generator().manual_seed(0)
+    for part, count in (("train", 6), ("val", 3)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = torch.randint(256, (32, 32, 3), generator=generator, dtype=torch.uint8).numpy()
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    return tmp_path
+
+
+def drawn(folder: Path, seed: int, epoch: int) -> list[Tensor]:
+    parts = open_parts(str(folder), RGB, Settings(seed=seed))
+    data = Drawn(parts.train, seed, parts.augment)
+    return [data[(epoch, index)][0] for index in range(len(data))]
+
+
+def test_an_order_is_a_permutation_that_seed_and_epoch_decide() -> None:
+    assert sorted(order(50, 0, 0)) == list(range(50))
+    assert order(50, 0, 0) == order(50, 0, 0)
+    assert len({tuple(order(50, seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+def test_going_on_within_an_epoch_gives_the_rest_of_it() -> None:
+    whole, rest = Order(20, 3), Order(20, 3)
+    whole.epoch = rest.epoch = 2
+    rest.start = 12
+    assert list(rest) == list(whole)[12:]
+    assert len(rest) == 8
+
+
+def test_augmentation_is_decided_by_seed_epoch_and_image(images: Path) -> None:
+    first = drawn(images, 0, 1)
+    torch.manual_seed(5)
+    assert all(map(torch.equal, first, drawn(images, 0, 1)))
+    assert not all(map(torch.equal, first, drawn(images, 0, 2)))
+    assert not all(map(torch.equal, first, drawn(images, 1, 1)))
+
+
+def test_augmented_images_are_shifted_or_mirrored_parts_of_the_original(images: Path) -> None:
+    original = open_parts(str(images), RGB, Settings(augment=False)).train.dataset
+    for index, image in enumerate(drawn(images, 0, 0)):
+        plain = original[index][0]
+        padded = torch.nn.functional.pad(plain, (4, 4, 4, 4))
+        places = [padded[:, y : y + 32, x : x + 32] for y in range(9) for x in range(9)]
+        assert any(torch.equal(image, place) or torch.equal(image, place.flip(-1)) for place in places)
+
+
+def test_what_is_measured_on_is_never_augmented(images: Path) -> None:
+    one, two = (open_parts(str(images), RGB, Settings(augment=augment)).val.dataset for augment in (True, False))
+    assert all(torch.equal(one[index][0], two[index][0]) for index in range(6))
+
+
+def test_the_demos_are_not_augmented() -> None:
+    assert not open_parts("demo", DEMO_PREPROCESSING, Settings()).augment
+
+
+def test_a_split_takes_its_share_of_each_class() -> None:
+    labels = [0] * 10 + [1] * 30 + [2] * 2
+    held = stratified(labels, 0.2, seed=0)
+    assert Counter(labels[index] for index in held) == {0: 2, 1: 6, 2: 1}
+    assert held == stratified(labels, 0.2, seed=0) != stratified(labels, 0.2, seed=1)
+
+
+def test_a_folder_without_parts_is_split(images: Path) -> None:
+    folder = images / "train"
+    with pytest.raises(DataError, match="--val-split"):
+        open_parts(str(folder), RGB, Settings())
+    parts = open_parts(str(folder), RGB, Settings(val_split=0.5))
+    assert Counter(labels_of(parts.train.dataset)) == Counter(labels_of(parts.val.dataset)) == {0: 3, 1: 3}
+    train = [parts.train.dataset[index][0] for index in range(6)]
+    assert not any(torch.equal(parts.val.dataset[index][0], image) for index in range(6) for image in train)
+
+
+def test_classes_in_one_part_only_are_refused(images: Path) -> None:
+    (images / "val" / "dog").rename(images / "val" / "fox")
+    with pytest.raises(DataError, match="dog, fox"):
+        open_parts(str(images), RGB, Settings())
+
+
+def test_a_limit_is_even_over_classes() -> None:
+    labels = labels_of(open_parts("demo", DEMO_PREPROCESSING, Settings(limit=30)).train.dataset)
+    assert set(Counter(labels).values()) == {3}
