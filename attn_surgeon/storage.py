@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +42,28 @@ def write(path: Path, tensors: Mapping[str, Tensor], payload: Mapping[str, Any])
     Raises ArtefactError where the folder cannot be written; nothing is left behind then.
     """
     metadata = _metadata(json.dumps(payload, sort_keys=True))
-    temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        save_file(_separate(tensors), temporary, metadata)
-        sync_and_rename(temporary, path)
+        with replacing(path) as temporary:
+            save_file(_separate(tensors), temporary, metadata)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ArtefactError(f"cannot write: {reason}", str(path), "choose another place with --output") from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[str]:
+    """Give a temporary path beside another; what is written there takes the other's place at the end, as a whole."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    try:
+        yield temporary
+        _sync_and_rename(temporary, path)
     finally:
-        if temporary is not None:
-            with suppress(FileNotFoundError):
-                Path(temporary).unlink()
+        with suppress(FileNotFoundError):
+            Path(temporary).unlink()
 
 
-def sync_and_rename(temporary: str, path: Path) -> None:
+def _sync_and_rename(temporary: str, path: Path) -> None:
     """Put a finished file in its place, such that a crash leaves the old one or the new one."""
     mask = os.umask(0)
     os.umask(mask)

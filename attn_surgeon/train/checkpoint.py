@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import tempfile
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from attn_surgeon.storage import sync_and_rename
+from attn_surgeon.storage import replacing
 from attn_surgeon.train.settings import TrainingError
 
 NAME = "checkpoint.pt"
@@ -66,19 +64,12 @@ def read_checkpoint(folder: Path, parties: Parties) -> Position:
 
 def write_file(path: Path, write: Any) -> None:
     """Let `write` make a file at a temporary path, then put it in its place; raise TrainingError where it cannot."""
-    temporary: str | None = None
     try:
-        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent, delete=False) as file:
-            temporary = file.name
-        write(temporary)
-        sync_and_rename(temporary, path)
+        with replacing(path) as temporary:
+            write(temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise TrainingError(f"cannot write: {reason}", str(path), "make room, then go on with --resume") from None
-    finally:
-        if temporary is not None:
-            with suppress(FileNotFoundError):
-                Path(temporary).unlink()
 
 
 def _random_states() -> dict[str, Any]:

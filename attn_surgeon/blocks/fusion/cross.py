@@ -17,6 +17,7 @@ from attn_surgeon.blocks.gating import start_at_zero
 from attn_surgeon.blocks.norms import AnyGroupNorm
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.self_attention.windows import split_heads
 from attn_surgeon.blocks.widths import divisor
 
 CARD = Card(
@@ -58,16 +59,12 @@ class CrossAttention(nn.Module):
         return add_residual(x, self.project(self._find(x, y)).transpose(1, 2).reshape(x.shape))
 
     def _find(self, x: Tensor, y: Tensor) -> Tensor:
-        query = self._split(self.query(_tokens(self.norm_x(x))))
+        query = split_heads(self.query(_tokens(self.norm_x(x))), self.heads)
         found = F.scaled_dot_product_attention(query, *self._source(_tokens(self.norm_y(y))))
         return found.transpose(1, 2).flatten(2)
 
     def _source(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        return self._split(self.key(tokens)), self._split(self.value(tokens))
-
-    def _split(self, tokens: Tensor) -> Tensor:
-        """Turn (N, L, C) into (N, heads, L, C / heads)."""
-        return tokens.reshape(*tokens.shape[:2], self.heads, -1).transpose(1, 2)
+        return split_heads(self.key(tokens), self.heads), split_heads(self.value(tokens), self.heads)
 
 
 def _tokens(x: Tensor) -> Tensor:
