@@ -73,6 +73,11 @@ def same_tensors(first: Path, second: Path) -> bool:
     return list(left) == list(right) and all(torch.equal(left[name], right[name]) for name in left)
 
 
+def untimed(document: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what differs from one measurement to the next."""
+    return {**document, "added": {name: document["added"][name] for name in ("parameters", "macs")}}
+
+
 def test_artefacts_evaluate_to_what_was_recorded(cli: Cli, artefact: str) -> None:
     document = cli("finetune", artefact, *QUICK, "--out", "run", "--json").document
     names = {
@@ -82,6 +87,7 @@ def test_artefacts_evaluate_to_what_was_recorded(cli: Cli, artefact: str) -> Non
         "comparison.json",
         "last.safetensors",
         "best.safetensors",
+        "tensorboard",
     }
     assert {path.name for path in Path("run").iterdir()} == names
     line = json.loads(Path("run/metrics.jsonl").read_text())
@@ -122,13 +128,13 @@ def test_data_of_other_classes_gets_a_head_and_the_artefact_scores_the_same(cli:
         trained = f"run/seed-0-{arm}/last.safetensors"
         found = cli("evaluate", trained, "--data", "digits", "--json").document
         assert found["top1"] == done.document["runs"][0][arm]["top1"]
-    assert cli("finetune", "--resume", "run", "--json").document == done.document
+    assert untimed(cli("finetune", "--resume", "run", "--json").document) == untimed(done.document)
 
 
 def test_a_finished_run_resumes_to_its_result(cli: Cli, artefact: str) -> None:
     done = cli("finetune", artefact, *QUICK, "--val-split", "0.25", "--out", "run", "--json")
     assert (done.document["images"], done.document["train_images"]) == (10, 30)
-    assert cli("finetune", "--resume", "run", "--json").document == done.document
+    assert untimed(cli("finetune", "--resume", "run", "--json").document) == untimed(done.document)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
@@ -141,7 +147,7 @@ def test_a_killed_run_resumes_to_the_same_bits(artefact: str) -> None:
     assert (resumed.code, whole.code) == (0, 0), resumed.err + whole.err
     assert same_tensors(Path("killed/last.safetensors"), Path("whole/last.safetensors"))
     assert same_tensors(Path("killed/best.safetensors"), Path("whole/best.safetensors"))
-    assert {**resumed.document, "folder": ""} == {**whole.document, "folder": ""}
+    assert {**untimed(resumed.document), "folder": ""} == {**untimed(whole.document), "folder": ""}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
@@ -171,9 +177,9 @@ WRONG = {
     "no artefact": (("demo", "--data", "demo"), ("no artefact", "demo")),
     "data": (("demo-cbam.safetensors", "--data", "nowhere"), ("nowhere", "demo-clutter")),
     "freeze": (("demo-cbam.safetensors", "--data", "demo", "--freeze", "bas"), ("'bas'", "did you mean base")),
-    "optimizer": (("demo-cbam.safetensors", "--data", "demo", "--optimizer", "x"), ("'x'", "adamw, sgd")),
+    "optimizer": (("demo-cbam.safetensors", "--data", "demo", "--optimizer", "x"), ("'x'", "adamw")),
     "lr": (("demo-cbam.safetensors", "--data", "demo", "--lr", "-1"), ("lr must be above 0",)),
-    "lr nan": (("demo-cbam.safetensors", "--data", "demo", "--lr", "nan"), ("lr must be above 0",)),
+    "lr nan": (("demo-cbam.safetensors", "--data", "demo", "--lr", "nan"), ("lr must be finite",)),
     "split": (("demo-cbam.safetensors", "--data", "demo", "--val-split", "2"), ("val-split", "0.2")),
     "resume": (("--resume", "nowhere"), ("no run folder", "nowhere")),
     "resume data": (("--resume", ".", "--data", "demo"), ("--data",)),
