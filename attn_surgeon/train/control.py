@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from attn_surgeon.subject import Subject
 from attn_surgeon.train import processes
 from attn_surgeon.train.checkpoint import write_file
 from attn_surgeon.train.comparison import Pair, compare, describe_run
+from attn_surgeon.train.curves import draw_curves
 from attn_surgeon.train.grafts import closing_costs, openings
 from attn_surgeon.train.groups import require_optimizer
 from attn_surgeon.train.loop import Trained, train
@@ -57,6 +58,7 @@ def fine_tune(job: Job, progress: Progress = lambda step, done, total: None) -> 
     if processes.is_first():
         text = json.dumps(result, indent=2) + "\n"
         write_file(job.folder / COMPARISON, lambda path: Path(path).write_text(text))
+        draw_curves(job.folder, _histories(pairs), job.task)
     return result
 
 
@@ -78,6 +80,13 @@ def _pair(job: Job, seed: int, progress: Progress) -> Pair:
     opened = openings(trained.model, job.parts)
     control = _arm(job, "control", seed, progress) if job.control else None
     return Pair(seed, trained, closing, opened, control)
+
+
+def _histories(pairs: Sequence[Pair]) -> Iterator[tuple[str, int, Sequence[Mapping[str, Any]]]]:
+    for pair in pairs:
+        yield "grafts", pair.seed, pair.grafts.history
+        if pair.control is not None:
+            yield "control", pair.seed, pair.control.history
 
 
 def _arm(job: Job, name: str, seed: int, progress: Progress) -> Trained:

@@ -88,6 +88,7 @@ def test_artefacts_evaluate_to_what_was_recorded(cli: Cli, artefact: str) -> Non
         "last.safetensors",
         "best.safetensors",
         "tensorboard",
+        "curves.png",
     }
     assert {path.name for path in Path("run").iterdir()} == names
     line = json.loads(Path("run/metrics.jsonl").read_text())
