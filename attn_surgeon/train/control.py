@@ -16,6 +16,7 @@ from attn_surgeon.artefact import provenance_of, set_provenance
 from attn_surgeon.graph.surgery import bypassed, list_grafts
 from attn_surgeon.report.cost import graft_costs
 from attn_surgeon.subject import Subject
+from attn_surgeon.train import statistics
 from attn_surgeon.train.checkpoint import write_file
 from attn_surgeon.train.evaluate import labels_of
 from attn_surgeon.train.loop import Trained, train
@@ -173,10 +174,6 @@ def discordant(pairs: Sequence[Pair]) -> tuple[int, int]:
 
 
 def verdict(interval: Interval, seeds: int) -> str:
-    """Say in one sentence what the evidence shows, and never more."""
-    points = (
-        f"{100 * interval.estimate:+.2f} points, 95 % interval {100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
-    )
-    shown = "a gain" if interval.low > 0 else "a loss" if interval.high < 0 else "neither a gain nor a loss"
+    """Say in one sentence what the runs show of the grafts."""
     over = f"over {seeds} seeds" if seeds > 1 else "for this one training run only, which says nothing of other seeds"
-    return f"The evidence shows {shown} from the grafts on these images ({points}), {over}."
+    return statistics.verdict(interval, "from the grafts on these images", over)
