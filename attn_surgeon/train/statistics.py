@@ -60,7 +60,7 @@ def exact_interval(only_first: int, only_second: int, images: int) -> Interval:
 
 
 def image_interval(differences: Sequence[float]) -> Interval:
-    """Give the mean of a difference in -1..1 that every image has, with an interval over images.
+    """Give the mean of what every image says of two networks, from -1 to 1, with an interval over images.
 
     It is Student's over the images and two more, of which each network wins one outright. For right and wrong answers
     that is the interval of Bonett and Price (Journal of Educational and Behavioral Statistics, 2012), which keeps its
