@@ -15,7 +15,6 @@ from attn_surgeon.train.evaluate import Evaluation, Progress
 from attn_surgeon.train.robust import Trial, gain, means, robustness
 from attn_surgeon.train.views import image_names
 
-
 SAME = "Both networks give the same logits to the last bit on these images, so there is nothing to tell them apart."
 
 

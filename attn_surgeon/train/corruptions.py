@@ -5,7 +5,7 @@ are shares of the image, so that small and large images suffer alike; strength 0
 
 | kind    | what is done, and what its level is                  |    1 |    2 |    3 |    4 |    5 |
 |---------|------------------------------------------------------|------|------|------|------|------|
-| noise   | Gaussian noise: σ, of the range from black to white  | 0.04 | 0.08 | 0.12 | 0.18 | 0.26 |
+| noise   | Gaussian noise: σ, of the range from black to white  | 0.02 | 0.04 | 0.06 | 0.09 | 0.13 |
 | blur    | Gaussian blur: σ, in thousandths of the shorter side |    8 |   12 |   18 |   24 |   32 |
 | jpeg    | JPEG compression: its quality                        |   60 |   40 |   25 |   15 |    8 |
 | clutter | patches of other images: how many                    |    2 |    4 |    6 |    9 |   12 |
@@ -26,7 +26,7 @@ from PIL import Image, ImageFilter
 Dice = np.random.Generator
 
 LEVELS: dict[str, tuple[float, ...]] = {
-    "noise": (0.04, 0.08, 0.12, 0.18, 0.26),
+    "noise": (0.02, 0.04, 0.06, 0.09, 0.13),
     "blur": (0.008, 0.012, 0.018, 0.024, 0.032),
     "jpeg": (60, 40, 25, 15, 8),
     "clutter": (2, 4, 6, 9, 12),

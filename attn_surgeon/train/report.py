@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,7 +72,9 @@ def to_png(counts: Tensor, class_names: Sequence[str]) -> bytes:
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", color=colour, fontsize=8)
     target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=DPI)
+    with warnings.catch_warnings():  # a script that the font does not know is drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        figure.savefig(target, format="png", dpi=DPI, bbox_inches="tight")
     return target.getvalue()
 
 
