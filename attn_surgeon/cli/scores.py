@@ -82,9 +82,7 @@ def _show_comparison(rival: Document) -> None:
         for own in widest
     ]
     columns = ["class", "images", "first", "second", "difference"]
-    out.print(
-        table("\nclasses that differ most (each interval for its class alone)", columns, cells, right=columns[1:])
-    )
+    out.print(table("\nclasses that differ most, each for itself", columns, cells, right=columns[1:]))
     out.print(f"[bold]{escape(rival['verdict'])}[/]", soft_wrap=True)
 
 
@@ -101,6 +99,7 @@ def _show_robust(robust: Document, rival: Document | None) -> None:
     out.print("\n[bold]difference, first less second, in the mean over strengths[/]")
     out.print(facts(rows))
     out.print(f"[bold]{escape(gain['verdict'])}[/]", soft_wrap=True)
+    out.print(f"[bold]{escape(gain['verdict_beyond_clean'])}[/]", soft_wrap=True)
 
 
 def _grid(title: str, robust: Document, value: str, means: dict[str, float]) -> Table:

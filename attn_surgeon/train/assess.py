@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.train.answers import Answers, Reading, calibration_error, class_scores, confusions, examine
-from attn_surgeon.train.compare import HOW, Rivals, compare
+from attn_surgeon.train.compare import HOW, Rivals, compare, paired
 from attn_surgeon.train.data import ImageData
 from attn_surgeon.train.evaluate import Evaluation, Progress
 from attn_surgeon.train.robust import Trial, gain, means, robustness
@@ -65,9 +65,9 @@ def _comparison(
 ) -> dict[str, Any]:
     found = compare(answers[0], answers[1], class_names, rivals)
     return {
-        "difference": {**asdict(found.total.difference), "how": HOW},
-        "mcnemar": {"only_first": found.total.only_first, "only_second": found.total.only_second, "p": found.p},
-        "class_differences": [asdict(own) for own in found.classes],
+        "difference": {**asdict(found.difference), "how": HOW},
+        "mcnemar": {"only_first": len(found.only_first), "only_second": len(found.only_second), "p": found.p},
+        "class_differences": [{"name": name, **asdict(own)} for name, own in found.classes.items()],
         "only_first": [images[place] for place in found.only_first],
         "only_second": [images[place] for place in found.only_second],
         "verdict": found.verdict,
@@ -85,6 +85,6 @@ def _trial(trial: Trial) -> dict[str, Any]:
     document = {"kind": trial.kind, "strength": trial.strength, "level": trial.level, "top1": trial.top1[0]}
     if len(trial.right) == 1:
         return document
-    found = trial.paired
+    found = paired(*trial.right)
     counts = {"only_first": found.only_first, "only_second": found.only_second}
     return document | {"compare_top1": found.second, "difference": asdict(found.difference), **counts}

@@ -10,7 +10,7 @@ from torch import Tensor
 from attn_surgeon.errors import DataError
 from attn_surgeon.subject import Subject
 from attn_surgeon.train.answers import Answers
-from attn_surgeon.train.statistics import Interval, exact_interval, mcnemar, verdict
+from attn_surgeon.train.statistics import Interval, exact_interval, image_interval, mcnemar, verdict
 
 HOW = "McNemar's exact, over images"
 SCOPE = "for these weights only, which says nothing of other trainings"
@@ -33,7 +33,6 @@ class Rivals:
 class Paired:
     """Hold what two networks get right of the same images; shares, and a difference with its interval."""
 
-    name: str
     images: int
     first: float
     second: float
@@ -46,13 +45,14 @@ class Paired:
 class Comparison:
     """Hold two networks side by side: over all images, over each class, and image by image.
 
-    `only_first` and `only_second` number the images that one of them alone gets right. The intervals of the classes
-    hold for each class alone: of twenty, one is expected to miss.
+    The interval over all images is the one that belongs to McNemar's test, whose p-value is `p`; the intervals of the
+    classes hold for each class alone: of twenty, one is expected to miss. `only_first` and `only_second` number the
+    images that one network alone gets right.
     """
 
-    total: Paired
+    difference: Interval
     p: float
-    classes: tuple[Paired, ...]
+    classes: dict[str, Paired]
     only_first: tuple[int, ...]
     only_second: tuple[int, ...]
     verdict: str
@@ -60,29 +60,19 @@ class Comparison:
 
 def compare(first: Answers, second: Answers, class_names: Sequence[str], rivals: Rivals) -> Comparison:
     """Compare the answers of two networks to the same images."""
-    total = paired("all", first.right, second.right)
-    members = [first.labels == label for label in range(len(class_names))]
-    classes = tuple(
-        paired(name, first.right[own], second.right[own])
-        for name, own in zip(class_names, members, strict=True)
-        if bool(own.any())
-    )
-    return Comparison(
-        total,
-        mcnemar(total.only_first, total.only_second),
-        classes,
-        _places(first.right & ~second.right),
-        _places(second.right & ~first.right),
-        verdict(total.difference, f"{rivals.cause} on these images", SCOPE),
-    )
+    ours, theirs = _places(first.right & ~second.right), _places(second.right & ~first.right)
+    difference = exact_interval(len(ours), len(theirs), len(first.labels))
+    members = {name: first.labels == label for label, name in enumerate(class_names)}
+    classes = {name: paired(first.right[own], second.right[own]) for name, own in members.items() if bool(own.any())}
+    said = verdict(difference, f"{rivals.cause} on these images", SCOPE)
+    return Comparison(difference, mcnemar(len(ours), len(theirs)), classes, ours, theirs, said)
 
 
-def paired(name: str, first: Tensor, second: Tensor) -> Paired:
+def paired(first: Tensor, second: Tensor) -> Paired:
     """Compare what two networks get right (N,)."""
-    images = len(first)
-    ours, theirs = int((first & ~second).sum()), int((second & ~first).sum())
-    shares = float(first.sum()) / images, float(second.sum()) / images
-    return Paired(name, images, *shares, ours, theirs, exact_interval(ours, theirs, images))
+    shares = float(first.double().mean()), float(second.double().mean())
+    only = int((first & ~second).sum()), int((second & ~first).sum())
+    return Paired(len(first), *shares, *only, image_interval((first.double() - second.double()).tolist()))
 
 
 def require_same_classes(first: Subject, second: Subject) -> None:

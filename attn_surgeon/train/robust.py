@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from attn_surgeon.train.answers import Answers, Reading, examine
-from attn_surgeon.train.compare import Paired, Rivals, paired
+from attn_surgeon.train.compare import Rivals
 from attn_surgeon.train.corruptions import KINDS, LEVELS, STRENGTHS
 from attn_surgeon.train.data import ImageData
 from attn_surgeon.train.evaluate import Progress
-from attn_surgeon.train.statistics import Interval, image_interval, in_points, verdict
+from attn_surgeon.train.statistics import Interval, image_interval, verdict
 from attn_surgeon.train.views import Corruption, Views, pools_of
 
 SEED = 0
@@ -39,11 +40,6 @@ class Trial:
         """Give each network's accuracy."""
         return tuple(float(own.sum()) / len(own) for own in self.right)
 
-    @property
-    def paired(self) -> Paired:
-        """Compare the two networks."""
-        return paired(f"{self.kind} {self.strength}", *self.right)
-
 
 @dataclass(frozen=True)
 class Gain:
@@ -57,6 +53,7 @@ class Gain:
     mean: Interval
     beyond_clean: Interval
     verdict: str
+    verdict_beyond_clean: str
 
 
 def robustness(
@@ -72,15 +69,16 @@ def robustness(
     pools, trials = pools_of(views), [(kind, strength) for kind in KINDS for strength in STRENGTHS]
     made = []
     for number, (kind, strength) in enumerate(trials):
-
-        def step(done: int, total: int, before: int = number) -> None:
-            if progress is not None:
-                progress(before * total + done, len(trials) * total)
-
+        step = None if progress is None else partial(_step, progress, number, len(trials))
         corrupted = Views(views.pictures, views.wanted, Corruption(kind, strength, seed), pools)
         answers = examine(models, ImageData(corrupted, data.class_names), reading, step)
         made.append(Trial(kind, strength, tuple(own.right for _, own in answers)))
     return made
+
+
+def _step(progress: Progress, number: int, trials: int, done: int, total: int) -> None:
+    """Count the images of all trials together."""
+    progress(number * total + done, trials * total)
 
 
 def means(trials: Sequence[Trial], network: int = 0) -> dict[str, float]:
@@ -94,9 +92,12 @@ def gain(trials: Sequence[Trial], clean: Sequence[Answers], rivals: Rivals) -> G
     ahead = {kind: _ahead([trial.right for trial in trials if trial.kind == kind]) for kind in KINDS}
     everywhere = torch.stack(list(ahead.values())).mean(0)
     on_clean = _ahead([tuple(own.right for own in clean)])
-    mean, beyond = _interval(everywhere), _interval(everywhere - on_clean)
-    said = verdict(mean, f"{rivals.cause} on corrupted images", SCOPE)
-    return Gain({kind: _interval(own) for kind, own in ahead.items()}, mean, beyond, f"{said} {_beside_clean(beyond)}")
+    mean, beyond = _interval(everywhere), _interval(everywhere - on_clean, most=2.0)
+    said = (
+        verdict(mean, f"{rivals.cause} on corrupted images", SCOPE),
+        verdict(beyond, "in that difference from clean to corrupted images", SCOPE),
+    )
+    return Gain({kind: _interval(own) for kind, own in ahead.items()}, mean, beyond, *said)
 
 
 def _ahead(rights: Sequence[tuple[Tensor, ...]]) -> Tensor:
@@ -104,19 +105,8 @@ def _ahead(rights: Sequence[tuple[Tensor, ...]]) -> Tensor:
     return torch.stack([first.double() - second.double() for first, second in rights]).mean(0)
 
 
-def _interval(differences: Tensor) -> Interval:
-    return image_interval(differences.tolist())
-
-
-def _beside_clean(beyond: Interval) -> str:
-    shown = (
-        "That is more than"
-        if beyond.low > 0
-        else "That is less than"
-        if beyond.high < 0
-        else "That is not shown to differ from"
-    )
-    return f"{shown} what they differ by on clean images ({in_points(beyond)})."
+def _interval(differences: Tensor, most: float = 1.0) -> Interval:
+    return image_interval(differences.tolist(), most)
 
 
 def _mean(values: Sequence[float]) -> float:

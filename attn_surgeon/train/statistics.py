@@ -59,24 +59,20 @@ def exact_interval(only_first: int, only_second: int, images: int) -> Interval:
     return Interval((only_first - only_second) / images, scale * (2 * share.low - 1), scale * (2 * share.high - 1))
 
 
-def image_interval(differences: Sequence[float]) -> Interval:
-    """Give the mean of what every image says of two networks, from -1 to 1, with an interval over images.
+def image_interval(differences: Sequence[float], most: float = 1.0) -> Interval:
+    """Give the mean of what every image says of two networks, from -most to most, with an interval over images.
 
     It is Student's over the images and two more, of which each network wins one outright. For right and wrong answers
     that is the interval of Bonett and Price (Journal of Educational and Behavioral Statistics, 2012), which keeps its
     level where only a few images tell two networks apart.
     """
-    widened = t_interval([*differences, 1.0, -1.0])
-    return Interval(math.fsum(differences) / len(differences), widened.low, widened.high)
+    widened = t_interval([*differences, most, -most])
+    return Interval(math.fsum(differences) / len(differences), max(-most, widened.low), min(most, widened.high))
 
 
 def verdict(interval: Interval, cause: str, scope: str) -> str:
     """Say in one sentence what the evidence shows, and never more."""
     shown = "a gain" if interval.low > 0 else "a loss" if interval.high < 0 else "neither a gain nor a loss"
-    return f"The evidence shows {shown} {cause} ({in_points(interval)}), {scope}."
-
-
-def in_points(interval: Interval) -> str:
-    """Write a difference in accuracy with its interval."""
     low, high = 100 * interval.low, 100 * interval.high
-    return f"{100 * interval.estimate:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}"
+    points = f"{100 * interval.estimate:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}"
+    return f"The evidence shows {shown} {cause} ({points}), {scope}."
