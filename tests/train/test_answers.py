@@ -60,9 +60,9 @@ def test_the_calibration_error_is_that_of_all_probabilities() -> None:
 
 
 def test_the_calibration_error_by_hand() -> None:
-    # one bin with accuracy 1/2 and mean confidence 0.92, one whose network is sure and wrong
-    answers = Answers(torch.tensor([0, 1, 0]), torch.tensor([0, 0, 2]), torch.tensor([0.91, 0.93, 1.0]).double())
-    bins = (2 * abs(0.5 - 0.92), 1.0)
+    # a bin of accuracy 0 and confidence 0.92, and the last, in which an image of confidence one is
+    answers = Answers(torch.tensor([1, 0, 0]), torch.tensor([0, 0, 2]), torch.tensor([0.92, 0.96, 1.0]).double())
+    bins = (0.92, 2 * abs(0.5 - 0.98))
     assert calibration_error(answers) == pytest.approx(sum(bins) / 3, abs=1e-7)
 
 

@@ -14,7 +14,7 @@ from attn_surgeon.errors import DataError
 from attn_surgeon.train.answers import Answers
 from attn_surgeon.train.report import make_folder, to_png, write_report
 
-NAMES = ('a "red", ant', "$bee^", "猫", "\\frac{dog}")
+NAMES = ('a "red", ant', "$bee^$", "猫", "\\frac{dog}")
 
 
 def answers(*predicted: int) -> Answers:
@@ -47,6 +47,8 @@ def test_the_picture_shows_shares_of_each_class() -> None:
     all_right, all_wrong = torch.eye(3, 4).long() * 50, torch.ones(3, 4).long()
     pictures = [Image.open(io.BytesIO(to_png(counts, NAMES[:3]))) for counts in (all_right, all_wrong)]
     assert dark(pictures[0]) > 20 * dark(pictures[1])
+    outside = torch.tensor([[0, 1, 5], [0, 4, 0]])
+    assert to_png(outside, NAMES[:2]) != to_png(outside * torch.tensor([1, 1, 0]), NAMES[:2])
 
 
 def test_many_classes_are_drawn_in_a_picture_of_bounded_size() -> None:
