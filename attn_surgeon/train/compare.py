@@ -13,7 +13,6 @@ from attn_surgeon.train.answers import Answers
 from attn_surgeon.train.statistics import Interval, exact_interval, image_interval, mcnemar, verdict
 
 HOW = "McNemar's exact, over images"
-SCOPE = "for these weights only, which says nothing of other trainings"
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,16 @@ class Rivals:
 
     @property
     def cause(self) -> str:
-        """Say what a difference comes from."""
-        return "from the grafts" if self.second is None else f"of {self.first} over {self.second}"
+        """Say what a difference comes from; of grafts that were trained, taking them out tells no more than this."""
+        return "from leaving the grafts in" if self.second is None else f"of {self.first} over {self.second}"
+
+    @property
+    def scope(self) -> str:
+        """Say how far a difference can be trusted."""
+        control = "; what the same training gives without grafts, finetune --control shows"
+        return "for these weights only" + (
+            control if self.second is None else ", which says nothing of other trainings"
+        )
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ def compare(first: Answers, second: Answers, class_names: Sequence[str], rivals:
     difference = exact_interval(len(ours), len(theirs), len(first.labels))
     members = {name: first.labels == label for label, name in enumerate(class_names)}
     classes = {name: paired(first.right[own], second.right[own]) for name, own in members.items() if bool(own.any())}
-    said = verdict(difference, f"{rivals.cause} on these images", SCOPE)
+    said = verdict(difference, f"{rivals.cause} on these images", rivals.scope)
     return Comparison(difference, mcnemar(len(ours), len(theirs)), classes, ours, theirs, said)
 
 

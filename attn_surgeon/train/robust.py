@@ -19,7 +19,7 @@ from attn_surgeon.train.statistics import Interval, image_interval, verdict
 from attn_surgeon.train.views import Corruption, Views, pools_of
 
 SEED = 0
-SCOPE = f"in the mean over {len(KINDS)} kinds and {len(STRENGTHS)} strengths, for these weights only"
+MEAN = f"in the mean over {len(KINDS)} kinds and {len(STRENGTHS)} strengths"
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def gain(trials: Sequence[Trial], clean: Sequence[Answers], rivals: Rivals) -> G
     on_clean = _ahead([tuple(own.right for own in clean)])
     mean, beyond = _interval(everywhere), _interval(everywhere - on_clean, most=2.0)
     said = (
-        verdict(mean, f"{rivals.cause} on corrupted images", SCOPE),
-        verdict(beyond, "in that difference from clean to corrupted images", SCOPE),
+        verdict(mean, f"{rivals.cause} on corrupted images", f"{MEAN}, {rivals.scope}"),
+        verdict(beyond, "in that difference from clean to corrupted images", MEAN),
     )
     return Gain({kind: _interval(own) for kind, own in ahead.items()}, mean, beyond, *said)
 

@@ -41,10 +41,13 @@ def test_the_sentence_names_what_was_compared_and_claims_no_more() -> None:
     few = compare(answers(FIRST), answers(SECOND), ("ant", "bee"), Rivals("a", "b"))
     assert few.verdict.startswith("The evidence shows neither a gain nor a loss of a over b on these images")
     many = compare(answers(FIRST, 50), answers(SECOND, 50), ("ant", "bee"), Rivals("a", None))
-    assert many.verdict.startswith("The evidence shows a gain from the grafts on these images (+37.50 points")
-    assert "says nothing of other trainings" in many.verdict
+    assert many.verdict.startswith(
+        "The evidence shows a gain from leaving the grafts in on these images (+37.50 points"
+    )
+    assert few.verdict.endswith("for these weights only, which says nothing of other trainings.")
+    assert "finetune --control" in many.verdict
     turned = compare(answers(SECOND, 50), answers(FIRST, 50), ("ant", "bee"), Rivals("a", None))
-    assert turned.verdict.startswith("The evidence shows a loss from the grafts")
+    assert turned.verdict.startswith("The evidence shows a loss from leaving the grafts in")
 
 
 def test_other_class_names_are_refused() -> None:

@@ -88,7 +88,7 @@ def test_the_gain_by_hand() -> None:
         assert close(found.kinds[kind], ahead[5 * number : 5 * number + 5].mean(0))
     on_clean = clean[0].double() - clean[1].double()
     assert close(found.beyond_clean, ahead.mean(0) - on_clean, most=2.0)
-    assert found.verdict.startswith("The evidence shows a gain from the grafts on corrupted images (+")
+    assert found.verdict.startswith("The evidence shows a gain from leaving the grafts in on corrupted images (+")
     assert found.verdict_beyond_clean.startswith(
         "The evidence shows a loss in that difference from clean to corrupted images"
     )
