@@ -1,12 +1,14 @@
-"""`attn-surgeon evaluate`: accuracy on a folder of images."""
+"""`attn-surgeon evaluate`: accuracy on a folder of images, alone or against another network."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import given_or_newest
@@ -15,6 +17,7 @@ from attn_surgeon.cli.options import (
     AsJson,
     Device,
     Mean,
+    OptionError,
     Own,
     Size,
     Source,
@@ -23,10 +26,13 @@ from attn_surgeon.cli.options import (
     open_network,
     require_device,
 )
-from attn_surgeon.cli.output import bar, console, facts, print_json, say, steps
+from attn_surgeon.cli.output import bar, json_text, print_json, say, steps
+from attn_surgeon.cli.scores import show
 
 if TYPE_CHECKING:
-    from attn_surgeon.train.evaluate import Evaluation
+    from attn_surgeon.subject import Subject
+
+ORIGINAL = "original"
 
 
 def register(app: typer.Typer) -> None:
@@ -48,6 +54,24 @@ def evaluate(
     ] = ...,  # type: ignore[assignment]
     split: Annotated[str, typer.Option(metavar="PART", help="The part of the data, where it has parts.")] = "val",
     without_grafts: Annotated[bool, typer.Option("--without-grafts", help="Evaluate the original.")] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NETWORK",
+            help="Measure this network on the same images too: an artefact, a network as for insert, or 'original' for"
+            " the same one without its grafts. --source, --weights, --arg, --mean, --std and --size hold for both.",
+            autocompletion=completion.networks,
+            show_default=False,
+        ),
+    ] = None,
+    robust: Annotated[
+        bool, typer.Option("--robust", help="Measure under noise, blur, JPEG and clutter too, at five strengths each.")
+    ] = False,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="The draws of --robust.", min=0, max=2**31)] = 0,
+    report: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Write everything there, confusion matrices too.", show_default=False),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Only so many images, evenly over classes.", min=1)
     ] = None,
@@ -63,37 +87,60 @@ def evaluate(
     size: Size = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure top-1, top-5 and loss on a folder of images; the logits' hash tells bit-identical networks."""
-    from attn_surgeon.train.data import open_dataset
-    from attn_surgeon.train.evaluate import evaluate as measure
+    """Measure accuracy, loss and calibration on a folder of images, alone or against another network.
+
+    The logits' hash tells bit-identical networks.
+    """
+    from attn_surgeon.train.answers import Reading
+    from attn_surgeon.train.assess import assess
+    from attn_surgeon.train.compare import Rivals
+    from attn_surgeon.train.report import make_folder, write_report
+    from attn_surgeon.train.views import open_views
 
     require_device(device)
     path = given_or_newest(artefact)
+    opened = partial(open_network, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
     with steps(f"open {path}"):
-        subject = open_network(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
+        subject = opened(path)
         model = subject.base() if without_grafts else subject.model
-        images = open_dataset(data, split, subject.preprocessing)
+        rival = None if compare is None else _rival(subject, compare, opened, without_grafts=without_grafts)
+        entrants = [subject] if rival is None else [subject, rival]
+        images = open_views(data, split, [entrant.preprocessing for entrant in entrants])
+    if report is not None:
+        make_folder(Path(report))
     with bar("evaluate") as progress:
-        result = measure(
-            model, images, batch_size=batch_size, limit=limit, workers=workers, device=device, progress=progress
+        found = assess(
+            [model] if rival is None else [model, rival.model],
+            images,
+            Reading(batch_size, limit, workers, device),
+            rivals=None if compare is None else Rivals(path, None if compare == ORIGINAL else compare),
+            robust=seed if robust else None,
+            progress=progress,
         )
+    named: dict[str, Any] = {"network": path, "data": data, "split": split, "without_grafts": without_grafts}
+    document = named | found.document
+    if compare is not None:
+        document["compare"] = {"network": compare, **document["compare"]}
+    if report is not None:
+        write_report(Path(report), json_text(document), found.answers, images.class_names)
     if as_json:
-        print_json({"network": path, "data": data, "split": split, "without_grafts": without_grafts, **asdict(result)})
+        print_json(document)
         return
-    for note in subject.notes:
+    for note in (note for entrant in entrants for note in entrant.notes):
         say(note)
-    out = console()
-    out.print(f"[bold]{escape(path)}[/] on {escape(data)}", soft_wrap=True)
-    out.print(facts(_rows(result)))
+    show(document)
 
 
-def _rows(result: Evaluation) -> list[tuple[str, str]]:
-    top5 = "-" if result.top5 is None else f"{100 * result.top5:.2f} %  ({result.correct5:,})"
-    return [
-        ("images", f"{result.images:,}"),
-        ("top-1", f"{100 * result.top1:.2f} %  ({result.correct:,})"),
-        ("top-5", top5),
-        ("loss", f"{result.loss:.4f}"),
-        ("logits", f"sha256 {result.logits_sha256[:16]}…"),
-        ("time", f"{result.seconds:.1f} s"),
-    ]
+def _rival(subject: Subject, compare: str, opened: Callable[[str], Subject], *, without_grafts: bool) -> Subject:
+    """Open the network to compare with; raise OptionError or DataError where the two cannot be compared."""
+    from attn_surgeon.graph.surgery import list_grafts
+    from attn_surgeon.train.compare import require_same_classes
+
+    if compare != ORIGINAL:
+        rival = opened(compare)
+        require_same_classes(subject, rival)
+        return rival
+    if without_grafts or not list_grafts(subject.model):
+        what = "the original would be compared with itself"
+        raise OptionError(what, f"--compare {ORIGINAL}", "name a network with grafts, and leave --without-grafts out")
+    return replace(subject, model=subject.base(), notes=())

@@ -33,8 +33,13 @@ def console(*, stderr: bool = False) -> Console:
 def print_json(document: Any) -> None:
     """Print the one document of a `--json` command."""
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    sys.stdout.write(json.dumps(_finite(document), indent=2, ensure_ascii=not unicode, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(document, ascii_only=not unicode))
     sys.stdout.flush()
+
+
+def json_text(document: Any, *, ascii_only: bool = False) -> str:
+    """Write a document as JSON."""
+    return json.dumps(_finite(document), indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"
 
 
 def _finite(value: Any) -> Any:

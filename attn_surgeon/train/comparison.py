@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from attn_surgeon.train import statistics
 from attn_surgeon.train.loop import Trained
 from attn_surgeon.train.statistics import Interval, exact_interval, mcnemar, t_interval
 from attn_surgeon.train.tasks import Task
@@ -69,10 +70,6 @@ def _mcnemar(outcomes: Sequence[tuple[float, float]]) -> dict[str, Any]:
 
 
 def verdict(interval: Interval, seeds: int) -> str:
-    """Say in one sentence what the evidence shows, and never more."""
-    points = (
-        f"{100 * interval.estimate:+.2f} points, 95 % interval {100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
-    )
-    shown = "a gain" if interval.low > 0 else "a loss" if interval.high < 0 else "neither a gain nor a loss"
+    """Say in one sentence what the runs show of the grafts."""
     over = f"over {seeds} seeds" if seeds > 1 else "for this one training run only, which says nothing of other seeds"
-    return f"The evidence shows {shown} from the grafts on these images ({points}), {over}."
+    return statistics.verdict(interval, "from the grafts on these images", over)

@@ -30,7 +30,7 @@ class ImageData:
 class FolderImages(Dataset[tuple[Tensor, int]]):
     """Serve image files (C, H, W) with the labels of their folders."""
 
-    def __init__(self, files: list[Path], labels: list[int], transform: Callable[[Any], Tensor]) -> None:
+    def __init__(self, files: list[Path], labels: list[int], transform: Callable[[Any], Any]) -> None:
         self.files, self.labels, self.transform = files, labels, transform
 
     def __len__(self) -> int:
@@ -55,7 +55,11 @@ def read_image(path: Path) -> Image.Image:
 
 def open_dataset(spec: str, split: str, preprocessing: Preprocessing) -> ImageData:
     """Open a split of `demo`, of `demo-clutter`, or of a folder of class folders."""
-    transform = preprocessing.transform()
+    return open_pictures(spec, split, preprocessing.transform())
+
+
+def open_pictures(spec: str, split: str, transform: Callable[[Image.Image], Any]) -> ImageData:
+    """Open a split as what `transform` makes of its PIL images."""
     if spec in TASKS:
         return ImageData(digits(spec, split, transform=transform), CLASS_NAMES)
     folder = _split_folder(Path(spec), split)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -73,22 +74,60 @@ def evaluate(
 
     `watch` is shown the logits (N, K) and labels (N,) of each batch.
     """
+
+    def first(answers: Sequence[Tensor], labels: Tensor) -> None:
+        if watch is not None:
+            watch(answers[0], labels)
+
+    return evaluate_together(
+        [model],
+        data,
+        batch_size=batch_size,
+        limit=limit,
+        workers=workers,
+        device=device,
+        progress=progress,
+        watch=first,
+    )[0]
+
+
+def evaluate_together(
+    models: Sequence[nn.Module],
+    data: ImageData,
+    *,
+    batch_size: int,
+    limit: int | None,
+    workers: int,
+    device: str | torch.device,
+    progress: Progress | None,
+    watch: Callable[[Sequence[Tensor], Tensor], None],
+) -> list[Evaluation]:
+    """Score networks on the same images, each image read once.
+
+    A dataset gives one tensor for all networks, or a tuple with one for each. `watch` is shown the
+    logits (N, K) of each network, and the labels (N,).
+    """
     start = time.perf_counter()
     loader = _loader(data.dataset, limit, batch_size, workers)
-    total, tally = len(cast(Any, loader.dataset)), _Tally()
+    total, tallies = len(cast(Any, loader.dataset)), [_Tally() for _ in models]
     if not total:
         raise DataError("no images to evaluate on", "the dataset is empty")
-    with mode(model.to(device), training=False), torch.inference_mode():
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(mode(model.to(device), training=False))
+        stack.enter_context(torch.inference_mode())
         for images, labels, *_ in _batches(loader):
-            logits = _logits(model, images.to(device))
-            _check_outputs(logits, len(data.class_names))
-            logits = logits.float().cpu()
-            tally.add(logits, labels)
-            if watch is not None:
-                watch(logits, labels)
+            answers = [
+                _answer(model, view.to(device), len(data.class_names))
+                for model, view in zip(models, _views(images, len(models)), strict=True)
+            ]
+            for tally, logits in zip(tallies, answers, strict=True):
+                tally.add(logits, labels)
+            watch(answers, labels)
             if progress is not None:
-                progress(tally.images, total)
-    return _result(tally, len(data.class_names), time.perf_counter() - start)
+                progress(tallies[0].images, total)
+    seconds = time.perf_counter() - start
+    return [_result(tally, len(data.class_names), seconds) for tally in tallies]
 
 
 def ranks(logits: Tensor, labels: Tensor) -> Tensor:
@@ -142,6 +181,19 @@ def _batches(loader: DataLoader[Any]) -> Iterator[Any]:
         # What arrives from a worker is its whole traceback; the error proper is the last line.
         what = error.what.strip().splitlines()[-1].partition("DataError: ")[2]
         raise DataError(what or error.what, error.where, error.hint) from error
+
+
+def _views(images: Tensor | Sequence[Tensor], networks: int) -> list[Tensor]:
+    """Give each network its images: its own, or those that all share."""
+    views = [images] if isinstance(images, Tensor) else list(images)
+    return views * networks if len(views) == 1 else views
+
+
+def _answer(model: nn.Module, images: Tensor, classes: int) -> Tensor:
+    """Run a network on images and give its logits (N, K), in float32 on the CPU."""
+    logits = _logits(model, images)
+    _check_outputs(logits, classes)
+    return cast(Tensor, logits.float().cpu())
 
 
 def _check_outputs(logits: object, classes: int) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.demo import CLASS_NAMES, DEMO_PREPROCESSING, digits, load_demo
 
-from .helpers import Cli
+from .helpers import Cli, refused
 from .test_verify_diff_remove import open_gates
 
 MEASURES = ("images", "correct", "correct5", "top1", "top5", "loss", "logits_sha256")
@@ -73,3 +76,62 @@ def test_without_grafts_is_the_original(cli: Cli, artefact: str) -> None:
     original = measured(cli, "demo", "--limit", "60")
     assert measured(cli, "open.safetensors", "--limit", "60")["logits_sha256"] != original["logits_sha256"]
     assert measured(cli, "open.safetensors", "--limit", "60", "--without-grafts") == original
+
+
+def test_a_comparison_holds_what_each_gives_alone(cli: Cli, artefact: str) -> None:
+    open_gates(artefact, "open.safetensors")
+    alone = [measured(cli, name, "--limit", "60", data="demo-clutter") for name in ("open.safetensors", "demo")]
+    command = ("evaluate", "open.safetensors", "--data", "demo-clutter", "--limit", "60")
+    for name in ("demo", artefact, "original"):
+        document = cli(*command, "--compare", name, "--json").document
+        rival = document["compare"]
+        assert [{key: found[key] for key in MEASURES} for found in (document, rival)] == alone
+        assert rival["network"] == name
+        assert rival["mcnemar"]["only_first"] == len(rival["only_first"])
+        difference = len(rival["only_first"]) - len(rival["only_second"])
+        assert difference == alone[0]["correct"] - alone[1]["correct"]
+        assert rival["difference"]["estimate"] == pytest.approx(difference / 60)
+        assert ("from leaving the grafts in" in rival["verdict"]) == (name == "original")
+    same = cli("evaluate", artefact, "--data", "demo", "--limit", "20", "--compare", "original", "--json").document
+    assert "the same logits to the last bit" in same["compare"]["verdict"]
+
+
+def test_the_screen_and_the_report_say_the_same(cli: Cli, artefact: str) -> None:
+    open_gates(artefact, "open.safetensors")
+    command = ("evaluate", "open.safetensors", "--data", "demo-clutter", "--limit", "40", "--compare", "original")
+    done = cli(*command, "--robust", "--report", "out")
+    document = json.loads(Path("out/report.json").read_text())
+    assert done.err == ""
+    lines = done.out.splitlines()
+    rival, robust = document["compare"], document["robust"]
+    ece = next(line for line in lines if line.startswith("ECE"))
+    assert [part for part in ece.split() if part[0].isdigit() and "." in part] == [
+        f"{100 * scores['ece']:.2f}" for scores in (document, rival)
+    ]
+    assert {rival["verdict"], robust["gain"]["verdict"], robust["gain"]["verdict_beyond_clean"]} <= set(lines)
+    noise = [line.split()[1:] for line in lines if line.startswith("noise") and "%" not in line]
+    for shown, value in zip(noise, ("top1", "compare_top1"), strict=True):
+        trials = [trial[value] for trial in robust["trials"] if trial["kind"] == "noise"]
+        assert shown == [f"{100 * share:.2f}" for share in [*trials, sum(trials) / 5]]
+    rows = list(csv.reader(Path("out/confusion-compare.csv").read_text().splitlines()))
+    assert sum(int(row[number + 1]) for number, row in enumerate(rows[1:])) == rival["correct"]
+    assert {path.name for path in Path("out").iterdir()} == {
+        "report.json",
+        *(f"confusion{suffix}.{kind}" for suffix in ("", "-compare") for kind in ("csv", "png")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("demo", "--compare", "original"), "compared with itself"),
+        (("demo", "--compare", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("demo", "--compare", "twelve.py:net"), "10 and 12 outputs"),
+        (("demo", "--report", "twelve.py"), "cannot write the report"),
+    ],
+)
+def test_what_cannot_be_compared_or_written_is_refused(cli: Cli, options: tuple[str, ...], said: str) -> None:
+    lines = ("from torch import nn", "def net():", "    return nn.Sequential(nn.Flatten(), nn.Linear(1024, 12))")
+    Path("twelve.py").write_text("\n".join(lines))
+    more = ("--weights", "none", "--mean", "0.3", "--std", "0.3", "--size", "32") if "twelve.py:net" in options else ()
+    assert said in refused(cli, "evaluate", *options, "--data", "demo", "--limit", "20", *more)

@@ -6,7 +6,14 @@ import math
 
 import pytest
 
-from attn_surgeon.train.statistics import exact_interval, mcnemar, t_interval, t_quantile
+from attn_surgeon.train.statistics import (
+    Interval,
+    exact_interval,
+    image_interval,
+    mcnemar,
+    t_interval,
+    t_quantile,
+)
 
 
 @pytest.mark.parametrize(("degrees", "table"), [(1, 12.7062), (2, 4.30265), (4, 2.77645), (9, 2.26216), (30, 2.04227)])
@@ -61,3 +68,25 @@ def test_networks_that_never_differ_still_leave_doubt() -> None:
     found = exact_interval(0, 0, 100)
     assert found.estimate == 0
     assert found.high == -found.low == pytest.approx(1 - 0.025**0.01)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "images"), [(9, 6, 1078), (6, 0, 1000), (0, 0, 200), (40, 22, 150)])
+def test_the_interval_over_images_is_that_of_bonett_and_price(ours: int, theirs: int, images: int) -> None:
+    first, second, count = (ours + 1) / (images + 2), (theirs + 1) / (images + 2), images + 2
+    spread = math.sqrt((first + second - (first - second) ** 2) / (count - 1))  # Student's, where theirs is the normal
+    found = image_interval([1.0] * ours + [-1.0] * theirs + [0.0] * (images - ours - theirs))
+    assert found.estimate == pytest.approx((ours - theirs) / images)
+    assert (found.low, found.high) == pytest.approx(
+        (first - second - t_quantile(count - 1) * spread, first - second + t_quantile(count - 1) * spread), rel=1e-9
+    )
+
+
+def test_the_interval_over_images_ends_where_differences_do() -> None:
+    assert image_interval([1.0]) == Interval(1.0, -1.0, 1.0)
+    assert image_interval([2.0, 2.0], most=2.0).high == 2.0
+
+
+def test_a_few_images_prove_nothing() -> None:
+    for count, shown in ((5, False), (6, True)):  # as McNemar's test has it: p is 0.0625 and 0.03125
+        assert (image_interval([1.0] * count + [0.0] * 994).low > 0) is shown
+        assert (mcnemar(count, 0) < 0.05) is shown

@@ -1,0 +1,123 @@
+"""What `evaluate` shows of a network's scores, of a comparison, and of corrupted images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from attn_surgeon.cli.output import console, facts, table
+
+WORST = 5
+Document = dict[str, Any]
+
+
+def show(document: Document) -> None:
+    """Show an evaluation."""
+    out, rival = console(), document.get("compare")
+    against = "" if rival is None else f" against [bold]{escape(rival['network'])}[/]"
+    out.print(f"[bold]{escape(document['network'])}[/]{against} on {escape(document['data'])}", soft_wrap=True)
+    out.print(facts(_rows(document)) if rival is None else _both(document, rival))
+    if rival is not None:
+        _show_comparison(rival)
+    if "robust" in document:
+        _show_robust(document["robust"], rival)
+
+
+def _rows(scores: Document) -> list[tuple[str, str]]:
+    top5 = "-" if scores["top5"] is None else f"{_percent(scores['top5'])}  ({scores['correct5']:,})"
+    return [
+        ("images", f"{scores['images']:,}"),
+        ("top-1", f"{_percent(scores['top1'])}  ({scores['correct']:,})"),
+        ("top-5", top5),
+        ("loss", f"{scores['loss']:.4f}"),
+        ("ECE", f"{_percent(scores['ece'])}  (expected calibration error, 15 bins)"),
+        ("worst", _worst(scores)),
+        ("confused", _confused(scores)),
+        ("logits", f"sha256 {scores['logits_sha256'][:16]}…"),
+        ("time", f"{scores['seconds']:.1f} s"),
+    ]
+
+
+def _both(first: Document, second: Document) -> Table:
+    rows = [[name, own, other] for (name, own), (_, other) in zip(_rows(first), _rows(second), strict=True)]
+    return table("", ["", first["network"], second["network"]], rows)
+
+
+def _worst(scores: Document) -> str:
+    """Name the classes with the lowest accuracy."""
+    known = [own for own in scores["classes"] if own["images"]]
+    lowest = sorted(known, key=lambda own: own["accuracy"])[:WORST]
+    return ", ".join(f"{own['name']} {_percent(own['accuracy'])}" for own in lowest)
+
+
+def _confused(scores: Document) -> str:
+    """Name the classes that are most often taken for another."""
+    pairs = [
+        f"{pair['label']} as {pair['predicted'] or 'none of these'} ({pair['images']:,})"
+        for pair in scores["confused"][:WORST]
+    ]
+    return ", ".join(pairs) or "-"
+
+
+def _show_comparison(rival: Document) -> None:
+    out, test = console(), rival["mcnemar"]
+    only = f"right only the first {test['only_first']:,}, only the second {test['only_second']:,}"
+    rows = [
+        ("difference", f"{_interval(rival['difference'])} ({rival['difference']['how']})"),
+        ("McNemar", f"p = {test['p']:.3g}; {only}"),
+    ]
+    out.print()
+    out.print(facts(rows))
+    widest = sorted(rival["class_differences"], key=lambda own: -abs(own["first"] - own["second"]))[:WORST]
+    cells = [
+        [
+            own["name"],
+            f"{own['images']:,}",
+            _percent(own["first"]),
+            _percent(own["second"]),
+            _interval(own["difference"]),
+        ]
+        for own in widest
+    ]
+    columns = ["class", "images", "first", "second", "difference"]
+    out.print(table("\nclasses that differ most, each for itself", columns, cells, right=columns[1:]))
+    out.print(f"[bold]{escape(rival['verdict'])}[/]", soft_wrap=True)
+
+
+def _show_robust(robust: Document, rival: Document | None) -> None:
+    out = console()
+    if rival is None:
+        out.print(_grid("\ntop-1 in % by strength", robust, "top1", robust["means"]))
+        return
+    out.print(_grid("\ntop-1 in % of the first, by strength", robust, "top1", robust["means"]))
+    out.print(_grid("\ntop-1 in % of the second", robust, "compare_top1", robust["compare_means"]))
+    gain = robust["gain"]
+    ahead = [(kind, _interval(own)) for kind, own in gain["kinds"].items()]
+    rows = [*ahead, ("mean", _interval(gain["mean"])), ("beyond clean", _interval(gain["beyond_clean"]))]
+    out.print("\n[bold]difference, first less second, in the mean over strengths[/]")
+    out.print(facts(rows))
+    out.print(f"[bold]{escape(gain['verdict'])}[/]", soft_wrap=True)
+    out.print(f"[bold]{escape(gain['verdict_beyond_clean'])}[/]", soft_wrap=True)
+
+
+def _grid(title: str, robust: Document, value: str, means: dict[str, float]) -> Table:
+    """Make a table of a row for each kind, a column for each strength, and the means."""
+    kinds: dict[str, list[str]] = {trial["kind"]: [] for trial in robust["trials"]}
+    for trial in robust["trials"]:
+        kinds[trial["kind"]].append(f"{100 * trial[value]:.2f}")
+    rows = [[kind, *cells, f"{100 * means[kind]:.2f}"] for kind, cells in kinds.items()]
+    strengths = sorted({str(trial["strength"]) for trial in robust["trials"]})
+    rows.append(["mean", *[""] * len(strengths), f"{100 * means['mean']:.2f}"])
+    columns = ["", *strengths, "mean"]
+    return table(title, columns, rows, right=columns[1:])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _interval(difference: dict[str, float]) -> str:
+    estimate, low, high = (100 * difference[name] for name in ("estimate", "low", "high"))
+    return f"{estimate:+.2f}, 95 % {low:+.2f} to {high:+.2f}"
