@@ -39,8 +39,9 @@ def finetune(
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR",
-            help="A folder with train/ and val/, each a folder of images per class, demo, or demo-clutter.",
+            metavar="DATA",
+            help="A folder with train/ and val/, each a folder of images per class; torch/NAME, hfds/USER/NAME or "
+            "wds/SHARDS, as timm names them; demo, or demo-clutter.",
             show_default=False,
         ),
     ] = None,
@@ -66,7 +67,22 @@ def finetune(
     val_split: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Measure on a share split off train.", show_default=False)
     ] = None,
-    augment: Annotated[bool, typer.Option(help="Shift and mirror RGB images of 32 pixels or more.")] = True,
+    val_data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Measure on other data than --data.", show_default=False)
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where torch/, hfds/ and wds/ data lies.", show_default=False)
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch such data where it is not there.")] = False,
+    max_bad: Annotated[
+        float, typer.Option(metavar="SHARE", help="Stop where more images of a part cannot be read.")
+    ] = 0.01,
+    leaks: Annotated[
+        str, typer.Option(metavar="WORD", help="warn or refuse where images to measure on are trained on too.")
+    ] = "warn",
+    augment: Annotated[
+        bool, typer.Option(help="Augment RGB images: shift and mirror from 32 pixels, crop and mirror from 64.")
+    ] = True,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="The first seed.", min=0, max=2**31)] = 0,
     control: Annotated[bool, typer.Option("--control", help="Train the network without grafts too.")] = False,
     seeds: Annotated[int, typer.Option(metavar="K", help="Repeat with so many seeds.", min=1)] = 1,
@@ -108,6 +124,11 @@ def finetune(
             workers=workers,
             limit=limit,
             val_split=val_split,
+            val_data=val_data,
+            data_dir=data_dir,
+            download=download,
+            max_bad=max_bad,
+            leaks=leaks,
             augment=augment,
             checkpoint_steps=checkpoint_steps,
         )
@@ -164,7 +185,7 @@ def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, n
     from attn_surgeon.train.control import Job, check
     from attn_surgeon.train.folders import new_folder, write_request
     from attn_surgeon.train.head import fitted
-    from attn_surgeon.train.parts import open_parts
+    from attn_surgeon.train.parts import guarded, open_parts
 
     with steps(f"open {request.data}"):
         parts = open_parts(request.data, subject.preprocessing, request.settings)
@@ -174,7 +195,7 @@ def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, n
     if new:
         job = replace(job, folder=new_folder(out, Path(request.artefact).stem))
         write_request(job.folder, request)
-    return job
+    return replace(job, parts=guarded(parts, job.folder, request.settings.max_bad))
 
 
 def _carry_out(job: Job, *, as_json: bool) -> None:
@@ -183,7 +204,7 @@ def _carry_out(job: Job, *, as_json: bool) -> None:
     # between the runs of a job, where nothing is lost, the one ends it as the other does
     before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     if not as_json:
-        for note in job.subject.notes:
+        for note in (*job.subject.notes, *job.parts.report.notes):
             say(note)
     try:
         with bar("fine-tune") as progress:

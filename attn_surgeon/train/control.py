@@ -116,6 +116,7 @@ def describe(job: Job, pairs: Sequence[Pair]) -> dict[str, Any]:
         "folder": str(job.folder),
         "notes": list(job.subject.notes),
         "settings": job.settings.to_dict(),
+        "data": dict(job.parts.report.facts),
         "train_images": len(job.parts.train.dataset),  # type: ignore[arg-type]
         "runs": [_run(pair) for pair in pairs],
         "added": {

@@ -79,7 +79,7 @@ def evaluate(
     if not total:
         raise DataError("no images to evaluate on", "the dataset is empty")
     with mode(model.to(device), training=False), torch.inference_mode():
-        for images, labels, *_ in _batches(loader):
+        for images, labels, *_ in batches(loader):
             logits = _logits(model, images.to(device))
             _check_outputs(logits, len(data.class_names))
             logits = logits.float().cpu()
@@ -132,7 +132,7 @@ def _loader(dataset: Dataset[Any], limit: int | None, batch_size: int, workers: 
     return DataLoader(dataset, batch_size, num_workers=workers, generator=torch.Generator())
 
 
-def _batches(loader: DataLoader[Any]) -> Iterator[Any]:
+def batches(loader: DataLoader[Any]) -> Iterator[Any]:
     """Yield batches, and say a worker's data error as the worker itself said it."""
     try:
         yield from loader
@@ -140,7 +140,7 @@ def _batches(loader: DataLoader[Any]) -> Iterator[Any]:
         if loader.num_workers == 0:
             raise
         # What arrives from a worker is its whole traceback; the error proper is the last line.
-        what = error.what.strip().splitlines()[-1].partition("DataError: ")[2]
+        what = error.what.strip().splitlines()[-1].partition("Error: ")[2]
         raise DataError(what or error.what, error.where, error.hint) from error
 
 

@@ -20,7 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from attn_surgeon.artefact import save
 from attn_surgeon.errors import first_line
 from attn_surgeon.train.checkpoint import NAME, Parties, Position, read_checkpoint, write_checkpoint, write_file
-from attn_surgeon.train.evaluate import Evaluation, Progress
+from attn_surgeon.train.evaluate import Evaluation, Progress, batches
 from attn_surgeon.train.groups import freeze, parameter_groups, start_training
 from attn_surgeon.train.parts import Drawn, Order, Parts
 from attn_surgeon.train.scoring import score
@@ -159,7 +159,7 @@ def _train_epoch(run: Run) -> float | None:
         return None
     start_training(run.parties.model, run.settings)
     since, seen = time.perf_counter(), position.images
-    for images, labels in run.loader:
+    for images, labels in batches(run.loader):
         with run.accelerator.accumulate(run.prepared):
             _step(run, images, labels)
         position.batch += 1

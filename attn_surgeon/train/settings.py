@@ -10,6 +10,7 @@ from attn_surgeon.errors import SurgeonError, nearest
 
 OPTIMIZERS = ("adamw", "sgd")
 FREEZES = ("none", "bn", "base")
+LEAKS = ("warn", "refuse")
 PRECISIONS = ("no", "bf16", "fp16")
 
 
@@ -38,6 +39,11 @@ class Settings:
     workers: int = 0
     limit: int | None = None
     val_split: float | None = None
+    val_data: str | None = None
+    data_dir: str | None = None
+    download: bool = False
+    max_bad: float = 0.01
+    leaks: str = "warn"
     augment: bool = True
     checkpoint_steps: int | None = None
 
@@ -74,19 +80,26 @@ def _problems(settings: Settings) -> list[tuple[str, str]]:
     for name, number in (("lr", settings.lr), ("graft-lr-mult", settings.graft_lr_mult), ("clip", settings.clip_grad)):
         if not (math.isfinite(number) and number > 0):
             problems.append((f"{name} must be above 0, got {number:g}", ""))
-    for name, share in (("warmup", settings.warmup), ("ema", settings.ema), ("smoothing", settings.label_smoothing)):
+    for name, share in (
+        ("warmup", settings.warmup),
+        ("ema", settings.ema),
+        ("smoothing", settings.label_smoothing),
+        ("max-bad", settings.max_bad),
+    ):
         if not 0 <= share < 1:
             problems.append((f"{name} must lie in [0, 1), got {share:g}", ""))
     if not (math.isfinite(settings.weight_decay) and settings.weight_decay >= 0):
         problems.append((f"weight-decay must not be negative, got {settings.weight_decay:g}", ""))
     if settings.val_split is not None and not 0 < settings.val_split < 1:
         problems.append((f"val-split must lie between 0 and 1, got {settings.val_split:g}", "try --val-split 0.2"))
+    if settings.val_split is not None and settings.val_data is not None:
+        problems.append(("val-split and val-data both say what to measure on", "leave one out"))
     return problems + _unknown(settings)
 
 
 def _unknown(settings: Settings) -> list[tuple[str, str]]:
     """List the words that name nothing."""
-    words = (("optimizer", OPTIMIZERS), ("freeze", FREEZES), ("amp", PRECISIONS))
+    words = (("optimizer", OPTIMIZERS), ("freeze", FREEZES), ("amp", PRECISIONS), ("leaks", LEAKS))
     return [
         (f"unknown {name} '{value}'", nearest(value, known) or f"there are {', '.join(known)}")
         for name, known in words

@@ -98,11 +98,13 @@ def test_no_images_at_all(tmp_path: Path) -> None:
         open_dataset(str(tmp_path), "val", PLAIN)
 
 
-def test_empty_classes_are_named(tmp_path: Path) -> None:
+def test_a_class_without_images_keeps_its_number(tmp_path: Path) -> None:
     write(tmp_path / "ant" / "a.png", 1)
     (tmp_path / "bee").mkdir()
-    with pytest.raises(DataError, match="class without images: bee"):
-        open_dataset(str(tmp_path), "val", PLAIN)
+    write(tmp_path / "cat" / "a.png", 3)
+    data = open_dataset(str(tmp_path), "val", PLAIN)
+    assert data.class_names == ("ant", "bee", "cat")
+    assert contents(data) == [(1, 0), (3, 2)]
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "empty"])

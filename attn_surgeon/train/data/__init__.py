@@ -1,0 +1,9 @@
+"""Open data: folders of images, datasets and shards as timm names them, and the packaged demo tasks."""
+
+from __future__ import annotations
+
+from attn_surgeon.train.data.folders import SPLITS
+from attn_surgeon.train.data.images import ImageData, Pictures, read_image, relabelled
+from attn_surgeon.train.data.opening import Place, has_parts, open_dataset
+
+__all__ = ["SPLITS", "ImageData", "Pictures", "Place", "has_parts", "open_dataset", "read_image", "relabelled"]

@@ -1,0 +1,181 @@
+"""What is wrong with data, found before training starts: unreadable images, leaks, classes without images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from io import SEEK_END
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from attn_surgeon.errors import DataError, ImageError
+from attn_surgeon.train.data.images import UNREADABLE, Pictures, some, unreadable
+
+THREADS = 8
+BIG = 2**15  # bytes: below, threads wait for one another longer than for the files
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Hold what was found: plain facts, notes for people, and an error for each image that cannot be read."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    unreadable: tuple[ImageError, ...] = ()
+
+
+@dataclass(frozen=True)
+class Look:
+    """Hold what one image's file says: its bytes, its (width, height), or the error it gave."""
+
+    size: int = 0
+    shape: tuple[int, int] = (0, 0)
+    error: ImageError | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Hold the chosen images of a dataset, and what looking at each gave."""
+
+    pictures: Pictures
+    chosen: Sequence[int]
+    looks: Sequence[Look]
+
+    @property
+    def readable(self) -> list[int]:
+        """List the chosen images that can be read."""
+        return [index for index, look in zip(self.chosen, self.looks, strict=True) if look.error is None]
+
+    @property
+    def errors(self) -> tuple[ImageError, ...]:
+        """List the errors of the others."""
+        return tuple(look.error for look in self.looks if look.error is not None)
+
+
+def look_at(pictures: Pictures, chosen: Sequence[int], *, whole: bool, max_bad: float) -> Part:
+    """Look at the chosen images, at their heads only or decoding each as a `whole`.
+
+    Raises DataError where more than the share `max_bad` of them cannot be read.
+    """
+    part = Part(pictures, chosen, _each(lambda index: _look(pictures, index, whole), chosen, pictures))
+    bad = part.errors
+    if len(bad) > max_bad * len(chosen):
+        what = f"{len(bad)} of {len(chosen)} images cannot be read, more than --max-bad {max_bad:g} allows"
+        raise DataError(what, some([error.where for error in bad]), "repair or remove them, or raise --max-bad")
+    return part
+
+
+def _look(pictures: Pictures, index: int, whole: bool) -> Look:
+    try:
+        with pictures.source.open(index) as file:
+            size = file.seek(0, SEEK_END)
+            file.seek(0)
+            with Image.open(file) as image:
+                (image.load if whole else image.verify)()
+                return Look(size, image.size)
+    except UNREADABLE as error:
+        return Look(error=unreadable(pictures.source.name(index), error))
+
+
+def _each(function: Callable[[int], T], chosen: Sequence[int], pictures: Pictures) -> list[T]:
+    """Apply a function to images, with threads where files are so big that these help."""
+    first = [_look(pictures, index, whole=False).size for index in chosen[:20]]
+    if sum(first) < BIG * len(first):
+        return list(map(function, chosen))
+    with ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(function, chosen))
+
+
+def report(train: Part, val: Part, class_names: tuple[str, ...], size: tuple[int, int], leaks: str) -> Report:
+    """Report on data for a network of input `size` (H, W); raise DataError where `leaks` is `refuse` and there are."""
+    counts = {name: _counts(part, class_names) for name, part in (("train", train), ("val", val))}
+    parts = {name: _part_facts(part, counts[name], size) for name, part in (("train", train), ("val", val))}
+    same = duplicates(train, val)
+    if same and leaks == "refuse":
+        raise DataError(_leak_note(same), some(same), "remove them from one part, or say --leaks warn")
+    facts = {"classes": len(class_names), **parts, "duplicates": {"count": len(same), "first": same[:5]}}
+    notes = (_count_note(counts), *_class_notes(counts), *_image_notes(train, val, size, same))
+    return Report(facts, notes, (*train.errors, *val.errors))
+
+
+def _counts(part: Part, class_names: tuple[str, ...]) -> dict[str, int]:
+    """Count the readable images of each class."""
+    found = Counter(part.pictures.labels[index] for index in part.readable)
+    return {name: found[label] for label, name in enumerate(class_names)}
+
+
+def _part_facts(part: Part, counts: Mapping[str, int], size: tuple[int, int]) -> dict[str, Any]:
+    small = _small(part, size)
+    return {
+        "images": len(part.readable),
+        "fewest_of_a_class": min(counts.values()),
+        "most_of_a_class": max(counts.values()),
+        "empty_classes": [name for name, count in counts.items() if not count],
+        "unreadable": len(part.errors),
+        "too_small": {"count": len(small), "first": small[:5]},
+    }
+
+
+def _small(part: Part, size: tuple[int, int]) -> list[str]:
+    """Name the images with a side shorter than the network's."""
+    pairs = zip(part.chosen, part.looks, strict=True)
+    small = (index for index, look in pairs if not look.error and (look.shape[1] < size[0] or look.shape[0] < size[1]))
+    return [part.pictures.source.name(index) for index in small]
+
+
+def duplicates(train: Part, val: Part) -> list[str]:
+    """Name the images of `val` whose bytes are those of one of `train`; only those of equal length are read."""
+    sizes = {look.size for look in train.looks if not look.error}
+    suspects = _of_sizes(val, sizes)
+    sizes = {val.looks[place].size for place in suspects}
+    known = set(_hashes(train, _of_sizes(train, sizes)))
+    found = zip(suspects, _hashes(val, suspects), strict=True)
+    return [val.pictures.source.name(val.chosen[place]) for place, digest in found if digest in known]
+
+
+def _of_sizes(part: Part, sizes: set[int]) -> list[int]:
+    return [place for place, look in enumerate(part.looks) if not look.error and look.size in sizes]
+
+
+def _hashes(part: Part, places: Iterable[int]) -> list[bytes]:
+    def digest(index: int) -> bytes:
+        with part.pictures.source.open(index) as file:
+            return hashlib.sha256(file.read()).digest()
+
+    return _each(digest, [part.chosen[place] for place in places], part.pictures)
+
+
+def _count_note(counts: Mapping[str, Mapping[str, int]]) -> str:
+    train, val = (
+        f"{min(found):,}" if min(found) == max(found) else f"{min(found):,} to {max(found):,}"
+        for found in (part.values() for part in counts.values())
+    )
+    return f"{len(counts['train'])} classes of {train} images each to train on, of {val} to measure on"
+
+
+def _class_notes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    empty = defaultdict(list)
+    for part, found in counts.items():
+        for name, count in found.items():
+            if not count:
+                empty[part].append(name)
+    said = {"train": "classes without an image to train on", "val": "classes without an image to measure on"}
+    return [f"{said[part]}: {some(names)}" for part, names in empty.items()]
+
+
+def _image_notes(train: Part, val: Part, size: tuple[int, int], same: Sequence[str]) -> list[str]:
+    notes = [f"{_leak_note(same)}: {some(same)}"] if same else []
+    if bad := (*train.errors, *val.errors):
+        notes.append(f"{len(bad)} images cannot be read and are left out: {some([error.where for error in bad])}")
+    if small := _small(train, size) + _small(val, size):
+        notes.append(f"{len(small)} images are smaller than {size[0]}×{size[1]} and will be enlarged: {some(small)}")
+    return notes
+
+
+def _leak_note(same: Sequence[str]) -> str:
+    return f"{len(same)} images to measure on are trained on too, byte for byte"
