@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -99,7 +99,7 @@ def report(train: Part, val: Part, class_names: tuple[str, ...], size: tuple[int
     if same and leaks == "refuse":
         raise DataError(_leak_note(same), some(same), "remove them from one part, or say --leaks warn")
     facts = {"classes": len(class_names), **parts, "duplicates": {"count": len(same), "first": same[:5]}}
-    notes = (_count_note(counts), *_class_notes(counts), *_image_notes(train, val, size, same))
+    notes = (*_count_notes(counts), *_class_notes(counts), *_image_notes(train, val, size, same))
     return Report(facts, notes, (*train.errors, *val.errors))
 
 
@@ -150,22 +150,20 @@ def _hashes(part: Part, places: Iterable[int]) -> list[bytes]:
     return _each(digest, [part.chosen[place] for place in places], part.pictures)
 
 
-def _count_note(counts: Mapping[str, Mapping[str, int]]) -> str:
-    train, val = (
-        f"{min(found):,}" if min(found) == max(found) else f"{min(found):,} to {max(found):,}"
-        for found in (part.values() for part in counts.values())
-    )
-    return f"{len(counts['train'])} classes of {train} images each to train on, of {val} to measure on"
+def _count_notes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Say where classes differ in size."""
+    said = {"train": "to train on", "val": "to measure on"}
+    return [
+        f"classes have {min(found.values()):,} to {max(found.values()):,} images {said[part]}"
+        for part, found in counts.items()
+        if min(found.values()) != max(found.values())
+    ]
 
 
 def _class_notes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    empty = defaultdict(list)
-    for part, found in counts.items():
-        for name, count in found.items():
-            if not count:
-                empty[part].append(name)
+    empty = {part: [name for name, count in found.items() if not count] for part, found in counts.items()}
     said = {"train": "classes without an image to train on", "val": "classes without an image to measure on"}
-    return [f"{said[part]}: {some(names)}" for part, names in empty.items()]
+    return [f"{said[part]}: {some(names)}" for part, names in empty.items() if names]
 
 
 def _image_notes(train: Part, val: Part, size: tuple[int, int], same: Sequence[str]) -> list[str]:
