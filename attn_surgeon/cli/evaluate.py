@@ -44,9 +44,22 @@ def evaluate(
         ),
     ] = None,
     data: Annotated[
-        str, typer.Option(metavar="DIR", help="A folder with a folder of images per class, demo, or demo-clutter.")
+        str,
+        typer.Option(
+            metavar="DATA",
+            help="A folder with a folder of images per class; torch/NAME, hfds/USER/NAME or wds/SHARDS, as timm names"
+            " them; demo, or demo-clutter.",
+        ),
     ] = ...,  # type: ignore[assignment]
     split: Annotated[str, typer.Option(metavar="PART", help="The part of the data, where it has parts.")] = "val",
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where torch/, hfds/ and wds/ data lies.", show_default=False)
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch such data where it is not there.")] = False,
+    max_bad: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Leave out images that cannot be read, up to this share.", min=0, max=1),
+    ] = 0.0,
     without_grafts: Annotated[bool, typer.Option("--without-grafts", help="Evaluate the original.")] = False,
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Only so many images, evenly over classes.", min=1)
@@ -64,7 +77,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure top-1, top-5 and loss on a folder of images; the logits' hash tells bit-identical networks."""
-    from attn_surgeon.train.data import open_dataset
+    from attn_surgeon.train.data import Place, as_known, open_dataset
+    from attn_surgeon.train.data.checks import without_unreadable
     from attn_surgeon.train.evaluate import evaluate as measure
 
     require_device(device)
@@ -72,7 +86,8 @@ def evaluate(
     with steps(f"open {path}"):
         subject = open_network(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
         model = subject.base() if without_grafts else subject.model
-        images = open_dataset(data, split, subject.preprocessing)
+        images = open_dataset(data, split, subject.preprocessing, Place(data_dir, download))
+        images, notes = without_unreadable(as_known(images, subject.provenance.class_names), max_bad)
     with bar("evaluate") as progress:
         result = measure(
             model, images, batch_size=batch_size, limit=limit, workers=workers, device=device, progress=progress
@@ -80,7 +95,7 @@ def evaluate(
     if as_json:
         print_json({"network": path, "data": data, "split": split, "without_grafts": without_grafts, **asdict(result)})
         return
-    for note in subject.notes:
+    for note in (*subject.notes, *notes):
         say(note)
     out = console()
     out.print(f"[bold]{escape(path)}[/] on {escape(data)}", soft_wrap=True)

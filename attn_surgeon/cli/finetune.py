@@ -14,12 +14,15 @@ from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import artefact_or_newest
 from attn_surgeon.cli.options import AsJson, OptionError, Own, Source, Weights
 from attn_surgeon.cli.output import bar, console, facts, print_json, say, steps, table
+from attn_surgeon.cli.settings import typed, with_settings
+from attn_surgeon.train.settings import Settings, flag
 
 if TYPE_CHECKING:
     from attn_surgeon.subject import Subject
     from attn_surgeon.train.control import Job
     from attn_surgeon.train.folders import Request
-    from attn_surgeon.train.settings import Settings
+
+WITH_RESUME = ("resume", "source", "own", "weights", "as_json")
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +30,9 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: attn-surgeon finetune demo-cbam.safetensors --data demo-clutter --control")(finetune)
 
 
+@with_settings
 def finetune(
+    context: typer.Context,
     artefact: Annotated[
         str | None,
         typer.Argument(
@@ -45,53 +50,12 @@ def finetune(
             show_default=False,
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option(metavar="N", help="Times through the images.", min=1)] = 5,
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Images a step, over all processes.", min=1)] = 64,
-    lr: Annotated[float, typer.Option(metavar="RATE", help="Highest learning rate.")] = 1e-3,
-    graft_lr_mult: Annotated[float, typer.Option(metavar="FACTOR", help="The grafts' rate, times --lr.")] = 1.0,
-    weight_decay: Annotated[float, typer.Option(metavar="DECAY", help="Never on gates, norms, biases.")] = 0.05,
-    optimizer: Annotated[str, typer.Option(metavar="NAME", help="adamw or sgd.")] = "adamw",
-    warmup: Annotated[float, typer.Option(metavar="SHARE", help="Share of the steps the rate rises in.")] = 0.1,
-    clip_grad: Annotated[float, typer.Option(metavar="NORM", help="Longest gradient.")] = 1.0,
-    freeze: Annotated[
-        str, typer.Option(metavar="PART", help="none, bn (the base's BatchNorms), or base (all but grafts and head).")
-    ] = "none",
-    label_smoothing: Annotated[float, typer.Option(metavar="SHARE", help="Label smoothing.")] = 0.0,
-    ema: Annotated[float, typer.Option(metavar="DECAY", help="Measure and save an average of weights: 0.999.")] = 0.0,
-    amp: Annotated[str, typer.Option(metavar="KIND", help="Mixed precision: no, bf16 or fp16.")] = "no",
-    accumulate: Annotated[int, typer.Option(metavar="N", help="Batches gathered for a step.", min=1)] = 1,
-    workers: Annotated[int, typer.Option(metavar="N", help="Processes that read images.", min=0)] = 0,
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", help="Train on so many images only, evenly over classes.", min=1)
-    ] = None,
-    val_split: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Measure on a share split off train.", show_default=False)
-    ] = None,
-    val_data: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Measure on other data than --data.", show_default=False)
-    ] = None,
-    data_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where torch/, hfds/ and wds/ data lies.", show_default=False)
-    ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch such data where it is not there.")] = False,
-    max_bad: Annotated[
-        float, typer.Option(metavar="SHARE", help="Stop where more images of a part cannot be read.")
-    ] = 0.01,
-    leaks: Annotated[
-        str, typer.Option(metavar="WORD", help="warn or refuse where images to measure on are trained on too.")
-    ] = "warn",
-    augment: Annotated[
-        bool, typer.Option(help="Augment RGB images: shift and mirror from 32 pixels, crop and mirror from 64.")
-    ] = True,
-    seed: Annotated[int, typer.Option(metavar="NUMBER", help="The first seed.", min=0, max=2**31)] = 0,
+    settings: Any = None,
     control: Annotated[bool, typer.Option("--control", help="Train the network without grafts too.")] = False,
     seeds: Annotated[int, typer.Option(metavar="K", help="Repeat with so many seeds.", min=1)] = 1,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="The run folder.", show_default=False)] = None,
     resume: Annotated[
         str | None, typer.Option(metavar="DIR", help="Go on in this run folder, as it was asked for.")
-    ] = None,
-    checkpoint_steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Checkpoint so often, and after each epoch.", min=1)
     ] = None,
     source: Source = None,
     own: Own = None,
@@ -99,51 +63,25 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune an operated network; --control trains the one without grafts alike and says whether they helped."""
-    from attn_surgeon.train.settings import Settings
 
     if resume is not None:
-        request, folder = _resumed(resume, artefact, data, out), Path(resume)
+        request, folder = _resumed(resume, context), Path(resume)
         subject = _open(request.artefact, source, weights)
         _require_start(request, subject)
     else:
-        settings = Settings(
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            graft_lr_mult=graft_lr_mult,
-            weight_decay=weight_decay,
-            optimizer=optimizer,
-            warmup=warmup,
-            clip_grad=clip_grad,
-            freeze=freeze,
-            seed=seed,
-            label_smoothing=label_smoothing,
-            ema=ema,
-            amp=amp,
-            accumulate=accumulate,
-            workers=workers,
-            limit=limit,
-            val_split=val_split,
-            val_data=val_data,
-            data_dir=data_dir,
-            download=download,
-            max_bad=max_bad,
-            leaks=leaks,
-            augment=augment,
-            checkpoint_steps=checkpoint_steps,
-        )
-        request, subject = _requested(artefact, data, settings, control, seeds, source, weights)
+        request, subject = _requested(artefact, data, Settings(**settings), control, seeds, source, weights)
         folder = Path()
     job = _job(request, subject, folder, out, new=resume is None)
     _carry_out(job, as_json=as_json)
 
 
-def _resumed(resume: str, artefact: str | None, data: str | None, out: str | None) -> Request:
+def _resumed(resume: str, context: typer.Context) -> Request:
     from attn_surgeon.train.folders import read_request
 
-    for given, option in ((artefact, "ARTEFACT"), (data, "--data"), (out, "--out")):
-        if given is not None:
-            raise OptionError(f"{option} is what the run began with", "--resume", f"leave {option} out")
+    begun_with = [name for name in typed(context) if name not in WITH_RESUME]
+    if begun_with:
+        names = ", ".join("ARTEFACT" if name == "artefact" else flag(name) for name in begun_with)
+        raise OptionError(f"a resumed run goes on as it began: {names}", "--resume", f"leave {names} out")
     return read_request(Path(resume))
 
 
@@ -225,6 +163,8 @@ def _show(result: dict[str, Any]) -> None:
     out = console()
     out.print(f"[bold]{escape(result['folder'])}[/]", soft_wrap=True)
     images = f"{result['train_images']:,} to train on, {result['images']:,} to measure on"
+    if result["data"]["unreadable"]:
+        images += f"; {result['data']['unreadable']:,} cannot be read, see bad-images.txt"
     added = f"{result['added']['parameters']:,} parameters, {result['added']['macs']:,} MACs"
     out.print(facts([("images", images), ("top-1 before", _percent(result["before"])), ("added", added)]))
     columns = ["seed", "grafts", "control", "difference"]

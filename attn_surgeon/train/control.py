@@ -17,6 +17,7 @@ from attn_surgeon.graph.surgery import bypassed, list_grafts
 from attn_surgeon.report.cost import graft_costs
 from attn_surgeon.subject import Subject
 from attn_surgeon.train.checkpoint import write_file
+from attn_surgeon.train.data.substitutes import listed
 from attn_surgeon.train.evaluate import labels_of
 from attn_surgeon.train.loop import Trained, train
 from attn_surgeon.train.parts import Parts
@@ -116,7 +117,7 @@ def describe(job: Job, pairs: Sequence[Pair]) -> dict[str, Any]:
         "folder": str(job.folder),
         "notes": list(job.subject.notes),
         "settings": job.settings.to_dict(),
-        "data": dict(job.parts.report.facts),
+        "data": {**job.parts.report.facts, "unreadable": len(listed(job.folder))},
         "train_images": len(job.parts.train.dataset),  # type: ignore[arg-type]
         "runs": [_run(pair) for pair in pairs],
         "added": {

@@ -69,6 +69,7 @@ def freeze(model: nn.Module, settings: Settings, example: Tensor) -> None:
         parameter.requires_grad_(True)
     if settings.freeze == "base":
         kept = _graft_names(model) | {f"{head}.{name}" for head in _head(model, example) for name in ("weight", "bias")}
+        kept |= _norm_names(model) if settings.train_norms else set()
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in kept)
     if settings.freeze == "bn":

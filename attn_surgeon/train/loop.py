@@ -87,6 +87,7 @@ def train(
         final = _scored(run)
         evaluation, correct = score(final, parts, device=run.accelerator.device)
         run.accelerator.free_memory()
+        final.to(memory_format=torch.contiguous_format)
         if wish.stop:
             raise KeyboardInterrupt
     for name in ("forward", "_original_forward"):  # Accelerate's, under mixed precision
@@ -107,6 +108,7 @@ def _prepare(
 
     accelerator = _accelerator(settings)
     freeze(model, settings, example)
+    model.to(memory_format=_layout(settings))
     optimizer = _optimizer(model, settings)
     ema = copy.deepcopy(model).to(accelerator.device) if settings.ema else None
     order, loader = _loader(parts, settings)
@@ -151,6 +153,10 @@ def _loader(parts: Parts, settings: Settings) -> tuple[Order, DataLoader[Any]]:
     return order, DataLoader(data, batch_sampler=batches, num_workers=settings.workers, generator=torch.Generator())
 
 
+def _layout(settings: Settings) -> torch.memory_format:
+    return torch.channels_last if settings.channels_last else torch.contiguous_format
+
+
 def _train_epoch(run: Run) -> float | None:
     """Train what is left of the epoch; give the images per second."""
     position = run.position
@@ -176,7 +182,7 @@ def _step(run: Run, images: Tensor, labels: Tensor) -> None:
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
     with _memory_said(run.settings):
-        logits = run.prepared(images)
+        logits = run.prepared(images.contiguous(memory_format=_layout(run.settings)))
         loss = F.cross_entropy(logits, labels, label_smoothing=run.settings.label_smoothing)
         if not bool(loss.isfinite()):
             raise _not_finite(run, images)

@@ -24,7 +24,7 @@ from attn_surgeon.train.augment import Augment, augmentation
 from attn_surgeon.train.data import ImageData, Pictures, Place, has_parts, open_dataset, relabelled
 from attn_surgeon.train.data.checks import Report, look_at, report
 from attn_surgeon.train.data.images import some
-from attn_surgeon.train.data.substitutes import NAME, BadImages, Substituting
+from attn_surgeon.train.data.substitutes import BadImages, Substituting
 from attn_surgeon.train.evaluate import balanced, labels_of
 from attn_surgeon.train.settings import Settings
 
@@ -116,6 +116,8 @@ def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> P
     if settings.val_split is None and settings.val_data is None and not has_parts(spec, place):
         hint = "split some off with --val-split 0.2, or name other data with --val-data"
         raise DataError("there is no val/ to measure on", spec, hint)
+    if settings.val_split is not None and settings.val_data is not None:
+        raise DataError("both say what to measure on", "--val-split and --val-data", "leave one out")
     train = open_dataset(spec, "train", preprocessing, place)
     labels = labels_of(train.dataset)
     rest = list(range(len(labels)))
@@ -167,8 +169,9 @@ def guarded(parts: Parts, folder: Path, max_bad: float) -> Parts:
         return parts
     facts = parts.report.facts
     train = facts["train"]["images"] + facts["train"]["unreadable"]
-    bad = BadImages(folder / NAME, int(max_bad * train) + facts["val"]["unreadable"])
-    bad.note(parts.report.unreadable)
+    bad = BadImages(folder, int(max_bad * train) + facts["val"]["unreadable"])
+    if parts.report.unreadable:
+        bad.note(parts.report.unreadable)
     return replace(parts, train=ImageData(Substituting(parts.train.dataset, bad), parts.train.class_names))
 
 

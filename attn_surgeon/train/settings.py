@@ -1,16 +1,13 @@
-"""The settings of a fine-tune, and the learning rate they make of each step."""
+"""The settings of a fine-tune: their values, what each may be, and what each means."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from attn_surgeon.errors import SurgeonError, nearest
 
-OPTIMIZERS = ("adamw", "sgd")
-FREEZES = ("none", "bn", "base")
-LEAKS = ("warn", "refuse")
 PRECISIONS = ("no", "bf16", "fp16")
 
 
@@ -18,43 +15,74 @@ class TrainingError(SurgeonError):
     """Report a fine-tune that cannot start, or that had to stop."""
 
 
+def _setting(default: Any, meaning: str, metavar: str | None = None, **limits: Any) -> Any:
+    """Make a field; `limits` are `least`, `positive`, `share` (of one, which it stays below) and `choices`."""
+    return field(default=default, metadata={"meaning": meaning, "metavar": metavar, **limits})
+
+
 @dataclass(frozen=True)
 class Settings:
-    """Hold how a network is trained; `warmup` is a share of all steps, `ema` a decay or 0 for none."""
+    """Hold how a network is trained; the command line makes an option of each."""
 
-    epochs: int = 5
-    batch_size: int = 64
-    lr: float = 1e-3
-    graft_lr_mult: float = 1.0
-    weight_decay: float = 0.05
-    optimizer: str = "adamw"
-    warmup: float = 0.1
-    clip_grad: float = 1.0
-    freeze: str = "none"
-    seed: int = 0
-    label_smoothing: float = 0.0
-    ema: float = 0.0
-    amp: str = "no"
-    accumulate: int = 1
-    workers: int = 0
-    limit: int | None = None
-    val_split: float | None = None
-    val_data: str | None = None
-    data_dir: str | None = None
-    download: bool = False
-    max_bad: float = 0.01
-    leaks: str = "warn"
-    augment: bool = True
-    checkpoint_steps: int | None = None
+    epochs: int = _setting(5, "Times through the images.", "N", least=1)
+    batch_size: int = _setting(64, "Images a step, over all processes.", "N", least=1)
+    lr: float = _setting(1e-3, "Highest learning rate.", "RATE", positive=True)
+    graft_lr_mult: float = _setting(1.0, "The grafts' rate, times --lr.", "FACTOR", positive=True)
+    weight_decay: float = _setting(0.05, "Never on gates, norms, biases.", "DECAY", least=0)
+    optimizer: str = _setting("adamw", "adamw or sgd.", "NAME", choices=("adamw", "sgd"))
+    warmup: float = _setting(0.1, "Share of the steps the rate rises in.", "SHARE", share=True)
+    clip_grad: float = _setting(1.0, "Longest gradient.", "NORM", positive=True)
+    freeze: str = _setting(
+        "none",
+        "none, bn (the base's BatchNorms), or base (all but grafts and head).",
+        "PART",
+        choices=("none", "bn", "base"),
+    )
+    train_norms: bool = _setting(
+        False, "With --freeze base, train the weights and biases of its norms too, not their statistics."
+    )
+    label_smoothing: float = _setting(0.0, "Label smoothing.", "SHARE", share=True)
+    ema: float = _setting(0.0, "Measure and save an average of weights: 0.999.", "DECAY", share=True)
+    amp: str = _setting("no", "Mixed precision: no, bf16 or fp16.", "KIND", choices=PRECISIONS)
+    channels_last: bool = _setting(False, "Lay maps out with channels last, which is faster for convolutions.")
+    accumulate: int = _setting(1, "Batches gathered for a step.", "N", least=1)
+    workers: int = _setting(0, "Processes that read images.", "N", least=0)
+    limit: int | None = _setting(None, "Train on so many images only, evenly over classes.", "N", least=1)
+    val_split: float | None = _setting(None, "Measure on a share split off train.", "SHARE", share=True, positive=True)
+    val_data: str | None = _setting(None, "Measure on other data than --data.", "DATA")
+    data_dir: str | None = _setting(None, "Where torch/, hfds/ and wds/ data lies.", "DIR")
+    download: bool = _setting(False, "Fetch such data where it is not there.")
+    max_bad: float = _setting(
+        0.01, "Stop where more images of a part cannot be read; fewer are left out.", "SHARE", share=True
+    )
+    leaks: str = _setting(
+        "warn",
+        "warn or refuse where images to measure on are trained on too, byte for byte.",
+        "WORD",
+        choices=("warn", "refuse"),
+    )
+    augment: bool = _setting(
+        True, "Augment RGB images: shift and mirror from 32 pixels, crop of any scale and mirror from 64."
+    )
+    seed: int = _setting(0, "The first seed.", "NUMBER", least=0)
+    checkpoint_steps: int | None = _setting(None, "Checkpoint so often, and after each epoch.", "N", least=1)
 
     def __post_init__(self) -> None:
         """Refuse values that no run can have."""
-        for problem, hint in _problems(self):
-            raise TrainingError(problem, "settings", hint)
+        for item in fields(self):
+            value, limits = getattr(self, item.name), item.metadata
+            if value is not None and (problem := _problem(value, **limits)):
+                hint = nearest(str(value), limits.get("choices", ()))
+                raise TrainingError(f"{flag(item.name)} {problem}, got {_shown(value)}", "settings", hint)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
         return asdict(self)
+
+
+def flag(name: str) -> str:
+    """Write a setting's name as the command line does."""
+    return f"--{name.replace('_', '-')}"
 
 
 def rate_factor(step: int, steps: int, warmup: float) -> float:
@@ -65,43 +93,28 @@ def rate_factor(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
-def _problems(settings: Settings) -> list[tuple[str, str]]:
-    """List what is wrong with the values, with a hint for each."""
-    problems = [
-        (f"{name} must be at least {least}, got {value}", "")
-        for name, value, least in (
-            ("epochs", settings.epochs, 1),
-            ("batch size", settings.batch_size, 1),
-            ("accumulate", settings.accumulate, 1),
-            ("workers", settings.workers, 0),
-        )
-        if value < least
-    ]
-    for name, number in (("lr", settings.lr), ("graft-lr-mult", settings.graft_lr_mult), ("clip", settings.clip_grad)):
-        if not (math.isfinite(number) and number > 0):
-            problems.append((f"{name} must be above 0, got {number:g}", ""))
-    for name, share in (
-        ("warmup", settings.warmup),
-        ("ema", settings.ema),
-        ("smoothing", settings.label_smoothing),
-        ("max-bad", settings.max_bad),
-    ):
-        if not 0 <= share < 1:
-            problems.append((f"{name} must lie in [0, 1), got {share:g}", ""))
-    if not (math.isfinite(settings.weight_decay) and settings.weight_decay >= 0):
-        problems.append((f"weight-decay must not be negative, got {settings.weight_decay:g}", ""))
-    if settings.val_split is not None and not 0 < settings.val_split < 1:
-        problems.append((f"val-split must lie between 0 and 1, got {settings.val_split:g}", "try --val-split 0.2"))
-    if settings.val_split is not None and settings.val_data is not None:
-        problems.append(("val-split and val-data both say what to measure on", "leave one out"))
-    return problems + _unknown(settings)
+def _problem(
+    value: Any,
+    *,
+    least: float | None = None,
+    positive: bool = False,
+    share: bool = False,
+    choices: tuple[str, ...] = (),
+    **_: object,
+) -> str:
+    """Say what a value must be and is not."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be finite"
+    if least is not None and value < least:
+        return f"must be at least {least}"
+    if positive and value <= 0:
+        return "must be above 0"
+    if share and not 0 <= value < 1:
+        return "must be at least 0 and below 1"
+    if choices and value not in choices:
+        return f"must be one of {', '.join(choices)}"
+    return ""
 
 
-def _unknown(settings: Settings) -> list[tuple[str, str]]:
-    """List the words that name nothing."""
-    words = (("optimizer", OPTIMIZERS), ("freeze", FREEZES), ("amp", PRECISIONS), ("leaks", LEAKS))
-    return [
-        (f"unknown {name} '{value}'", nearest(value, known) or f"there are {', '.join(known)}")
-        for name, known in words
-        if (value := getattr(settings, name)) not in known
-    ]
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"'{value}'" if isinstance(value, str) else str(value)

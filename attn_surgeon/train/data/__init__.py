@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from attn_surgeon.train.data.folders import SPLITS
-from attn_surgeon.train.data.images import ImageData, Pictures, read_image, relabelled
-from attn_surgeon.train.data.opening import Place, has_parts, open_dataset
+from attn_surgeon.train.data.images import ImageData, Pictures, as_known, read_image, relabelled
+from attn_surgeon.train.data.opening import Place, has_parts, open_dataset, open_pictures
 
-__all__ = ["SPLITS", "ImageData", "Pictures", "Place", "has_parts", "open_dataset", "read_image", "relabelled"]
+__all__ = [
+    "SPLITS",
+    "ImageData",
+    "Pictures",
+    "Place",
+    "as_known",
+    "has_parts",
+    "open_dataset",
+    "open_pictures",
+    "read_image",
+    "relabelled",
+]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from attn_surgeon.errors import DataError, ImageError
-from attn_surgeon.train.data.images import UNREADABLE, Pictures, some, unreadable
+from attn_surgeon.train.data.images import UNREADABLE, ImageData, Pictures, Selected, some, unreadable
 
 THREADS = 8
 BIG = 2**15  # bytes: below, threads wait for one another longer than for the files
@@ -89,6 +89,19 @@ def _each(function: Callable[[int], T], chosen: Sequence[int], pictures: Picture
         return list(map(function, chosen))
     with ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(function, chosen))
+
+
+def without_unreadable(data: ImageData, max_bad: float) -> tuple[ImageData, tuple[str, ...]]:
+    """Decode each image once and leave out those that cannot be read, which notes say; with 0, look at none."""
+    pictures = data.dataset
+    if not max_bad or not isinstance(pictures, Pictures):
+        return data, ()
+    part = look_at(pictures, range(len(pictures)), whole=True, max_bad=max_bad)
+    if not part.errors:
+        return data, ()
+    labels = [pictures.labels[index] for index in part.readable]
+    left = Pictures(Selected(pictures.source, part.readable), pictures.transform, labels)
+    return ImageData(left, data.class_names), (_bad_note(part.errors),)
 
 
 def report(train: Part, val: Part, class_names: tuple[str, ...], size: tuple[int, int], leaks: str) -> Report:
@@ -169,10 +182,14 @@ def _class_notes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
 def _image_notes(train: Part, val: Part, size: tuple[int, int], same: Sequence[str]) -> list[str]:
     notes = [f"{_leak_note(same)}: {some(same)}"] if same else []
     if bad := (*train.errors, *val.errors):
-        notes.append(f"{len(bad)} images cannot be read and are left out: {some([error.where for error in bad])}")
+        notes.append(_bad_note(bad))
     if small := _small(train, size) + _small(val, size):
         notes.append(f"{len(small)} images are smaller than {size[0]}×{size[1]} and will be enlarged: {some(small)}")
     return notes
+
+
+def _bad_note(bad: Sequence[ImageError]) -> str:
+    return f"{len(bad)} images cannot be read and are left out: {some([error.where for error in bad])}"
 
 
 def _leak_note(same: Sequence[str]) -> str:

@@ -46,7 +46,7 @@ class Source(Protocol):
 class Pictures(Dataset[tuple[Tensor, int]]):
     """Serve the images (C, H, W) of a source with their labels, or with others."""
 
-    def __init__(self, source: Source, transform: Callable[[Any], Tensor], labels: Sequence[int] | None = None) -> None:
+    def __init__(self, source: Source, transform: Callable[[Any], Any], labels: Sequence[int] | None = None) -> None:
         self.source, self.transform = source, transform
         self.labels = list(source.labels if labels is None else labels)
 
@@ -66,6 +66,22 @@ class Pictures(Dataset[tuple[Tensor, int]]):
                 return _decoded(file), self.labels[index]
         except UNREADABLE as error:
             raise unreadable(self.source.name(index), error) from error
+
+
+class Selected:
+    """Give some of the images of a source."""
+
+    def __init__(self, source: Source, chosen: Sequence[int]) -> None:
+        self.source, self.chosen = source, list(chosen)
+        self.labels = [source.labels[index] for index in self.chosen]
+
+    def name(self, index: int) -> str:
+        """Name an image."""
+        return self.source.name(self.chosen[index])
+
+    def open(self, index: int) -> BinaryIO:
+        """Open the bytes of an image."""
+        return self.source.open(self.chosen[index])
 
 
 def read_image(path: Path) -> Image.Image:
@@ -107,6 +123,12 @@ def relabelled(data: ImageData, class_names: tuple[str, ...]) -> ImageData:
     numbers = {name: number for number, name in enumerate(class_names)}
     labels = [numbers[data.class_names[label]] for label in dataset.labels]
     return ImageData(Pictures(dataset.source, dataset.transform, labels), class_names)
+
+
+def as_known(data: ImageData, class_names: tuple[str, ...] | None) -> ImageData:
+    """Number the classes as a network does that knows them all by name; leave those alone that it does not know."""
+    known = class_names is not None and {*data.class_names} <= {*class_names}
+    return relabelled(data, class_names) if known and class_names is not None else data
 
 
 def some(names: Sequence[str], count: int = 5) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from attn_surgeon.demo.data import CLASS_NAMES, TASKS, digits
 from attn_surgeon.errors import DataError
@@ -25,12 +27,16 @@ HERE = Place()
 
 
 def open_dataset(spec: str, split: str, preprocessing: Preprocessing, place: Place = HERE) -> ImageData:
-    """Open a split of data, ready for a network.
+    """Open a split of data, ready for a network; see `open_pictures`."""
+    return open_pictures(spec, split, preprocessing.transform(), place)
+
+
+def open_pictures(spec: str, split: str, transform: Callable[[Any], Any], place: Place = HERE) -> ImageData:
+    """Open a split as what `transform` makes of its PIL images.
 
     `spec` is `demo`, `demo-clutter`, a folder of class folders, or one of timm's: `torch/NAME`, `hfds/USER/NAME`,
     `wds/SHARDS`. Raises DataError where there is no such data; nothing is fetched but where `place` allows it.
     """
-    transform = preprocessing.transform()
     if spec in TASKS:
         return ImageData(digits(spec, split, transform=transform), CLASS_NAMES)
     source, class_names = _opened(spec, split, place)

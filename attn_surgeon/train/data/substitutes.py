@@ -19,24 +19,30 @@ NAME = "bad-images.txt"
 class BadImages:
     """Keep the list of unreadable images in a file, which all processes of a run share; so many are `allowed`."""
 
-    path: Path
+    folder: Path
     allowed: int
 
     def note(self, errors: Iterable[ImageError]) -> None:
-        """Add images that are not listed yet; raise DataError where there are more than are allowed."""
-        known = self.listed()
-        lines = dict.fromkeys(line for error in errors if (line := f"{error.where}: {error.hint}") not in known)
-        if not lines:
-            return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in lines))
+        """Add images that are not listed yet; raise DataError where more are listed than are allowed."""
+        known, path = listed(self.folder), self.folder / NAME
+        found = dict.fromkeys(" ".join(f"{error.where}: {error.hint}".split()) for error in errors)
+        lines = [line for line in found if line not in known]
+        try:
+            with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write("".join(f"{line}\n" for line in lines))
+        except OSError as error:
+            hint = "make room, then go on with --resume"
+            raise DataError(f"cannot write: {error.strerror}", str(path), hint) from error
         if len(known) + len(lines) > self.allowed:
             what = f"{len(known) + len(lines)} images cannot be read, more than --max-bad allows"
-            raise DataError(what, str(self.path), "repair or remove them, then start a new run")
+            raise DataError(what, str(path), "repair or remove them, then start a new run")
 
-    def listed(self) -> set[str]:
-        """Read the list."""
-        return set(self.path.read_text(encoding="utf-8").splitlines()) if self.path.exists() else set()
+
+def listed(folder: Path) -> set[str]:
+    """Read the list of a run's unreadable images."""
+    path = folder / NAME
+    text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    return {line for line in text.split("\n") if line}
 
 
 class Substituting(Dataset[tuple[Tensor, int]]):
@@ -71,7 +77,7 @@ class Substituting(Dataset[tuple[Tensor, int]]):
                 return get(other)
             except ImageError as error:
                 self.bad.note([error])
-        raise DataError("no image of this class can be read", str(self.bad.path), "repair them, then start a new run")
+        raise DataError("no image of this class can be read", str(self.bad.folder), "repair them, then start a new run")
 
     def _others(self, index: int) -> list[int]:
         """List the other images of the same class, those behind `index` first."""
