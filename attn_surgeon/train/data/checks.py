@@ -17,6 +17,8 @@ from attn_surgeon.train.data.images import UNREADABLE, ImageData, Pictures, Sele
 
 THREADS = 8
 BIG = 2**15  # bytes: below, threads wait for one another longer than for the files
+LEAKED = "trained on and measured on, byte for byte"
+LEFT_OUT = "unreadable, so left out"
 T = TypeVar("T")
 
 
@@ -101,7 +103,7 @@ def without_unreadable(data: ImageData, max_bad: float) -> tuple[ImageData, tupl
         return data, ()
     labels = [pictures.labels[index] for index in part.readable]
     left = Pictures(Selected(pictures.source, part.readable), pictures.transform, labels)
-    return ImageData(left, data.class_names), (_bad_note(part.errors),)
+    return ImageData(left, data.class_names), (_note(LEFT_OUT, [error.where for error in part.errors]),)
 
 
 def report(train: Part, val: Part, class_names: tuple[str, ...], size: tuple[int, int], leaks: str) -> Report:
@@ -110,7 +112,7 @@ def report(train: Part, val: Part, class_names: tuple[str, ...], size: tuple[int
     parts = {name: _part_facts(part, counts[name], size) for name, part in (("train", train), ("val", val))}
     same = duplicates(train, val)
     if same and leaks == "refuse":
-        raise DataError(_leak_note(same), some(same), "remove them from one part, or say --leaks warn")
+        raise DataError(f"{LEAKED}: {len(same):,}", some(same), "remove them from one part, or say --leaks warn")
     facts = {"classes": len(class_names), **parts, "duplicates": {"count": len(same), "first": same[:5]}}
     notes = (*_count_notes(counts), *_class_notes(counts), *_image_notes(train, val, size, same))
     return Report(facts, notes, (*train.errors, *val.errors))
@@ -180,17 +182,15 @@ def _class_notes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 
 def _image_notes(train: Part, val: Part, size: tuple[int, int], same: Sequence[str]) -> list[str]:
-    notes = [f"{_leak_note(same)}: {some(same)}"] if same else []
-    if bad := (*train.errors, *val.errors):
-        notes.append(_bad_note(bad))
-    if small := _small(train, size) + _small(val, size):
-        notes.append(f"{len(small)} images are smaller than {size[0]}×{size[1]} and will be enlarged: {some(small)}")
-    return notes
+    small = _small(train, size) + _small(val, size)
+    notes = {
+        LEAKED: same,
+        LEFT_OUT: [error.where for error in (*train.errors, *val.errors)],
+        f"smaller than {size[0]}×{size[1]}, so enlarged": small,
+    }
+    return [_note(what, names) for what, names in notes.items() if names]
 
 
-def _bad_note(bad: Sequence[ImageError]) -> str:
-    return f"{len(bad)} images cannot be read and are left out: {some([error.where for error in bad])}"
-
-
-def _leak_note(same: Sequence[str]) -> str:
-    return f"{len(same)} images to measure on are trained on too, byte for byte"
+def _note(what: str, names: Sequence[str]) -> str:
+    """Say what holds for how many images, and name the first."""
+    return f"{what}: {len(names):,} {'image' if len(names) == 1 else 'images'}, {some(names)}"
