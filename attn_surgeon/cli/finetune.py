@@ -122,12 +122,13 @@ def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, n
     """Check everything, then make the folder."""
     from attn_surgeon.train.control import Job, check
     from attn_surgeon.train.folders import new_folder, write_request
-    from attn_surgeon.train.head import fitted
-    from attn_surgeon.train.parts import guarded, open_parts
+    from attn_surgeon.train.parts import guarded
+    from attn_surgeon.train.tasks import get_task
 
+    task = get_task(request.settings.task)
     with steps(f"open {request.data}"):
-        parts = open_parts(request.data, subject.preprocessing, request.settings)
-        subject = fitted(subject, parts.train.class_names, request.settings.seed)
+        parts = task.open_parts(request.data, subject.preprocessing, request.settings)
+        subject = task.fitted(subject, parts.train.class_names, request.settings.seed)
     job = Job(subject, parts, request.settings, folder, request.control, request.seeds)
     check(job)
     if new:
@@ -160,22 +161,28 @@ def _carry_out(job: Job, *, as_json: bool) -> None:
 
 
 def _show(result: dict[str, Any]) -> None:
-    out = console()
+    out, title = console(), result["title"]
     out.print(f"[bold]{escape(result['folder'])}[/]", soft_wrap=True)
     images = f"{result['train_images']:,} to train on, {result['images']:,} to measure on"
     if result["data"]["unreadable"]:
         images += f"; {result['data']['unreadable']:,} cannot be read, see bad-images.txt"
-    added = f"{result['added']['parameters']:,} parameters, {result['added']['macs']:,} MACs"
-    out.print(facts([("images", images), ("top-1 before", _percent(result["before"])), ("added", added)]))
+    rows = [("images", images), (f"{title} before", _percent(result["before"])), ("added", _added(result["added"]))]
+    out.print(facts(rows))
     columns = ["seed", "grafts", "control", "difference"]
-    rows = [
-        [str(run["seed"]), *(_top1(run, arm) for arm in ("grafts", "control")), _points(run["difference"])]
+    lines = [
+        [str(run["seed"]), *(_metric(result, run, arm) for arm in ("grafts", "control")), _points(run["difference"])]
         for run in result["runs"]
     ]
-    out.print(table("\ntop-1 after the last epoch", columns, rows, right=columns[1:]))
-    out.print(_grafts_table(result))
+    out.print(table(f"\n{title} after the last epoch", columns, lines, right=columns[1:]))
+    if result["grafts"]:
+        out.print(_grafts_table(result))
     if "verdict" in result:
         _show_comparison(result)
+
+
+def _added(added: dict[str, Any]) -> str:
+    slower = f"{added['latency_ms']:.2f} ms an image, without grafts {added['latency_without_ms']:.2f}"
+    return f"{added['parameters']:,} parameters, {added['macs']:,} MACs; {slower}"
 
 
 def _grafts_table(result: dict[str, Any]) -> Any:
@@ -185,27 +192,33 @@ def _grafts_table(result: dict[str, Any]) -> Any:
             graft["block"],
             f"{graft['parameters']:,}",
             f"{graft['macs']:,}",
-            _points(0.0 - sum(graft["closing_costs"]) / len(graft["closing_costs"])),
+            f"{_mean(graft['opened']):.3f}",
+            _points(0.0 - _mean(graft["closing_costs"])),
         ]
         for graft in result["grafts"]
     ]
-    columns = ["graft", "block", "parameters", "MACs", "top-1 when closed alone"]
+    columns = ["graft", "block", "parameters", "MACs", "opened", f"{result['title']} when closed alone"]
     return table("\ngrafts", columns, rows, right=columns[2:])
 
 
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
 def _show_comparison(result: dict[str, Any]) -> None:
-    out, test, difference = console(), result["mcnemar"], result["difference"]
+    out, test, difference = console(), result.get("mcnemar"), result["difference"]
     interval = f"{_points(difference['estimate'])}, 95 % {_points(difference['low'])} to {_points(difference['high'])}"
-    only = f"right only with grafts {test['only_grafts']:,}, only without {test['only_control']:,}"
     rows = [("difference", f"{interval} ({difference['how']})")]
-    rows.append(("McNemar", f"p = {test['p']:.3g}; {only} ({test['how']})"))
+    if test is not None:
+        only = f"right only with grafts {test['only_grafts']:,}, only without {test['only_control']:,}"
+        rows.append(("McNemar", f"p = {test['p']:.3g}; {only} ({test['how']})"))
     out.print()
     out.print(facts(rows))
     out.print(f"[bold]{escape(result['verdict'])}[/]", soft_wrap=True)
 
 
-def _top1(run: dict[str, Any], arm: str) -> str:
-    return _percent(run[arm]["top1"]) if arm in run else "-"
+def _metric(result: dict[str, Any], run: dict[str, Any], arm: str) -> str:
+    return _percent(run[arm][result["metric"]]) if arm in run else "-"
 
 
 def _percent(share: float) -> str:

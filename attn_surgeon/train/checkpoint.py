@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,31 +37,46 @@ class Parties:
     """Hold the things whose state a checkpoint keeps."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
-    ema: nn.Module | None = None
+    optimizer: Any
+    ema: Any = None
     scaler: Any = None
 
 
-def write_checkpoint(folder: Path, parties: Parties, position: Position) -> None:
-    """Write a checkpoint; where that fails, the one before stays as it was."""
+def write_checkpoint(folder: Path, parties: Parties, position: Position, streams: Sequence[Any]) -> None:
+    """Write a checkpoint with the random streams of every process; where that fails, the one before stays as it was."""
     states = {name: party.state_dict() for name, party in vars(parties).items() if party is not None}
-    state = {"position": asdict(position), "random": _random_states(), **states}
+    state = {"position": asdict(position), "random": list(streams), **states}
     write_file(folder / NAME, lambda path: torch.save(state, path))
 
 
-def read_checkpoint(folder: Path, parties: Parties) -> Position:
-    """Bring everything to where a checkpoint has it, random streams included, and say where that is."""
-    path = folder / NAME
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+def has_checkpoint(folder: Path) -> bool:
+    """Tell whether a run was in a folder before."""
+    return (folder / NAME).exists()
+
+
+def read_checkpoint(folder: Path, parties: Parties, process: int = 0) -> Position:
+    """Bring the parties to where a checkpoint has them, random streams included, and say where that is."""
+    with _refused(folder):
+        state = _read(folder)
         for name, party in vars(parties).items():
             if party is not None:
                 party.load_state_dict(state[name])
-        _restore_random_states(state["random"])
+        if process < len(state["random"]):
+            _restore_random_states(state["random"][process])
         return Position(**state["position"])
+
+
+def _read(folder: Path) -> Any:
+    return torch.load(folder / NAME, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def _refused(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         what = f"the checkpoint cannot be read: {' '.join(str(error).split())[:200]}"
-        raise TrainingError(what, str(path), "start the run again in a new folder") from error
+        raise TrainingError(what, str(folder / NAME), "start the run again in a new folder") from error
 
 
 def write_file(path: Path, write: Any) -> None:
@@ -72,7 +89,7 @@ def write_file(path: Path, write: Any) -> None:
         raise TrainingError(f"cannot write: {reason}", str(path), "make room, then go on with --resume") from None
 
 
-def _random_states() -> dict[str, Any]:
+def random_states() -> dict[str, Any]:
     """Collect the states of Python's, NumPy's and torch's random streams."""
     kind, keys, *rest = np.random.get_state()
     return {

@@ -1,51 +1,88 @@
-"""What trains and at which rate: parameter groups, what is frozen, and the modules that stay in eval mode."""
+"""Parameter groups: which parameter trains at which rate, and with how much weight decay."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
-from attn_surgeon.graph.running import run
+from attn_surgeon.errors import first_line, nearest
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import build_blocks
 from attn_surgeon.train.settings import Settings, TrainingError
+
+
+def require_optimizer(name: str) -> None:
+    """Refuse a name that is none of timm's optimizers."""
+    from timm.optim import list_optimizers
+
+    known = list_optimizers()
+    if name not in known:
+        hint = nearest(name, known) or "timm's are adamw, sgd, lamb, lion …"
+        raise TrainingError(f"unknown optimizer '{name}'", "--optimizer", hint)
+
+
+def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """Make one of timm's optimizers for what is to train; raise TrainingError where it cannot be had."""
+    from timm.optim import create_optimizer_v2
+
+    try:
+        groups = parameter_groups(model, settings)
+        made: torch.optim.Optimizer = create_optimizer_v2(groups, settings.optimizer, settings.lr, momentum=0.9)
+    except (AssertionError, ImportError, TypeError, ValueError) as error:
+        what = f"timm cannot make it: {first_line(error)}"
+        raise TrainingError(what, f"--optimizer {settings.optimizer}", "try --optimizer adamw") from error
+    return made
 
 
 def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
     """Split what trains into base and grafts, each with and without weight decay; `names` says what is where.
 
     Norms and what is one-dimensional do not decay, nor does a graft's gate: decay would pull it back to the identity.
+    With --layer-decay the base has a group for each of its layers.
     """
-    grafts, spared = _graft_names(model), _gate_names(model) | _norm_names(model)
+    grafts, spared = graft_names(model), _gate_names(model) | norm_names(model)
+    layers = _layer_scales(model, settings.layer_decay)
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         part = "grafts" if name in grafts else "base"
+        layer, scale = layers.get(name, (None, 1.0)) if part == "base" else (None, settings.graft_lr_mult)
         decays = parameter.ndim > 1 and name not in spared
-        group = groups.setdefault(f"{part}{'' if decays else ' without decay'}", _group(part, decays, settings))
+        title = part + ("" if layer is None else f" layer {layer}") + ("" if decays else " without decay")
+        group = groups.setdefault(title, _group(title, settings.lr * scale, settings.weight_decay if decays else 0.0))
         group["params"].append(parameter)
         group["names"].append(name)
     if not groups:
         raise TrainingError("nothing is left to train", f"--freeze {settings.freeze}", "freeze less")
-    return [{"group": name, **group} for name, group in groups.items()]
+    return list(groups.values())
 
 
-def _group(part: str, decays: bool, settings: Settings) -> dict[str, Any]:
-    rate = settings.lr * (settings.graft_lr_mult if part == "grafts" else 1.0)
-    decay = settings.weight_decay if decays else 0.0
-    return {"params": [], "names": [], "lr": rate, "peak": rate, "weight_decay": decay}
+def _group(title: str, rate: float, decay: float) -> dict[str, Any]:
+    return {"group": title, "params": [], "names": [], "lr": rate, "peak": rate, "weight_decay": decay}
 
 
-def _graft_names(model: nn.Module) -> set[str]:
+def _layer_scales(model: nn.Module, decay: float) -> dict[str, tuple[int, float]]:
+    """Number each parameter's layer, as timm does, with its rate's factor: less the further from the head."""
+    if decay == 1:
+        return {}
+    from timm.models import group_parameters
+    from timm.optim._param_groups import auto_group_layers
+
+    matcher = getattr(model, "group_matcher", None)
+    found = group_parameters(model, matcher(coarse=False), reverse=True) if matcher else auto_group_layers(model)
+    last = max(found.values())
+    return {name: (layer, decay ** (last - layer)) for name, layer in found.items()}
+
+
+def graft_names(model: nn.Module) -> set[str]:
     """Name the grafts' parameters."""
     return {f"{made.path}.{name}" for made in list_grafts(model) for name, _ in made.block.named_parameters()}
 
 
-def _norm_names(model: nn.Module) -> set[str]:
+def norm_names(model: nn.Module) -> set[str]:
     """Name the parameters of norms, whatever their shape."""
     norms = ((path, module) for path, module in model.named_modules() if "Norm" in type(module).__name__)
     return {f"{path}.{name}" for path, module in norms for name, _ in module.named_parameters(recurse=False)}
@@ -61,52 +98,3 @@ def _gate_names(model: nn.Module) -> set[str]:
         for name, parameter in block.named_parameters()
         if not bool(parameter.any())
     }
-
-
-def freeze(model: nn.Module, settings: Settings, example: Tensor) -> None:
-    """Switch off the gradients of what is not to train: the base but its head, or the base's BatchNorms, or nothing."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    if settings.freeze == "base":
-        kept = _graft_names(model) | {f"{head}.{name}" for head in _head(model, example) for name in ("weight", "bias")}
-        kept |= _norm_names(model) if settings.train_norms else set()
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in kept)
-    if settings.freeze == "bn":
-        for module in _base_norms(model):
-            module.requires_grad_(False)
-
-
-def start_training(model: nn.Module, settings: Settings) -> None:
-    """Put a network in train mode, but leave BatchNorms whose statistics are frozen in eval mode."""
-    model.train()
-    if settings.freeze != "none":
-        for module in _base_norms(model):
-            module.eval()
-
-
-def _base_norms(model: nn.Module) -> list[nn.Module]:
-    """List the BatchNorms that are no graft's."""
-    own = tuple(f"{made.path}." for made in list_grafts(model))
-    return [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and not f"{name}.".startswith(own)
-    ]
-
-
-def _head(model: nn.Module, example: Tensor) -> list[str]:
-    """Find the head: the last linear layer or 1×1 convolution to run whose outputs are the network's."""
-    ran: list[tuple[str, int]] = []
-    handles = [
-        module.register_forward_hook(lambda own, args, out, name=name: ran.append((name, out.shape[1])))
-        for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, nn.Conv2d))
-    ]
-    try:
-        output = run(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    width = output.shape[1] if isinstance(output, torch.Tensor) else None
-    return [name for name, outputs in ran if outputs == width][-1:]

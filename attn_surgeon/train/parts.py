@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, Sampler
 
 from attn_surgeon.errors import DataError
 from attn_surgeon.preprocessing import Preprocessing
+from attn_surgeon.train import processes
 from attn_surgeon.train.augment import Augment, augmentation
 from attn_surgeon.train.data import ImageData, Pictures, Place, has_parts, open_dataset, relabelled
 from attn_surgeon.train.data.checks import Report, look_at, report
@@ -170,7 +171,7 @@ def guarded(parts: Parts, folder: Path, max_bad: float) -> Parts:
     facts = parts.report.facts
     train = facts["train"]["images"] + facts["train"]["unreadable"]
     bad = BadImages(folder, int(max_bad * train) + facts["val"]["unreadable"])
-    if parts.report.unreadable:
+    if parts.report.unreadable and processes.is_first():
         bad.note(parts.report.unreadable)
     return replace(parts, train=ImageData(Substituting(parts.train.dataset, bad), parts.train.class_names))
 

@@ -75,6 +75,11 @@ def same_tensors(first: Path, second: Path) -> bool:
     return list(left) == list(right) and all(torch.equal(left[name], right[name]) for name in left)
 
 
+def untimed(document: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what differs from one measurement to the next."""
+    return {**document, "added": {name: document["added"][name] for name in ("parameters", "macs")}}
+
+
 def test_artefacts_evaluate_to_what_was_recorded(cli: Cli, artefact: str) -> None:
     document = cli("finetune", artefact, *QUICK, "--out", "run", "--json").document
     names = {
@@ -84,6 +89,7 @@ def test_artefacts_evaluate_to_what_was_recorded(cli: Cli, artefact: str) -> Non
         "comparison.json",
         "last.safetensors",
         "best.safetensors",
+        "tensorboard",
     }
     assert {path.name for path in Path("run").iterdir()} == names
     line = json.loads(Path("run/metrics.jsonl").read_text())
@@ -124,13 +130,13 @@ def test_data_of_other_classes_gets_a_head_and_the_artefact_scores_the_same(cli:
         trained = f"run/seed-0-{arm}/last.safetensors"
         found = cli("evaluate", trained, "--data", "digits", "--json").document
         assert found["top1"] == done.document["runs"][0][arm]["top1"]
-    assert cli("finetune", "--resume", "run", "--json").document == done.document
+    assert untimed(cli("finetune", "--resume", "run", "--json").document) == untimed(done.document)
 
 
 def test_a_finished_run_resumes_to_its_result(cli: Cli, artefact: str) -> None:
     done = cli("finetune", artefact, *QUICK, "--val-split", "0.25", "--out", "run", "--json")
     assert (done.document["images"], done.document["train_images"]) == (10, 30)
-    assert cli("finetune", "--resume", "run", "--json").document == done.document
+    assert untimed(cli("finetune", "--resume", "run", "--json").document) == untimed(done.document)
 
 
 def test_unreadable_images_are_left_out_and_listed(cli: Cli, artefact: str) -> None:
@@ -147,7 +153,7 @@ def test_unreadable_images_are_left_out_and_listed(cli: Cli, artefact: str) -> N
     assert (document["train_images"], document["images"], document["data"]["unreadable"]) == (39, 19, 2)
     lines = Path("run/bad-images.txt").read_text().splitlines()
     assert [line.partition(": ")[0] for line in lines] == [str(trained[0]), str(measured[0])]
-    assert cli("finetune", "--resume", "run", "--json").document == document
+    assert untimed(cli("finetune", "--resume", "run", "--json").document) == untimed(document)
     found = cli("evaluate", "run/seed-0-grafts/last.safetensors", "--data", "digits", "--max-bad", "0.1", "--json")
     assert found.document["top1"] == document["runs"][0]["grafts"]["top1"]
     assert "cannot read this image" in refused(cli, "evaluate", artefact, "--data", "digits")
@@ -200,7 +206,7 @@ def test_a_killed_run_resumes_to_the_same_bits(artefact: str) -> None:
     assert (resumed.code, whole.code) == (0, 0), resumed.err + whole.err
     assert same_tensors(Path("killed/last.safetensors"), Path("whole/last.safetensors"))
     assert same_tensors(Path("killed/best.safetensors"), Path("whole/best.safetensors"))
-    assert {**resumed.document, "folder": ""} == {**whole.document, "folder": ""}
+    assert {**untimed(resumed.document), "folder": ""} == {**untimed(whole.document), "folder": ""}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
@@ -230,9 +236,9 @@ WRONG = {
     "no artefact": (("demo", "--data", "demo"), ("no artefact", "demo")),
     "data": (("demo-cbam.safetensors", "--data", "nowhere"), ("nowhere", "demo-clutter")),
     "freeze": (("demo-cbam.safetensors", "--data", "demo", "--freeze", "bas"), ("'bas'", "did you mean base")),
-    "optimizer": (("demo-cbam.safetensors", "--data", "demo", "--optimizer", "x"), ("'x'", "adamw, sgd")),
+    "optimizer": (("demo-cbam.safetensors", "--data", "demo", "--optimizer", "x"), ("'x'", "adamw")),
     "lr": (("demo-cbam.safetensors", "--data", "demo", "--lr", "-1"), ("lr must be above 0",)),
-    "lr nan": (("demo-cbam.safetensors", "--data", "demo", "--lr", "nan"), ("lr must be above 0",)),
+    "lr nan": (("demo-cbam.safetensors", "--data", "demo", "--lr", "nan"), ("lr must be finite",)),
     "split": (("demo-cbam.safetensors", "--data", "demo", "--val-split", "2"), ("val-split", "0.2")),
     "resume": (("--resume", "nowhere"), ("no run folder", "nowhere")),
     "resume data": (("--resume", ".", "--data", "demo"), ("--data",)),

@@ -16,9 +16,11 @@ from attn_surgeon.errors import SurgeonError
 from attn_surgeon.graph.surgery import bypassed, list_grafts
 from attn_surgeon.subject import Subject
 from attn_surgeon.train import loop
-from attn_surgeon.train.control import Job, check, fine_tune, network, verdict
+from attn_surgeon.train.classification import score
+from attn_surgeon.train.comparison import verdict
+from attn_surgeon.train.control import Job, check, fine_tune, network
 from attn_surgeon.train.evaluate import evaluate
-from attn_surgeon.train.scoring import score
+from attn_surgeon.train.preparation import Run
 from attn_surgeon.train.settings import Settings
 from attn_surgeon.train.statistics import Interval, exact_interval, mcnemar, t_interval
 
@@ -42,7 +44,7 @@ def test_both_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     seen: list[Tensor] = []
     step = loop._step
 
-    def noting(run: loop.Run, images: Tensor, labels: Tensor) -> None:
+    def noting(run: Run, images: Tensor, labels: Tensor) -> None:
         seen.append(images.clone())
         step(run, images, labels)
 
@@ -64,11 +66,11 @@ def test_the_comparison_is_what_the_artefacts_give(tmp_path: Path) -> None:
             saved = torch.load(tmp_path / f"seed-{run['seed']}-{arm}" / "checkpoint.pt", weights_only=True)
             model.load_state_dict(saved["model"])
             assert evaluate(model, todo.parts.val).top1 == run[arm]["top1"]
-            _, right[arm] = score(model, todo.parts)
+            right[arm] = score(model, todo.parts).outcomes
         differences.append(sum(right["grafts"]) / 60 - sum(right["control"]) / 60)
         both = list(zip(right["grafts"], right["control"], strict=True))
-        counts[0] += both.count((True, False))
-        counts[1] += both.count((False, True))
+        counts[0] += both.count((1.0, 0.0))
+        counts[1] += both.count((0.0, 1.0))
     expected = t_interval(differences)
     assert result["difference"]["estimate"] == pytest.approx(expected.estimate)
     assert (result["difference"]["low"], result["difference"]["high"]) == pytest.approx((expected.low, expected.high))

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from attn_surgeon.graph.surgery import list_grafts
-from attn_surgeon.train.groups import freeze, parameter_groups, start_training
+from attn_surgeon.train.freezing import freeze, start_training
+from attn_surgeon.train.groups import parameter_groups
 from attn_surgeon.train.loop import train
 from attn_surgeon.train.settings import Settings
 
@@ -72,7 +73,7 @@ def test_freezing_the_base_leaves_grafts_and_head() -> None:
 
 def test_frozen_norms_stay_in_eval_mode_and_the_grafts_do_not() -> None:
     model, settings = operated(), Settings(freeze="bn")
-    start_training(model, settings)
+    start_training(model, freeze(model, settings, EXAMPLE))
     modes = {name: module.training for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
     own = tuple(made.path for made in list_grafts(model))
     assert modes

@@ -18,7 +18,8 @@ from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.train import checkpoint, loop
 from attn_surgeon.train.evaluate import evaluate
 from attn_surgeon.train.loop import Trained, train
-from attn_surgeon.train.settings import Settings, TrainingError, rate_factor
+from attn_surgeon.train.preparation import Run
+from attn_surgeon.train.settings import Settings, TrainingError
 
 from .helpers import EXAMPLE, operated, parts, same
 
@@ -64,7 +65,7 @@ def test_training_learns_and_writes_a_line_an_epoch(tmp_path: Path) -> None:
     first, last = lines(tmp_path)
     assert [first["epoch"], last["epoch"]] == [1, 2]
     assert (first["step"], last["step"]) == (12, 24)
-    assert last["val_top1"] == done.evaluation.top1 == sum(done.correct) / 60
+    assert last["val_top1"] == done.score.metric == sum(done.score.outcomes) / 60
     assert last["train_loss"] < first["train_loss"]
 
 
@@ -74,7 +75,8 @@ def test_artefacts_load_and_score_what_was_recorded(whole: tuple[Path, Trained],
     done = train(operated(), data, settings, tmp_path, EXAMPLE)
     found = load(tmp_path / "last.safetensors")
     assert same(found, done.model)
-    assert evaluate(found, data.val).logits_sha256 == done.evaluation.logits_sha256
+    assert evaluate(found, data.val).logits_sha256 == evaluate(done.model, data.val).logits_sha256
+    assert evaluate(found, data.val).top1 == done.score.metric
     best = max(line["val_top1"] for line in lines(tmp_path))
     assert evaluate(load(tmp_path / "best.safetensors"), data.val).top1 == best
 
@@ -92,7 +94,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_bits(
 ) -> None:
     folder, after = tmp_path / "run", loop._after_step
 
-    def end(run: loop.Run) -> None:
+    def end(run: Run) -> None:
         after(run)
         if run.position.step == steps:
             raise Ended
@@ -132,7 +134,7 @@ def test_resuming_keeps_what_options_add(
     settings = Settings(**{**SETTINGS.to_dict(), **change})
     straight, after = trained(tmp_path / "whole", settings), loop._after_step
 
-    def end(run: loop.Run) -> None:
+    def end(run: Run) -> None:
         after(run)
         if run.position.step == 4:
             raise Ended
@@ -150,7 +152,7 @@ def test_a_signal_ends_the_step_and_leaves_a_checkpoint(
     folder, before = tmp_path / "run", signal.getsignal(number)
     step = loop._step
 
-    def interrupted(run: loop.Run, images: Tensor, labels: Tensor) -> None:
+    def interrupted(run: Run, images: Tensor, labels: Tensor) -> None:
         if run.position.step == 2:
             os.kill(os.getpid(), number)
         step(run, images, labels)
@@ -167,7 +169,7 @@ def test_numbers_that_are_none_stop_the_run_and_name_the_graft(tmp_path: Path, m
     model, step = operated(), loop._step
     graft = list_grafts(model)[1]
 
-    def poisoned(run: loop.Run, images: Tensor, labels: Tensor) -> None:
+    def poisoned(run: Run, images: Tensor, labels: Tensor) -> None:
         if run.position.step == 5:
             with torch.no_grad():
                 next(graft.block.parameters()).fill_(float("nan"))
@@ -192,12 +194,5 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(TrainingError, match="No space left on device"):
-        checkpoint.write_checkpoint(tmp_path, checkpoint.Parties(nn.Linear(1, 1), None), checkpoint.Position())  # type: ignore[arg-type]
+        checkpoint.write_checkpoint(tmp_path, checkpoint.Parties(nn.Linear(1, 1), None), checkpoint.Position(), [])
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
-
-
-def test_the_rate_rises_and_falls() -> None:
-    factors = [rate_factor(step, 20, 0.1) for step in range(20)]
-    assert factors[:3] == [0.5, 1.0, 1.0]
-    assert factors[2:] == sorted(factors[2:], reverse=True)
-    assert 0 < factors[-1] < 0.01

@@ -1,0 +1,78 @@
+"""What the runs of a fine-tune say together: differences, intervals, and one sentence that claims no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from attn_surgeon.train.loop import Trained
+from attn_surgeon.train.statistics import Interval, exact_interval, mcnemar, t_interval
+from attn_surgeon.train.tasks import Task
+
+POOLED = "exact; an image counts once for each seed, as if seeds were independent"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Hold what one seed gave: both networks, what closing each graft costs, and how far each has opened."""
+
+    seed: int
+    grafts: Trained
+    closing: Mapping[str, float]
+    opened: Mapping[str, float]
+    control: Trained | None
+
+    @property
+    def difference(self) -> float | None:
+        """Give how much more the network with grafts is worth."""
+        return None if self.control is None else self.grafts.score.metric - self.control.score.metric
+
+
+def describe_run(pair: Pair, task: Task) -> dict[str, Any]:
+    """Describe one seed's scores."""
+    arms = {"grafts": pair.grafts, "control": pair.control}
+    scores = {
+        name: {task.metric: arm.score.metric, "loss": arm.score.loss, **arm.score.figures}
+        for name, arm in arms.items()
+        if arm is not None
+    }
+    return {"seed": pair.seed, **scores, "difference": pair.difference}
+
+
+def compare(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Compare the two networks over all seeds."""
+    outcomes = [
+        (ours, theirs)
+        for pair in pairs
+        if pair.control is not None
+        for ours, theirs in zip(pair.grafts.score.outcomes, pair.control.score.outcomes, strict=True)
+    ]
+    differences = [pair.difference for pair in pairs if pair.difference is not None]
+    counted = all(value in (0.0, 1.0) for both in outcomes for value in both)
+    if len(pairs) > 1:
+        interval, how = t_interval(differences), f"Student's t over {len(pairs)} seeds"
+    elif counted:
+        interval = exact_interval(outcomes.count((1.0, 0.0)), outcomes.count((0.0, 1.0)), len(outcomes))
+        how = "McNemar's exact, over the validation images of one training run"
+    else:
+        interval = t_interval([ours - theirs for ours, theirs in outcomes])
+        how = "Student's t over the validation images of one training run"
+    compared = {"difference": {**asdict(interval), "how": how}, "verdict": verdict(interval, len(pairs))}
+    return compared | ({"mcnemar": _mcnemar(outcomes)} if counted else {})
+
+
+def _mcnemar(outcomes: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Test the images that only one of the two gets right."""
+    ours, theirs = outcomes.count((1.0, 0.0)), outcomes.count((0.0, 1.0))
+    return {"only_grafts": ours, "only_control": theirs, "p": mcnemar(ours, theirs), "how": POOLED}
+
+
+def verdict(interval: Interval, seeds: int) -> str:
+    """Say in one sentence what the evidence shows, and never more."""
+    points = (
+        f"{100 * interval.estimate:+.2f} points, 95 % interval {100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
+    )
+    shown = "a gain" if interval.low > 0 else "a loss" if interval.high < 0 else "neither a gain nor a loss"
+    over = f"over {seeds} seeds" if seeds > 1 else "for this one training run only, which says nothing of other seeds"
+    return f"The evidence shows {shown} from the grafts on these images ({points}), {over}."

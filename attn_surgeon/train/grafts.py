@@ -1,0 +1,64 @@
+"""What each graft does once it is trained: how far it has opened, and what closing it alone costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from attn_surgeon.graph.running import mode
+from attn_surgeon.graph.surgery import bypassed, list_grafts
+from attn_surgeon.train.parts import Parts
+from attn_surgeon.train.precision import in_full_precision
+from attn_surgeon.train.tasks import Task
+
+IMAGES = 64
+
+
+def closing_costs(model: nn.Module, task: Task, parts: Parts, whole: float) -> dict[str, float]:
+    """Measure, for each graft alone, what is lost of a metric when it lets its input pass."""
+    device = next(model.parameters()).device
+    costs = {}
+    for made in list_grafts(model):
+        with bypassed([made.block]):
+            costs[made.path] = whole - task.score(model, parts, device, None).metric
+    return costs
+
+
+def openings(model: nn.Module, parts: Parts, batch: int = 16) -> dict[str, float]:
+    """Measure how much each graft changes what it is given, as a share of its length: ‖f(x) − x‖ / ‖x‖.
+
+    Over the first validation images; 0 is a graft that is still the identity.
+    """
+    device = next(model.parameters()).device
+    dataset: Dataset[Any] = parts.val.dataset
+    few = Subset(dataset, range(min(IMAGES, len(dataset))))  # type: ignore[arg-type]
+    with in_full_precision(model), mode(model, training=False), torch.no_grad(), _changes(model) as sums:
+        for images, *_ in DataLoader(few, batch, generator=torch.Generator()):
+            model(images.to(device))
+    return {path: (changed / whole) ** 0.5 if whole else 0.0 for path, (changed, whole) in sums.items()}
+
+
+@contextmanager
+def _changes(model: nn.Module) -> Iterator[dict[str, tuple[float, float]]]:
+    """Add up the squares of what grafts change and of what they are given."""
+    sums = {made.path: (0.0, 0.0) for made in list_grafts(model)}
+
+    def look(path: str, given: Tensor, out: Tensor) -> None:
+        changed, whole = sums[path]
+        x = given.double()
+        sums[path] = (changed + float((out.double() - x).square().sum()), whole + float(x.square().sum()))
+
+    handles = [
+        made.block.register_forward_hook(lambda own, args, out, path=made.path: look(path, args[0], out))
+        for made in list_grafts(model)
+    ]
+    try:
+        yield sums
+    finally:
+        for handle in handles:
+            handle.remove()
