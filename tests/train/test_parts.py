@@ -143,9 +143,10 @@ def test_other_data_may_be_measured_on(images: Path) -> None:
 
 
 def test_what_cannot_be_read_is_left_out_and_listed(images: Path, tmp_path: Path) -> None:
+    save_jpegs(images / "val" / "dog")
     whole = open_parts(str(images), RGB, Settings())
     (images / "train" / "cat" / "2.png").write_bytes(b"no image")
-    cut(images / "val" / "dog" / "1.png")
+    cut(images / "val" / "dog" / "1.jpg")
     with pytest.raises(DataError, match=r"1 of 12 images cannot be read, more than --max-bad 0\.01 allows; .*2\.png"):
         open_parts(str(images), RGB, Settings())
     parts = guarded(open_parts(str(images), RGB, Settings(max_bad=0.2)), tmp_path, 0.2)
@@ -155,7 +156,7 @@ def test_what_cannot_be_read_is_left_out_and_listed(images: Path, tmp_path: Path
         assert equal(images_left, expected)
     assert [line.partition(": ")[0] for line in sorted(listed(tmp_path))] == [
         str(images / "train" / "cat" / "2.png"),
-        str(images / "val" / "dog" / "1.png"),
+        str(images / "val" / "dog" / "1.jpg"),
     ]
 
 

@@ -20,7 +20,9 @@ from .helpers import PLAIN, contents, png, write_tar
 def shards(tmp_path: Path) -> Path:
     """Write two shards of two images each, and one whose labels are in JSON."""
     write_tar(tmp_path / "a-00.tar", {"0.png": png(10), "0.cls": b"1\n", "1.cls": b"0", "1.png": png(20)})
-    write_tar(tmp_path / "a-01.tar", {"x/2.png": png(30), "x/2.json": b"{}", "x/2.cls": b"3", "3.png": png(40)})
+    write_tar(
+        tmp_path / "a-01.tar", {"x/2.png": png(30), "x/2.json": b'{"label": 0}', "x/2.cls": b"3", "3.png": png(40)}
+    )
     write_tar(tmp_path / "b-00.tar", {"0.jpg": png(50), "0.json": b'{"label": 2}', "0.seg.png": png(60)})
     return tmp_path
 
