@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,6 +66,7 @@ def finetune(
 ) -> None:
     """Fine-tune an operated network; --control trains the one without grafts alike and says whether they helped."""
 
+    _speak_once()
     if resume is not None:
         request, folder = _resumed(resume, context), Path(resume)
         subject = _open(request.artefact, source, weights)
@@ -121,8 +124,8 @@ def _require_start(request: Request, subject: Subject) -> None:
 def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, new: bool) -> Job:
     """Check everything, then make the folder."""
     from attn_surgeon.train.control import Job, check
-    from attn_surgeon.train.folders import new_folder, write_request
     from attn_surgeon.train.parts import guarded
+    from attn_surgeon.train.processes import by_first
     from attn_surgeon.train.tasks import get_task
 
     task = get_task(request.settings.task)
@@ -131,10 +134,24 @@ def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, n
         subject = task.fitted(subject, parts.train.class_names, request.settings.seed)
     job = Job(subject, parts, request.settings, folder, request.control, request.seeds)
     check(job)
-    if new:
-        job = replace(job, folder=new_folder(out, Path(request.artefact).stem))
-        write_request(job.folder, request)
-    return replace(job, parts=guarded(parts, job.folder, request.settings.max_bad))
+    folder = by_first(lambda: _new_folder(request, out)) if new else folder
+    return replace(job, folder=folder, parts=guarded(parts, folder, request.settings.max_bad))
+
+
+def _new_folder(request: Request, out: str | None) -> Path:
+    from attn_surgeon.train.folders import new_folder, write_request
+
+    folder = new_folder(out, Path(request.artefact).stem)
+    write_request(folder, request)
+    return folder
+
+
+def _speak_once() -> None:
+    """Let only the first of several processes print; what goes wrong in another it still says."""
+    from attn_surgeon.train.processes import is_first
+
+    if not is_first():
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process
 
 
 def _carry_out(job: Job, *, as_json: bool) -> None:

@@ -119,6 +119,8 @@ def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> P
         raise DataError("there is no val/ to measure on", spec, hint)
     if settings.val_split is not None and settings.val_data is not None:
         raise DataError("both say what to measure on", "--val-split and --val-data", "leave one out")
+    if place.download and processes.count() > 1:
+        processes.by_first(lambda: _fetch(spec, preprocessing, settings, place))
     train = open_dataset(spec, "train", preprocessing, place)
     labels = labels_of(train.dataset)
     rest = list(range(len(labels)))
@@ -132,6 +134,13 @@ def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> P
     if settings.limit is not None:
         rest = [rest[index] for index in balanced([labels[index] for index in rest], settings.limit)]
     return _checked(train, rest, val, held, preprocessing, settings)
+
+
+def _fetch(spec: str, preprocessing: Preprocessing, settings: Settings, place: Place) -> None:
+    """Open data for the sake of what that fetches, so that processes do not fetch the same files at once."""
+    open_dataset(spec, "train", preprocessing, place)
+    if settings.val_split is None:
+        open_dataset(settings.val_data or spec, "val", preprocessing, place)
 
 
 def _in_classes_of(train: ImageData, val: ImageData) -> ImageData:

@@ -184,6 +184,7 @@ def _accelerator(settings: Settings) -> Any:
     if settings.batch_size % processes.count():
         what = f"a batch of {settings.batch_size} cannot be split over {processes.count()} processes"
         raise TrainingError(what, "--batch-size", "it counts the images of all processes together")
+    processes.join()
     try:
         return Accelerator(
             mixed_precision=settings.amp,

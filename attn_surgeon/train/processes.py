@@ -28,11 +28,21 @@ def is_first() -> bool:
     return index() == 0
 
 
+def join() -> None:
+    """Meet the other processes, over gloo where there is no accelerator."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+
+
 def by_first(make: Callable[[], T]) -> T:
     """Let the first process make something and give it to all; its error is everyone's."""
     if count() == 1:
         return make()
     from accelerate.utils import broadcast_object_list
+
+    join()
 
     said: list[Any] = [_attempt(make) if is_first() else None]
     value, error = broadcast_object_list(said)[0]
