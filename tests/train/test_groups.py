@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+import timm
 import torch
+from timm.models import group_parameters
 from torch import nn
 
+from attn_surgeon import insert
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.train.freezing import freeze, start_training
-from attn_surgeon.train.groups import parameter_groups
+from attn_surgeon.train.groups import make_optimizer, parameter_groups, require_optimizer
 from attn_surgeon.train.loop import train
-from attn_surgeon.train.settings import Settings
+from attn_surgeon.train.settings import Settings, TrainingError
 
 from .helpers import EXAMPLE, operated, parts
 
@@ -96,3 +100,58 @@ def test_what_is_frozen_keeps_every_bit(tmp_path: Any) -> None:
         else:
             assert "conv1.weight" in base
             assert not [name for name in base if "bn" in name or "downsample.1" in name]
+
+
+def test_norms_may_train_beside_grafts_while_their_statistics_stay(tmp_path: Any) -> None:
+    model = operated()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    settings = Settings(epochs=1, limit=64, freeze="base", train_norms=True, batch_size=16)
+    train(model, parts(settings), settings, tmp_path, EXAMPLE)
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    grafts = tuple(f"{made.path}." for made in list_grafts(model))
+    base = {name for name in changed if not name.startswith(grafts)} - {"fc.weight", "fc.bias"}
+    norms = {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    norms = {name for name in norms if not name.startswith(grafts)}
+    assert base == {f"{name}.{part}" for name in norms for part in ("weight", "bias")}
+
+
+@pytest.mark.parametrize(("mark", "first"), [("layer3", "layer3"), ("layer2.1", "layer2.1"), ("3", "layer2")])
+def test_freezing_until_a_module_leaves_it_and_what_follows(mark: str, first: str) -> None:
+    model = operated(at="layer1.*.bn2")
+    kept = freeze(model, Settings(freeze=f"until:{mark}"), EXAMPLE)
+    training = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    grafts = {f"{made.path}.{name}" for made in list_grafts(model) for name, _ in made.block.named_parameters()}
+    names = [name for name, _ in model.named_parameters() if name not in grafts]
+    start = next(place for place, name in enumerate(names) if name.startswith(f"{first}."))
+    assert training == grafts | set(names[start:])
+    frozen = {name for name, module in model.named_modules() if any(module is norm for norm in kept)}
+    assert frozen == {name for name in frozen if not f"{name}.".startswith(("layer3", first))}
+    assert "bn1" in frozen
+
+
+def test_freezing_until_what_is_not_there_names_the_nearest() -> None:
+    with pytest.raises(TrainingError, match=r"no module 'layer9'.*did you mean layer"):
+        freeze(operated(), Settings(freeze="until:layer9"), EXAMPLE)
+    with pytest.raises(TrainingError, match="6 parts"):
+        freeze(operated(), Settings(freeze="until:6"), EXAMPLE)
+
+
+def test_layers_far_from_the_head_train_slower_and_grafts_do_not() -> None:
+    model = timm.create_model("test_resnet", pretrained=False)
+    example = torch.randn(1, 3, 64, 64)
+    grafted = insert(model, "se", after="layer1.0.bn2", example=example)
+    found = groups(grafted, Settings(lr=0.01, layer_decay=0.5))
+    rates = {name: group["lr"] for group in found.values() for name in group["names"]}
+    layers = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
+    last = max(layers.values())
+    assert {name: rates[name] for name in layers} == {name: 0.01 * 0.5 ** (last - n) for name, n in layers.items()}
+    assert {rates[name] for name in rates if name not in layers} == {0.01}
+    assert rates["layer1.0.conv1.weight"] < rates["layer4.0.conv1.weight"] < rates["fc.weight"] == 0.01
+
+
+def test_optimizers_are_timms_by_name() -> None:
+    made = make_optimizer(operated(), Settings(optimizer="lamb", lr=0.02))
+    assert type(made).__name__ == "Lamb"
+    assert {group["lr"] for group in made.param_groups} == {0.02}
+    with pytest.raises(TrainingError, match=r"'adamww'.*did you mean adamw"):
+        require_optimizer("adamww")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +129,7 @@ def test_a_run_ended_while_it_writes_goes_on_from_the_checkpoint_before(
     assert same(trained(folder).model, whole[1].model)
 
 
-@pytest.mark.parametrize("change", [{"ema": 0.9}, {"accumulate": 2}, {"optimizer": "sgd", "lr": 1e-3}])
+@pytest.mark.parametrize("change", [{"ema": 0.9}, {"accumulate": 2}, {"optimizer": "sgd", "cutmix": 1.0}])
 def test_resuming_keeps_what_options_add(
     change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,3 +198,37 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
     with pytest.raises(TrainingError, match="No space left on device"):
         checkpoint.write_checkpoint(tmp_path, checkpoint.Parties(nn.Linear(1, 1), None), checkpoint.Position(), [])
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize("change", [{"compile": True}, {"channels_last": True}, {"grad_checkpointing": True}])
+def test_other_ways_to_compute_give_the_same_steps(
+    change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    # momentum of plain gradients: Adam would make a step of any size of what rounds to zero
+    settings = replace(SETTINGS, epochs=1, limit=16, optimizer="sgd", lr=1e-2)
+    for name, asked in (("plain", settings), ("other", replace(settings, **change))):
+        (tmp_path / name).mkdir()
+        train(operated(), parts(asked), asked, tmp_path / name, EXAMPLE)
+    plain, other = (load(tmp_path / name / "last.safetensors").state_dict() for name in ("plain", "other"))
+    assert not torch.equal(plain["conv1.weight"], operated().state_dict()["conv1.weight"])
+    for name, tensor in plain.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_what_compiling_meets_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
+    with pytest.raises(TrainingError, match=r"torch.compile failed: .*leave --compile out"):
+        trained(tmp_path / "run", Settings(**{**SETTINGS.to_dict(), "compile": True}))
+
+
+def test_out_of_memory_says_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(run: Run, value: Tensor, images: Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, "_require_finite", full)
+    with pytest.raises(TrainingError, match=r"out of memory.*smaller --batch-size than 8.*--grad-checkpointing"):
+        trained(tmp_path / "run")
