@@ -50,9 +50,22 @@ def evaluate(
         ),
     ] = None,
     data: Annotated[
-        str, typer.Option(metavar="DIR", help="A folder with a folder of images per class, demo, or demo-clutter.")
+        str,
+        typer.Option(
+            metavar="DATA",
+            help="A folder with a folder of images per class; torch/NAME, hfds/USER/NAME or wds/SHARDS, as timm names"
+            " them; demo, or demo-clutter.",
+        ),
     ] = ...,  # type: ignore[assignment]
     split: Annotated[str, typer.Option(metavar="PART", help="The part of the data, where it has parts.")] = "val",
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where torch/, hfds/ and wds/ data lies.", show_default=False)
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch such data where it is not there.")] = False,
+    max_bad: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Leave out images that cannot be read, up to this share.", min=0, max=1),
+    ] = 0.0,
     without_grafts: Annotated[bool, typer.Option("--without-grafts", help="Evaluate the original.")] = False,
     compare: Annotated[
         str | None,
@@ -94,6 +107,7 @@ def evaluate(
     from attn_surgeon.train.answers import Reading
     from attn_surgeon.train.assess import assess
     from attn_surgeon.train.compare import Rivals
+    from attn_surgeon.train.data import Place
     from attn_surgeon.train.report import make_folder, write_report
     from attn_surgeon.train.views import open_views
 
@@ -105,7 +119,9 @@ def evaluate(
         model = subject.base() if without_grafts else subject.model
         rival = None if compare is None else _rival(subject, compare, opened, without_grafts=without_grafts)
         entrants = [subject] if rival is None else [subject, rival]
-        images = open_views(data, split, [entrant.preprocessing for entrant in entrants])
+        wanted = [entrant.preprocessing for entrant in entrants]
+        known = subject.provenance.class_names
+        images, notes = open_views(data, split, wanted, Place(data_dir, download), known, max_bad)
     if report is not None:
         make_folder(Path(report))
     with bar("evaluate") as progress:
@@ -126,7 +142,7 @@ def evaluate(
     if as_json:
         print_json(document)
         return
-    for note in (note for entrant in entrants for note in entrant.notes):
+    for note in (*(note for entrant in entrants for note in entrant.notes), *notes):
         say(note)
     show(document)
 

@@ -46,8 +46,9 @@ def finetune(
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR",
-            help="A folder with train/ and val/, each a folder of images per class, demo, or demo-clutter.",
+            metavar="DATA",
+            help="A folder with train/ and val/, each a folder of images per class; torch/NAME, hfds/USER/NAME or "
+            "wds/SHARDS, as timm names them; demo, or demo-clutter.",
             show_default=False,
         ),
     ] = None,
@@ -123,6 +124,7 @@ def _require_start(request: Request, subject: Subject) -> None:
 def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, new: bool) -> Job:
     """Check everything, then make the folder."""
     from attn_surgeon.train.control import Job, check
+    from attn_surgeon.train.parts import guarded
     from attn_surgeon.train.processes import by_first
     from attn_surgeon.train.tasks import get_task
 
@@ -132,7 +134,8 @@ def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, n
         subject = task.fitted(subject, parts.train.class_names, request.settings.seed)
     job = Job(subject, parts, request.settings, folder, request.control, request.seeds)
     check(job)
-    return replace(job, folder=by_first(lambda: _new_folder(request, out))) if new else job
+    folder = by_first(lambda: _new_folder(request, out)) if new else folder
+    return replace(job, folder=folder, parts=guarded(parts, folder, request.settings.max_bad))
 
 
 def _new_folder(request: Request, out: str | None) -> Path:
@@ -157,7 +160,7 @@ def _carry_out(job: Job, *, as_json: bool) -> None:
     # between the runs of a job, where nothing is lost, the one ends it as the other does
     before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     if not as_json:
-        for note in job.subject.notes:
+        for note in (*job.subject.notes, *job.parts.report.notes):
             say(note)
     try:
         with bar("fine-tune") as progress:
@@ -178,6 +181,8 @@ def _show(result: dict[str, Any]) -> None:
     out, title = console(), result["title"]
     out.print(f"[bold]{escape(result['folder'])}[/]", soft_wrap=True)
     images = f"{result['train_images']:,} to train on, {result['images']:,} to measure on"
+    if result["data"]["unreadable"]:
+        images += f"; {result['data']['unreadable']:,} cannot be read, see bad-images.txt"
     rows = [("images", images), (f"{title} before", _percent(result["before"])), ("added", _added(result["added"]))]
     out.print(facts(rows))
     columns = ["seed", "grafts", "control", "difference"]

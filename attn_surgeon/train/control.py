@@ -21,6 +21,7 @@ from attn_surgeon.train import processes
 from attn_surgeon.train.checkpoint import write_file
 from attn_surgeon.train.comparison import Pair, compare, describe_run
 from attn_surgeon.train.curves import draw_curves
+from attn_surgeon.train.data.substitutes import listed
 from attn_surgeon.train.grafts import closing_costs, openings
 from attn_surgeon.train.groups import require_optimizer
 from attn_surgeon.train.loop import Trained, train
@@ -118,6 +119,7 @@ def describe(job: Job, pairs: Sequence[Pair]) -> dict[str, Any]:
         "metric": job.task.metric,
         "title": job.task.title,
         "settings": job.settings.to_dict(),
+        "data": {**job.parts.report.facts, "unreadable": len(listed(job.folder))},
         "train_images": len(job.parts.train.dataset),  # type: ignore[arg-type]
         "runs": [describe_run(pair, job.task) for pair in pairs],
         "added": {

@@ -116,7 +116,7 @@ def evaluate_together(
         for model in models:
             stack.enter_context(mode(model.to(device), training=False))
         stack.enter_context(torch.inference_mode())
-        for images, labels, *_ in _batches(loader):
+        for images, labels, *_ in batches(loader):
             answers = [
                 _answer(model, view.to(device), len(data.class_names))
                 for model, view in zip(models, _views(images, len(models)), strict=True)
@@ -171,7 +171,7 @@ def _loader(dataset: Dataset[Any], limit: int | None, batch_size: int, workers: 
     return DataLoader(dataset, batch_size, num_workers=workers, generator=torch.Generator())
 
 
-def _batches(loader: DataLoader[Any]) -> Iterator[Any]:
+def batches(loader: DataLoader[Any]) -> Iterator[Any]:
     """Yield batches, and say a worker's data error as the worker itself said it."""
     try:
         yield from loader
@@ -179,7 +179,7 @@ def _batches(loader: DataLoader[Any]) -> Iterator[Any]:
         if loader.num_workers == 0:
             raise
         # What arrives from a worker is its whole traceback; the error proper is the last line.
-        what = error.what.strip().splitlines()[-1].partition("DataError: ")[2]
+        what = error.what.strip().splitlines()[-1].partition("Error: ")[2]
         raise DataError(what or error.what, error.where, error.hint) from error
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from attn_surgeon.errors import first_line
 from attn_surgeon.train import processes
 from attn_surgeon.train.checkpoint import NAME, has_checkpoint, random_states, write_checkpoint
+from attn_surgeon.train.evaluate import batches
 from attn_surgeon.train.freezing import start_training
 from attn_surgeon.train.parts import Parts
 from attn_surgeon.train.precision import take_off_casts
@@ -79,7 +80,7 @@ def _train_epoch(run: Run) -> float | None:
         return None
     start_training(run.parties.model, run.frozen)
     since, seen = time.perf_counter(), position.images
-    for images, targets in run.loader:
+    for images, targets in batches(run.loader):
         with run.accelerator.accumulate(run.wrapped):
             _step(run, images, targets)
         position.batch += 1

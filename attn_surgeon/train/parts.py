@@ -10,19 +10,22 @@ import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from attn_surgeon.demo.data import TASKS
 from attn_surgeon.errors import DataError
 from attn_surgeon.preprocessing import Preprocessing
-from attn_surgeon.train.data import ImageData, has_parts, open_dataset
+from attn_surgeon.train import processes
+from attn_surgeon.train.augment import Augment, augmentation
+from attn_surgeon.train.data import ImageData, Pictures, Place, has_parts, open_dataset, relabelled
+from attn_surgeon.train.data.checks import Report, look_at, report
+from attn_surgeon.train.data.images import some
+from attn_surgeon.train.data.substitutes import BadImages, Substituting
 from attn_surgeon.train.evaluate import balanced, labels_of
 from attn_surgeon.train.settings import Settings
 
@@ -32,11 +35,12 @@ Draw = tuple[int, int]
 
 @dataclass(frozen=True)
 class Parts:
-    """Hold the images to train on and the images to measure on, and whether to augment the former."""
+    """Hold the images to train on and those to measure on, how the former are augmented, and what was found."""
 
     train: ImageData
     val: ImageData
-    augment: bool
+    augment: Augment | None = None
+    report: Report = field(default_factory=Report)
 
 
 class Chosen(Dataset[tuple[Tensor, int]]):
@@ -61,11 +65,15 @@ class Chosen(Dataset[tuple[Tensor, int]]):
             self._kept[index] = item
         return cast("tuple[Tensor, int]", item)
 
+    def picture(self, index: int) -> tuple[Any, int]:
+        """Give image `index` as it is in its file, and its label."""
+        return cast("tuple[Any, int]", cast(Any, self.dataset).picture(self.chosen[index]))
+
 
 class Drawn(Dataset[tuple[Tensor, int]]):
-    """Serve training images for (epoch, index), shifted and mirrored as the seed has it."""
+    """Serve training images for (epoch, index), augmented as the seed has it."""
 
-    def __init__(self, data: ImageData, seed: int, augment: bool) -> None:
+    def __init__(self, data: ImageData, seed: int, augment: Augment | None) -> None:
         self.dataset, self.seed, self.augment = data.dataset, seed, augment
 
     def __len__(self) -> int:
@@ -75,8 +83,9 @@ class Drawn(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
         """Give the image that an epoch sees, and its label."""
         epoch, index = draw
-        image, label = self.dataset[index]
-        return (_augmented(image, random.Random(f"{self.seed}:{epoch}:{index}")) if self.augment else image), label
+        if self.augment is None:
+            return cast("tuple[Tensor, int]", self.dataset[index])
+        return self.augment(self.dataset, index, f"{self.seed}:{epoch}:{index}")
 
 
 class Order(Sampler[Draw]):
@@ -102,39 +111,78 @@ def order(count: int, seed: int, epoch: int) -> list[int]:
     return cast("list[int]", torch.randperm(count, generator=generator).tolist())
 
 
-def _augmented(image: Tensor, dice: random.Random) -> Tensor:
-    """Mirror an image (C, H, W) half of the time, and crop it from one that is padded by an eighth of its sides."""
-    height, width = image.shape[-2:]
-    down, right = height // 8, width // 8
-    padded = F.pad(image, (right, right, down, down))
-    top, left = dice.randint(0, 2 * down), dice.randint(0, 2 * right)
-    cropped = padded[:, top : top + height, left : left + width]
-    return cropped.flip(-1) if dice.random() < 0.5 else cropped
-
-
 def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> Parts:
     """Open what is trained on and what is measured on; raise DataError where the two do not fit."""
-    if settings.val_split is None and not has_parts(spec):
-        raise DataError("there is no val/ to measure on", spec, "split some off with --val-split 0.2")
-    train = open_dataset(spec, "train", preprocessing)
-    labels, keep = labels_of(train.dataset), settings.workers == 0
+    place = Place(settings.data_dir, settings.download)
+    if settings.val_split is None and settings.val_data is None and not has_parts(spec, place):
+        hint = "split some off with --val-split 0.2, or name other data with --val-data"
+        raise DataError("there is no val/ to measure on", spec, hint)
+    if settings.val_split is not None and settings.val_data is not None:
+        raise DataError("both say what to measure on", "--val-split and --val-data", "leave one out")
+    if place.download and processes.count() > 1:
+        processes.by_first(lambda: _fetch(spec, preprocessing, settings, place))
+    train = open_dataset(spec, "train", preprocessing, place)
+    labels = labels_of(train.dataset)
     rest = list(range(len(labels)))
     if settings.val_split is None:
-        val = open_dataset(spec, "val", preprocessing)
+        val = open_dataset(settings.val_data or spec, "val", preprocessing, place)
+        val = _in_classes_of(train, val)
         held = list(range(len(cast(Any, val.dataset))))
-        _require_same_classes(train, val, spec)
     else:
         val, held = train, stratified(labels, settings.val_split, settings.seed)
         rest = sorted(set(rest) - set(held))
     if settings.limit is not None:
         rest = [rest[index] for index in balanced([labels[index] for index in rest], settings.limit)]
-    augment = settings.augment and spec not in TASKS and preprocessing.channels == 3 and min(preprocessing.size) >= 32
-    return Parts(_chosen(train, rest, preprocessing, keep), _chosen(val, held, preprocessing, keep), augment)
+    return _checked(train, rest, val, held, preprocessing, settings)
+
+
+def _fetch(spec: str, preprocessing: Preprocessing, settings: Settings, place: Place) -> None:
+    """Open data for the sake of what that fetches, so that processes do not fetch the same files at once."""
+    open_dataset(spec, "train", preprocessing, place)
+    if settings.val_split is None:
+        open_dataset(settings.val_data or spec, "val", preprocessing, place)
+
+
+def _in_classes_of(train: ImageData, val: ImageData) -> ImageData:
+    """Number the classes of `val` as those of `train`; it may lack some, but have none that is not trained on."""
+    val = relabelled(val, train.class_names)
+    unknown = {*labels_of(val.dataset)} - {*labels_of(train.dataset)}
+    if unknown:
+        names = some([train.class_names[label] for label in sorted(unknown)])
+        raise DataError(f"no image to train on of class {names}", "the images to measure on", "give both the same")
+    return val
+
+
+def _checked(
+    train: ImageData, rest: list[int], val: ImageData, held: list[int], preprocessing: Preprocessing, settings: Settings
+) -> Parts:
+    """Leave out what cannot be read, and report on the rest; the packaged demo tasks are known to be sound."""
+    found, augment, keep = Report(), None, settings.workers == 0
+    if isinstance(train.dataset, Pictures) and isinstance(val.dataset, Pictures):
+        seen = look_at(train.dataset, rest, whole=False, max_bad=settings.max_bad)
+        # What is measured on must be the same images for each arm and epoch, so these are decoded once beforehand.
+        measured = look_at(val.dataset, held, whole=True, max_bad=settings.max_bad)
+        found = report(seen, measured, train.class_names, preprocessing.size, settings.leaks)
+        rest, held = seen.readable, measured.readable
+        augment = augmentation(preprocessing) if settings.augment else None
+    return Parts(_chosen(train, rest, preprocessing, keep), _chosen(val, held, preprocessing, keep), augment, found)
 
 
 def _chosen(data: ImageData, indices: list[int], preprocessing: Preprocessing, keep: bool) -> ImageData:
     size = 4 * preprocessing.channels * preprocessing.size[0] * preprocessing.size[1]
     return ImageData(Chosen(data.dataset, indices, keep and size * len(indices) <= KEPT_BYTES), data.class_names)
+
+
+def guarded(parts: Parts, folder: Path, max_bad: float) -> Parts:
+    """List the unreadable images in a run's folder, and let others stand in for those that training will find."""
+    if not isinstance(parts.train.dataset, Chosen) or not isinstance(parts.train.dataset.dataset, Pictures):
+        return parts
+    facts = parts.report.facts
+    train = facts["train"]["images"] + facts["train"]["unreadable"]
+    bad = BadImages(folder, int(max_bad * train) + facts["val"]["unreadable"])
+    if parts.report.unreadable and processes.is_first():
+        bad.note(parts.report.unreadable)
+    return replace(parts, train=ImageData(Substituting(parts.train.dataset, bad), parts.train.class_names))
 
 
 def stratified(labels: Sequence[int], share: float, seed: int) -> list[int]:
@@ -149,10 +197,3 @@ def stratified(labels: Sequence[int], share: float, seed: int) -> list[int]:
         count = min(max(1, round(share * len(found))), len(found) - 1)
         chosen += random.Random(f"split:{seed}:{label}").sample(found, count)
     return sorted(chosen)
-
-
-def _require_same_classes(train: ImageData, val: ImageData, spec: str) -> None:
-    different = sorted({*train.class_names} ^ {*val.class_names})
-    if different:
-        shown = ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
-        raise DataError(f"classes in only one of train/ and val/: {shown}", str(Path(spec)), "give both the same")

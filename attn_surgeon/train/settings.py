@@ -72,7 +72,21 @@ class Settings:
     val_split: float | None = _setting(
         None, "Measure on a share split off train.", "SHARE", share=True, positive=True, hint="try --val-split 0.2"
     )
-    augment: bool = _setting(True, "Shift and mirror RGB images of 32 pixels or more.")
+    val_data: str | None = _setting(None, "Measure on other data than --data.", "DATA")
+    data_dir: str | None = _setting(None, "Where torch/, hfds/ and wds/ data lies.", "DIR")
+    download: bool = _setting(False, "Fetch such data where it is not there.")
+    max_bad: float = _setting(
+        0.01, "Stop where more images of a part cannot be read; fewer are left out.", "SHARE", share=True
+    )
+    leaks: str = _setting(
+        "warn",
+        "warn or refuse where images to measure on are trained on too, byte for byte.",
+        "WORD",
+        choices=("warn", "refuse"),
+    )
+    augment: bool = _setting(
+        True, "Augment RGB images: shift and mirror from 32 pixels, crop of any scale and mirror from 64."
+    )
     seed: int = _setting(0, "The first seed.", "NUMBER", least=0)
     checkpoint_steps: int | None = _setting(None, "Checkpoint so often, and after each epoch.", "N", least=1)
 

@@ -13,7 +13,9 @@ from torch.utils.data import Dataset
 from attn_surgeon.errors import DataError
 from attn_surgeon.preprocessing import Preprocessing, fit
 from attn_surgeon.train.corruptions import corrupt
-from attn_surgeon.train.data import ImageData, open_pictures
+from attn_surgeon.train.data import HERE, ImageData, Place, as_known, open_pictures
+from attn_surgeon.train.data.checks import without_unreadable
+from attn_surgeon.train.data.images import Pictures
 from attn_surgeon.train.evaluate import balanced, labels_of
 
 POOL = 32
@@ -64,11 +66,19 @@ class Views(Dataset[tuple[tuple[Tensor, ...], int]]):
         return cast(Tensor, self.transforms[number](picture))
 
 
-def open_views(spec: str, split: str, wanted: Sequence[Preprocessing]) -> ImageData:
-    """Open a split for networks with these preprocessings; one view where they all agree."""
-    opened = open_pictures(spec, split, as_it_is)
+def open_views(
+    spec: str,
+    split: str,
+    wanted: Sequence[Preprocessing],
+    place: Place = HERE,
+    class_names: tuple[str, ...] | None = None,
+    max_bad: float = 0.0,
+) -> tuple[ImageData, tuple[str, ...]]:
+    """Open a split for networks with these preprocessings, one view where they all agree; and what to say of it."""
+    opened = as_known(open_pictures(spec, split, as_it_is, place), class_names)
+    opened, notes = without_unreadable(opened, max_bad)
     distinct = wanted[:1] if len(set(wanted)) == 1 else wanted
-    return ImageData(Views(opened.dataset, distinct), opened.class_names)
+    return ImageData(Views(opened.dataset, distinct), opened.class_names), notes
 
 
 def as_it_is(picture: Image.Image) -> Image.Image:
@@ -88,5 +98,5 @@ def image_names(data: ImageData, limit: int | None) -> list[str | int]:
     """Name the images of an evaluation in order: by their files, or by their index where there are none."""
     views = cast(Views, data.dataset)
     chosen = range(len(views)) if limit is None else balanced(views.labels, limit)
-    files = getattr(views.pictures, "files", None)
-    return [index if files is None else str(files[index]) for index in chosen]
+    pictures = views.pictures
+    return [pictures.source.name(index) if isinstance(pictures, Pictures) else index for index in chosen]

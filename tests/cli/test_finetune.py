@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,63 @@ def test_a_finished_run_resumes_to_its_result(cli: Cli, artefact: str) -> None:
     done = cli("finetune", artefact, *QUICK, "--val-split", "0.25", "--out", "run", "--json")
     assert (done.document["images"], done.document["train_images"]) == (10, 30)
     assert untimed(cli("finetune", "--resume", "run", "--json").document) == untimed(done.document)
+
+
+def test_unreadable_images_are_left_out_and_listed(cli: Cli, artefact: str) -> None:
+    trained, measured = (sorted(Path("digits", part, "3").iterdir()) for part in ("train", "val"))
+    trained[0].write_text("no image")
+    measured[0].write_bytes(measured[0].read_bytes()[:60])
+    request = ("finetune", artefact, *QUICK, "--control", "--out", "run")
+    line = refused(cli, *request)
+    assert "1 of 40 images cannot be read, more than --max-bad 0.01 allows" in line
+    done = cli(*request, "--max-bad", "0.1")
+    assert done.code == 0, done.err
+    assert f"unreadable, so left out: 2 images, {trained[0]}, {measured[0]}" in done.err.splitlines()
+    document = json.loads(Path("run/comparison.json").read_text())
+    assert (document["train_images"], document["images"], document["data"]["unreadable"]) == (39, 19, 2)
+    lines = Path("run/bad-images.txt").read_text().splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [str(trained[0]), str(measured[0])]
+    assert untimed(cli("finetune", "--resume", "run", "--json").document) == untimed(document)
+    found = cli("evaluate", "run/seed-0-grafts/last.safetensors", "--data", "digits", "--max-bad", "0.1", "--json")
+    assert found.document["top1"] == document["runs"][0]["grafts"]["top1"]
+    assert "cannot read this image" in refused(cli, "evaluate", artefact, "--data", "digits")
+
+
+def test_leaks_are_said_or_refused(cli: Cli, artefact: str) -> None:
+    one = next(Path("digits/val/4").iterdir())
+    shutil.copy(one, "digits/train/4/copy.png")
+    assert "byte for byte: 1" in refused(cli, "finetune", artefact, *QUICK, "--leaks", "refuse")
+    done = cli("finetune", artefact, *QUICK, "--out", "run")
+    assert f"trained on and measured on, byte for byte: 1 image, {one}" in done.err.splitlines()
+    assert json.loads(Path("run/comparison.json").read_text())["data"]["duplicates"]["first"] == [str(one)]
+
+
+def test_shards_train_as_the_folder_of_their_images_does(cli: Cli, artefact: str) -> None:
+    for part in ("train", "val"):
+        with tarfile.open(f"{part}.tar", "w") as tar:
+            for path in sorted(Path("digits", part).rglob("*.png")):
+                tar.add(path, f"{path.parent.name}/{path.stem}.png")
+                label = tarfile.TarInfo(f"{path.parent.name}/{path.stem}.cls")
+                label.size = 1
+                tar.addfile(label, io.BytesIO(path.parent.name.encode()))
+    documents = [
+        cli("finetune", artefact, "--epochs", "1", "--batch-size", "8", "--out", out, "--json", *data).document
+        for out, data in (
+            ("shards", ("--data", "wds/{train}.tar", "--val-data", "wds/val.tar")),
+            ("files", ("--data", "digits")),
+        )
+    ]
+    assert documents[0]["runs"] == documents[1]["runs"]
+    assert same_tensors(Path("shards/last.safetensors"), Path("files/last.safetensors"))
+
+
+def test_classes_that_are_not_measured_leave_evaluate_its_numbers(cli: Cli, artefact: str) -> None:
+    for name in "012":
+        shutil.rmtree(f"digits/val/{name}")
+    done = cli("finetune", artefact, *QUICK, "--out", "run", "--json")
+    found = cli("evaluate", "run/last.safetensors", "--data", "digits", "--json").document
+    assert (found["images"], found["top1"]) == (14, done.document["runs"][0]["grafts"]["top1"])
+    assert found["top1"] > 0.5
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -9,13 +10,17 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from attn_surgeon.demo import DEMO_PREPROCESSING
 from attn_surgeon.errors import DataError
 from attn_surgeon.preprocessing import Preprocessing
+from attn_surgeon.train.data.substitutes import listed
 from attn_surgeon.train.evaluate import labels_of
-from attn_surgeon.train.parts import Drawn, Order, open_parts, order, stratified
+from attn_surgeon.train.parts import Drawn, Order, guarded, open_parts, order, stratified
 from attn_surgeon.train.settings import Settings
+
+from .helpers import equal
 
 RGB = Preprocessing((0.5,) * 3, (0.5,) * 3, (32, 32))
 
@@ -31,6 +36,18 @@ def images(tmp_path: Path) -> Path:
                 pixels = torch.randint(256, (32, 32, 3), generator=generator, dtype=torch.uint8).numpy()
                 Image.fromarray(pixels).save(folder / f"{index}.png")
     return tmp_path
+
+
+def cut(path: Path) -> None:
+    """Leave the head and some of the pixels of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+
+
+def save_jpegs(folder: Path) -> None:
+    """Put JPEGs in the place of images."""
+    for path in sorted(folder.iterdir()):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
 
 
 def drawn(folder: Path, seed: int, epoch: int) -> list[Tensor]:
@@ -96,10 +113,82 @@ def test_a_folder_without_parts_is_split(images: Path) -> None:
     assert not any(torch.equal(parts.val.dataset[index][0], image) for index in range(6) for image in train)
 
 
-def test_classes_in_one_part_only_are_refused(images: Path) -> None:
+def test_a_class_that_is_not_trained_on_is_refused(images: Path) -> None:
     (images / "val" / "dog").rename(images / "val" / "fox")
-    with pytest.raises(DataError, match="dog, fox"):
+    with pytest.raises(DataError, match="no such class to train on: fox"):
         open_parts(str(images), RGB, Settings())
+    (images / "train" / "fox").mkdir()
+    with pytest.raises(DataError, match="no image to train on of class fox"):
+        open_parts(str(images), RGB, Settings())
+
+
+def test_a_class_that_is_not_measured_leaves_the_others_their_numbers(images: Path) -> None:
+    shutil.rmtree(images / "val" / "cat")
+    parts = open_parts(str(images), RGB, Settings())
+    assert parts.val.class_names == ("cat", "dog")
+    assert labels_of(parts.val.dataset) == [parts.val.dataset[index][1] for index in range(3)] == [1, 1, 1]
+    assert parts.report.notes == (
+        "classes have 0 to 3 images to measure on",
+        "classes without an image to measure on: cat",
+    )
+
+
+def test_other_data_may_be_measured_on(images: Path) -> None:
+    parts = open_parts(str(images / "train"), RGB, Settings(val_data=str(images / "val")))
+    own = open_parts(str(images), RGB, Settings())
+    assert len(parts.val.dataset) == 6  # type: ignore[arg-type]
+    assert all(torch.equal(parts.val.dataset[index][0], own.val.dataset[index][0]) for index in range(6))
+    with pytest.raises(DataError, match="--val-split and --val-data"):
+        open_parts(str(images), RGB, Settings(val_data=str(images), val_split=0.5))
+
+
+def test_what_cannot_be_read_is_left_out_and_listed(images: Path, tmp_path: Path) -> None:
+    save_jpegs(images / "val" / "dog")
+    whole = open_parts(str(images), RGB, Settings())
+    (images / "train" / "cat" / "2.png").write_bytes(b"no image")
+    cut(images / "val" / "dog" / "1.jpg")
+    with pytest.raises(DataError, match=r"1 of 12 images cannot be read, more than --max-bad 0\.01 allows; .*2\.png"):
+        open_parts(str(images), RGB, Settings())
+    parts = guarded(open_parts(str(images), RGB, Settings(max_bad=0.2)), tmp_path, 0.2)
+    for found, before, gone in ((parts.train, whole.train, 2), (parts.val, whole.val, 4)):
+        images_left = [found.dataset[index][0] for index in range(len(labels_of(found.dataset)))]
+        expected = [before.dataset[index][0] for index in range(len(labels_of(before.dataset))) if index != gone]
+        assert equal(images_left, expected)
+    assert [line.partition(": ")[0] for line in sorted(listed(tmp_path))] == [
+        str(images / "train" / "cat" / "2.png"),
+        str(images / "val" / "dog" / "1.jpg"),
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_only_fails_when_decoded_is_replaced_by_the_next_of_its_class(
+    images: Path, tmp_path: Path, workers: int
+) -> None:
+    whole = open_parts(str(images), RGB, Settings()).train.dataset
+    save_jpegs(images / "train" / "dog")
+    for name in ("1.jpg", "2.jpg"):
+        cut(images / "train" / "dog" / name)
+    settings = Settings(max_bad=0.2, augment=False, workers=workers)
+    parts = guarded(open_parts(str(images), RGB, settings), tmp_path, 0.2)
+    assert parts.report.unreadable == ()
+    loader = DataLoader(Drawn(parts.train, 0, None), sampler=[(0, i) for i in range(12)], num_workers=workers)
+    found = [image[0] for image, _ in loader]
+    assert equal(found[:6], [whole[index][0] for index in range(6)])
+    assert torch.equal(found[7], found[9])
+    assert torch.equal(found[8], found[9])
+    assert not torch.equal(found[9], found[10])
+    assert sorted(line.partition(": ")[0][-5:] for line in listed(tmp_path)) == ["1.jpg", "2.jpg"]
+
+
+def test_more_than_allowed_that_fail_when_decoded_stop_the_run(images: Path, tmp_path: Path) -> None:
+    save_jpegs(images / "train" / "dog")
+    for name in ("1.jpg", "4.jpg"):
+        cut(images / "train" / "dog" / name)
+    data = guarded(open_parts(str(images), RGB, Settings(max_bad=0.1)), tmp_path, 0.1).train.dataset
+    data[7]
+    for _ in range(2):
+        with pytest.raises(DataError, match="2 images cannot be read, more than --max-bad allows"):
+            data[10]
 
 
 def test_a_limit_is_even_over_classes() -> None:

@@ -27,7 +27,7 @@ def untrained() -> nn.Module:
 
 @pytest.mark.parametrize("kind", ["noise", "clutter"])
 def test_accuracies_are_those_of_a_plain_loop(kind: str) -> None:
-    data, models = open_views("demo", "val", [DEMO_PREPROCESSING]), [load_demo(), untrained()]
+    data, models = open_views("demo", "val", [DEMO_PREPROCESSING])[0], [load_demo(), untrained()]
     seen: list[tuple[int, int]] = []
     trials = robustness(models, data, FEW, seed=3, progress=lambda done, total: seen.append((done, total)))
     views = cast(Views, data.dataset)
@@ -52,7 +52,7 @@ def test_accuracies_are_those_of_a_plain_loop(kind: str) -> None:
 
 
 def test_the_same_seed_gives_the_same_and_another_does_not() -> None:
-    data, models = open_views("demo-clutter", "val", [DEMO_PREPROCESSING]), [load_demo()]
+    data, models = open_views("demo-clutter", "val", [DEMO_PREPROCESSING])[0], [load_demo()]
     found = [robustness(models, data, Reading(limit=16), seed=seed) for seed in (0, 0, 1)]
     rights = [[trial.right[0].tolist() for trial in trials] for trials in found]
     assert rights[0] == rights[1]
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_and_another_does_not() -> None:
 
 
 def test_a_network_never_shown_clean_images_is_scored_on_them() -> None:
-    data = open_views("demo", "val", [DEMO_PREPROCESSING])
+    data = open_views("demo", "val", [DEMO_PREPROCESSING])[0]
     ((clean, _),) = examine([load_demo()], data, FEW)
     hard = [trial for trial in robustness([load_demo()], data, FEW) if trial.strength == 5]
     assert clean.top1 == 1.0

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> str:
 
 
 def views(folder: str, *wanted: Preprocessing) -> Views:
-    return cast(Views, open_views(folder, "val", wanted).dataset)
+    return cast(Views, open_views(folder, "val", wanted)[0].dataset)
 
 
 def corrupted(own: Views, kind: str, strength: int = 3) -> Views:
@@ -95,9 +95,9 @@ def test_clutter_needs_other_images(tmp_path: Path) -> None:
 
 
 def test_images_are_named_by_file_or_index(folder: str) -> None:
-    named = image_names(open_views(folder, "val", [PLAIN]), None)
+    named = image_names(open_views(folder, "val", [PLAIN])[0], None)
     assert named == [str(Path(folder) / name / f"{number}.png") for name in ("ant", "bee") for number in range(3)]
-    few = image_names(open_views(folder, "val", [PLAIN]), 2)
+    few = image_names(open_views(folder, "val", [PLAIN])[0], 2)
     assert len(few) == 2
     assert [Path(str(name)).parent.name for name in few] == ["ant", "bee"]
-    assert image_names(open_views("demo", "val", [DEMO_PREPROCESSING]), None)[:3] == [0, 1, 2]
+    assert image_names(open_views("demo", "val", [DEMO_PREPROCESSING])[0], None)[:3] == [0, 1, 2]

@@ -5,31 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from attn_surgeon.demo import CLASS_NAMES, DEMO_PREPROCESSING
 from attn_surgeon.errors import DataError
 from attn_surgeon.preprocessing import Preprocessing
-from attn_surgeon.train.data import ImageData, open_dataset
+from attn_surgeon.train.data import open_dataset
 
-PLAIN = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3, size=(2, 2))
-
-
-def write(path: Path, value: int) -> None:
-    """Write a 2x2 image of one value."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((2, 2, 3), value, dtype=np.uint8)).save(path)
-
-
-def contents(data: ImageData) -> list[tuple[int, int]]:
-    """List every item's value and label."""
-    dataset: Any = data.dataset
-    items = [dataset[index] for index in range(len(dataset))]
-    assert all(bool((image == image.flatten()[0]).all()) for image, _ in items)
-    return [(round(float(image.flatten()[0]) * 255), label) for image, label in items]
+from .helpers import PLAIN, contents, write
 
 
 def test_class_folders_are_read_in_alphabetical_order(tmp_path: Path) -> None:
@@ -98,11 +82,13 @@ def test_no_images_at_all(tmp_path: Path) -> None:
         open_dataset(str(tmp_path), "val", PLAIN)
 
 
-def test_empty_classes_are_named(tmp_path: Path) -> None:
+def test_a_class_without_images_keeps_its_number(tmp_path: Path) -> None:
     write(tmp_path / "ant" / "a.png", 1)
     (tmp_path / "bee").mkdir()
-    with pytest.raises(DataError, match="class without images: bee"):
-        open_dataset(str(tmp_path), "val", PLAIN)
+    write(tmp_path / "cat" / "a.png", 3)
+    data = open_dataset(str(tmp_path), "val", PLAIN)
+    assert data.class_names == ("ant", "bee", "cat")
+    assert contents(data) == [(1, 0), (3, 2)]
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "empty"])

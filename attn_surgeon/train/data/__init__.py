@@ -1,0 +1,21 @@
+"""Open data: folders of images, datasets and shards as timm names them, and the packaged demo tasks."""
+
+from __future__ import annotations
+
+from attn_surgeon.train.data.folders import SPLITS
+from attn_surgeon.train.data.images import ImageData, Pictures, as_known, read_image, relabelled
+from attn_surgeon.train.data.opening import HERE, Place, has_parts, open_dataset, open_pictures
+
+__all__ = [
+    "HERE",
+    "SPLITS",
+    "ImageData",
+    "Pictures",
+    "Place",
+    "as_known",
+    "has_parts",
+    "open_dataset",
+    "open_pictures",
+    "read_image",
+    "relabelled",
+]
