@@ -29,7 +29,7 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
 
     try:
         groups = parameter_groups(model, settings)
-        made: torch.optim.Optimizer = create_optimizer_v2(groups, settings.optimizer, settings.lr, momentum=0.9)
+        made: torch.optim.Optimizer = create_optimizer_v2(groups, settings.optimizer, settings.base_rate, momentum=0.9)
     except (AssertionError, ImportError, TypeError, ValueError) as error:
         what = f"timm cannot make it: {first_line(error)}"
         raise TrainingError(what, f"--optimizer {settings.optimizer}", "try --optimizer adamw") from error
@@ -49,10 +49,11 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
         if not parameter.requires_grad:
             continue
         part = "grafts" if name in grafts else "base"
-        layer, scale = layers.get(name, (None, 1.0)) if part == "base" else (None, settings.graft_lr_mult)
+        layer, scale = layers.get(name, (None, 1.0)) if part == "base" else (None, 1.0)
+        rate = scale * (settings.base_rate if part == "base" else settings.graft_rate)
         decays = parameter.ndim > 1 and name not in spared
         title = part + ("" if layer is None else f" layer {layer}") + ("" if decays else " without decay")
-        group = groups.setdefault(title, _group(title, settings.lr * scale, settings.weight_decay if decays else 0.0))
+        group = groups.setdefault(title, _group(title, rate, settings.weight_decay if decays else 0.0))
         group["params"].append(parameter)
         group["names"].append(name)
     if not groups:

@@ -30,8 +30,10 @@ class Settings:
     task: str = _setting("classification", "classification.", "NAME", choices=("classification",))
     epochs: int = _setting(5, "Times through the images.", "N", least=1)
     batch_size: int = _setting(64, "Images a step, over all processes.", "N", least=1)
-    lr: float = _setting(1e-3, "Highest learning rate.", "RATE", positive=True)
-    graft_lr_mult: float = _setting(1.0, "The grafts' rate, times --lr.", "FACTOR", positive=True)
+    lr: float | None = _setting(None, "Highest learning rate: 1e-3, with --freeze base 1e-2.", "RATE", positive=True)
+    graft_lr_mult: float | None = _setting(
+        None, "The grafts' rate, times --lr: 10, with --freeze base 1.", "FACTOR", positive=True
+    )
     layer_decay: float = _setting(
         1.0, "Each layer's rate, times the next's; not grafts.", "FACTOR", positive=True, most=1
     )
@@ -101,6 +103,17 @@ class Settings:
             raise TrainingError("--stages says what is frozen", "--freeze", "leave --freeze out")
         if (self.mixup or self.cutmix) and self.batch_size < 2:
             raise TrainingError("mixing images needs two in a batch", "--batch-size", "take a larger one")
+
+    @property
+    def base_rate(self) -> float:
+        """Give the highest learning rate of what is no graft."""
+        return self.lr if self.lr is not None else 1e-2 if self.freeze == "base" else 1e-3
+
+    @property
+    def graft_rate(self) -> float:
+        """Give the grafts' highest learning rate: they start from nothing, and what is pretrained does not."""
+        usual = 1.0 if self.freeze == "base" else 10.0
+        return self.base_rate * (usual if self.graft_lr_mult is None else self.graft_lr_mult)
 
     @property
     def plan(self) -> tuple[Stage, ...]:

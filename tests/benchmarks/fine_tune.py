@@ -22,9 +22,9 @@ from .tune import REGIMES
 
 BLOCKS = ("se", "eca", "cbam", "coord", "gc")
 SITES = ("residual", "stages")
-FULL = REGIMES["full"]
-GRAFTS = replace(REGIMES["grafts"], lr=3e-3)
-NORMS = replace(REGIMES["norms"], lr=3e-3)
+FULL = replace(REGIMES["full"], lr=1e-3, graft_lr_mult=10.0)
+GRAFTS = replace(REGIMES["grafts"], lr=1e-2)
+NORMS = replace(REGIMES["norms"], lr=1e-2)
 
 
 def gain(bench: Bench, trial: Trial, control: Trial, seeds: Sequence[int]) -> str:

@@ -44,6 +44,17 @@ def test_rates_and_decay() -> None:
     }
 
 
+def test_grafts_start_from_nothing_and_so_learn_faster() -> None:
+    for given, base, grafts in (
+        ({}, 1e-3, 1e-2),
+        ({"freeze": "base"}, 1e-2, 1e-2),
+        ({"lr": 2e-3}, 2e-3, 2e-2),
+        ({"lr": 2e-3, "graft_lr_mult": 0.5}, 2e-3, 1e-3),
+    ):
+        found = groups(operated(), Settings(**given))
+        assert (found["base"]["lr"], found["grafts"]["lr"]) == pytest.approx((base, grafts))
+
+
 def test_norms_biases_and_gates_do_not_decay() -> None:
     model = operated()
     found = groups(model)
@@ -145,12 +156,12 @@ def test_layers_far_from_the_head_train_slower_and_grafts_do_not() -> None:
     layers = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
     last = max(layers.values())
     assert {name: rates[name] for name in layers} == {name: 0.01 * 0.5 ** (last - n) for name, n in layers.items()}
-    assert {rates[name] for name in rates if name not in layers} == {0.01}
+    assert {rates[name] for name in rates if name not in layers} == {0.1}
     assert rates["layer1.0.conv1.weight"] < rates["layer4.0.conv1.weight"] < rates["fc.weight"] == 0.01
 
 
 def test_optimizers_are_timms_by_name() -> None:
-    made = make_optimizer(operated(), Settings(optimizer="lamb", lr=0.02))
+    made = make_optimizer(operated(), Settings(optimizer="lamb", lr=0.02, graft_lr_mult=1))
     assert type(made).__name__ == "Lamb"
     assert {group["lr"] for group in made.param_groups} == {0.02}
     with pytest.raises(TrainingError, match=r"'adamww'.*did you mean adamw"):

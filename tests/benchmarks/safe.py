@@ -1,0 +1,58 @@
+"""Whether the defaults are safe for every block: python -m tests.benchmarks.safe.
+
+Each block that takes one input is put at the end of the demo's residual branches and trained with the defaults for a
+short while on cluttered digits, everything and then grafts and head only. Prints a line a block.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from pathlib import Path
+
+from attn_surgeon import insert
+from attn_surgeon.artefact import Provenance
+from attn_surgeon.blocks.registry import get_card, names
+from attn_surgeon.demo import CLASS_NAMES, DEMO_PREPROCESSING, load_demo
+from attn_surgeon.sources import SourceSpec
+from attn_surgeon.subject import Subject
+from attn_surgeon.train.loop import train
+from attn_surgeon.train.parts import open_parts
+from attn_surgeon.train.settings import Settings
+
+from .trials import one_core
+
+FREEZES = ("none", "base")
+
+
+def top1(block: str | None, settings: Settings) -> tuple[float, float]:
+    """Train the demo with a block, or without; give its accuracy in per cent, and the loss."""
+    subject = Subject(load_demo(), Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES))
+    model = subject.model if block is None else insert(subject.model, block, at="residual", example=subject.example)
+    parts = open_parts("demo-clutter", DEMO_PREPROCESSING, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        done = train(model, parts, settings, Path(folder), subject.example)
+    return 100 * done.score.metric, done.score.loss
+
+
+def main() -> None:
+    """Print what each block's network is worth."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--limit", type=int, default=640)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--blocks", nargs="*")
+    given = parser.parse_args()
+    one_core()
+    chosen = given.blocks or [name for name in names() if get_card(name).kind != "two inputs"]
+    for name in [None, *chosen]:
+        cells = []
+        for freeze in FREEZES:
+            settings = Settings(epochs=given.epochs, limit=given.limit, freeze=freeze)
+            accuracy, loss = top1(name, settings)
+            cells.append(f"{accuracy:6.2f} % loss {loss:7.3f}{'' if math.isfinite(loss) else '  NOT FINITE'}")
+        print(f"{name or 'no block':14} {'   '.join(cells)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
