@@ -1,0 +1,85 @@
+"""Images per second of `finetune` beside a bare PyTorch loop: python -m tests.benchmarks.throughput.
+
+Both train the CIFAR-10 ResNet-20 at 32 × 32 and timm's resnet18 at 64 × 64 with SE at the end of each residual branch,
+on the same images, augmented alike, with the same optimizer and clipping, by turns on one thread.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from attn_surgeon import insert
+from attn_surgeon.artefact import provenance_of, set_provenance
+from attn_surgeon.subject import Images, Subject, open_subject
+from attn_surgeon.train.groups import make_optimizer
+from attn_surgeon.train.loop import train
+from attn_surgeon.train.parts import Drawn, Order, Parts, open_parts
+from attn_surgeon.train.settings import Settings
+
+from .cifar import CACHE, images, resnet20
+from .trials import one_core
+
+ROUNDS = 5
+SETTINGS = Settings(epochs=1, batch_size=64, limit=1280, freeze="none")
+
+
+def bare(model: nn.Module, parts: Parts, settings: Settings) -> float:
+    """Train one epoch with nothing but torch; give images per second."""
+    optimizer = make_optimizer(model, settings)
+    data = Drawn(parts.train, settings.seed, parts.augment)
+    loader = DataLoader(data, settings.batch_size, sampler=Order(len(data), settings.seed), drop_last=True)
+    model.train()
+    since = time.perf_counter()
+    for batch, labels in loader:
+        loss = F.cross_entropy(model(batch), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_grad)
+        optimizer.step()
+        optimizer.zero_grad()
+    return len(data) / (time.perf_counter() - since)
+
+
+def ours(model: nn.Module, parts: Parts, settings: Settings, example: torch.Tensor) -> float:
+    """Train one epoch with `finetune`'s loop; give images per second, as it says itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        return float(train(model, parts, settings, Path(folder), example).history[0]["images_per_second"])
+
+
+def compare(name: str, subject: Subject) -> None:
+    """Print the medians of both, and of their ratio by turns."""
+    parts = open_parts(str(CACHE / "cifar10-jpeg"), subject.preprocessing, SETTINGS)
+    parts = replace(parts, val=replace(parts.val, dataset=Subset(parts.val.dataset, range(64))))
+    for index in range(len(parts.train.dataset)):  # type: ignore[arg-type]
+        parts.train.dataset[index]  # read once, where it is kept
+    pairs = []
+    for _ in range(ROUNDS):
+        models = [insert(subject.model, "se", at="residual", example=subject.example) for _ in range(2)]
+        set_provenance(models[0], provenance_of(subject.model))
+        pairs.append((ours(models[0], parts, SETTINGS, subject.example), bare(models[1], parts, SETTINGS)))
+    first, second = (statistics.median(values) for values in zip(*pairs, strict=True))
+    ratios = sorted(one / two for one, two in pairs)
+    spread = f"{ratios[0]:.3f} … {ratios[-1]:.3f}"
+    print(f"{name}: {first:.1f} and {second:.1f} images/s, {statistics.median(ratios):.3f} × ({spread})", flush=True)
+
+
+def main() -> None:
+    """Compare both networks."""
+    one_core()
+    subject = resnet20()
+    images(subject)
+    compare("ResNet-20 at 32", subject)
+    size = Images(None, None, (64, 64))
+    compare("resnet18 at 64", open_subject("timm/resnet18", weights="none", args={"num_classes": "10"}, images=size))
+
+
+if __name__ == "__main__":
+    main()
