@@ -126,7 +126,7 @@ def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, n
     task = get_task(request.settings.task)
     with steps(f"open {request.data}"):
         parts = task.open_parts(request.data, subject.preprocessing, request.settings)
-        subject = task.fitted(subject, parts.train.class_names, request.settings.seed)
+        subject = task.fitted(subject, parts.train.class_names, request.settings)
     job = Job(subject, parts, request.settings, folder, request.control, request.seeds)
     check(job)
     if new:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -28,15 +28,20 @@ from attn_surgeon.train.settings import Settings
 
 KEPT_BYTES = 2**28
 Draw = tuple[int, int]
+Augment = Callable[[Any, int, str], Any]  # (dataset, index, key) to an item; the key alone decides what is drawn
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Hold the images to train on and the images to measure on, and whether to augment the former."""
+    """Hold the images to train on and the images to measure on, and how the former are augmented.
+
+    `draws` numbers the images that an epoch takes, where that is not each of them once.
+    """
 
     train: ImageData
     val: ImageData
-    augment: bool
+    augment: Augment | None = None
+    draws: tuple[int, ...] | None = None
 
 
 class Chosen(Dataset[tuple[Tensor, int]]):
@@ -62,21 +67,24 @@ class Chosen(Dataset[tuple[Tensor, int]]):
         return cast("tuple[Tensor, int]", item)
 
 
-class Drawn(Dataset[tuple[Tensor, int]]):
-    """Serve training images for (epoch, index), shifted and mirrored as the seed has it."""
+class Drawn(Dataset[Any]):
+    """Serve training images for (epoch, draw), augmented as the seed has it."""
 
-    def __init__(self, data: ImageData, seed: int, augment: bool) -> None:
-        self.dataset, self.seed, self.augment = data.dataset, seed, augment
+    def __init__(self, parts: Parts, seed: int) -> None:
+        self.dataset, self.seed, self.augment = parts.train.dataset, seed, parts.augment
+        self.draws = range(len(cast(Any, self.dataset))) if parts.draws is None else parts.draws
 
     def __len__(self) -> int:
-        """Count the images."""
-        return len(cast(Any, self.dataset))
+        """Count the images of an epoch."""
+        return len(self.draws)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+    def __getitem__(self, draw: Draw) -> Any:
         """Give the image that an epoch sees, and its label."""
-        epoch, index = draw
-        image, label = self.dataset[index]
-        return (_augmented(image, random.Random(f"{self.seed}:{epoch}:{index}")) if self.augment else image), label
+        epoch, number = draw
+        index = self.draws[number]
+        if self.augment is None:
+            return self.dataset[index]
+        return self.augment(self.dataset, index, f"{self.seed}:{epoch}:{number}")
 
 
 class Order(Sampler[Draw]):
@@ -102,14 +110,16 @@ def order(count: int, seed: int, epoch: int) -> list[int]:
     return cast("list[int]", torch.randperm(count, generator=generator).tolist())
 
 
-def _augmented(image: Tensor, dice: random.Random) -> Tensor:
+def shift_and_mirror(dataset: Any, index: int, key: str) -> tuple[Tensor, int]:
     """Mirror an image (C, H, W) half of the time, and crop it from one that is padded by an eighth of its sides."""
+    image, label = dataset[index]
+    dice = random.Random(key)
     height, width = image.shape[-2:]
     down, right = height // 8, width // 8
     padded = F.pad(image, (right, right, down, down))
     top, left = dice.randint(0, 2 * down), dice.randint(0, 2 * right)
     cropped = padded[:, top : top + height, left : left + width]
-    return cropped.flip(-1) if dice.random() < 0.5 else cropped
+    return (cropped.flip(-1) if dice.random() < 0.5 else cropped), label
 
 
 def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> Parts:
@@ -128,7 +138,8 @@ def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> P
         rest = sorted(set(rest) - set(held))
     if settings.limit is not None:
         rest = [rest[index] for index in balanced([labels[index] for index in rest], settings.limit)]
-    augment = settings.augment and spec not in TASKS and preprocessing.channels == 3 and min(preprocessing.size) >= 32
+    augmented = settings.augment and spec not in TASKS and preprocessing.channels == 3 and min(preprocessing.size) >= 32
+    augment = shift_and_mirror if augmented else None
     return Parts(_chosen(train, rest, preprocessing, keep), _chosen(val, held, preprocessing, keep), augment)
 
 

@@ -35,7 +35,7 @@ def images(tmp_path: Path) -> Path:
 
 def drawn(folder: Path, seed: int, epoch: int) -> list[Tensor]:
     parts = open_parts(str(folder), RGB, Settings(seed=seed))
-    data = Drawn(parts.train, seed, parts.augment)
+    data = Drawn(parts, seed)
     return [data[(epoch, index)][0] for index in range(len(data))]
 
 
