@@ -111,11 +111,14 @@ def open_part(
     preprocessing: Preprocessing,
     names: tuple[str, ...],
     *,
-    overlap: float,
+    limit: int | None = None,
     ignore: int | None = None,
+    overlap: float = 0.25,
 ) -> ImageData:
     """Open one part of the data for a network that knows classes of these names, of which the data may show fewer."""
     root = Path(spec)
+    if _has_parts(root) and not (root / split).is_dir():
+        raise DataError(f"no split {split!r}", spec, f"splits are {', '.join(SPLITS)}")
     pairs = find_pairs(root / split if _has_parts(root) else root)
     said = read_names(root)
     if said is not None and len(said) != len(names):
@@ -123,6 +126,8 @@ def open_part(
         raise DataError(what, spec, "give a network for these classes")
     labels = labelling(pairs, said or names, ignore)
     require_labelled(pairs, labels)
+    if limit is not None:
+        pairs = [pairs[index] for index in balanced([0] * len(pairs), limit)]
     return ImageData(Scenes(pairs, labels, preprocessing, overlap, keep=False), labels.names)
 
 

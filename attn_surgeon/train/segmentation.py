@@ -23,6 +23,7 @@ from attn_surgeon.train.overlap import confusion, dice_loss, ious
 from attn_surgeon.train.parts import Parts
 from attn_surgeon.train.precision import in_full_precision
 from attn_surgeon.train.scenes import Scenes, open_scenes, windowed
+from attn_surgeon.train.scenes import open_part as open_scene_part
 from attn_surgeon.train.settings import Settings
 from attn_surgeon.train.tasks import Progress, Score, Task
 from attn_surgeon.train.windows import bands
@@ -101,6 +102,16 @@ def outputs(subject: Subject) -> int:
         return _main(run(subject.model, subject.example)).shape[1]
     except (RuntimeError, ValueError) as error:
         raise _unfit(error, subject.example) from error
+
+
+def open_part(subject: Subject, spec: str, split: str, *, limit: int | None = None, ignore: int | None = None) -> Parts:
+    """Open a part of the data to measure a network on, which says how many classes there are."""
+    classes = max(2, outputs(subject))
+    names = subject.provenance.class_names or ()
+    if len(names) != classes:
+        names = tuple(map(str, range(classes)))
+    scenes = open_scene_part(spec, split, subject.preprocessing, names, limit=limit, ignore=ignore)
+    return Parts(scenes, scenes)
 
 
 def score(model: nn.Module, parts: Parts, device: Any = "cpu", progress: Progress | None = None) -> Score:
