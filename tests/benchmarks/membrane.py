@@ -11,7 +11,7 @@ import json
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +24,11 @@ from attn_surgeon import insert
 from attn_surgeon.report.cost import parameters
 from attn_surgeon.subject import Images, Subject, open_subject
 from attn_surgeon.train.data import ImageData
+from attn_surgeon.train.grafts import openings
 from attn_surgeon.train.loop import train
 from attn_surgeon.train.parts import Parts
 from attn_surgeon.train.scenes import Scenes
-from attn_surgeon.train.segmentation import open_parts, score
+from attn_surgeon.train.segmentation import TASK, open_parts, score
 from attn_surgeon.train.settings import Settings
 from attn_surgeon.train.statistics import t_interval, wilcoxon
 
@@ -38,12 +39,14 @@ FAST = {"task": "segmentation", "batch_size": 8, "crop": 128, "amp": "bf16", "ch
 FIRST = Settings(epochs=20, lr=3e-3, **FAST)  # type: ignore[arg-type]
 THEN = Settings(epochs=8, lr=1e-3, **FAST)  # type: ignore[arg-type]
 WIDTH = "8"
-# arm: blocks and their sites
-ARMS: dict[str, tuple[tuple[str, str], ...]] = {
-    "control": (),
-    "cbam at stages": (("cbam", "stages"),),
-    "gate at skips": (("gate", "skips"),),
-    "both": (("cbam", "stages"), ("gate", "skips")),
+CBAM, GATE = ("cbam", "stages"), ("gate", "skips")
+# arm: blocks and their sites, and the grafts' rate as a multiple of the others'
+ARMS: dict[str, tuple[tuple[tuple[str, str], ...], float]] = {
+    "control": ((), 1.0),
+    "cbam at stages": ((CBAM,), 1.0),
+    "gate at skips": ((GATE,), 1.0),
+    "both": ((CBAM, GATE), 1.0),
+    "both, rate × 10": ((CBAM, GATE), 10.0),
 }
 
 
@@ -88,9 +91,11 @@ class Bench:
                 return line
         model = self.subject.base()
         model.load_state_dict(self.trained)
-        for block, at in ARMS[arm]:
+        blocks, factor = ARMS[arm]
+        for block, at in blocks:
             model = insert(model, block, at=at, example=self.subject.example, seed=seed)
-        return self._write({"arm": arm, "seed": seed, **self._trained(model, replace(THEN, seed=seed))})
+        settings = replace(THEN, seed=seed, graft_lr_mult=factor)
+        return self._write({"arm": arm, "seed": seed, **self._trained(model, settings)})
 
     def _trained(self, model: nn.Module, settings: Settings) -> dict[str, Any]:
         since, scenes = time.perf_counter(), cast(Scenes, self.parts.val.dataset)
@@ -100,7 +105,8 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             model = train(model, few, settings, Path(folder), self.subject.example).model
         found, seconds = score(model, self.parts), time.perf_counter() - since
-        size = {"parameters": parameters(model), "seconds": seconds}
+        opened = openings(model, TASK, self.parts)
+        size = {"opened": list(opened.values()), "parameters": parameters(model), "seconds": seconds}
         return {"miou": found.metric, "outcomes": found.outcomes, **found.figures, **size}
 
     def _lines(self) -> list[dict[str, Any]]:
@@ -125,7 +131,7 @@ def report(arm: str, ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, 
     return f"{text}  difference {interval}; signed-rank over {len(images)} images p = {wilcoxon(images):.3f}"
 
 
-def main(arms: Iterable[str] = ARMS) -> None:
+def main() -> None:
     """Run all arms with all seeds and print a line for each arm."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -133,7 +139,7 @@ def main(arms: Iterable[str] = ARMS) -> None:
     given = parser.parse_args()
     one_core()
     bench = Bench(given.file)
-    found = {arm: [] for arm in arms}  # type: dict[str, list[dict[str, Any]]]
+    found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
     for seed in given.seeds:  # all arms of a seed first, so that whatever is there can be compared
         for arm, lines in found.items():
             lines.append(bench.result(arm, seed))
