@@ -49,8 +49,8 @@ def test_what_has_no_partner_another_size_or_colours_is_named(tmp_path: Path) ->
     mask.unlink()
     with pytest.raises(DataError, match=r"without its mask; .*images/2\.png"):
         find_pairs(root)
-    Image.new("L", (20, 23)).save(mask)
-    with pytest.raises(DataError, match=r"the mask has 23×20 pixels, its image 24×20; .*masks/2\.png"):
+    Image.new("L", (24, 20)).save(mask)
+    with pytest.raises(DataError, match=r"the mask has 20×24 pixels, its image 24×20; .*masks/2\.png"):
         find_pairs(root)
     Image.effect_noise((20, 24), 50).convert("RGB").save(mask)
     assert len(find_pairs(root)) == 4  # all channels alike: grey, however it is stored
