@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from attn_surgeon.train.loop import Trained
-from attn_surgeon.train.statistics import Interval, exact_interval, image_interval, mcnemar, t_interval, wilcoxon
+from attn_surgeon.train.statistics import Interval, exact_interval, mcnemar, share_interval, t_interval, wilcoxon
 from attn_surgeon.train.tasks import Task
 
 POOLED = "exact; an image counts once for each seed, as if seeds were independent"
@@ -56,7 +56,7 @@ def compare(pairs: Sequence[Pair], task: Task) -> dict[str, Any]:
         interval = exact_interval(outcomes.count((1.0, 0.0)), outcomes.count((0.0, 1.0)), len(outcomes))
         how = "McNemar's exact, over the validation images of one training run"
     else:
-        interval = image_interval([ours - theirs for ours, theirs in outcomes])
+        interval = share_interval([ours - theirs for ours, theirs in outcomes])
         how = f"Student's t over the validation images of one training run, each with its own {task.title}"
     compared = {"difference": {**asdict(interval), "how": how}, "verdict": verdict(interval, len(pairs))}
     return compared | ({"mcnemar": _mcnemar(outcomes)} if task.counted else {"wilcoxon": _wilcoxon(pairs)})

@@ -27,7 +27,7 @@ def t_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - reach, mean + reach)
 
 
-def image_interval(differences: Sequence[float]) -> Interval:
+def share_interval(differences: Sequence[float]) -> Interval:
     """Give the mean of shares' differences with Student's interval; one image alone says nothing."""
     return t_interval(differences) if len(differences) > 1 else Interval(differences[0], -1.0, 1.0)
 

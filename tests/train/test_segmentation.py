@@ -27,7 +27,7 @@ from attn_surgeon.train.parts import Parts
 from attn_surgeon.train.scenes import open_scenes
 from attn_surgeon.train.segmentation import TASK, fitted, logits, loss, open_parts, samples, score
 from attn_surgeon.train.settings import Settings
-from attn_surgeon.train.statistics import image_interval, wilcoxon
+from attn_surgeon.train.statistics import share_interval, wilcoxon
 
 from .cells import EXAMPLE, RGB, SETTINGS, labeller, subject, write
 from .helpers import same
@@ -211,7 +211,7 @@ def test_a_comparison_is_over_images_for_one_seed_and_over_seeds_for_more(parts:
         assert results[0]["runs"][0][arm]["iou"] == outcomes[arm].figures["iou"]
         assert (tmp_path / "1" / f"seed-0-{arm}" / "predictions.png").stat().st_size > 1000
     differences = [a - b for a, b in zip(outcomes["grafts"].outcomes, outcomes["control"].outcomes, strict=True)]
-    found, expected = results[0]["difference"], image_interval(differences)
+    found, expected = results[0]["difference"], share_interval(differences)
     assert (found["low"], found["high"]) == (expected.low, expected.high)
     assert "images" in found["how"]
     assert "mIoU" in found["how"]
@@ -223,7 +223,7 @@ def test_a_comparison_is_over_images_for_one_seed_and_over_seeds_for_more(parts:
 
 
 def test_one_image_says_nothing_and_equal_images_are_left_out() -> None:
-    assert (image_interval([0.2]).low, image_interval([0.2]).high) == (-1.0, 1.0)
+    assert (share_interval([0.2]).low, share_interval([0.2]).high) == (-1.0, 1.0)
     assert wilcoxon([0.0, 0.0]) == 1.0
     # all 2⁵ signs of five differences are equally likely, and two are as one-sided as this
     assert wilcoxon([0.1, 0.2, 0.0, 0.3, 0.4, 0.5]) == pytest.approx(2 / 32)
