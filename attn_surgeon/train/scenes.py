@@ -144,6 +144,8 @@ def require_labelled(pairs: Sequence[Pair], labels: Labelling) -> None:
 
 
 def _pairs(root: Path, settings: Settings) -> tuple[list[Pair], list[Pair]]:
+    if not root.is_dir():
+        raise DataError("no such folder", str(root), "give one with images/ and masks/")
     if settings.val_split is None:
         if not _has_parts(root):
             raise DataError("there is no val/ to measure on", str(root), "split some off with --val-split 0.2")

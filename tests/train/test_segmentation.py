@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from attn_surgeon import insert
 from attn_surgeon.artefact import load
 from attn_surgeon.errors import DataError
 from attn_surgeon.train import loop
@@ -23,6 +25,7 @@ from attn_surgeon.train.gallery import chosen
 from attn_surgeon.train.grafts import openings
 from attn_surgeon.train.loop import train
 from attn_surgeon.train.masks import IGNORED
+from attn_surgeon.train.memory import checkpointed
 from attn_surgeon.train.parts import Parts
 from attn_surgeon.train.scenes import open_scenes
 from attn_surgeon.train.segmentation import TASK, fitted, logits, loss, open_parts, samples, score
@@ -194,6 +197,22 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     rest = train(labeller(), parts, settings, folders[1], EXAMPLE)
     assert same(rest.model, whole.model)
     assert rest.score == whole.score
+
+
+def test_features_can_be_computed_twice_where_a_graft_follows_what_works_in_place() -> None:
+    """A graft on a ReLU of a sequence makes no block of it: run again, it would change its input again."""
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)]
+    plain = nn.Sequential(nn.Sequential(*layers), nn.Conv2d(4, 3, 1))
+    model = insert(plain, "cbam", after="0", example=EXAMPLE)
+    gradients = []
+    for context in (nullcontext(), checkpointed(model)):
+        with context:
+            whole = model.train()(EXAMPLE).square().sum()
+            gradients.append(torch.autograd.grad(whole, list(model.parameters()), allow_unused=True))
+    kept = [(one, two) for one, two in zip(*gradients, strict=True) if one is not None]
+    assert len(kept) > 6
+    for one, two in kept:
+        torch.testing.assert_close(two, one)
 
 
 def test_a_comparison_is_over_images_for_one_seed_and_over_seeds_for_more(parts: Parts, tmp_path: Path) -> None:
