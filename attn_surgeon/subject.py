@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from attn_surgeon.artefact import Provenance, load, provenance_of, set_provenance
 from attn_surgeon.graph.surgery import list_grafts, take_out
 from attn_surgeon.preprocessing import Preprocessing
-from attn_surgeon.sources import load_source, parse_source
+from attn_surgeon.sources import SourceSpec, load_source, parse_source
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,15 @@ class Images:
 
 @dataclass(frozen=True)
 class Subject:
-    """A network in eval mode, where it comes from, and what there is to say about that."""
+    """A network in eval mode, where it comes from, and what there is to say about that.
+
+    `trusted` is the source by the user's own word, whose code may run again; what a file says is no such word.
+    """
 
     model: nn.Module
     provenance: Provenance
     notes: tuple[str, ...] = ()
+    trusted: SourceSpec | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -91,10 +95,13 @@ def open_subject(
 
 def _open_artefact(path: str, source: str | None, weights: str | None) -> Subject:
     model = load(path, source=source, weights=weights)
-    return Subject(model, provenance_of(model))
+    provenance = provenance_of(model)
+    spec = provenance.source
+    trusted = None if source is None else replace(parse_source(source), args=spec.args, weights=spec.weights)
+    return Subject(model, provenance, trusted=trusted)
 
 
 def _open_source(text: str, weights: str | None, args: Mapping[str, object] | None, allow_partial: bool) -> Subject:
     loaded = load_source(parse_source(text, args=args, weights=weights or "default"), allow_partial=allow_partial)
     provenance = Provenance(loaded.spec, loaded.preprocessing, loaded.class_names)
-    return Subject(loaded.model, provenance, loaded.notes)
+    return Subject(loaded.model, provenance, loaded.notes, loaded.spec)

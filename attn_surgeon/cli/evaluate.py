@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attn_surgeon.cli import completion
+from attn_surgeon.cli.evaluate_masks import evaluate_masks
 from attn_surgeon.cli.files import given_or_newest
 from attn_surgeon.cli.options import (
     Arguments,
@@ -28,6 +29,7 @@ from attn_surgeon.cli.options import (
 )
 from attn_surgeon.cli.output import bar, json_text, print_json, say, steps
 from attn_surgeon.cli.scores import show
+from attn_surgeon.errors import nearest
 
 if TYPE_CHECKING:
     from attn_surgeon.subject import Subject
@@ -53,10 +55,14 @@ def evaluate(
         str,
         typer.Option(
             metavar="DATA",
-            help="A folder with a folder of images per class; torch/NAME, hfds/USER/NAME or wds/SHARDS, as timm names"
-            " them; demo, or demo-clutter.",
+            help="A folder with a folder of images per class, or with images/ and masks/; torch/NAME, hfds/USER/NAME or"
+            " wds/SHARDS, as timm names them; demo, or demo-clutter.",
         ),
     ] = ...,  # type: ignore[assignment]
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="classification or segmentation; the data tells.", show_default=False),
+    ] = None,
     split: Annotated[str, typer.Option(metavar="PART", help="The part of the data, where it has parts.")] = "val",
     data_dir: Annotated[
         str | None, typer.Option(metavar="DIR", help="Where torch/, hfds/ and wds/ data lies.", show_default=False)
@@ -88,6 +94,10 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Only so many images, evenly over classes.", min=1)
     ] = None,
+    ignore_index: Annotated[
+        int | None,
+        typer.Option(metavar="VALUE", help="A mask's value that says nothing; 255, unless masks are of 0 and 255."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", help="Images at a time.", min=1)] = 256,
     workers: Annotated[int, typer.Option(metavar="N", help="Processes that read images.", min=0)] = 0,
     device: Device = "cpu",
@@ -100,7 +110,9 @@ def evaluate(
     size: Size = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure accuracy, loss and calibration on a folder of images, alone or against another network.
+    """Measure accuracy, loss and calibration on a folder of images, or mIoU on images with masks.
+
+    Alone, or with --compare against another network.
 
     The logits' hash tells bit-identical networks.
     """
@@ -117,6 +129,12 @@ def evaluate(
     with steps(f"open {path}"):
         subject = opened(path)
         model = subject.base() if without_grafts else subject.model
+    named: dict[str, Any] = {"network": path, "data": data, "split": split, "without_grafts": without_grafts}
+    if _task(task, data) == "segmentation":
+        _refuse_for_masks({"--compare": compare, "--robust": robust, "--report": report, "--max-bad": max_bad})
+        evaluate_masks(subject, model, named, limit=limit, ignore_index=ignore_index, device=device, as_json=as_json)
+        return
+    with steps(f"open {data}"):
         rival = None if compare is None else _rival(subject, compare, opened, without_grafts=without_grafts)
         entrants = [subject] if rival is None else [subject, rival]
         wanted = [entrant.preprocessing for entrant in entrants]
@@ -133,7 +151,6 @@ def evaluate(
             robust=seed if robust else None,
             progress=progress,
         )
-    named: dict[str, Any] = {"network": path, "data": data, "split": split, "without_grafts": without_grafts}
     document = named | found.document
     if compare is not None:
         document["compare"] = {"network": compare, **document["compare"]}
@@ -160,3 +177,20 @@ def _rival(subject: Subject, compare: str, opened: Callable[[str], Subject], *, 
         what = "the original would be compared with itself"
         raise OptionError(what, f"--compare {ORIGINAL}", "name a network with grafts, and leave --without-grafts out")
     return replace(subject, model=subject.base(), notes=())
+
+
+def _task(said: str | None, data: str) -> str:
+    """Give the task that was said, or that the data tells."""
+    from attn_surgeon.train.masks import is_masked
+    from attn_surgeon.train.settings import TASKS
+
+    if said is not None and said not in TASKS:
+        raise OptionError(f"there is no task '{said}'", "--task", nearest(said, TASKS) or f"known: {', '.join(TASKS)}")
+    return said or ("segmentation" if is_masked(data) else "classification")
+
+
+def _refuse_for_masks(given: dict[str, object]) -> None:
+    """Refuse what is for classifiers only."""
+    for option, value in given.items():
+        if value:
+            raise OptionError("this is for classification only", option, f"leave {option} out")

@@ -47,8 +47,8 @@ def finetune(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="A folder with train/ and val/, each a folder of images per class; torch/NAME, hfds/USER/NAME or "
-            "wds/SHARDS, as timm names them; demo, or demo-clutter.",
+            help="A folder with train/ and val/, each a folder of images per class, or with images/ and masks/;"
+            " torch/NAME, hfds/USER/NAME or wds/SHARDS, as timm names them; demo, or demo-clutter.",
             show_default=False,
         ),
     ] = None,
@@ -131,7 +131,7 @@ def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, n
     task = get_task(request.settings.task)
     with steps(f"open {request.data}"):
         parts = task.open_parts(request.data, subject.preprocessing, request.settings)
-        subject = task.fitted(subject, parts.train.class_names, request.settings.seed)
+        subject = task.fitted(subject, parts.train.class_names, request.settings)
     job = Job(subject, parts, request.settings, folder, request.control, request.seeds)
     check(job)
     folder = by_first(lambda: _new_folder(request, out)) if new else folder
@@ -191,6 +191,8 @@ def _show(result: dict[str, Any]) -> None:
         for run in result["runs"]
     ]
     out.print(table(f"\n{title} after the last epoch", columns, lines, right=columns[1:]))
+    if "iou" in result["runs"][0]["grafts"]:
+        out.print(_classes_table(result))
     if result["grafts"]:
         out.print(_grafts_table(result))
     if "verdict" in result:
@@ -218,6 +220,21 @@ def _grafts_table(result: dict[str, Any]) -> Any:
     return table("\ngrafts", columns, rows, right=columns[2:])
 
 
+def _classes_table(result: dict[str, Any]) -> Any:
+    """Show each class's IoU, the mean of all seeds."""
+    arms = [arm for arm in ("grafts", "control") if arm in result["runs"][0]]
+    rows = [
+        [name, *(_shared([run[arm]["iou"][name] for run in result["runs"]]) for arm in arms)]
+        for name in result["runs"][0]["grafts"]["iou"]
+    ]
+    return table("\nIoU of each class", ["class", *arms], rows, right=arms)
+
+
+def _shared(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return _percent(_mean(known)) if known else "-"
+
+
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
@@ -229,6 +246,9 @@ def _show_comparison(result: dict[str, Any]) -> None:
     if test is not None:
         only = f"right only with grafts {test['only_grafts']:,}, only without {test['only_control']:,}"
         rows.append(("McNemar", f"p = {test['p']:.3g}; {only} ({test['how']})"))
+    if (ranks := result.get("wilcoxon")) is not None:
+        images = f"better on {ranks['better']:,} images, worse on {ranks['worse']:,}"
+        rows.append(("signed-rank", f"p = {ranks['p']:.3g}; {images} (the mean over seeds of each image)"))
     out.print()
     out.print(facts(rows))
     out.print(f"[bold]{escape(result['verdict'])}[/]", soft_wrap=True)

@@ -64,7 +64,7 @@ def create(name: str, args: Mapping[str, Scalar], member: Any, *, initialise: bo
     """Build the architecture as it is built for these weights, without loading them."""
     if member is None:
         return _call(name, {**_untrained(name), **args}, None, initialise=initialise)
-    with _without_tensors(member):
+    with _without_tensors(member, args.get("num_classes")):
         return _call(name, args, member)
 
 
@@ -129,14 +129,17 @@ class _NoTensors(dict[str, Any]):
 
 
 @contextlib.contextmanager
-def _without_tensors(member: Any) -> Iterator[None]:
-    """Let builders run their way for these weights, skipping the download and the loading."""
+def _without_tensors(member: Any, classes: Scalar) -> Iterator[None]:
+    """Let builders run their way for these weights, skipping the download and the loading; other classes may be had."""
     original = nn.Module.load_state_dict
 
     def load(self: nn.Module, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         return None if isinstance(state_dict, _NoTensors) else original(self, state_dict, *args, **kwargs)
 
     # builders decide on much more than tensors by their weights (frozen norms, sizes, auxiliary heads)
+    categories = member.meta.get("categories")
+    if categories is not None and isinstance(classes, int):
+        member.meta["categories"] = [""] * classes  # builders insist on as many as the weights have
     member.get_state_dict = lambda *_, **__: _NoTensors()
     nn.Module.load_state_dict = load  # type: ignore[method-assign]
     try:
@@ -144,6 +147,8 @@ def _without_tensors(member: Any) -> Iterator[None]:
     finally:
         nn.Module.load_state_dict = original  # type: ignore[method-assign]
         del member.get_state_dict
+        if categories is not None:
+            member.meta["categories"] = categories
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor
 from attn_surgeon.preprocessing import Preprocessing
 
 Item = tuple[Tensor, int]
-Augment = Callable[[Any, int, str], Item]  # (dataset, index, key)
+Augment = Callable[[Any, int, str], Any]  # (dataset, index, key) to an item
 SMALLEST, LARGE = 32, 64
 
 

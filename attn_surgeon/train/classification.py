@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from attn_surgeon.errors import DataError
+from attn_surgeon.preprocessing import Preprocessing
+from attn_surgeon.subject import Subject
+from attn_surgeon.train import head
+from attn_surgeon.train import parts as data
 from attn_surgeon.train.evaluate import evaluate, ranks
-from attn_surgeon.train.head import fitted
-from attn_surgeon.train.parts import Parts, open_parts
+from attn_surgeon.train.masks import is_masked
+from attn_surgeon.train.parts import Parts
 from attn_surgeon.train.precision import in_full_precision
 from attn_surgeon.train.settings import Settings
 from attn_surgeon.train.tasks import Progress, Score, Task
 
 BATCH = 256
+SHOWN, AT_ONCE = 64, 16  # images that openings are measured on
+
+
+def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> Parts:
+    """Open images with a class each; raise DataError where the data does not fit."""
+    if is_masked(spec):
+        raise DataError("these are images with masks", spec, "train with --task segmentation")
+    return data.open_parts(spec, preprocessing, settings)
+
+
+def fitted(subject: Subject, class_names: tuple[str, ...], settings: Settings) -> Subject:
+    """Name the classes, and give the network a head for them."""
+    return head.fitted(subject, class_names, settings.seed)
 
 
 def logits(output: Any) -> Tensor:
@@ -58,4 +78,12 @@ def score(model: nn.Module, parts: Parts, device: Any = "cpu", progress: Progres
     return Score(evaluation.top1, evaluation.loss, tuple(right))
 
 
-TASK = Task("classification", "top1", "top-1", open_parts, fitted, logits, loss, score)
+def samples(parts: Parts) -> Iterator[Tensor]:
+    """Yield the first validation images in batches."""
+    dataset: Dataset[Any] = parts.val.dataset
+    few = Subset(dataset, range(min(SHOWN, len(dataset))))  # type: ignore[arg-type]
+    for images, *_ in DataLoader(few, AT_ONCE, generator=torch.Generator()):
+        yield images
+
+
+TASK = Task("classification", "top1", "top-1", open_parts, fitted, logits, loss, score, samples)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from attn_surgeon.train import statistics
 from attn_surgeon.train.loop import Trained
-from attn_surgeon.train.statistics import Interval, exact_interval, mcnemar, t_interval
+from attn_surgeon.train.statistics import Interval, exact_interval, mcnemar, share_interval, t_interval, wilcoxon
 from attn_surgeon.train.tasks import Task
 
 POOLED = "exact; an image counts once for each seed, as if seeds were independent"
@@ -41,7 +42,7 @@ def describe_run(pair: Pair, task: Task) -> dict[str, Any]:
     return {"seed": pair.seed, **scores, "difference": pair.difference}
 
 
-def compare(pairs: Sequence[Pair]) -> dict[str, Any]:
+def compare(pairs: Sequence[Pair], task: Task) -> dict[str, Any]:
     """Compare the two networks over all seeds."""
     outcomes = [
         (ours, theirs)
@@ -50,23 +51,31 @@ def compare(pairs: Sequence[Pair]) -> dict[str, Any]:
         for ours, theirs in zip(pair.grafts.score.outcomes, pair.control.score.outcomes, strict=True)
     ]
     differences = [pair.difference for pair in pairs if pair.difference is not None]
-    counted = all(value in (0.0, 1.0) for both in outcomes for value in both)
     if len(pairs) > 1:
         interval, how = t_interval(differences), f"Student's t over {len(pairs)} seeds"
-    elif counted:
+    elif task.counted:
         interval = exact_interval(outcomes.count((1.0, 0.0)), outcomes.count((0.0, 1.0)), len(outcomes))
         how = "McNemar's exact, over the validation images of one training run"
     else:
-        interval = t_interval([ours - theirs for ours, theirs in outcomes])
-        how = "Student's t over the validation images of one training run"
+        interval = share_interval([ours - theirs for ours, theirs in outcomes])
+        how = f"Student's t over the validation images of one training run, each with its own {task.title}"
     compared = {"difference": {**asdict(interval), "how": how}, "verdict": verdict(interval, len(pairs))}
-    return compared | ({"mcnemar": _mcnemar(outcomes)} if counted else {})
+    return compared | ({"mcnemar": _mcnemar(outcomes)} if task.counted else {"wilcoxon": _wilcoxon(pairs)})
 
 
 def _mcnemar(outcomes: Sequence[tuple[float, float]]) -> dict[str, Any]:
     """Test the images that only one of the two gets right."""
     ours, theirs = outcomes.count((1.0, 0.0)), outcomes.count((0.0, 1.0))
     return {"only_grafts": ours, "only_control": theirs, "p": mcnemar(ours, theirs), "how": POOLED}
+
+
+def _wilcoxon(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Test whether images tend to one side; an image counts once, with the mean over its seeds."""
+    both = [(pair.grafts.score.outcomes, pair.control.score.outcomes) for pair in pairs if pair.control is not None]
+    means = [
+        math.fsum(ours[image] - theirs[image] for ours, theirs in both) / len(both) for image in range(len(both[0][0]))
+    ]
+    return {"better": sum(mean > 0 for mean in means), "worse": sum(mean < 0 for mean in means), "p": wilcoxon(means)}
 
 
 def verdict(interval: Interval, seeds: int) -> str:

@@ -78,7 +78,7 @@ def check(job: Job) -> None:
 def _pair(job: Job, seed: int, progress: Progress) -> Pair:
     trained = _arm(job, "grafts", seed, progress)
     closing = closing_costs(trained.model, job.task, job.parts, trained.score.metric)
-    opened = openings(trained.model, job.parts)
+    opened = openings(trained.model, job.task, job.parts)
     control = _arm(job, "control", seed, progress) if job.control else None
     return Pair(seed, trained, closing, opened, control)
 
@@ -98,7 +98,10 @@ def _arm(job: Job, name: str, seed: int, progress: Progress) -> Trained:
     model = network(job.subject, grafts=name == "grafts")
     teacher = network(job.subject, grafts=False) if job.settings.distill else None
     step = partial(progress, f"{name}, seed {seed}")
-    return train(model, job.parts, replace(job.settings, seed=seed), folder, job.subject.example, step, teacher)
+    done = train(model, job.parts, replace(job.settings, seed=seed), folder, job.subject.example, step, teacher)
+    if job.task.picture is not None and processes.is_first():
+        job.task.picture(done.model, job.parts, done.score, folder)
+    return done
 
 
 def network(subject: Subject, *, grafts: bool) -> nn.Module:
@@ -138,7 +141,7 @@ def describe(job: Job, pairs: Sequence[Pair]) -> dict[str, Any]:
             for item in made
         ],
     }
-    return document | (compare(pairs) if job.control else {})
+    return document | (compare(pairs, job.task) if job.control else {})
 
 
 def _latency(job: Job, model: nn.Module) -> dict[str, float]:

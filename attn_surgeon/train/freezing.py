@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_surgeon.errors import nearest
-from attn_surgeon.graph.running import run
+from attn_surgeon.graph.running import mode, run, seeded, tensors
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.train.groups import graft_names, norm_names
 from attn_surgeon.train.settings import Settings, TrainingError
@@ -45,20 +48,42 @@ def head_names(model: nn.Module, example: Tensor) -> set[str]:
 
 
 def heads(model: nn.Module, example: Tensor) -> list[str]:
-    """Find the head: the last linear layer or 1×1 convolution to run whose outputs are the network's."""
-    ran: list[tuple[str, int]] = []
+    """Find the head: the linear layers or convolutions from which nothing but the network's outputs is made.
+
+    There are several where the network has several outputs, or adds up scores of several maps.
+    """
+    made: dict[Any, str] = {}
     handles = [
-        module.register_forward_hook(lambda own, args, out, name=name: ran.append((name, out.shape[1])))
+        module.register_forward_hook(lambda own, args, out, name=name: made.update({out.grad_fn: name}))
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, nn.Conv2d))
     ]
     try:
-        output = run(model, example)
+        outputs = _with_gradients(model, example)
     finally:
         for handle in handles:
             handle.remove()
-    width = output.shape[1] if isinstance(output, Tensor) else None
-    return [name for name, outputs in ran if outputs == width][-1:]
+    return _first_behind([tensor.grad_fn for tensor in outputs], made)
+
+
+def _with_gradients(model: nn.Module, example: Tensor) -> list[Tensor]:
+    with mode(model, training=False), seeded(model, 0), torch.enable_grad():
+        return [tensor for tensor in tensors(model(example)) if tensor.grad_fn is not None]
+
+
+def _first_behind(outputs: list[Any], made: dict[Any, str]) -> list[str]:
+    """Go back from what made the outputs, on each way to the first that a layer made; name these layers."""
+    found: dict[str, None] = {}
+    seen, ahead = set(outputs), list(outputs)
+    while ahead:
+        step = ahead.pop()
+        if step in made:
+            found[made[step]] = None
+            continue
+        behind = [before for before, _ in step.next_functions if before is not None and before not in seen]
+        seen.update(behind)
+        ahead += behind
+    return list(found)
 
 
 def _freeze_until(model: nn.Module, mark: str, example: Tensor) -> tuple[nn.Module, ...]:

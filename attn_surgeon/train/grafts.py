@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
 
 from attn_surgeon.graph.running import mode
 from attn_surgeon.graph.surgery import bypassed, list_grafts
 from attn_surgeon.train.parts import Parts
 from attn_surgeon.train.precision import in_full_precision
 from attn_surgeon.train.tasks import Task
-
-IMAGES = 64
 
 
 def closing_costs(model: nn.Module, task: Task, parts: Parts, whole: float) -> dict[str, float]:
@@ -29,16 +25,14 @@ def closing_costs(model: nn.Module, task: Task, parts: Parts, whole: float) -> d
     return costs
 
 
-def openings(model: nn.Module, parts: Parts, batch: int = 16) -> dict[str, float]:
+def openings(model: nn.Module, task: Task, parts: Parts) -> dict[str, float]:
     """Measure how much each graft changes what it is given, as a share of its length: ‖f(x) − x‖ / ‖x‖.
 
     Over the first validation images; 0 is a graft that is still the identity.
     """
     device = next(model.parameters()).device
-    dataset: Dataset[Any] = parts.val.dataset
-    few = Subset(dataset, range(min(IMAGES, len(dataset))))  # type: ignore[arg-type]
     with in_full_precision(model), mode(model, training=False), torch.no_grad(), _changes(model) as sums:
-        for images, *_ in DataLoader(few, batch, generator=torch.Generator()):
+        for images in task.samples(parts):
             model(images.to(device))
     return {path: (changed / whole) ** 0.5 if whole else 0.0 for path, (changed, whole) in sums.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import torch
@@ -14,28 +15,60 @@ from attn_surgeon.graph.running import run
 from attn_surgeon.sources import SourceSpec, build
 from attn_surgeon.subject import Subject
 from attn_surgeon.train.settings import TrainingError
+from attn_surgeon.user_code import found
 
-# Other kinds are code that the artefact names, which only the user may have run.
+# Other kinds are code of the user's own, which runs by their word only.
 _KINDS = ("timm", "torchvision", "demo")
+# what factories call the number of classes
+_NAMES = ("num_classes", "classes", "n_classes", "out_channels")
 
 
 def fitted(subject: Subject, class_names: tuple[str, ...], seed: int) -> Subject:
-    """Name the classes, and replace the head where its outputs are not as many; a note says so.
-
-    The head is the one that the network's source builds for `num_classes`, so the artefact needs nothing but that
-    argument. Raises TrainingError where the source takes none, or more than a head would change.
-    """
+    """Name a classifier's classes, and replace its head where its outputs are not as many."""
     output = run(subject.model, subject.example)
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise TrainingError("the network does not return logits (N, classes)", subject.name, "give a classifier")
+    return with_classes(subject, class_names, output.shape[1], seed)
+
+
+def with_classes(subject: Subject, class_names: tuple[str, ...], width: int, seed: int) -> Subject:
+    """Name the classes, and replace the head where its `width` outputs are not as many; a note says so.
+
+    The head is the one that the network's source builds for so many classes, so the artefact needs nothing but that
+    argument. Raises TrainingError where the source takes none, or more than a head would change.
+    """
     provenance, notes = replace(subject.provenance, class_names=class_names), subject.notes
-    if output.shape[1] != len(class_names):
-        spec = replace(provenance.source, args={**provenance.source.args, "num_classes": len(class_names)})
-        heads = _replace(subject.model, spec, (output.shape[1], len(class_names)), seed)
-        provenance = replace(provenance, source=spec)
-        notes += (f"the head {', '.join(heads)} is new: {len(class_names)} outputs in place of {output.shape[1]}",)
+    if width != len(class_names):
+        widths = (width, len(class_names))
+        spec = _trusted(subject, widths)
+        said = {_argument(spec, widths): len(class_names)}
+        heads = _replace(subject.model, replace(spec, args={**spec.args, **said}), widths, seed)
+        provenance = replace(provenance, source=replace(provenance.source, args={**provenance.source.args, **said}))
+        notes += (f"the head {', '.join(heads)} is new: {len(class_names)} outputs in place of {width}",)
     set_provenance(subject.model, provenance)
-    return Subject(subject.model, provenance, notes)
+    return replace(subject, provenance=provenance, notes=notes)
+
+
+def _trusted(subject: Subject, widths: tuple[int, int]) -> SourceSpec:
+    """Give the source that may be built again."""
+    spec = subject.provenance.source
+    if spec.kind in _KINDS:
+        return spec
+    if subject.trusted is None:
+        raise _refusal(spec, widths)
+    return subject.trusted
+
+
+def _argument(spec: SourceSpec, widths: tuple[int, int]) -> str:
+    """Name the argument of a source that is the number of classes."""
+    if spec.kind in _KINDS:
+        return _NAMES[0]
+    with found(spec.name, SourceError) as factory:
+        taken = [] if isinstance(factory, nn.Module) else list(inspect.signature(factory).parameters)
+    name = next((name for name in _NAMES if name in taken), None)
+    if name is None:
+        raise _refusal(spec, widths)
+    return name
 
 
 def _replace(model: nn.Module, spec: SourceSpec, widths: tuple[int, int], seed: int) -> list[str]:
@@ -58,8 +91,6 @@ def _replace(model: nn.Module, spec: SourceSpec, widths: tuple[int, int], seed: 
 
 
 def _built(spec: SourceSpec, widths: tuple[int, int], seed: int) -> nn.Module:
-    if spec.kind not in _KINDS:
-        raise _refusal(spec, widths)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -70,4 +101,5 @@ def _built(spec: SourceSpec, widths: tuple[int, int], seed: int) -> nn.Module:
 
 def _refusal(spec: SourceSpec, widths: tuple[int, int]) -> TrainingError:
     what = f"the head has {widths[0]} outputs, the data {widths[1]} classes, and no other head can be had"
-    return TrainingError(what, spec.text, "give the network one in its own code, then insert again")
+    hint = f"let its factory take one of {', '.join(_NAMES)}, or give it the head in its own code and insert again"
+    return TrainingError(what, spec.text, hint)

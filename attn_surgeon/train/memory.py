@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from attn_surgeon.graph.forwards.operated import RESERVED
 from attn_surgeon.train.settings import TrainingError
 
 
@@ -35,7 +36,7 @@ def checkpointed(model: nn.Module) -> Iterator[None]:
 
 def repeated(model: nn.Module) -> list[nn.Module]:
     """Find the outermost members of lists of modules that have parts themselves, else the larger children."""
-    return _members(model) or [child for child in model.children() if any(True for _ in child.children())]
+    return _members(model) or [child for child in model.children() if _has_parts(child)]
 
 
 def _members(module: nn.Module) -> list[nn.Module]:
@@ -43,10 +44,15 @@ def _members(module: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     for child in module.children():
         if listed and not isinstance(child, (nn.Sequential, nn.ModuleList)):
-            found += [child] if any(True for _ in child.children()) else []
+            found += [child] if _has_parts(child) else []
         else:
             found += _members(child)
     return found
+
+
+def _has_parts(module: nn.Module) -> bool:
+    """Tell whether a module has parts of its own; a graft is none, or a ReLU that works in place would run twice."""
+    return any(name != RESERVED for name, _ in module.named_children())
 
 
 def _twice(block: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:

@@ -35,12 +35,16 @@ Draw = tuple[int, int]
 
 @dataclass(frozen=True)
 class Parts:
-    """Hold the images to train on and those to measure on, how the former are augmented, and what was found."""
+    """Hold the images to train on and those to measure on, how the former are augmented, and what was found.
+
+    `draws` numbers the images that an epoch takes, where that is not each of them once.
+    """
 
     train: ImageData
     val: ImageData
     augment: Augment | None = None
     report: Report = field(default_factory=Report)
+    draws: tuple[int, ...] | None = None
 
 
 class Chosen(Dataset[tuple[Tensor, int]]):
@@ -70,22 +74,24 @@ class Chosen(Dataset[tuple[Tensor, int]]):
         return cast("tuple[Any, int]", cast(Any, self.dataset).picture(self.chosen[index]))
 
 
-class Drawn(Dataset[tuple[Tensor, int]]):
-    """Serve training images for (epoch, index), augmented as the seed has it."""
+class Drawn(Dataset[Any]):
+    """Serve training images for (epoch, draw), augmented as the seed has it."""
 
-    def __init__(self, data: ImageData, seed: int, augment: Augment | None) -> None:
-        self.dataset, self.seed, self.augment = data.dataset, seed, augment
+    def __init__(self, parts: Parts, seed: int) -> None:
+        self.dataset, self.seed, self.augment = parts.train.dataset, seed, parts.augment
+        self.draws = range(len(cast(Any, self.dataset))) if parts.draws is None else parts.draws
 
     def __len__(self) -> int:
-        """Count the images."""
-        return len(cast(Any, self.dataset))
+        """Count the images of an epoch."""
+        return len(self.draws)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+    def __getitem__(self, draw: Draw) -> Any:
         """Give the image that an epoch sees, and its label."""
-        epoch, index = draw
+        epoch, number = draw
+        index = self.draws[number]
         if self.augment is None:
-            return cast("tuple[Tensor, int]", self.dataset[index])
-        return self.augment(self.dataset, index, f"{self.seed}:{epoch}:{index}")
+            return self.dataset[index]
+        return self.augment(self.dataset, index, f"{self.seed}:{epoch}:{number}")
 
 
 class Order(Sampler[Draw]):

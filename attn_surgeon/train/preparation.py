@@ -198,7 +198,7 @@ def _accelerator(settings: Settings) -> Any:
 
 def _loader(parts: Parts, settings: Settings) -> tuple[Order, DataLoader[Any]]:
     """Make the loader of training batches; a last one that is not full is left out, for BatchNorm's sake."""
-    data = Drawn(parts.train, settings.seed, parts.augment)
+    data = Drawn(parts, settings.seed)
     order = Order(len(data), settings.seed)
     batches = BatchSampler(cast(Any, order), settings.batch_size, drop_last=len(data) >= settings.batch_size)
     # a loader draws a seed for its workers: from its own generator, or a resumed run would draw once more

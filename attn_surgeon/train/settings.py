@@ -10,6 +10,7 @@ from typing import Any
 from attn_surgeon.errors import SurgeonError, nearest
 from attn_surgeon.train.stages import FREEZES, Stage, freeze_problem, parse_stages, stages_problem
 
+TASKS = ("classification", "segmentation")
 PRECISIONS = ("no", "bf16", "fp16")
 SCHEDULES = ("cosine", "poly", "step", "tanh", "wsd", "constant")
 
@@ -27,7 +28,7 @@ def _setting(default: Any, meaning: str, metavar: str | None = None, **limits: A
 class Settings:
     """Hold how a network is trained; the command line makes an option of each."""
 
-    task: str = _setting("classification", "classification.", "NAME", choices=("classification",))
+    task: str = _setting("classification", f"{' or '.join(TASKS)} (images with masks).", "NAME", choices=TASKS)
     epochs: int = _setting(5, "Times through the images.", "N", least=1)
     batch_size: int = _setting(64, "Images a step, over all processes.", "N", least=1)
     lr: float | None = _setting(None, "Highest learning rate: 1e-3, with --freeze base 1e-2.", "RATE", positive=True)
@@ -56,6 +57,7 @@ class Settings:
         None, "What trains how long, in place of --epochs and --freeze: grafts:2,all:8.", "PLAN", check=stages_problem
     )
     loss: str = _setting("ce", "ce (cross-entropy) or bce (binary, class by class).", "NAME", choices=("ce", "bce"))
+    dice: float = _setting(1.0, "Segmentation: the Dice loss's weight beside the other's.", "WEIGHT", least=0)
     label_smoothing: float = _setting(0.0, "Label smoothing.", "SHARE", share=True)
     mixup: float = _setting(0.0, "Mixup's alpha: 0.2.", "ALPHA", least=0)
     cutmix: float = _setting(0.0, "CutMix's alpha: 1.0.", "ALPHA", least=0)
@@ -85,6 +87,19 @@ class Settings:
         "warn or refuse where images to measure on are trained on too, byte for byte.",
         "WORD",
         choices=("warn", "refuse"),
+    )
+    crop: int | None = _setting(
+        None,
+        "Segmentation: side of the crops to train on and of the windows to look through.",
+        "N",
+        least=1,
+    )
+    crops: int | None = _setting(
+        None, "Segmentation: crops of each image in an epoch; as many as have its pixels.", "N", least=1
+    )
+    overlap: float = _setting(0.25, "Segmentation: share of a window that the next one sees too.", "SHARE", share=True)
+    ignore_index: int | None = _setting(
+        None, "Segmentation: a mask's value that says nothing; 255, unless masks are of 0 and 255.", "VALUE", least=0
     )
     augment: bool = _setting(
         True, "Augment RGB images: shift and mirror from 32 pixels, crop of any scale and mirror from 64."

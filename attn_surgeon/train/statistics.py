@@ -27,6 +27,19 @@ def t_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - reach, mean + reach)
 
 
+def share_interval(differences: Sequence[float]) -> Interval:
+    """Give the mean of shares' differences with Student's interval; one image alone says nothing."""
+    return t_interval(differences) if len(differences) > 1 else Interval(differences[0], -1.0, 1.0)
+
+
+def wilcoxon(differences: Sequence[float]) -> float:
+    """Give the two-sided p-value of the signed-rank test; differences of zero are left out (Wilcoxon, 1945)."""
+    from scipy.stats import wilcoxon as signed_rank
+
+    told = [difference for difference in differences if difference]
+    return float(signed_rank(told).pvalue) if told else 1.0
+
+
 def t_quantile(degrees: int) -> float:
     """Give the point that a t-distributed number exceeds in size with a probability of 5 %."""
     from scipy.stats import t

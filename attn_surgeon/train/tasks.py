@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,20 +34,28 @@ class Task:
 
     `metric` is a share, called so in files, and `title` is what people call it. `loss` takes what the network
     returned and the targets, which are the data's or, mixed, shares of classes. `logits` finds, in what the
-    network returned, the scores (N, K, …) that a teacher's are compared with.
+    network returned, the scores (N, K, …) that a teacher's are compared with. `samples` gives batches of the first
+    validation images as the network takes them. Outcomes are `counted` where each is right (1) or wrong (0). `picture`
+    draws what a trained network says into a folder.
     """
 
     name: str
     metric: str
     title: str
     open_parts: Callable[[str, Preprocessing, Settings], Parts]
-    fitted: Callable[[Subject, tuple[str, ...], int], Subject]
+    fitted: Callable[[Subject, tuple[str, ...], Settings], Subject]
     logits: Callable[[Any], Tensor]
     loss: Callable[[Any, Tensor, Settings], Tensor]
     score: Callable[[nn.Module, Parts, Any, Progress | None], Score]
+    samples: Callable[[Parts], Iterable[Tensor]]
+    counted: bool = True
+    picture: Callable[[nn.Module, Parts, Score, Path], None] | None = None
 
 
-_HOMES = {"classification": "attn_surgeon.train.classification"}
+_HOMES = {
+    "classification": "attn_surgeon.train.classification",
+    "segmentation": "attn_surgeon.train.segmentation",
+}
 
 
 def get_task(name: str) -> Task:

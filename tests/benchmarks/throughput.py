@@ -35,7 +35,7 @@ SETTINGS = Settings(epochs=1, batch_size=64, limit=1280, freeze="none")
 def bare(model: nn.Module, parts: Parts, settings: Settings) -> float:
     """Train one epoch with nothing but torch; give images per second."""
     optimizer = make_optimizer(model, settings)
-    data = Drawn(parts.train, settings.seed, parts.augment)
+    data = Drawn(parts, settings.seed)
     loader = DataLoader(data, settings.batch_size, sampler=Order(len(data), settings.seed), drop_last=True)
     model.train()
     since = time.perf_counter()

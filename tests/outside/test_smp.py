@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from train.cells import write
 
+from attn_surgeon import insert
 from attn_surgeon.graph.running import run
 from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.subject import Images, open_subject
+from attn_surgeon.train.loop import train
+from attn_surgeon.train.segmentation import fitted, open_parts, score
+from attn_surgeon.train.settings import Settings
 
 from .helpers import require_all, require_learning
 
@@ -67,3 +75,26 @@ def test_predict_goes_through_the_grafts() -> None:
         if "attn_surgeon." in name:
             torch.nn.init.normal_(parameter)
     assert not torch.equal(operated.predict(x), model.predict(x))
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_training_gives_it_a_head_and_learns(classes: int, tmp_path: Path) -> None:
+    """With one output for two classes, and with three for which it is built again."""
+    code = tmp_path / "own.py"
+    code.write_text(
+        "import segmentation_models_pytorch as smp\n"
+        "def net(classes=1):\n"
+        '    return smp.Unet("resnet18", encoder_weights=None, decoder_channels=(32, 16, 8, 8, 8), classes=classes)\n'
+    )
+    root = write(tmp_path / "data", classes=max(2, classes), size=(32, 32))
+    settings = Settings(task="segmentation", epochs=6, batch_size=4, crops=2, lr=3e-3, crop=32)
+    torch.manual_seed(0)
+    start = open_subject(f"{code}:net", weights="none", images=Images((0.5,) * 3, (0.25,) * 3, (32, 32)))
+    model = insert(start.model, "se", after="encoder.layer*", example=start.example)
+    parts = open_parts(str(root), start.preprocessing, settings)
+    ready = fitted(replace(start, model=model), parts.train.class_names, settings)
+    assert ready.provenance.source.args == ({} if classes == 1 else {"classes": 3})
+    before = score(ready.model, parts)
+    done = train(ready.model, parts, settings, tmp_path, ready.example)
+    assert done.score.loss < before.loss
+    assert done.score.metric > before.metric + 0.2

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torchvision.models import get_model_weights
 
 from attn_surgeon import insert
 from attn_surgeon.artefact import Provenance, load, save, set_provenance
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.preprocessing import Preprocessing
-from attn_surgeon.sources import load_source, parse_source
-from attn_surgeon.subject import Subject
+from attn_surgeon.sources import SourceSpec, build, load_source, parse_source
+from attn_surgeon.subject import Images, Subject, open_subject
 from attn_surgeon.train.head import fitted
 from attn_surgeon.train.settings import TrainingError
 
@@ -70,3 +71,53 @@ def test_what_gives_no_logits_is_refused() -> None:
     start = subject()
     with pytest.raises(TrainingError, match="logits"):
         fitted(replace(start, model=nn.Conv2d(1, 1, 1)), CLASSES, seed=0)
+
+
+FACTORIES = """
+from torch import nn
+
+def net(inputs=3, {name}=4):
+    return nn.Sequential(nn.Conv2d(inputs, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, {name}))
+
+def evil({name}=4):
+    raise SystemExit("a file had its code run")
+"""
+
+
+@pytest.mark.parametrize("name", ["num_classes", "classes", "n_classes", "out_channels"])
+def test_a_network_of_ones_own_is_built_again_by_the_users_word(name: str, tmp_path: Path) -> None:
+    code = tmp_path / "own.py"
+    code.write_text(FACTORIES.format(name=name))
+    start = open_subject(f"{code}:net", weights="none", images=Images((0.5,) * 3, (0.5,) * 3, (8, 8)))
+    model = insert(start.model, "se", after="0", example=start.example)
+    # the file may name what it likes: what is built again is what the user named
+    named = replace(start.provenance, source=replace(start.provenance.source, name=f"{code}:evil"))
+    set_provenance(model, named)
+    save(model, tmp_path / "x.safetensors")
+    opened = open_subject(str(tmp_path / "x.safetensors"), source=f"{code}:net")
+    done = fitted(opened, CLASSES, seed=0)
+    assert done.model(start.example).shape == (1, 3)
+    assert done.provenance.source.args == {name: 3}
+    assert done.notes[-1] == "the head 3 is new: 3 outputs in place of 4"
+    save(done.model, tmp_path / "y.safetensors")
+    assert same(load(tmp_path / "y.safetensors", source=f"{code}:net"), done.model)
+
+
+def test_a_factory_without_an_argument_for_classes_is_refused(tmp_path: Path) -> None:
+    code = tmp_path / "own.py"
+    code.write_text(FACTORIES.format(name="kinds"))
+    start = open_subject(f"{code}:net", weights="none", images=Images((0.5,) * 3, (0.5,) * 3, (8, 8)))
+    with pytest.raises(TrainingError, match=r"4 outputs, the data 3 classes.*num_classes, classes, n_classes"):
+        fitted(start, CLASSES, seed=0)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "lraspp_mobilenet_v3_large"])
+def test_torchvisions_pretrained_networks_take_other_classes(name: str) -> None:
+    """Their builders insist on as many classes as the weights have, which an artefact brings along itself."""
+    spec = SourceSpec("torchvision", name, {"num_classes": 3})
+    known = get_model_weights(name).DEFAULT
+    categories = list(known.meta["categories"])
+    model = build(spec).eval()
+    output = model(torch.zeros(1, 3, 64, 64))
+    assert (output if isinstance(output, torch.Tensor) else output["out"]).shape[1] == 3
+    assert known.meta["categories"] == categories

@@ -52,7 +52,7 @@ def save_jpegs(folder: Path) -> None:
 
 def drawn(folder: Path, seed: int, epoch: int) -> list[Tensor]:
     parts = open_parts(str(folder), RGB, Settings(seed=seed))
-    data = Drawn(parts.train, seed, parts.augment)
+    data = Drawn(parts, seed)
     return [data[(epoch, index)][0] for index in range(len(data))]
 
 
@@ -171,7 +171,7 @@ def test_what_only_fails_when_decoded_is_replaced_by_the_next_of_its_class(
     settings = Settings(max_bad=0.2, augment=False, workers=workers)
     parts = guarded(open_parts(str(images), RGB, settings), tmp_path, 0.2)
     assert parts.report.unreadable == ()
-    loader = DataLoader(Drawn(parts.train, 0, None), sampler=[(0, i) for i in range(12)], num_workers=workers)
+    loader = DataLoader(Drawn(parts, 0), sampler=[(0, i) for i in range(12)], num_workers=workers)
     found = [image[0] for image, _ in loader]
     assert equal(found[:6], [whole[index][0] for index in range(6)])
     assert torch.equal(found[7], found[9])

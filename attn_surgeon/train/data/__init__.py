@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from attn_surgeon.train.data.folders import SPLITS
+from attn_surgeon.train.data.folders import SPLITS, SUFFIXES
 from attn_surgeon.train.data.images import ImageData, Pictures, as_known, read_image, relabelled
 from attn_surgeon.train.data.opening import HERE, Place, has_parts, open_dataset, open_pictures
 
 __all__ = [
     "HERE",
     "SPLITS",
+    "SUFFIXES",
     "ImageData",
     "Pictures",
     "Place",
