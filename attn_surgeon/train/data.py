@@ -59,7 +59,7 @@ def open_dataset(spec: str, split: str, preprocessing: Preprocessing) -> ImageDa
     if spec in TASKS:
         return ImageData(digits(spec, split, transform=transform), CLASS_NAMES)
     folder = _split_folder(Path(spec), split)
-    classes = {name.name: _images(name) for name in _subfolders(folder)}
+    classes = {name.name: images_in(name) for name in _subfolders(folder)}
     _check(classes, folder)
     files = [file for found in classes.values() for file in found]
     labels = [label for label, found in enumerate(classes.values()) for _ in found]
@@ -106,7 +106,7 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
-def _images(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """List the image files of a class at any depth, alphabetically."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     return sorted(path for path in found if not _hidden(path.relative_to(folder)))
