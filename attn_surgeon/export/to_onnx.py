@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.axes import Axis
@@ -34,7 +35,8 @@ def to_onnx(network: Network, example: Tensor, axes: Sequence[Axis], opset: int)
     Raises ExportError where the exporter cannot, or where it fixed an axis that was to stay open.
     """
     places = {_PLACES[axis.name][network.preprocessing is not None]: axis.name for axis in axes}
-    with _quiet():
+    # fused kernels lay out what they give otherwise than the formula that is written in their place
+    with _quiet(), sdpa_kernel(SDPBackend.MATH):
         try:
             program: Any = torch.onnx.export(
                 network.module,

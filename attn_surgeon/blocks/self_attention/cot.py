@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import start_hidden
+from attn_surgeon.blocks.lean import lean
 from attn_surgeon.blocks.norms import PooledNorm
 from attn_surgeon.blocks.outer import Outer
 from attn_surgeon.blocks.registry import register
@@ -92,7 +93,7 @@ class ContextualTransformer(nn.Module):
 
     def _mix(self, value: Tensor, weights: Tensor) -> Tensor:
         value = value.reshape(value.shape[0], self.sets, -1, *value.shape[2:])
-        parts = parts_of(self.sets)
+        parts = 1 if lean() else parts_of(self.sets)
         pairs = zip(value.chunk(parts, 1), weights.chunk(parts, 1), strict=True)
         return torch.cat([_mix_windows(*pair, self.side) for pair in pairs], 1).flatten(1, 2)
 
