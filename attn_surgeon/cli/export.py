@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from attn_surgeon.cli import completion
-from attn_surgeon.cli.files import SUFFIX, given_or_newest, size_text, writable
+from attn_surgeon.cli.files import SUFFIX, given_or_newest, writable
 from attn_surgeon.cli.options import (
     Arguments,
     AsJson,
@@ -24,14 +23,9 @@ from attn_surgeon.cli.options import (
     Weights,
     open_network,
 )
-from attn_surgeon.cli.output import console, print_error, print_json, say, steps, table
+from attn_surgeon.cli.output import say, steps
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from attn_surgeon.export.job import Job
-    from attn_surgeon.export.onnx_file import Written
-    from attn_surgeon.export.parity import ParityError
+_ENDINGS = {"fp32": ".onnx", "fp16": "-fp16.onnx", "int8": "-int8.onnx", "pt2": ".pt2"}
 
 
 def register(app: typer.Typer) -> None:
@@ -49,10 +43,24 @@ def export(
         ),
     ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file.")] = False,
+    pt2: Annotated[bool, typer.Option("--pt2", help="Write a torch.export program.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the program by AOTInductor.")] = False,
     dynamic: Annotated[
-        str, typer.Option(metavar="AXES", help="Axes left open: batch,height,width, each with a range: batch=1:32.")
+        str, typer.Option(metavar="AXES", help="Axes left open: batch,height,width, with a range as batch=1:32.")
     ] = "batch",
     opset: Annotated[int, typer.Option(metavar="N", help="The ONNX operator set, 18 to 25.")] = 20,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Write the ONNX file in half precision.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Write the ONNX file in eight-bit integers.")] = False,
+    calibrate: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Images to find integer scales on, or demo.", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Images by class to measure accuracy on.", show_default=False)
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="PART", help="The part of the data, where it has parts.")] = "val",
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Only so many images of it.", min=1, show_default=False)
+    ] = None,
     images: Annotated[
         str | None, typer.Option(metavar="DIR", help="Images to compare on, or demo.", show_default=False)
     ] = None,
@@ -77,73 +85,58 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Export a network and compare the file with PyTorch at every size it is made for. Exit 1 where they differ."""
+    from attn_surgeon.cli import exporting
     from attn_surgeon.export.axes import read_axes
     from attn_surgeon.export.job import Settings, prepare
-    from attn_surgeon.export.onnx_file import write_onnx
-    from attn_surgeon.export.parity import ParityError
+    from attn_surgeon.export.measuring import Data
     from attn_surgeon.export.story import tell_story
     from attn_surgeon.export.to_onnx import require_opset
 
-    if not onnx:
-        raise OptionError("no format is named", "", "say what to write: --onnx")
+    precisions = [name for name, wanted in (("fp16", fp16), ("int8", int8)) if wanted]
+    _require_one_format(onnx=onnx, pt2=pt2)
+    _require_sense(precisions, calibrate, output, onnx=onnx, compiled=compiled)
     require_opset(opset)
     settings = Settings(read_axes(dynamic), opset, keep_identity, preprocess, softmax, images, tolerance)
     path = given_or_newest(artefact)
     with steps(f"export {path}") as progress:
         subject = open_network(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
         stem = Path(path).stem if path.endswith(SUFFIX) else subject.name
-        target = writable(output or f"{stem}.onnx", force=force, suffixes=(".onnx",))
+        kinds = ["pt2"] if pt2 else precisions or ["fp32"]
+        targets = {kind: _target(output or stem + _ENDINGS[kind], kind, force=force) for kind in kinds}
         job = prepare(subject, settings)
         story = tell_story(job, path if path.endswith(SUFFIX) else None)
-        try:
-            written = write_onnx(job, target, story, progress)
-        except ParityError as error:
-            _say_no(error, as_json=as_json)
-            raise typer.Exit(1) from None
-    if as_json:
-        print_json({"network": path, **_document(job, written)})
-        return
-    for note in subject.notes:
+        with exporting.differences_told(as_json=as_json):
+            if pt2:
+                exported = exporting.to_program(job, targets["pt2"], story, progress, compiled=compiled)
+            else:
+                measured_on = None if data is None else Data(data, split, limit)
+                exported = exporting.to_onnx(job, targets, story, progress, calibrate=calibrate, data=measured_on)
+    for note in () if as_json else subject.notes:
         say(note)
-    _print(job, written, console())
+    exporting.show(path, job, exported, as_json=as_json)
 
 
-def _say_no(error: ParityError, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"error": error.what, "parity": [error.parity.to_dict()], "output": None})
-    else:
-        print_error(error.what, error.where, error.hint, as_json=False)
+def _target(path: str, kind: str, *, force: bool) -> Path:
+    return writable(path, force=force, suffixes=(Path(f"x{_ENDINGS[kind]}").suffix,))
 
 
-def _document(job: Job, written: Written) -> dict[str, Any]:
-    return {
-        "output": str(written.path),
-        "nodes": written.nodes,
-        "opset": job.settings.opset,
-        "dynamic": {axis.name: [axis.low, axis.high] for axis in job.axes},
-        "outputs": list(job.network.outputs),
-        "grafts": list(job.grafts),
-        "left_out": list(job.dropped),
-        "parity": [parity.to_dict() for parity in written.parities],
-    }
+def _require_one_format(**wanted: bool) -> None:
+    named = [f"--{name}" for name, is_wanted in wanted.items() if is_wanted]
+    if len(named) != 1:
+        what = f"{' and '.join(named)} cannot be written at once" if named else "no format is named"
+        raise OptionError(what, "", f"say one of {', '.join(f'--{name}' for name in wanted)}")
 
 
-def _print(job: Job, written: Written, out: Console) -> None:
-    for parity in written.parities:
-        rows = [
-            [item.size, f"{item.absolute:.1e}", f"{item.relative:.1e}", _share(item.agreement)]
-            for item in parity.differences
-        ]
-        columns = ["images", "largest difference", "of the largest output", "same top-1"]
-        out.print(table(f"compared with {parity.against}", columns, rows, right=columns[1:]))
-        out.print()
-    if job.dropped:
-        out.print(f"{len(job.dropped)} of {len(job.grafts)} grafts are exactly the identity and were left out")
-    opened = ", ".join(axis.name for axis in job.axes) or "no axis"
-    what = f"opset {job.settings.opset}, {written.nodes} nodes, {opened} open"
-    path = escape(str(written.path))
-    out.print(f"wrote [bold]{path}[/] ({size_text(written.path)}): {what}", soft_wrap=True)
-
-
-def _share(agreement: float | None) -> str:
-    return "-" if agreement is None else f"{100 * agreement:.0f} %"
+def _require_sense(
+    precisions: list[str], calibrate: str | None, output: str | None, *, onnx: bool, compiled: bool
+) -> None:
+    """Refuse options that do nothing together."""
+    if precisions and not onnx:
+        raise OptionError(f"--{precisions[0]} is for ONNX files", f"--{precisions[0]}", "add --onnx")
+    if compiled and onnx:
+        raise OptionError("an ONNX file is not compiled", "--compile", "say --pt2 --compile")
+    if ("int8" in precisions) != (calibrate is not None):
+        what = "--calibrate is for integers" if calibrate else "integers need images to find their scales on"
+        raise OptionError(what, "", "add --int8" if calibrate else "add --calibrate DIR")
+    if output is not None and len(precisions) > 1:
+        raise OptionError("two files cannot have one name", "--output", "leave it out, or export one precision")

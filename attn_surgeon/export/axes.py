@@ -19,11 +19,12 @@ Size = dict[str, int]
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis left open, from its lowest to its highest size; 0 where the user did not say."""
+    """An axis left open, from its lowest to its highest size; `ranged` where the user said these."""
 
     name: str
     low: int = 0
     high: int = 0
+    ranged: bool = False
 
 
 def read_axes(text: str) -> tuple[Axis, ...]:
@@ -45,7 +46,7 @@ def _read_axis(text: str) -> Axis:
     low, _, high = ends.partition(":")
     if not (low.isdecimal() and high.isdecimal() and 0 < int(low) < int(high)):
         raise ExportError(f"'{ends}' is no range", "--dynamic", f"write it as {name}=1:32")
-    return Axis(name, int(low), int(high))
+    return Axis(name, int(low), int(high), ranged=True)
 
 
 def fill_ranges(axes: Sequence[Axis], model: nn.Module, preprocessing: Preprocessing) -> tuple[Axis, ...]:
@@ -54,7 +55,7 @@ def fill_ranges(axes: Sequence[Axis], model: nn.Module, preprocessing: Preproces
     A batch goes from 1 to 3, a side from the network's own to the next that it takes. Raises ExportError where it
     takes one only.
     """
-    return tuple(axis if axis.low else _found(axis, model, preprocessing) for axis in axes)
+    return tuple(axis if axis.ranged else _found(axis, model, preprocessing) for axis in axes)
 
 
 def _found(axis: Axis, model: nn.Module, preprocessing: Preprocessing) -> Axis:

@@ -39,37 +39,34 @@ def seeded_pixels(channels: int) -> Pixels:
     return make
 
 
-def folder_pixels(source: str, preprocessing: Preprocessing) -> Pixels:
-    """Give what reads a folder's images, or the demo's, at a size (N, H, W, C); a larger batch repeats them.
+def folder_pixels(source: str, preprocessing: Preprocessing) -> tuple[Pixels, int]:
+    """Give what reads a folder's images, or the demo's, at a size (N, H, W, C), and how many images there are.
 
-    Raises DataError where there are none.
+    They come in a fixed random order; a larger batch repeats them. Raises DataError where there are none.
     """
-    read = _reader(source, preprocessing)
+    preprocessing.transform()  # refuses channels that no image file has
+    image, count = _demo_images(source) if source in TASKS else _file_images(find_images(source))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
 
     def make(size: Size) -> Tensor:
         sized = _sized(preprocessing, size)
-        return torch.stack([torch.from_numpy(read(index, sized)) for index in range(size["batch"])])
+        chosen = [order[index % count] for index in range(size["batch"])]
+        return torch.stack([torch.from_numpy(_array(fit(image(index), sized))) for index in chosen])
 
-    return make
+    return make, count
 
 
 def _sized(preprocessing: Preprocessing, size: Size) -> Preprocessing:
     return replace(preprocessing, size=(size["height"], size["width"]))
 
 
-def _reader(source: str, preprocessing: Preprocessing) -> Callable[[int, Preprocessing], NDArray[np.uint8]]:
-    preprocessing.transform()  # refuses channels that no image file has
-    image = _demo_images(source) if source in TASKS else _file_images(find_images(source))
-    return lambda index, sized: _array(fit(image(index), sized))
-
-
-def _demo_images(task: str) -> Callable[[int], Image.Image]:
+def _demo_images(task: str) -> tuple[Callable[[int], Image.Image], int]:
     dataset: Any = digits(task, "train", transform=pil_to_tensor)
-    return lambda index: cast(Image.Image, to_pil_image(dataset[index % len(dataset)][0]))
+    return lambda index: cast(Image.Image, to_pil_image(dataset[index][0])), len(dataset)
 
 
-def _file_images(files: list[Path]) -> Callable[[int], Image.Image]:
-    return lambda index: read_image(files[index % len(files)])
+def _file_images(files: list[Path]) -> tuple[Callable[[int], Image.Image], int]:
+    return lambda index: read_image(files[index]), len(files)
 
 
 def find_images(folder: str) -> list[Path]:

@@ -57,7 +57,7 @@ class Job:
     def pixels(self) -> Pixels:
         """Give what makes images (N, H, W, C) of a size."""
         source, preprocessing = self.settings.images, self.subject.preprocessing
-        return seeded_pixels(preprocessing.channels) if source is None else folder_pixels(source, preprocessing)
+        return seeded_pixels(preprocessing.channels) if source is None else folder_pixels(source, preprocessing)[0]
 
     def inputs(self, size: Size) -> Tensor:
         """Make what the exported network takes at a size."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+import ast
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.axes import Axis
 from attn_surgeon.export.network import INNER, INPUT, Network
+from attn_surgeon.export.quiet import quiet
 
 OPSETS = (18, 25)
 SLIM_LIMIT = 1_900_000_000  # protobuf holds two gigabytes, and slimming makes copies
@@ -34,9 +32,9 @@ def to_onnx(network: Network, example: Tensor, axes: Sequence[Axis], opset: int)
 
     Raises ExportError where the exporter cannot, or where it fixed an axis that was to stay open.
     """
-    places = {_PLACES[axis.name][network.preprocessing is not None]: axis.name for axis in axes}
+    places = {place_of(axis, network): axis.name for axis in axes}
     # fused kernels lay out what they give otherwise than the formula that is written in their place
-    with _quiet(), sdpa_kernel(SDPBackend.MATH):
+    with quiet(), sdpa_kernel(SDPBackend.MATH):
         try:
             program: Any = torch.onnx.export(
                 network.module,
@@ -49,11 +47,16 @@ def to_onnx(network: Network, example: Tensor, axes: Sequence[Axis], opset: int)
                 verbose=False,
             )
         except Exception as error:  # the exporter's own kinds, and whatever the network's code raises
-            raise ExportError(f"the network cannot be exported: {reason(error)}", "", _way_on(axes)) from error
+            raise ExportError(f"the network cannot be exported: {reason(error)}", "", way_on(axes)) from error
         model = lean(program.model)
     _name_ends(model, network)
     _require_open(model, places)
     return model
+
+
+def place_of(axis: Axis, network: Network) -> int:
+    """Say which axis of a network's input this is: images are (N, C, H, W), pixels (N, H, W, C)."""
+    return _PLACES[axis.name][network.preprocessing is not None]
 
 
 def reason(error: BaseException) -> str:
@@ -64,24 +67,12 @@ def reason(error: BaseException) -> str:
     return (lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]) if lines else type(error).__name__
 
 
-def _way_on(axes: Sequence[Axis]) -> str:
+def way_on(axes: Sequence[Axis]) -> str:
+    """Tell what to try where the exporter cannot leave these axes open."""
     names = [axis.name for axis in axes]
     if len(names) > 1:
         return "leave the height and width fixed: --dynamic batch"
     return "leave the batch fixed: --dynamic ''" if names else "ATTN_SURGEON_DEBUG=1 shows where"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what the exporters print to themselves."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)
 
 
 def lean(model: Any) -> Any:
@@ -89,6 +80,8 @@ def lean(model: Any) -> Any:
     import onnx_ir
     from onnx_ir.passes import common
 
+    for node in model.graph:
+        node.name = _place(node) or node.name
     common.CommonSubexpressionEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
@@ -97,6 +90,12 @@ def lean(model: Any) -> Any:
         model = onnx_ir.from_proto(_slimmed(onnx_ir.to_proto(model)))
     common.ClearMetadataAndDocStringPass()(model)
     return model
+
+
+def _place(node: Any) -> str:
+    """Name a node by its module and itself: layer1.0.conv1/conv2d."""
+    scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+    return "/".join(scopes[-2:]).strip("/")
 
 
 def _slimmed(model: Any) -> Any:
