@@ -87,6 +87,7 @@ def export(
     """Export a network and compare the file with PyTorch at every size it is made for. Exit 1 where they differ."""
     from attn_surgeon.cli import exporting
     from attn_surgeon.export.axes import read_axes
+    from attn_surgeon.export.images import require_images
     from attn_surgeon.export.job import Settings, prepare
     from attn_surgeon.export.measuring import Data
     from attn_surgeon.export.story import tell_story
@@ -96,6 +97,8 @@ def export(
     _require_one_format(onnx=onnx, pt2=pt2)
     _require_sense(precisions, calibrate, output, onnx=onnx, compiled=compiled)
     require_opset(opset)
+    for folder in (images, calibrate):
+        require_images(folder)
     settings = Settings(read_axes(dynamic), opset, keep_identity, preprocess, softmax, images, tolerance)
     path = given_or_newest(artefact)
     with steps(f"export {path}") as progress:

@@ -69,6 +69,12 @@ def _file_images(files: list[Path]) -> tuple[Callable[[int], Image.Image], int]:
     return lambda index: read_image(files[index]), len(files)
 
 
+def require_images(source: str | None) -> None:
+    """Raise DataError early where there are no images."""
+    if source is not None and source not in TASKS:
+        find_images(source)
+
+
 def find_images(folder: str) -> list[Path]:
     """List the images in a folder, at any depth; raise DataError where there are none."""
     root = Path(folder)

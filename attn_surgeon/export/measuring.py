@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attn_surgeon.export.job import Job
 from attn_surgeon.export.network import INPUT
 from attn_surgeon.export.runtime import Session, as_feeds, opened
-from attn_surgeon.train.data import open_dataset
+from attn_surgeon.train.data import ImageData, open_dataset
 from attn_surgeon.train.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -78,15 +78,19 @@ def _times(job: Job, sessions: Mapping[str, Session]) -> dict[str, list[float]]:
 def _score(job: Job, session: Session, data: Data | None, progress: Progress | None) -> tuple[float | None, int]:
     if data is None:
         return None, 0
+    batch = max(size["batch"] for size in job.sizes())
+    module = _InRuntime(session, job.settings.preprocess)
+    result = evaluate(module, open_data(job, data), batch_size=batch, limit=data.limit, progress=progress)
+    return result.top1, result.images
+
+
+def open_data(job: Job, data: Data) -> ImageData:
+    """Open the images, without the normalisation where the file does it; raise DataError where there are none."""
     preprocessing = job.subject.preprocessing
     if job.settings.preprocess:
         zeros, ones = (0.0,) * preprocessing.channels, (1.0,) * preprocessing.channels
         preprocessing = replace(preprocessing, mean=zeros, std=ones)
-    batch = max((size["batch"] for size in job.sizes()), default=1)
-    images = open_dataset(data.folder, data.split, preprocessing)
-    module = _InRuntime(session, job.settings.preprocess)
-    result = evaluate(module, images, batch_size=batch, limit=data.limit, progress=progress)
-    return result.top1, result.images
+    return open_dataset(data.folder, data.split, preprocessing)
 
 
 class _InRuntime(nn.Module):

@@ -16,7 +16,7 @@ from attn_surgeon.export.half import to_half
 from attn_surgeon.export.images import folder_pixels, normalise
 from attn_surgeon.export.integer import Choice, to_integer
 from attn_surgeon.export.job import Job, name_size
-from attn_surgeon.export.measuring import Data, Measured, measure
+from attn_surgeon.export.measuring import Data, Measured, measure, open_data
 from attn_surgeon.export.network import INPUT
 from attn_surgeon.export.parity import Array, Parity, ParityError, difference
 from attn_surgeon.export.runtime import as_feeds, opened
@@ -64,6 +64,8 @@ class Wanted:
 
 def write_onnx(job: Job, wanted: Wanted, story: Mapping[str, str], progress: Progress = lambda step: None) -> Report:
     """Export to ONNX files; raise ParityError, and leave nothing, where one computes something else."""
+    if wanted.data is not None:
+        open_data(job, wanted.data)  # refuses early what is not there
     progress("trace")
     model = to_onnx(job.network, job.example, job.axes, job.settings.opset)
     model.metadata_props.update(story)

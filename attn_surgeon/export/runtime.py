@@ -19,6 +19,7 @@ from attn_surgeon.errors import ExportError
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 CPU = ("CPUExecutionProvider",)
+WORKER = ("-m", "attn_surgeon.export.worker")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Session:
 @contextmanager
 def opened(path: Path, providers: Sequence[str] = CPU, threads: int = 1) -> Iterator[Session]:
     """Open an ONNX file in ONNX Runtime; raise ExportError where it is refused or crashes the runtime."""
-    command = [sys.executable, "-m", "attn_surgeon.export.worker"]
+    command = [sys.executable, *WORKER]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         found = _ask(process, path, "open", str(path), list(providers), threads)

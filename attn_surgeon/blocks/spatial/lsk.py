@@ -28,6 +28,7 @@ CARD = Card(
     identity="W = 0, b = 1; the choice starts even",
     parameters="3Cm + 2m + 77C + 4k² + 2, m = max(1, C/r)",
     macs="(3Cm + 74C + 4k²)·HW",
+    nodes=17,
     usual_sites="in place of a transformer's token mixer; end of each residual branch",
     kind="spatial",
     reach="map",
