@@ -35,7 +35,7 @@ def without_closed(model: nn.Module) -> nn.Module:
 
 def is_closed(block: nn.Module, graft: Graft) -> bool:
     """Tell whether a block passes its first input on whatever that is, because its gate is closed."""
-    if not any(_is_gate(parameter) for parameter in block.parameters()):
+    if not any(is_gate(parameter) for parameter in block.parameters()):
         return False
     shapes = [feature.shape for feature in (graft.feature, graft.second) if feature is not None]
     tried = copy.deepcopy(block).float().eval()
@@ -56,12 +56,13 @@ def _passes(block: nn.Module, inputs: list[Tensor]) -> bool:
         return False
 
 
-def _is_gate(parameter: Tensor) -> bool:
+def is_gate(parameter: Tensor) -> bool:
+    """Tell whether a parameter may be what closes a gate: all of it is zero, or one."""
     return any(bool((parameter == value).all()) for value in (0, 1))
 
 
 @torch.no_grad()
 def _randomise(block: nn.Module, generator: torch.Generator) -> None:
     for parameter in block.parameters():
-        if not _is_gate(parameter):
+        if not is_gate(parameter):
             parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter[0].numel() or 1))

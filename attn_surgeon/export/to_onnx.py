@@ -82,6 +82,7 @@ def lean(model: Any) -> Any:
 
     for node in model.graph:
         node.name = _place(node) or node.name
+    common.NameFixPass()(model)
     common.CommonSubexpressionEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
@@ -95,7 +96,7 @@ def lean(model: Any) -> Any:
 def _place(node: Any) -> str:
     """Name a node by its module and itself: layer1.0.conv1/conv2d."""
     scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
-    return "/".join(scopes[-2:]).strip("/")
+    return "/".join(scope for scope in scopes[-2:] if not scope.startswith("_empty")).strip("/")
 
 
 def _slimmed(model: Any) -> Any:

@@ -186,6 +186,20 @@ def test_a_file_that_computes_something_else_is_not_left(
     assert (tmp_path / "x.onnx").stat().st_size > 100_000
 
 
+class Twice(nn.Module):
+    """Asks for the sizes of its images twice, in no module of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((x.reshape(x.shape[0], -1), (x + 1).reshape(x.shape[0], 3, -1).amax(1)), 1)
+
+
+def test_no_two_nodes_have_one_name(tmp_path: Path) -> None:
+    _, report, model = written(of_own(Twice()), tmp_path / "twice.onnx", axes=read_axes("batch,height,width"))
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names) > 4
+    assert report.files[0].parities[0].passed
+
+
 class Fixed(nn.Module):
     """Does to three images what it does to no other number of them."""
 
