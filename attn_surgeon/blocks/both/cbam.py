@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.lean import channel_mean
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import hidden_width
 
@@ -84,7 +85,7 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
+        pooled = torch.cat((x.amax(1, keepdim=True), channel_mean(x)), 1)
         return apply_gate(x, self.bn(self.conv(pooled)), self.factor)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import start_at_zero, start_product
+from attn_surgeon.blocks.lean import channel_mean
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.spatial.lka import depthwise
 from attn_surgeon.blocks.widths import hidden_width
@@ -58,6 +59,6 @@ class LargeSelectiveKernel(nn.Module):
         near = self.near(x)
         near, far = self.reduce_near(near), self.reduce_far(self.far(near))
         seen = torch.cat((near, far), 1)
-        choice = torch.sigmoid(self.choose(torch.cat((seen.mean(1, keepdim=True), seen.amax(1, keepdim=True)), 1)))
+        choice = torch.sigmoid(self.choose(torch.cat((channel_mean(seen), seen.amax(1, keepdim=True)), 1)))
         made: Tensor = self.mix(near * choice[:, :1] + far * choice[:, 1:])
         return x * made.to(x.dtype)
