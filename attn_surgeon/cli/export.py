@@ -44,6 +44,7 @@ def export(
     ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file.")] = False,
     pt2: Annotated[bool, typer.Option("--pt2", help="Write a torch.export program.")] = False,
+    tensorrt: Annotated[bool, typer.Option("--tensorrt", help="Build a TensorRT engine (untried on a GPU).")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the program by AOTInductor.")] = False,
     dynamic: Annotated[
         str, typer.Option(metavar="AXES", help="Axes left open: batch,height,width, with a range as batch=1:32.")
@@ -73,6 +74,23 @@ def export(
     keep_identity: Annotated[
         bool, typer.Option("--keep-identity", help="Keep grafts that are exactly the identity.")
     ] = False,
+    shapes: Annotated[
+        str | None,
+        typer.Option(metavar="SHAPES", help="Smallest, usual and largest images of an engine.", show_default=False),
+    ] = None,
+    lint_only: Annotated[
+        bool, typer.Option("--lint-only", help="Only see whether TensorRT's parser takes the file.")
+    ] = False,
+    workspace: Annotated[float, typer.Option(metavar="GB", help="Memory for building an engine; 0: all.", min=0)] = 0,
+    timing_cache: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the builder's timings here.", show_default=False)
+    ] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="An engine for later TensorRTs too.")
+    ] = False,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="An engine for all GPUs from Ampere on.")
+    ] = False,
     source: Source = None,
     own: Own = None,
     weights: Weights = None,
@@ -94,8 +112,10 @@ def export(
     from attn_surgeon.export.to_onnx import require_opset
 
     precisions = [name for name, wanted in (("fp16", fp16), ("int8", int8)) if wanted]
-    _require_one_format(onnx=onnx, pt2=pt2)
-    _require_sense(precisions, calibrate, output, onnx=onnx, compiled=compiled)
+    _require_one_format(onnx=onnx, pt2=pt2, tensorrt=tensorrt)
+    _require_sense(precisions, calibrate, output, pt2=pt2, compiled=compiled)
+    if not tensorrt and (lint_only or shapes or timing_cache or workspace or version_compatible or hardware_compatible):
+        raise OptionError("options for an engine are given, and none is built", "", "add --tensorrt")
     require_opset(opset)
     for folder in (images, calibrate):
         require_images(folder)
@@ -104,6 +124,20 @@ def export(
     with steps(f"export {path}") as progress:
         subject = open_network(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
         stem = Path(path).stem if path.endswith(SUFFIX) else subject.name
+        if tensorrt:
+            from attn_surgeon.cli import exporting_tensorrt as engines
+            from attn_surgeon.export.tensorrt.build import Options
+
+            given = engines.Request(
+                (precisions or ["fp32"])[0],
+                shapes,
+                Options(int(workspace * 2**30), timing_cache, version_compatible, hardware_compatible),
+                lint_only=lint_only,
+                calibrate=calibrate,
+            )
+            engine = writable(output or f"{stem}.engine", force=force, suffixes=(".engine",))
+            engines.export(path, subject, settings, given, engine, progress, force=force, as_json=as_json)
+            return
         kinds = ["pt2"] if pt2 else precisions or ["fp32"]
         targets = {kind: _target(output or stem + _ENDINGS[kind], kind, force=force) for kind in kinds}
         job = prepare(subject, settings)
@@ -131,13 +165,13 @@ def _require_one_format(**wanted: bool) -> None:
 
 
 def _require_sense(
-    precisions: list[str], calibrate: str | None, output: str | None, *, onnx: bool, compiled: bool
+    precisions: list[str], calibrate: str | None, output: str | None, *, pt2: bool, compiled: bool
 ) -> None:
     """Refuse options that do nothing together."""
-    if precisions and not onnx:
-        raise OptionError(f"--{precisions[0]} is for ONNX files", f"--{precisions[0]}", "add --onnx")
-    if compiled and onnx:
-        raise OptionError("an ONNX file is not compiled", "--compile", "say --pt2 --compile")
+    if precisions and pt2:
+        raise OptionError(f"--{precisions[0]} is for ONNX files", f"--{precisions[0]}", "say --onnx")
+    if compiled and not pt2:
+        raise OptionError("only a program is compiled", "--compile", "say --pt2 --compile")
     if ("int8" in precisions) != (calibrate is not None):
         what = "--calibrate is for integers" if calibrate else "integers need images to find their scales on"
         raise OptionError(what, "", "add --int8" if calibrate else "add --calibrate DIR")

@@ -117,7 +117,7 @@ def _document(job: Job, exported: Exported) -> dict[str, Any]:
 def _print(job: Job, exported: Exported, out: Console) -> None:
     for file in exported.files:
         for parity in file.parities:
-            _print_parity(file, parity, out)
+            print_parity(file.path.name, parity, out)
     if exported.measured:
         _print_measured(exported.measured, out)
     if job.dropped:
@@ -130,13 +130,14 @@ def _print(job: Job, exported: Exported, out: Console) -> None:
         out.print(f"{name}: {file.what}, {opened} open", soft_wrap=True)
 
 
-def _print_parity(file: File, parity: Parity, out: Console) -> None:
+def print_parity(name: str, parity: Parity, out: Console) -> None:
+    """Show how far a file is from what it was compared with."""
     columns = ["images", "largest difference", "of the largest output", "same top-1"]
     rows = [
         [item.size, f"{item.absolute:.1e}", f"{item.relative:.1e}", _percent(item.agreement)]
         for item in parity.differences
     ]
-    out.print(table(f"{file.path.name} and {parity.against}", columns, rows, right=columns[1:]))
+    out.print(table(f"{name} and {parity.against}", columns, rows, right=columns[1:]))
     out.print()
 
 

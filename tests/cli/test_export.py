@@ -84,7 +84,7 @@ def test_past_the_tolerance_nothing_is_written(cli: Cli, opened: Path, as_json: 
 
 
 WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "no format": (("export", "demo"), ("no format", "--onnx, --pt2")),
+    "no format": (("export", "demo"), ("no format", "--onnx, --pt2, --tensorrt")),
     "two formats": ((*ONNX, "--pt2"), ("--onnx and --pt2 cannot be written at once",)),
     "opset": ((*ONNX, "--opset", "26"), ("opset 26 is out of range", "18 to 25")),
     "old opset": ((*ONNX, "--opset", "11"), ("opset 11 is out of range", "18 to 25")),
@@ -98,7 +98,11 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no data": ((*ONNX, "--data", "nowhere"), ("nowhere", "demo-clutter")),
     "one name": ((*ONNX, "--fp16", "--int8", "--calibrate", "demo", "-o", "x.onnx"), ("two files", "--output")),
     "half program": (("export", "demo", "--pt2", "--fp16"), ("--fp16 is for ONNX files", "--onnx")),
-    "compiled file": ((*ONNX, "--compile"), ("not compiled", "--pt2 --compile")),
+    "compiled file": ((*ONNX, "--compile"), ("only a program is compiled", "--pt2 --compile")),
+    "lint of nothing": ((*ONNX, "--lint-only"), ("none is built", "--tensorrt")),
+    "shapes": (("export", "demo", "--tensorrt", "--shapes", "1x1x32"), ("'1x1x32'", "NxCxHxW")),
+    "channels": (("export", "demo", "--tensorrt", "--shapes", "1x3x32x32"), ("images of 1 channels",)),
+    "sides": (("export", "demo", "--tensorrt", "--shapes", "1x1x64x64"), ("32x32", "--size 64x64")),
     "name": ((*ONNX, "-o", "x.pt"), ("does not end in .onnx", "x.pt")),
     "folder": ((*ONNX, "-o", "no/x.onnx"), ("does not exist", "make it first")),
     "artefact": (("export", "no.safetensors", "--onnx"), ("no such file", "no.safetensors")),
@@ -140,3 +144,19 @@ def test_a_network_that_cannot_be_exported(cli: Cli) -> None:
 def test_a_crash_of_the_runtime_is_told_in_a_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attn_surgeon.export.runtime.WORKER", ("-c", "import os; os.abort()"))
     assert "ONNX Runtime crashed on this file" in refused(cli, *ONNX)
+
+
+def test_without_tensorrt_the_file_for_it_is_written_and_linted(cli: Cli, opened: Path) -> None:
+    shapes = ("--shapes", "1x1x32x32,2x1x32x32,4x1x32x48")
+    done = cli("export", str(opened), "--tensorrt", *shapes, "--lint-only", "--json")
+    assert done.code == 0
+    document = done.document
+    assert document["lint"] == {"tensorrt": "10.15", "findings": []}
+    assert [each["size"] for each in document["parity"][0]["sizes"]] == ["1×32×32", "1×32×48", "4×32×32", "4×32×48"]
+    assert list(contents()) == ["open.onnx"]
+    done = cli("export", str(opened), "--tensorrt", "--fp16", "--force")
+    assert done.code == 2
+    assert "by TensorRT 10.15's operator table nothing stands against it" in done.out
+    (line,) = done.err.splitlines()
+    assert "no NVIDIA GPU is there" in line or "TensorRT is not installed" in line
+    assert list(contents()) == ["open.onnx"]

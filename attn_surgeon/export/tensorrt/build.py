@@ -89,17 +89,21 @@ def _config(trt: Any, builder: Any, options: Options) -> Any:
     return config
 
 
-def run(trt: Any, engine: bytes, images: Any) -> dict[str, Any]:
-    """Run an engine on a tensor on the GPU and give its outputs by name; raise ExportError where it does not run."""
-    import torch
-
+def load(trt: Any, engine: bytes) -> Any:
+    """Load an engine for running; raise ExportError where TensorRT cannot read it."""
     runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
     loaded = runtime.deserialize_cuda_engine(engine)
     if loaded is None:
         raise ExportError("TensorRT cannot read the engine that it built", "--tensorrt", "its log on stderr tells why")
-    context = loaded.create_execution_context()
+    return loaded
+
+
+def run(trt: Any, engine: Any, context: Any, images: Any) -> dict[str, Any]:
+    """Run a loaded engine in a context on a tensor, and give its outputs by name; raise ExportError where it fails."""
+    import torch
+
     context.set_input_shape(INPUT, tuple(images.shape))
-    outputs = _outputs(trt, loaded, context, images.device)
+    outputs = _outputs(trt, engine, context, images.device)
     for name, tensor in ({INPUT: images} | outputs).items():
         context.set_tensor_address(name, tensor.data_ptr())
     stream = torch.cuda.current_stream(images.device) if images.is_cuda else None

@@ -22,11 +22,12 @@ class Shapes:
     @property
     def axes(self) -> tuple[Axis, ...]:
         """Give the axes that they leave open."""
-        ends = zip(NAMES, _sides(self.low), _sides(self.high), strict=True)
+        ends = zip(NAMES, sides(self.low), sides(self.high), strict=True)
         return tuple(Axis(name, low, high, ranged=True) for name, low, high in ends if low != high)
 
 
-def _sides(shape: Shape) -> tuple[int, int, int]:
+def sides(shape: Shape) -> tuple[int, int, int]:
+    """Give batch, height and width."""
     return shape[0], shape[2], shape[3]
 
 
