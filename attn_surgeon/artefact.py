@@ -82,7 +82,7 @@ def save(model: nn.Module, path: str | Path, *, patch: bool = False, certificate
             {"key": item.key, **item.graft.moved(replace(item.graft.placement, owner=item.owner)).to_dict()}
             for item in made
         ],
-        "recipe": _recipe(provenance, [item.graft for item in made]),
+        "recipe": recipe_of(model),
         "base_sha256": hash_tensors(base),
         "grafts_sha256": hash_tensors(grafts),
         "certificate": certificate and certificate.to_dict(),
@@ -99,13 +99,15 @@ def require_base_again(model: nn.Module) -> None:
         raise ArtefactError(what, spec.text, "give weights that stay, with --weights FILE, or write a whole artefact")
 
 
-def _recipe(provenance: Provenance, grafts: list[Graft]) -> dict[str, Any]:
+def recipe_of(model: nn.Module) -> dict[str, Any]:
+    """Tell a network's source, images and grafts as a recipe."""
+    provenance = provenance_of(model)
     stored = provenance.source.to_dict()
     story = {"source": {"name": provenance.source.text, "weights": stored["weights"], "args": stored["args"]}}
     if provenance.preprocessing is not None:
         images = provenance.preprocessing.to_dict()
         story["images"] = {name: images[name] for name in ("mean", "std", "size")}
-    return story | describe_operations(grafts)
+    return story | describe_operations([made.graft for made in list_grafts(model)])
 
 
 def split_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

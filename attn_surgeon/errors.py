@@ -57,6 +57,10 @@ class ImageError(DataError):
     """Report one image that cannot be read."""
 
 
+class ExportError(SurgeonError):
+    """Report a network that cannot be exported as it was asked for."""
+
+
 def first_line(error: BaseException) -> str:
     """Give the first line of an error's message, or its kind where it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

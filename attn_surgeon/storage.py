@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -61,6 +62,21 @@ def replacing(path: Path) -> Iterator[str]:
     finally:
         with suppress(FileNotFoundError):
             Path(temporary).unlink()
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Give a temporary path of the same name; it, and what is written beside it, takes its place at the end.
+
+    Where the body raises, nothing is left behind.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield folder / path.name
+        for made in sorted(folder.iterdir(), key=lambda file: file.name == path.name):  # what it refers to goes first
+            _sync_and_rename(str(made), path.parent / made.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync_and_rename(temporary: str, path: Path) -> None:

@@ -5,12 +5,16 @@ It is computed as x − (γ · finite(x − f) + 0), which is x bit for bit whil
 - γ · d is −0 where d is negative, and x minus −0 turns an x of −0 into +0. Adding 0 leaves only +0 to subtract.
 - 0 times infinity is no number. Where the difference is not finite (f overflows, or the difference does in half
   precision), it counts as 0: that place passes x on, and gives γ no gradient.
+
+An ONNX file has neither: it tells the two zeros apart no more than anything after it does, and takes finite features.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from attn_surgeon.blocks.lean import lean
 
 
 class Outer(nn.Module):
@@ -27,8 +31,9 @@ class Outer(nn.Module):
         made = made.to(x.dtype)
         if self.gamma is None:
             return made
-        difference = torch.nan_to_num(x - made, nan=0.0, posinf=0.0, neginf=0.0)
-        return x - (self.gamma.to(x.dtype) * difference + 0.0)
+        if lean():
+            return x - self.gamma.to(x.dtype) * (x - made)
+        return x - (self.gamma.to(x.dtype) * _finite(x - made) + 0.0)
 
 
 def add_residual(x: Tensor, made: Tensor) -> Tensor:
@@ -36,4 +41,10 @@ def add_residual(x: Tensor, made: Tensor) -> Tensor:
 
     A last layer of zeros makes −0 of what is negative and no number of what is infinite: the same cases as above.
     """
-    return x - (torch.nan_to_num(-made.to(x.dtype), nan=0.0, posinf=0.0, neginf=0.0) + 0.0)
+    if lean():
+        return x + made.to(x.dtype)
+    return x - (_finite(-made.to(x.dtype)) + 0.0)
+
+
+def _finite(x: Tensor) -> Tensor:
+    return torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)

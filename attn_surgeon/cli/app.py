@@ -15,7 +15,19 @@ from typing import Annotated, Any
 import typer
 
 from attn_surgeon import __version__
-from attn_surgeon.cli import bench_blocks, blocks, diff, evaluate, finetune, insert, inspect, remove, run, verify
+from attn_surgeon.cli import (
+    bench_blocks,
+    blocks,
+    diff,
+    evaluate,
+    export,
+    finetune,
+    insert,
+    inspect,
+    remove,
+    run,
+    verify,
+)
 from attn_surgeon.cli.output import print_error
 from attn_surgeon.errors import SurgeonError
 
@@ -50,7 +62,7 @@ def _options(
     pass
 
 
-for _verb in (insert, inspect, blocks, bench_blocks, diff, verify, remove, evaluate, finetune, run):
+for _verb in (insert, inspect, blocks, bench_blocks, diff, verify, remove, evaluate, finetune, export, run):
     _verb.register(app)
 
 

@@ -13,7 +13,7 @@ from attn_surgeon.cli.output import print_json
 
 from .helpers import INSERT, Cli, environment, process
 
-VERBS = ("insert", "inspect", "blocks", "diff", "verify", "remove", "evaluate", "finetune", "run", "recipes")
+VERBS = ("insert", "inspect", "blocks", "diff", "verify", "remove", "evaluate", "finetune", "export", "run", "recipes")
 COMMANDS = (
     (*INSERT, "-o", "new.safetensors"),
     (*INSERT, "--dry-run"),

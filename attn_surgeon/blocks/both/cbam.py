@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.lean import channel_mean
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import hidden_width
 
@@ -32,6 +33,7 @@ _KERNEL = Option("kernel_size", 7, "side of the spatial convolution", minimum=1,
         identity="2σ(z), the MLP's last layer = 0",
         parameters="2C²/r + C/r + C",
         macs="4C²/r",
+        nodes=13,
         usual_sites="end of each residual branch, before the add",
         kind="channel",
         reach="channels",
@@ -65,6 +67,7 @@ class ChannelAttention(nn.Module):
         identity="2σ(z), the norm's weight and bias = 0",
         parameters="2k² + 2",
         macs="2k²·HW",
+        nodes=7,
         usual_sites="end of each residual branch, before the add",
         kind="spatial",
         reach="map",
@@ -82,7 +85,7 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
+        pooled = torch.cat((x.amax(1, keepdim=True), channel_mean(x)), 1)
         return apply_gate(x, self.bn(self.conv(pooled)), self.factor)
 
 
@@ -96,6 +99,7 @@ class SpatialAttention(nn.Module):
         identity="2σ(z) in both halves, the last layer of each = 0",
         parameters="2C²/r + C/r + C + 2k² + 2",
         macs="4C²/r + 2k²·HW",
+        nodes=20,
         usual_sites="end of each residual branch, before the add; after stages",
         kind="both",
         reach="map",

@@ -33,6 +33,7 @@ CARD = Card(
     identity="2σ(z), the norm's weight and bias and the 3×3 convolution = 0",
     parameters="10m² + 4m, m = C/min(32, C/2)",
     macs="Cm·(H + W) + (9Cm + 2C)·HW",
+    nodes=36,
     usual_sites="end of each residual branch, before the add; necks of detectors",
     kind="both",
     reach="map",

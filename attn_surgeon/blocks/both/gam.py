@@ -29,6 +29,7 @@ CARD = Card(
     identity="2σ(z) twice, W2 = b2 = 0, the last norm's weight and bias = 0",
     parameters="2Cm + 3m + 3C + 2k²Cm, m = max(2, C/r)",
     macs="(2Cm + 2k²Cm)·HW",
+    nodes=12,
     usual_sites="end of residual branches of small networks: its cost grows with k²C²",
     kind="both",
     reach="map",

@@ -39,6 +39,7 @@ CARD = Card(
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="9Cm + 2m + 3C + 1, m = max(2, C/r)",
     macs="(9Cm + m)·HW",
+    nodes=31,
     usual_sites="after stages; end of each residual branch, before the add",
     kind="both",
     reach="map",

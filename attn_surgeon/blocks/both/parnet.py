@@ -26,6 +26,7 @@ CARD = Card(
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="11C² + 8C",
     macs="10C²·HW + C²",
+    nodes=14,
     usual_sites="after stages; end of residual branches of small networks",
     kind="both",
     reach="map",

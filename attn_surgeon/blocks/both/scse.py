@@ -28,6 +28,7 @@ CARD = Card(
     identity="W2 = b2 = w = b = 0: the two gates of 1/2 add up to 1; of their maximum 2σ(z)",
     parameters="2Cm + m + 2C + 1, m = max(2, C/r)",
     macs="2Cm + C·HW",
+    nodes=9,
     usual_sites="after each stage of an encoder and a decoder for segmentation",
     kind="both",
     reach="positions",

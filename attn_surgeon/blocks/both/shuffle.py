@@ -32,6 +32,7 @@ CARD = Card(
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="3s + C, s = C/min(64, C/2)",
     macs="0",
+    nodes=24,
     usual_sites="end of each residual branch, before the add",
     kind="both",
     reach="positions",

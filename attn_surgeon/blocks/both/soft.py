@@ -28,6 +28,7 @@ CARD = Card(
     identity="2σ(z), or HW · softmax(z); W2 = b2 = 0",
     parameters="Cmk² + 2m + 1, m = max(2, C/r)",
     macs="(Cmk² + m)·HW",
+    nodes=6,
     usual_sites="end of each residual branch, before the add; after stages",
     kind="spatial",
     reach="map",

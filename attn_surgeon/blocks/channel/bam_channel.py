@@ -28,6 +28,7 @@ CARD = Card(
     identity="x + γ · x · σ(z), γ = 0 for each channel; as published where γ = 1",
     parameters="2C²/r + 2C/r + 2C",
     macs="2C²/r",
+    nodes=10,
     usual_sites="between stages, before each is made smaller",
     kind="channel",
     reach="channels",

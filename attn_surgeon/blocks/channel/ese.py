@@ -21,6 +21,7 @@ CARD = Card(
     identity="2h(z), W = b = 0",
     parameters="C² + C",
     macs="C²",
+    nodes=7,
     usual_sites="end of each stage or one-shot aggregation, before the add",
     kind="channel",
     reach="channels",

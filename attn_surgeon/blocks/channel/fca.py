@@ -34,6 +34,7 @@ CARD = Card(
     identity="2σ(z), W2 = 0",
     parameters="2C²/r",
     macs="2C²/r",
+    nodes=10,
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="map",

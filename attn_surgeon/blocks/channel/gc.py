@@ -27,6 +27,7 @@ CARD = Card(
     identity="as published: W2 = b2 = 0; a gate is 2σ(z) instead of σ(z)",
     parameters="2Cm + 3m + 2C, m = max(4, C/r)",
     macs="2C·HW + 2Cm",
+    nodes=12,
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="positions",

@@ -26,6 +26,7 @@ CARD = Card(
     identity="as published: γ = β = 0 in 1 + tanh",
     parameters="3C",
     macs="0",
+    nodes=15,
     usual_sites="before each convolution; end of each residual branch, before the add",
     kind="channel",
     reach="channels",

@@ -30,6 +30,7 @@ CARD = Card(
     identity="2σ(z), the last norm's weight and bias = 0; without parameters x + γ(f − x), γ = 0 for each channel",
     parameters="33C",
     macs="9C·(⌊(H + 1)/2⌋·⌊(W + 1)/2⌋ + ⌊(H + 3)/4⌋·⌊(W + 3)/4⌋ + ⌊(H + 7)/8⌋·⌊(W + 7)/8⌋)",
+    nodes=10,
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="map",

@@ -25,6 +25,7 @@ CARD = Card(
     identity="2σ(z), w = b = 0",
     parameters="2C",
     macs="0",
+    nodes=9,
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="channels",

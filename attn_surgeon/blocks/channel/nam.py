@@ -27,6 +27,7 @@ CARD = Card(
     identity="x + γ(f − x), γ = 0 for each channel; the norm starts as ever",
     parameters="3C",
     macs="0",
+    nodes=7,
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="channels",

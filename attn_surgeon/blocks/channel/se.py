@@ -23,6 +23,7 @@ CARD = Card(
     identity="2σ(z), W2 = b2 = 0",
     parameters="2C²/r + C/r + C",
     macs="2C²/r",
+    nodes=7,
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="channels",

@@ -26,6 +26,7 @@ CARD = Card(
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C",
     macs="0",
+    nodes=13,
     usual_sites="after the second convolution of residual branches; end of each residual branch",
     kind="channel",
     reach="positions",

@@ -26,6 +26,7 @@ CARD = Card(
     identity="2σ(z), the norm's weight and bias = 0",
     parameters="4C",
     macs="2C",
+    nodes=11,
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="channels",

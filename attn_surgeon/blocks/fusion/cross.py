@@ -29,6 +29,7 @@ CARD = Card(
     identity="x + f(x), W = b = 0",
     parameters="4C² + 5C",
     macs="4C²·HW + 2C·(HW)²",
+    nodes=35,
     usual_sites="low-resolution maps: where a skip and its decoder, or two views of one image, meet",
     kind="two inputs",
     reach="positions",
@@ -47,7 +48,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, channels: int, *, heads: int | None = None, init: str = "identity") -> None:
         super().__init__()
-        self.heads = divisor(channels, heads, 8, "heads")
+        self.width = channels // divisor(channels, heads, 8, "heads")
         self.norm_x, self.norm_y = AnyGroupNorm(1, channels), AnyGroupNorm(1, channels)
         self.query = nn.Linear(channels, channels, bias=False)
         self.key, self.value = nn.Linear(channels, channels, bias=False), nn.Linear(channels, channels, bias=False)
@@ -59,12 +60,12 @@ class CrossAttention(nn.Module):
         return add_residual(x, self.project(self._find(x, y)).transpose(1, 2).reshape(x.shape))
 
     def _find(self, x: Tensor, y: Tensor) -> Tensor:
-        query = split_heads(self.query(_tokens(self.norm_x(x))), self.heads)
+        query = split_heads(self.query(_tokens(self.norm_x(x))), self.width)
         found = F.scaled_dot_product_attention(query, *self._source(_tokens(self.norm_y(y))))
         return found.transpose(1, 2).flatten(2)
 
     def _source(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        return split_heads(self.key(tokens), self.heads), split_heads(self.value(tokens), self.heads)
+        return split_heads(self.key(tokens), self.width), split_heads(self.value(tokens), self.width)
 
 
 def _tokens(x: Tensor) -> Tensor:

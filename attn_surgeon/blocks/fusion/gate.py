@@ -27,6 +27,7 @@ CARD = Card(
     identity="2σ(z), the last norm's weight and bias = 0",
     parameters="2Cm + 5m + 2, m = max(2, C/r)",
     macs="(2Cm + m)·HW",
+    nodes=8,
     usual_sites="skip connections, before they are joined; the second input is what they are joined with",
     kind="two inputs",
     reach="map",

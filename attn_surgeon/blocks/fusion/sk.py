@@ -30,6 +30,7 @@ CARD = Card(
     identity="2a instead of a, b = 1 − 2a, A = B = 0",
     parameters="3Cm + 2m, m = max(32, C/r)",
     macs="3Cm",
+    nodes=15,
     usual_sites="where two branches of different receptive fields, or a skip, are about to be joined; they must differ",
     kind="two inputs",
     selective=True,

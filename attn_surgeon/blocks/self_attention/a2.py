@@ -25,6 +25,7 @@ CARD = Card(
     identity="x + f(x), W = b = 0",
     parameters="2Cm + 2Cn + m + n + C, m = max(2, C/4), n = max(2, C/4)",
     macs="(2Cm + 2Cn + 2mn)·HW",
+    nodes=14,
     usual_sites="middle and late stages, after a residual block",
     kind="self-attention",
     reach="positions",

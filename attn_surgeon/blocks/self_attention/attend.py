@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.gating import start_at_zero
+from attn_surgeon.blocks.lean import lean
 from attn_surgeon.blocks.widths import divisor
 
 
@@ -34,7 +35,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """
     wanted, width = value.shape[3], -(-query.shape[3] // 8) * 8
     shares = -(-wanted // width)
-    if shares == 1 and wanted == query.shape[3]:
+    if lean() or (shares == 1 and wanted == query.shape[3]):
         return F.scaled_dot_product_attention(query, key, value, scale=scale)
     made = F.scaled_dot_product_attention(
         _repeated(_widened(query, width), shares),

@@ -26,6 +26,7 @@ CARD = Card(
     identity="as published: γ = 0",
     parameters="C² + 2Cm + m + C + 1, m = max(1, C/r)",
     macs="(2C² + 4Cm + 2(m + C)(H + W))·HW",
+    nodes=30,
     usual_sites="after the last stage of a segmentation network",
     kind="self-attention",
     reach="map",

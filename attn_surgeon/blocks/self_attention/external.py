@@ -27,6 +27,7 @@ CARD = Card(
     identity="x + f(x), W = b = 0",
     parameters="2C² + 2C·64 + C",
     macs="(2C² + 2C·64)·HW",
+    nodes=8,
     usual_sites="any stage; its cost is linear in the positions",
     kind="self-attention",
     reach="positions",

@@ -12,7 +12,6 @@ bias, as the norm's stands for the others.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +20,7 @@ from attn_surgeon.blocks.gating import start_gate
 from attn_surgeon.blocks.norms import AnyGroupNorm
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.self_attention.windows import cut, inside, join, parts_of, split_heads
+from attn_surgeon.blocks.self_attention.windows import cut, inside, join, parts_of, run_parts, split_heads
 from attn_surgeon.blocks.widths import divisor
 
 CARD = Card(
@@ -33,6 +32,7 @@ CARD = Card(
     identity="W = 0, with its bias",
     parameters="4C² + 3C",
     macs="4C²·HW + 2CPw², P = b²·⌊(H + b - 1)/b⌋·⌊(W + b - 1)/b⌋, w = b + 2e, e = 3, b = 8",
+    nodes=63,
     usual_sites="in the later stages, in place of or after 3×3 convolutions",
     kind="self-attention",
     reach="map",
@@ -76,7 +76,7 @@ class HaloAttention(nn.Module):
 
     def _find(self, x: Tensor) -> Tensor:
         normal, seen = self.norm(x), inside(x, self.block, halo=self.halo)
-        return torch.cat([part(normal, seen, self.block, self.halo) for part in self.parts], 1)
+        return run_parts(self.parts, 1, normal, seen, self.block, self.halo)
 
 
 class _Heads(nn.Module):
@@ -84,12 +84,12 @@ class _Heads(nn.Module):
 
     def __init__(self, channels: int, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.width = width // heads
         self.query, self.key, self.value = (nn.Conv2d(channels, width, 1, bias=False) for _ in range(3))
 
     def forward(self, x: Tensor, seen: Tensor, block: int, halo: int) -> Tensor:
         """Return what the positions of (N, C, H, W) find among those that their blocks see (…, 1, 1, side²)."""
-        query = split_heads(cut(self.query(x), block), self.heads)
-        key, value = (split_heads(cut(layer(x), block, halo=halo), self.heads) for layer in (self.key, self.value))
+        query = split_heads(cut(self.query(x), block), self.width)
+        key, value = (split_heads(cut(layer(x), block, halo=halo), self.width) for layer in (self.key, self.value))
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
         return join(found.transpose(1, 2).flatten(2), x, block)

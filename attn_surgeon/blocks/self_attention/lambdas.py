@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.lean import lean
 from attn_surgeon.blocks.outer import Outer
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.self_attention.windows import parts_of
@@ -28,6 +29,7 @@ CARD = Card(
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C(hd + d + v) + 2hd + 2v + dk² + C, h = 4, d = 16, v = C/4",
     macs="(C(hd + d + v) + dv + dvk² + hdv)·HW, h = 4, d = 16, v = C/4",
+    nodes=19,
     usual_sites="in the later stages, in place of or after 3×3 convolutions",
     kind="self-attention",
     reach="map",
@@ -73,7 +75,7 @@ class LambdaLayer(nn.Module):
         """Return (N, heads, C / heads, HW)."""
         query = self.norm_q(self.query(x)).flatten(2).unflatten(1, (self.heads, -1))
         key, value = self.key(x).flatten(2).softmax(2), self.norm_v(self.value(x))
-        parts = value.chunk(parts_of(value.shape[1]), 1)
+        parts = value.chunk(1 if lean() else parts_of(value.shape[1]), 1)
         made = (torch.einsum("nhdp,nvdp->nhvp", query, self._lambdas(key, part)) for part in parts)
         return torch.cat([part.contiguous() for part in made], 2)
 

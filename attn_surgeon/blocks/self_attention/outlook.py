@@ -21,7 +21,7 @@ from attn_surgeon.blocks.gating import start_gate
 from attn_surgeon.blocks.norms import AnyGroupNorm
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.self_attention.windows import parts_of
+from attn_surgeon.blocks.self_attention.windows import parts_of, run_parts
 from attn_surgeon.blocks.widths import divisor
 
 CARD = Card(
@@ -33,6 +33,7 @@ CARD = Card(
     identity="W = 0, with its bias",
     parameters="2C² + 3C + (C + 1)hk⁴, h = max(1, ⌊C/32⌋)",
     macs="(2C² + Chk⁴ + Ck⁴)·HW",
+    nodes=84,
     usual_sites="early and middle stages, where maps are large",
     kind="self-attention",
     reach="map",
@@ -69,7 +70,7 @@ class OutlookAttention(nn.Module):
 
     def _find(self, x: Tensor) -> Tensor:
         normal = self.norm(x).movedim(1, -1)
-        return torch.cat([part(normal) for part in self.parts], 3)
+        return run_parts(self.parts, 3, normal)
 
 
 class _Heads(nn.Module):
@@ -77,7 +78,7 @@ class _Heads(nn.Module):
 
     def __init__(self, channels: int, width: int, heads: int, side: int) -> None:
         super().__init__()
-        self.heads, self.side, self.scale = heads, side, (width // heads) ** -0.5
+        self.width, self.side = width // heads, side
         self.value = nn.Linear(channels, width, bias=False)
         self.weigh = nn.Linear(channels, heads * side**4)
 
@@ -88,8 +89,8 @@ class _Heads(nn.Module):
     def _say(self, x: Tensor) -> Tensor:
         """Return (N, H, W, heads, side², channels)."""
         places = self.side**2
-        shares = (self.weigh(x).reshape(*x.shape[:3], self.heads, places, places) * self.scale).softmax(5)
-        seen = _unfold(self.value(x), self.side).reshape(*x.shape[:3], places, self.heads, -1).transpose(3, 4)
+        shares = (self.weigh(x).reshape(*x.shape[:3], -1, places, places) * self.width**-0.5).softmax(5)
+        seen = _unfold(self.value(x), self.side).reshape(*x.shape[:3], places, -1, self.width).transpose(3, 4)
         said: Tensor = shares.to(seen.dtype) @ seen
         return said
 

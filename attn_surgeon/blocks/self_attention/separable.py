@@ -27,6 +27,7 @@ CARD = Card(
     identity="x + f(x), W = b = 0",
     parameters="3C² + 4C",
     macs="(3C² + C)·HW",
+    nodes=12,
     usual_sites="late stages of mobile networks; its cost is linear in the positions",
     kind="self-attention",
     reach="positions",

@@ -21,7 +21,7 @@ from attn_surgeon.blocks.gating import start_gate
 from attn_surgeon.blocks.norms import AnyGroupNorm
 from attn_surgeon.blocks.outer import add_residual
 from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.self_attention.windows import cut, inside, join, parts_of, split_heads
+from attn_surgeon.blocks.self_attention.windows import cut, inside, join, parts_of, run_parts, split_heads
 from attn_surgeon.blocks.widths import divisor
 
 CARD = Card(
@@ -33,6 +33,7 @@ CARD = Card(
     identity="W = 0, with its bias",
     parameters="4C² + 3C + (2s - 1)²h, h = max(1, ⌊C/32⌋)",
     macs="(4C² + 2Cs²)P, P = s²·⌊(H + s - 1)/s⌋·⌊(W + s - 1)/s⌋",
+    nodes=35,
     usual_sites="after stages, at any resolution; two in a row, the second shifted",
     kind="self-attention",
     reach="map",
@@ -76,7 +77,7 @@ class WindowAttention(nn.Module):
     def _find(self, x: Tensor) -> Tensor:
         tokens = cut(self.norm(x), self.window, before=self.before)
         seen = inside(x, self.window, before=self.before)
-        return torch.cat([part(tokens, seen) for part in self.parts], 2)
+        return run_parts(self.parts, 2, tokens, seen)
 
 
 class _Heads(nn.Module):
@@ -86,14 +87,15 @@ class _Heads(nn.Module):
 
     def __init__(self, channels: int, width: int, heads: int, window: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.width, self.head_width = width, width // heads
         self.qkv = nn.Linear(channels, 3 * width, bias=False)
         self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(heads, (2 * window - 1) ** 2), std=0.02))
         self.register_buffer("places", _relative_places(window), persistent=False)
 
     def forward(self, tokens: Tensor, seen: Tensor) -> Tensor:
         """Return what (N, L, C) tokens find among those that are seen (N, 1, 1, L)."""
-        query, key, value = (split_heads(each, self.heads) for each in self.qkv(tokens).chunk(3, 2))
+        each = self.qkv(tokens).unflatten(2, (-1, 3, self.width)).unbind(3)
+        query, key, value = (split_heads(one.flatten(2), self.head_width) for one in each)
         scores = self.table[:, self.places].to(query.dtype).masked_fill(~seen, -torch.inf)
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=scores)
         return found.transpose(1, 2).flatten(2)

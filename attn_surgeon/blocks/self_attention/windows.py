@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
+
+from attn_surgeon.blocks.lean import lean
 
 
 def parts_of(heads: int, most: int = 4) -> int:
     """Say in how many equal parts heads are worked on, one after the other, to hold less in memory at once."""
     return math.gcd(heads, most)
+
+
+def run_parts(parts: nn.ModuleList, axis: int, *inputs: Any) -> Tensor:
+    """Run parts of the heads in turn and join what they give along an axis; in an ONNX file they are one."""
+    if not lean():
+        return torch.cat([part(*inputs) for part in parts], axis)
+    first = parts[0]
+    whole = {name: torch.cat([part.get_parameter(name) for part in parts]) for name, _ in first.named_parameters()}
+    made: Tensor = functional_call(first, whole, inputs)
+    return made
 
 
 def count_windows(length: int, step: int, before: int = 0) -> int:
@@ -57,6 +71,6 @@ def join(windows: Tensor, like: Tensor, step: int, *, before: int = 0) -> Tensor
     return whole.narrow(2, before, height).narrow(3, before, width)
 
 
-def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """Turn (N, L, C) into (N, heads, L, C / heads)."""
-    return tokens.reshape(tokens.shape[0], tokens.shape[1], heads, -1).transpose(1, 2)
+def split_heads(tokens: Tensor, width: int) -> Tensor:
+    """Turn (N, L, C) into (N, C / width, L, width)."""
+    return tokens.reshape(tokens.shape[0], tokens.shape[1], -1, width).transpose(1, 2)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.lean import lean
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import hidden_width
 
@@ -26,6 +27,7 @@ CARD = Card(
     identity="2σ(z) twice, W_h = b_h = W_w = b_w = 0",
     parameters="3Cm + 2m + 2C, m = max(8, C/r)",
     macs="2Cm·(H + W)",
+    nodes=17,
     usual_sites="after the depthwise convolution of inverted residuals; end of each residual branch",
     kind="spatial",
     reach="map",
@@ -53,5 +55,7 @@ class CoordinateAttention(nn.Module):
         height = x.shape[2]
         rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)
         shared = F.hardswish(self.bn(self.squeeze(torch.cat((rows, columns), 2))))
-        gated = apply_gate(x, self.conv_h(shared[:, :, :height]), self.factor)
-        return apply_gate(gated, self.conv_w(shared[:, :, height:]).transpose(2, 3), self.factor)
+        z_h, z_w = self.conv_h(shared[:, :, :height]), self.conv_w(shared[:, :, height:]).transpose(2, 3)
+        if lean():  # what is wide in one axis only is slow to multiply by, so both are put together first
+            return x * (self.factor * torch.sigmoid(z_h) * (self.factor * torch.sigmoid(z_w)))
+        return apply_gate(apply_gate(x, z_h, self.factor), z_w, self.factor)

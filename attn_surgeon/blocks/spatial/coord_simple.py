@@ -25,6 +25,7 @@ CARD = Card(
     identity="2σ(z), W_h = b_h = W_w = b_w = 0",
     parameters="3Cm + m + 2C, m = max(8, ⌊C/r⌋)",
     macs="2Cm·(H + W)",
+    nodes=14,
     usual_sites="after the depthwise convolution of inverted residuals; end of each residual branch",
     kind="spatial",
     reach="map",

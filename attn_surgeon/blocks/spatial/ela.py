@@ -26,6 +26,7 @@ CARD = Card(
     identity="2σ(z) twice, the norms' weights and biases = 0",
     parameters="2kC + 4C",
     macs="kC·(H + W)",
+    nodes=20,
     usual_sites="end of each residual branch, before the add",
     kind="spatial",
     reach="map",

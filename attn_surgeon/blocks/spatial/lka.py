@@ -22,6 +22,7 @@ CARD = Card(
     identity="W = 0, b = 1",
     parameters="C² + (25 + k²)C + 3C",
     macs="(C² + (25 + k²)C)·HW",
+    nodes=4,
     usual_sites="in place of a transformer's token mixer; end of each residual branch",
     kind="spatial",
     reach="map",

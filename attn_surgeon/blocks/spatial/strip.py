@@ -26,6 +26,7 @@ CARD = Card(
     identity="2σ(z), W = b = 0",
     parameters="2kCm + 4m + Cm + C, m = max(2, C)",
     macs="kCm·(H + W) + Cm·HW",
+    nodes=10,
     usual_sites="inside the last stages of a segmentation backbone, on the 3×3 convolution's output",
     kind="spatial",
     reach="map",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attn_surgeon.train.data.folders import SPLITS, SUFFIXES
+from attn_surgeon.train.data.folders import SPLITS, SUFFIXES, images_in
 from attn_surgeon.train.data.images import ImageData, Pictures, as_known, read_image, relabelled
 from attn_surgeon.train.data.opening import HERE, Place, has_parts, open_dataset, open_pictures
 
@@ -15,6 +15,7 @@ __all__ = [
     "Place",
     "as_known",
     "has_parts",
+    "images_in",
     "open_dataset",
     "open_pictures",
     "read_image",

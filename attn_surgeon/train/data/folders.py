@@ -33,7 +33,7 @@ def open_folder(spec: str, split: str) -> tuple[Files, tuple[str, ...]]:
     A class may have no images, but not each of them.
     """
     folder = _split_folder(Path(spec), split)
-    classes = {name.name: _images(name) for name in _subfolders(folder)}
+    classes = {name.name: images_in(name) for name in _subfolders(folder)}
     if not classes:
         raise DataError("no class folders", str(folder), "give every class a folder of its images")
     if not any(classes.values()):
@@ -80,7 +80,7 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
-def _images(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """List the image files of a class at any depth, alphabetically."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     return sorted(path for path in found if not _hidden(path.relative_to(folder)))

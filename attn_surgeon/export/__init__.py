@@ -1,0 +1,1 @@
+"""Ship a network: to ONNX, torch.export and TensorRT, each checked against PyTorch."""

@@ -1,0 +1,42 @@
+"""An ONNX file in half precision, made from one in single precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attn_surgeon.errors import ExportError, first_line
+
+# sums, powers and what is divided by them leave half precision's range, or lose its last digits
+IN_SINGLE = (
+    "Exp",
+    "GlobalAveragePool",
+    "InstanceNormalization",
+    "GroupNormalization",
+    "LayerNormalization",
+    "Log",
+    "Pow",
+    "ReduceL2",
+    "ReduceLogSumExp",
+    "ReduceMean",
+    "ReduceSum",
+    "Softmax",
+    "Sqrt",
+)
+
+
+def to_half(source: Path, target: Path) -> None:
+    """Write a model in half precision; its inputs and outputs stay as they are.
+
+    Poolings, norms and softmax stay in single precision. Raises ExportError where the model cannot be converted.
+    """
+    import onnx
+    from onnxruntime.transformers import float16
+
+    blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *IN_SINGLE]
+    model: Any = onnx.load(str(source))
+    try:
+        made = float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
+    except Exception as error:
+        raise ExportError(f"the model cannot be written in half precision: {first_line(error)}", "--fp16") from error
+    onnx.save(made, str(target))

@@ -1,0 +1,98 @@
+"""Images to try a network on: real ones of a folder, or seeded ones, as pixels and as the network takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+
+from attn_surgeon.demo.data import TASKS, digits
+from attn_surgeon.errors import DataError
+from attn_surgeon.export.axes import Size
+from attn_surgeon.preprocessing import Preprocessing, fit
+from attn_surgeon.train.data import SUFFIXES, images_in, read_image
+
+Pixels = Callable[[Size], Tensor]
+
+
+def seeded_pixels(channels: int) -> Pixels:
+    """Give what makes seeded images (N, H, W, C) of uint8 at a size: coarse blots with fine grain."""
+
+    def make(size: Size) -> Tensor:
+        shape = (size["batch"], channels)
+        generator = torch.Generator().manual_seed(0)
+        coarse = F.interpolate(
+            torch.rand(*shape, 4, 4, generator=generator), (size["height"], size["width"]), mode="bilinear"
+        )
+        fine = torch.rand(*shape, size["height"], size["width"], generator=generator)
+        return (255 * (0.8 * coarse + 0.2 * fine)).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+    return make
+
+
+def folder_pixels(source: str, preprocessing: Preprocessing) -> tuple[Pixels, int]:
+    """Give what reads a folder's images, or the demo's, at a size (N, H, W, C), and how many images there are.
+
+    They come in a fixed random order; a larger batch repeats them. Raises DataError where there are none.
+    """
+    preprocessing.transform()  # refuses channels that no image file has
+    image, count = _demo_images(source) if source in TASKS else _file_images(find_images(source))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+
+    def make(size: Size) -> Tensor:
+        sized = _sized(preprocessing, size)
+        chosen = [order[index % count] for index in range(size["batch"])]
+        return torch.stack([torch.from_numpy(_array(fit(image(index), sized))) for index in chosen])
+
+    return make, count
+
+
+def _sized(preprocessing: Preprocessing, size: Size) -> Preprocessing:
+    return replace(preprocessing, size=(size["height"], size["width"]))
+
+
+def _demo_images(task: str) -> tuple[Callable[[int], Image.Image], int]:
+    dataset: Any = digits(task, "train", transform=pil_to_tensor)
+    return lambda index: cast(Image.Image, to_pil_image(dataset[index][0])), len(dataset)
+
+
+def _file_images(files: list[Path]) -> tuple[Callable[[int], Image.Image], int]:
+    return lambda index: read_image(files[index]), len(files)
+
+
+def require_images(source: str | None) -> None:
+    """Raise DataError early where there are no images."""
+    if source is not None and source not in TASKS:
+        find_images(source)
+
+
+def find_images(folder: str) -> list[Path]:
+    """List the images in a folder, at any depth; raise DataError where there are none."""
+    root = Path(folder)
+    if not root.is_dir():
+        what = "this is no folder" if root.exists() else "no such folder"
+        raise DataError(what, folder, "name a folder of images, or demo")
+    files = images_in(root)
+    if not files:
+        raise DataError("no images", folder, f"read are {', '.join(sorted(SUFFIXES))}")
+    return files
+
+
+def _array(image: Image.Image) -> NDArray[np.uint8]:
+    array = np.array(image)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Turn pixels (N, H, W, C) of uint8 into what the network takes: float (N, C, H, W) with mean and std taken off."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+    return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std

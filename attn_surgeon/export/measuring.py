@@ -1,0 +1,107 @@
+"""Accuracy, size and latency of exported files, side by side."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.export.job import Job
+from attn_surgeon.export.network import INPUT
+from attn_surgeon.export.runtime import Session, as_feeds, opened
+from attn_surgeon.train.data import ImageData, open_dataset
+from attn_surgeon.train.evaluate import evaluate
+
+if TYPE_CHECKING:
+    from attn_surgeon.train.evaluate import Progress
+
+ROUNDS, WARM_UP = 15, 3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a file is worth: its share of right images, None without data, bytes, and seconds for one image."""
+
+    precision: str
+    top1: float | None
+    images: int
+    bytes: int
+    seconds: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images to measure accuracy on."""
+
+    folder: str
+    split: str = "val"
+    limit: int | None = None
+
+
+def measure(job: Job, files: Mapping[str, Path], data: Data | None, progress: Progress | None = None) -> list[Measured]:
+    """Measure files of one network by precision: latency on one thread, turn by turn, so that drift cancels."""
+    with ExitStack() as stack:
+        sessions = {name: stack.enter_context(opened(path)) for name, path in files.items()}
+        times = _times(job, sessions)
+        scores = {name: _score(job, session, data, progress) for name, session in sessions.items()}
+    measured = []
+    for name, path in files.items():
+        low, middle, high = statistics.quantiles(times[name], n=4)
+        top1, images = scores[name]
+        measured.append(Measured(name, top1, images, size_of(path), middle, high - low))
+    return measured
+
+
+def size_of(path: Path) -> int:
+    """Give the bytes of a file and of the tensors beside it."""
+    beside = path.with_name(f"{path.name}.data")
+    return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+
+
+def _times(job: Job, sessions: Mapping[str, Session]) -> dict[str, list[float]]:
+    feeds = as_feeds(INPUT, job.inputs(next(job.sizes())))
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for turn in range(WARM_UP + ROUNDS):
+        for name, session in sessions.items():
+            spent = session.time(feeds)
+            times[name] += spent if turn >= WARM_UP else []
+    return times
+
+
+def _score(job: Job, session: Session, data: Data | None, progress: Progress | None) -> tuple[float | None, int]:
+    if data is None:
+        return None, 0
+    batch = max(size["batch"] for size in job.sizes())
+    module = _InRuntime(session, job.settings.preprocess)
+    result = evaluate(module, open_data(job, data), batch_size=batch, limit=data.limit, progress=progress)
+    return result.top1, result.images
+
+
+def open_data(job: Job, data: Data) -> ImageData:
+    """Open the images, without the normalisation where the file does it; raise DataError where there are none."""
+    preprocessing = job.subject.preprocessing
+    if job.settings.preprocess:
+        zeros, ones = (0.0,) * preprocessing.channels, (1.0,) * preprocessing.channels
+        preprocessing = replace(preprocessing, mean=zeros, std=ones)
+    return open_dataset(data.folder, data.split, preprocessing)
+
+
+class _InRuntime(nn.Module):
+    """An exported file in place of the network it was made from."""
+
+    def __init__(self, session: Session, pixels: bool) -> None:
+        super().__init__()
+        self.session, self.pixels = session, pixels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the first output for images (N, C, H, W)."""
+        if self.pixels:
+            images = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        return torch.from_numpy(self.session.run(as_feeds(INPUT, images))[0])

@@ -1,0 +1,72 @@
+"""Write a TensorRT engine that computes what the network computes. Never run on TensorRT."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attn_surgeon.export.axes import NAMES
+from attn_surgeon.export.job import Job, name_size
+from attn_surgeon.export.onnx_file import TOLERANCES
+from attn_surgeon.export.parity import Parity, ParityError, difference
+from attn_surgeon.export.tensorrt.build import Options, build, load, run
+from attn_surgeon.export.tensorrt.shapes import Shapes, sides
+from attn_surgeon.storage import staged
+
+Progress = Callable[[str], None]
+ROUNDS = 20
+# TF32 rounds the inputs of convolutions to ten bits where nothing forbids it
+TOLERANCE = {**TOLERANCES, "fp32": 5e-3}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that was written, how it compares, and its seconds for the usual shape."""
+
+    path: Path
+    parity: Parity
+    seconds: float
+
+
+def write_engine(
+    trt: Any, job: Job, onnx: Path, target: Path, shapes: Shapes, options: Options, precision: str, progress: Progress
+) -> Engine:
+    """Build an engine of an ONNX file; raise ParityError, and leave nothing, where it computes something else."""
+    progress("build the engine")
+    plan = build(trt, onnx, shapes, options, pixels=job.settings.preprocess)
+    progress("compare with PyTorch")
+    engine = load(trt, plan)
+    context = engine.create_execution_context()
+    parity = _check(job, precision, lambda images: run(trt, engine, context, images))
+    if not parity.passed:
+        raise ParityError(parity, target.name)
+    images = job.inputs(dict(zip(NAMES, sides(shapes.usual), strict=True))).cuda()
+    seconds = _seconds(lambda: run(trt, engine, context, images))
+    with staged(target) as temporary:
+        temporary.write_bytes(plan)
+    return Engine(target, parity, seconds)
+
+
+def _check(job: Job, precision: str, run_on: Callable[[torch.Tensor], dict[str, torch.Tensor]]) -> Parity:
+    found = []
+    for size in job.sizes():
+        outputs = run_on(job.inputs(size).cuda())
+        arrays = [outputs[name].float().cpu().numpy() for name in job.network.outputs]
+        found.append(difference(name_size(size), arrays, job.expected(size)))
+    tolerance = TOLERANCE[precision] if job.settings.tolerance is None else job.settings.tolerance
+    return Parity("PyTorch", tolerance, tuple(found))
+
+
+def _seconds(once: Callable[[], object]) -> float:
+    spent = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        once()
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent)

@@ -1,0 +1,86 @@
+"""Will TensorRT's parser take an ONNX file? Its nodes against the operator table of one version, shipped as data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_TABLE = Path(__file__).with_name("operators.json")
+_TYPES = {
+    1: "FP32", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL", 10: "FP16", 11: "FP64", 16: "BF16",
+    17: "FP8", 21: "UINT4", 22: "INT4", 23: "FP4",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A node that the parser does not take, and why."""
+
+    node: str
+    operator: str
+    what: str
+
+
+@cache
+def table() -> dict[str, Any]:
+    """Read the operator table: its TensorRT version, opsets, and what each operator takes."""
+    read: dict[str, Any] = json.loads(_TABLE.read_text(encoding="utf-8"))
+    return read
+
+
+def lint(path: Path) -> list[Finding]:
+    """List what stands against parsing an ONNX file; nothing, as far as the table tells, if empty."""
+    import onnx
+
+    model: Any = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+    findings = list(_opset(model))
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    types = _element_types(model)
+    for node in model.graph.node:
+        findings += [Finding(node.name, node.op_type, what) for what in _faults(node, types, constants)]
+    return findings
+
+
+def _opset(model: Any) -> Iterator[Finding]:
+    low, high = table()["opsets"]
+    for used in model.opset_import:
+        if used.domain in ("", "ai.onnx") and not low <= used.version <= high:
+            yield Finding("", "", f"opset {used.version} is out of range: {low} to {high}")
+
+
+def _element_types(model: Any) -> dict[str, str]:
+    """Name the element type of every tensor that is known."""
+    values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    return {name: _TYPES.get(number, f"type {number}") for name, number in types.items() if number}
+
+
+def _faults(node: Any, types: Mapping[str, str], constants: Mapping[str, Any]) -> Iterator[str]:
+    known, operator = table(), node.op_type
+    if node.domain not in ("", "ai.onnx") or operator not in known["operators"]:
+        yield "the parser does not have this operator"
+        return
+    kind = types.get(node.input[0], "") if node.input else ""
+    if kind and kind not in known["operators"][operator]:
+        yield f"it takes {', '.join(known['operators'][operator])}, not {kind}"
+    for place in known["constant_inputs"].get(operator, ()):
+        if len(node.input) > place and node.input[place] and node.input[place] not in constants:
+            yield f"its input {place} must be a constant"
+    if operator in known["single_output"] and any(node.output[1:]):
+        yield "only its first output is supported"
+    if operator in known["zero_points"] and not _zero(node, constants):
+        yield "its zero point must be zero"
+
+
+def _zero(node: Any, constants: Mapping[str, Any]) -> bool:
+    from onnx import numpy_helper
+
+    if len(node.input) < 3 or not node.input[2]:
+        return True
+    point = constants.get(node.input[2])
+    return point is not None and not numpy_helper.to_array(point).any()

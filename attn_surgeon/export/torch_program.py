@@ -1,0 +1,107 @@
+"""Write a network as a `torch.export` program, or compiled by AOTInductor, that computes what the network computes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import Dim
+
+from attn_surgeon.errors import ExportError
+from attn_surgeon.export.axes import Axis
+from attn_surgeon.export.job import Job, name_size
+from attn_surgeon.export.onnx_file import TOLERANCES
+from attn_surgeon.export.parity import Parity, ParityError, difference
+from attn_surgeon.export.quiet import quiet
+from attn_surgeon.export.to_onnx import place_of, reason, way_on
+from attn_surgeon.graph.running import tensors
+from attn_surgeon.storage import staged
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class WrittenProgram:
+    """A program that was written, and how it compares."""
+
+    path: Path
+    parity: Parity
+
+
+def write_program(
+    job: Job, target: Path, story: Mapping[str, str], *, compiled: bool = False, progress: Progress = lambda step: None
+) -> WrittenProgram:
+    """Write a `.pt2` file; raise ParityError, and leave nothing, where it computes something else.
+
+    `compiled` makes machine code of it by AOTInductor, and raises ExportError where there is no C++ compiler.
+    """
+    if compiled:
+        require_compiler()
+    progress("trace")
+    program = trace(job)
+    with staged(target) as temporary:
+        progress("compile" if compiled else "write")
+        run = _compile(program, temporary) if compiled else _save(program, temporary, story)
+        progress("compare with PyTorch")
+        parity = _check(job, run)
+        if not parity.passed:
+            raise ParityError(parity, target.name)
+    return WrittenProgram(target, parity)
+
+
+def require_compiler() -> None:
+    """Raise ExportError where no C++ compiler is found."""
+    if not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
+        raise ExportError("no C++ compiler is there", "--compile", "install g++, or leave --compile out")
+
+
+def trace(job: Job) -> Any:
+    """Export as an `ExportedProgram` without a note on where the code lies; raise ExportError where it cannot be."""
+    places = {place_of(axis, job.network): _dimension(axis) for axis in job.axes}
+    with quiet():
+        try:
+            program = torch.export.export(job.network.module, (job.example,), dynamic_shapes=(places,), strict=False)
+        except Exception as error:  # the exporter's own kinds, and whatever the network's code raises
+            raise ExportError(f"the network cannot be exported: {reason(error)}", "", way_on(job.axes)) from error
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
+    return program
+
+
+def _dimension(axis: Axis) -> Any:
+    # the lowest batch is 1 in every program: none holds for 2 images but not for 1
+    return Dim.DYNAMIC(max=axis.high) if axis.ranged else Dim.DYNAMIC
+
+
+def _save(program: Any, path: Path, story: Mapping[str, str]) -> Callable[[Any], Any]:
+    with quiet():
+        torch.export.save(program, path, extra_files=dict(story))
+        run: Callable[[Any], Any] = torch.export.load(path).module()
+    return run
+
+
+def _compile(program: Any, path: Path) -> Callable[[Any], Any]:
+    from torch._inductor import aoti_compile_and_package, aoti_load_package
+
+    with quiet():
+        try:
+            aoti_compile_and_package(program, package_path=str(path))
+        except Exception as error:
+            raise ExportError(f"the network cannot be compiled: {reason(error)}", "--compile") from error
+        run: Callable[[Any], Any] = aoti_load_package(str(path))
+    return run
+
+
+@torch.no_grad()
+def _check(job: Job, run: Callable[[Any], Any]) -> Parity:
+    found = []
+    for size in job.sizes():
+        outputs = [tensor.numpy() for tensor in tensors(run(job.inputs(size)))]
+        found.append(difference(name_size(size), outputs, job.expected(size)))
+    tolerance = TOLERANCES["fp32"] if job.settings.tolerance is None else job.settings.tolerance
+    return Parity("PyTorch", tolerance, tuple(found))

@@ -1,0 +1,68 @@
+"""A process that runs ONNX Runtime: a graph that crashes it takes only this process with it.
+
+It reads pickled requests from its standard input and answers on its standard output; both ends are this package.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+
+def main() -> None:
+    """Serve one session until the input ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever libraries print must not get among the answers
+    sessions: list[Any] = []
+    for request in _requests(sys.stdin.buffer):
+        try:
+            answer: tuple[str, Any] = ("done", _SERVICES[request[0]](sessions, *request[1:]))
+        except Exception as error:
+            answer = ("failed", f"{type(error).__name__}: {error}")
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+def _requests(stream: BinaryIO) -> Any:
+    while True:
+        try:
+            yield pickle.load(stream)
+        except EOFError:
+            return
+
+
+def _open(sessions: list[Any], path: str, providers: list[str], threads: int) -> list[str]:
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(3)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    sessions[:] = [session]
+    found: list[str] = session.get_providers()
+    return found
+
+
+def _run(sessions: list[Any], feeds: dict[str, Any]) -> list[Any]:
+    found: list[Any] = sessions[0].run(None, feeds)
+    return found
+
+
+def _time(sessions: list[Any], feeds: dict[str, Any], count: int) -> list[float]:
+    seconds = []
+    for _ in range(count):
+        start = time.perf_counter()
+        sessions[0].run(None, feeds)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+_SERVICES: dict[str, Callable[..., Any]] = {"open": _open, "run": _run, "time": _time}
+
+if __name__ == "__main__":
+    main()

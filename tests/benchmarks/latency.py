@@ -1,0 +1,98 @@
+"""What attention costs in ONNX Runtime: python -m tests.benchmarks.latency [ROUNDS].
+
+resnet50 with a block at the end of every residual branch, as attn-surgeon exports it before and after training, and
+with timm's own block at the same sites: one image of 224 × 224, one thread, turn by turn so that drift cancels.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from timm.layers import create_attn
+from torch import nn
+
+from attn_surgeon import register_block
+from attn_surgeon.artefact import Provenance
+from attn_surgeon.export.identity import is_gate
+from attn_surgeon.export.job import Settings, prepare
+from attn_surgeon.export.network import INPUT
+from attn_surgeon.export.onnx_file import Wanted, write_onnx
+from attn_surgeon.export.runtime import Session, as_feeds, opened
+from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.operations import insert
+from attn_surgeon.preprocessing import Preprocessing
+from attn_surgeon.sources import SourceSpec
+from attn_surgeon.subject import Subject
+
+BLOCKS = {"se": {"rd_ratio": 1 / 16}, "eca": {}, "cbam": {"rd_ratio": 1 / 16}, "coord": None}
+IMAGES = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224))
+
+
+def networks() -> dict[str, Subject]:
+    """Make the networks by what the table calls them."""
+    from torchvision.models import resnet50
+
+    torch.manual_seed(0)
+    plain = resnet50().eval()
+    example = torch.randn(1, 3, 224, 224)
+    made: dict[str, nn.Module] = {"plain": plain}
+    for name, options in BLOCKS.items():
+        inserted = insert(plain, name, example=example, at="residual")
+        made |= {f"{name} untrained": inserted} if name == "se" else {}
+        made[name] = open_gates(insert(plain, name, example=example, at="residual"))
+        if options is not None:
+            register_block(f"timm-{name}", of_timm(name, options))
+            made[f"timm-{name}"] = insert(plain, f"timm-{name}", example=example, at="residual", init="paper")
+    provenance = Provenance(SourceSpec("object", "resnet50"), IMAGES)
+    return {name: Subject(model.eval(), provenance) for name, model in made.items()}
+
+
+def open_gates(model: nn.Module) -> nn.Module:
+    """Give the gates of grafts small values, as training does."""
+    for made in list_grafts(model):
+        for parameter in made.block.parameters():
+            if is_gate(parameter):
+                parameter.data += torch.randn_like(parameter) / 10
+    return model
+
+
+def of_timm(name: str, options: dict[str, float]) -> Callable[[int], nn.Module]:
+    """Give what makes timm's own block."""
+    return lambda channels: create_attn(name, channels, **options)
+
+
+def timed(sessions: dict[str, Session], rounds: int) -> dict[str, list[float]]:
+    """Run every session once a round, after three rounds to warm up."""
+    feeds = as_feeds(INPUT, torch.randn(1, 3, 224, 224))
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for turn in range(rounds + 3):
+        for name, session in sessions.items():
+            times[name] += session.time(feeds) if turn >= 3 else session.time(feeds)[:0]
+    return times
+
+
+def main(rounds: int) -> None:
+    """Print the table: medians, and medians of each round's ratio to the plain network."""
+    torch.set_num_threads(1)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sessions, nodes = {}, {}
+        for name, subject in networks().items():
+            path = folder / f"{name.replace(' ', '-')}.onnx"
+            report = write_onnx(prepare(subject, Settings()), Wanted({"fp32": path}), {})
+            nodes[name], sessions[name] = report.files[0].nodes, stack.enter_context(opened(path))
+        times = timed(sessions, rounds)
+    print("| network | nodes | one image | × plain |\n|---|---|---|---|")
+    for name, spent in times.items():
+        ratio = statistics.median(one / other for one, other in zip(spent, times["plain"], strict=True))
+        print(f"| {name} | {nodes[name]} | {1e3 * statistics.median(spent):.1f} ms | {ratio:.3f} |")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 40)

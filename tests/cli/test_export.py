@@ -1,0 +1,166 @@
+"""`export`: what it writes and says, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from .helpers import Cli, contents, refused
+from .test_verify_diff_remove import open_gates
+
+ONNX = ("export", "demo", "--onnx")
+
+
+@pytest.fixture(scope="session")
+def opened(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the demo with CBAM after layer3, its gates opened by hand."""
+    path = tmp_path_factory.mktemp("opened") / "open.safetensors"
+    open_gates(str(made), str(path))
+    return path
+
+
+def test_the_newest_artefact_becomes_an_onnx_file(cli: Cli, artefact: str) -> None:
+    done = cli("export", "--onnx")
+    assert done.code == 0
+    assert done.err == f"taking {artefact}, the newest artefact in this folder\n"
+    lines = done.out.splitlines()
+    assert lines[0].rstrip() == "demo-cbam.onnx and PyTorch"
+    assert [line.split()[0] for line in lines[2:4]] == ["1×32×32", "3×32×32"]
+    assert "1 of 1 grafts are exactly the identity and were left out" in done.out
+    size = Path("demo-cbam.onnx").stat().st_size
+    nodes = len(onnx.load("demo-cbam.onnx").graph.node)
+    assert lines[-1] == f"wrote demo-cbam.onnx ({size / 1e3:.1f} kB): fp32, opset 20, {nodes} nodes, batch open"
+    assert sorted(contents()) == ["demo-cbam.onnx", artefact]
+
+
+def test_all_precisions_with_their_table(cli: Cli, opened: Path) -> None:
+    done = cli(
+        "export", str(opened), "--onnx", "--fp16", "--int8", "--calibrate", "demo", "--data", "demo", "--json"
+    )  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    document = done.document
+    assert [(file["output"], file["precision"]) for file in document["files"]] == [
+        ("open-fp16.onnx", "fp16"), ("open-int8.onnx", "int8")
+    ]  # fmt: skip
+    assert sorted(contents()) == ["open-fp16.onnx", "open-int8.onnx"]
+    rows = {row["precision"]: row for row in document["measured"]}
+    expected = cli("evaluate", str(opened), "--data", "demo", "--json").document
+    assert rows["fp32"]["top1"] == expected["top1"]
+    assert rows["fp32"]["images"] == expected["images"]
+    assert abs(rows["fp16"]["top1"] - expected["top1"]) < 0.01
+    assert abs(rows["int8"]["top1"] - expected["top1"]) < 0.05
+    assert rows["int8"]["bytes"] < rows["fp16"]["bytes"] < 0.6 * rows["fp32"]["bytes"]
+    worst = {
+        file["precision"]: max(each["relative"] for each in file["parity"][0]["sizes"]) for file in document["files"]
+    }
+    assert 1e-6 < worst["fp16"] < 5e-3 < worst["int8"] < 0.3
+    assert "grafts in integers" in document["remarks"][0]
+
+
+def test_a_program_agrees_to_the_bit(cli: Cli, opened: Path) -> None:
+    document = cli("export", str(opened), "--pt2", "--dynamic", "batch=1:5,width", "--json").document
+    (file,) = document["files"]
+    assert file["output"] == "open.pt2"
+    assert [each["absolute"] for each in file["parity"][0]["sizes"]] == [0.0] * 4
+    assert document["dynamic"] == {"batch": [1, 5], "width": [32, 64]}
+    assert document["left_out"] == []
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_past_the_tolerance_nothing_is_written(cli: Cli, opened: Path, as_json: bool) -> None:
+    Path("open.onnx").write_text("the one before")
+    options = ("--tolerance", "1e-12", "--force", *(["--json"] if as_json else []))
+    done = cli("export", str(opened), "--onnx", *options)
+    assert done.code == 1
+    assert Path("open.onnx").read_text() == "the one before"
+    assert list(contents()) == ["open.onnx"]
+    said = done.document["error"]["what"] if as_json else done.err
+    assert "the export does not agree with PyTorch: relative difference" in said
+    assert said.count("\n") == (not as_json)
+
+
+WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "no format": (("export", "demo"), ("no format", "--onnx, --pt2, --tensorrt")),
+    "two formats": ((*ONNX, "--pt2"), ("--onnx and --pt2 cannot be written at once",)),
+    "opset": ((*ONNX, "--opset", "26"), ("opset 26 is out of range", "18 to 25")),
+    "old opset": ((*ONNX, "--opset", "11"), ("opset 11 is out of range", "18 to 25")),
+    "axis": ((*ONNX, "--dynamic", "hieght"), ("'hieght'", "did you mean height?")),
+    "range": ((*ONNX, "--dynamic", "batch=8:2"), ("'8:2'", "batch=1:32")),
+    "no scales": ((*ONNX, "--int8"), ("integers need images", "--calibrate DIR")),
+    "scales for nothing": ((*ONNX, "--calibrate", "demo"), ("--calibrate is for integers", "--int8")),
+    "no images": ((*ONNX, "--int8", "--calibrate", "empty"), ("no images", "empty", ".jpg")),
+    "no folder": ((*ONNX, "--int8", "--calibrate", "nowhere"), ("no such folder", "nowhere")),
+    "no images to compare": ((*ONNX, "--images", "empty"), ("no images", "empty")),
+    "no data": ((*ONNX, "--data", "nowhere"), ("nowhere", "demo-clutter")),
+    "one name": ((*ONNX, "--fp16", "--int8", "--calibrate", "demo", "-o", "x.onnx"), ("two files", "--output")),
+    "half program": (("export", "demo", "--pt2", "--fp16"), ("--fp16 is for ONNX files", "--onnx")),
+    "compiled file": ((*ONNX, "--compile"), ("only a program is compiled", "--pt2 --compile")),
+    "lint of nothing": ((*ONNX, "--lint-only"), ("none is built", "--tensorrt")),
+    "shapes": (("export", "demo", "--tensorrt", "--shapes", "1x1x32"), ("'1x1x32'", "NxCxHxW")),
+    "channels": (("export", "demo", "--tensorrt", "--shapes", "1x3x32x32"), ("images of 1 channels",)),
+    "sides": (("export", "demo", "--tensorrt", "--shapes", "1x1x64x64"), ("32x32", "--size 64x64")),
+    "name": ((*ONNX, "-o", "x.pt"), ("does not end in .onnx", "x.pt")),
+    "folder": ((*ONNX, "-o", "no/x.onnx"), ("does not exist", "make it first")),
+    "artefact": (("export", "no.safetensors", "--onnx"), ("no such file", "no.safetensors")),
+    "own": (("export", "net.py:none", "--onnx"), ("net.py",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_request_is_told_in_one_line(cli: Cli, case: str) -> None:
+    Path("empty").mkdir()
+    arguments, parts = WRONG[case]
+    line = refused(cli, *arguments)
+    assert [part for part in parts if part not in line] == [], line
+
+
+def test_a_folder_that_must_not_be_written(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    assert "cannot be written" in refused(cli, *ONNX)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is there on Linux only")
+def test_a_folder_that_only_seems_writable(cli: Cli) -> None:
+    assert "/proc" in refused(cli, *ONNX, "-o", "/proc/x.onnx")
+
+
+def test_a_network_that_cannot_be_exported(cli: Cli) -> None:
+    Path("net.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return x * 2 if x.sum() > 0 else x\n"
+    )  # fmt: skip
+    images = ("--mean", "0.5", "--std", "0.5", "--size", "8")
+    for form in ("--onnx", "--pt2"):
+        line = refused(cli, "export", "net.py:Net", form, *images)
+        assert "cannot be exported" in line
+
+
+def test_a_crash_of_the_runtime_is_told_in_a_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attn_surgeon.export.runtime.WORKER", ("-c", "import os; os.abort()"))
+    assert "ONNX Runtime crashed on this file" in refused(cli, *ONNX)
+
+
+def test_without_tensorrt_the_file_for_it_is_written_and_linted(
+    cli: Cli, opened: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    shapes = ("--shapes", "1x1x32x32,2x1x32x32,4x1x32x48")
+    done = cli("export", str(opened), "--tensorrt", *shapes, "--lint-only", "--json")
+    assert done.code == 0
+    document = done.document
+    assert document["lint"] == {"tensorrt": "10.15", "findings": []}
+    assert [each["size"] for each in document["parity"][0]["sizes"]] == ["1×32×32", "1×32×48", "4×32×32", "4×32×48"]
+    assert list(contents()) == ["open.onnx"]
+    done = cli("export", str(opened), "--tensorrt", "--fp16", "--force")
+    assert done.code == 2
+    assert "by TensorRT 10.15's operator table nothing stands against it" in done.out
+    (line,) = done.err.splitlines()
+    assert "no NVIDIA GPU is there" in line
+    assert "pip install tensorrt" in line
+    assert list(contents()) == ["open.onnx"]

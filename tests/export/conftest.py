@@ -1,0 +1,36 @@
+"""The demo with CBAM at every residual branch: as it starts, and with gates opened by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from attn_surgeon.artefact import provenance_of, set_provenance
+from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.operations import insert
+from attn_surgeon.subject import Subject, open_subject
+
+
+@pytest.fixture(scope="session")
+def demo() -> Subject:
+    return open_subject("demo")
+
+
+def operated(demo: Subject, block: str, *, opened: bool) -> Subject:
+    model = insert(demo.model, block, example=demo.example, at="residual").eval()
+    set_provenance(model, provenance_of(demo.model))
+    torch.manual_seed(1)
+    for made in list_grafts(model) if opened else ():
+        for parameter in made.block.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return Subject(model, demo.provenance)
+
+
+@pytest.fixture(scope="session")
+def untrained(demo: Subject) -> Subject:
+    return operated(demo, "cbam", opened=False)
+
+
+@pytest.fixture(scope="session")
+def trained(demo: Subject) -> Subject:
+    return operated(demo, "cbam", opened=True)

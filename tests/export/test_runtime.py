@@ -1,0 +1,54 @@
+"""ONNX Runtime in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from attn_surgeon.errors import ExportError
+from attn_surgeon.export.runtime import opened
+
+
+def doubling(path: Path) -> Path:
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+def test_it_computes_and_takes_its_time(tmp_path: Path) -> None:
+    with opened(doubling(tmp_path / "x.onnx")) as session:
+        x = np.arange(4, dtype=np.float32)
+        np.testing.assert_array_equal(session.run({"x": x})[0], 2 * x)
+        assert session.providers == ("CPUExecutionProvider",)
+        times = session.time({"x": x}, 3)
+        assert len(times) == 3
+        assert all(0 < seconds < 1 for seconds in times)
+        with pytest.raises(ExportError, match="refuses this file"):
+            session.run({"wrong": x})
+        np.testing.assert_array_equal(session.run({"x": x})[0], 2 * x)
+    assert session.process.poll() is not None
+
+
+@pytest.mark.parametrize("data", [b"", b"no model at all", b"\x08\x0a" * 50])
+def test_a_file_that_is_no_model(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ExportError, match="refuses this file"), opened(path):
+        pass
+
+
+def test_a_crash_takes_only_its_own_process_with_it(tmp_path: Path) -> None:
+    with opened(doubling(tmp_path / "x.onnx")) as session:
+        session.process.kill()
+        session.process.wait()
+        with pytest.raises(ExportError, match="crashed on this file"):
+            session.run({"x": np.zeros(2, dtype=np.float32)})
