@@ -11,7 +11,7 @@ from attn_surgeon import insert
 from attn_surgeon.blocks import get_card, names
 from attn_surgeon.subject import Images, Subject, open_subject
 from attn_surgeon.train.data import ImageData, open_dataset
-from attn_surgeon.train.evaluate import Evaluation, evaluate
+from attn_surgeon.train.evaluation.evaluate import Evaluation, evaluate
 
 REPO = Path(__file__).parents[1]
 DATA = REPO.parent / "shared" / "data"

@@ -116,12 +116,12 @@ def evaluate(
 
     The logits' hash tells bit-identical networks.
     """
-    from attn_surgeon.train.answers import Reading
-    from attn_surgeon.train.assess import assess
-    from attn_surgeon.train.compare import Rivals
     from attn_surgeon.train.data import Place
-    from attn_surgeon.train.report import make_folder, write_report
-    from attn_surgeon.train.views import open_views
+    from attn_surgeon.train.evaluation.answers import Reading
+    from attn_surgeon.train.evaluation.assess import assess
+    from attn_surgeon.train.evaluation.compare import Rivals
+    from attn_surgeon.train.evaluation.report import make_folder, write_report
+    from attn_surgeon.train.evaluation.views import open_views
 
     require_device(device)
     path = given_or_newest(artefact)
@@ -167,7 +167,7 @@ def evaluate(
 def _rival(subject: Subject, compare: str, opened: Callable[[str], Subject], *, without_grafts: bool) -> Subject:
     """Open the network to compare with; raise OptionError or DataError where the two cannot be compared."""
     from attn_surgeon.graph.surgery import list_grafts
-    from attn_surgeon.train.compare import require_same_classes
+    from attn_surgeon.train.evaluation.compare import require_same_classes
 
     if compare != ORIGINAL:
         rival = opened(compare)
@@ -181,7 +181,7 @@ def _rival(subject: Subject, compare: str, opened: Callable[[str], Subject], *, 
 
 def _task(said: str | None, data: str) -> str:
     """Give the task that was said, or that the data tells."""
-    from attn_surgeon.train.masks import is_masked
+    from attn_surgeon.train.segmentation.masks import is_masked
     from attn_surgeon.train.settings import TASKS
 
     if said is not None and said not in TASKS:

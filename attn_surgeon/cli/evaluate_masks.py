@@ -26,7 +26,7 @@ def evaluate_masks(
     as_json: bool,
 ) -> None:
     """Measure a network on whole images by sliding windows of its input size, and say what came out."""
-    from attn_surgeon.train.segmentation import open_part, score
+    from attn_surgeon.train.segmentation.task import open_part, score
 
     with steps(f"open {named['data']}"):
         parts = open_part(subject, named["data"], named["split"], limit=limit, ignore=ignore_index)

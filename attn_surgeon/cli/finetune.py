@@ -124,8 +124,8 @@ def _require_start(request: Request, subject: Subject) -> None:
 def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, new: bool) -> Job:
     """Check everything, then make the folder."""
     from attn_surgeon.train.control import Job, check
-    from attn_surgeon.train.parts import guarded
-    from attn_surgeon.train.processes import by_first
+    from attn_surgeon.train.data.parts import guarded
+    from attn_surgeon.train.run.processes import by_first
     from attn_surgeon.train.tasks import get_task
 
     task = get_task(request.settings.task)
@@ -148,7 +148,7 @@ def _new_folder(request: Request, out: str | None) -> Path:
 
 def _speak_once() -> None:
     """Let only the first of several processes print; what goes wrong in another it still says."""
-    from attn_surgeon.train.processes import is_first
+    from attn_surgeon.train.run.processes import is_first
 
     if not is_first():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process

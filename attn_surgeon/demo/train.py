@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attn_surgeon.demo.data import CLASS_NAMES, DEMO_PREPROCESSING, DIGITS, MEAN, SEED, STD, digits
 from attn_surgeon.demo.network import WEIGHTS, demo
 from attn_surgeon.train.data import open_dataset
-from attn_surgeon.train.evaluate import Evaluation, evaluate
+from attn_surgeon.train.evaluation.evaluate import Evaluation, evaluate
 
 BATCH = 64
 PEAK_RATE = 0.01

@@ -16,10 +16,10 @@ from attn_surgeon.export.job import Job
 from attn_surgeon.export.network import INPUT
 from attn_surgeon.export.runtime import Session, as_feeds, opened
 from attn_surgeon.train.data import ImageData, open_dataset
-from attn_surgeon.train.evaluate import evaluate
+from attn_surgeon.train.evaluation.evaluate import evaluate
 
 if TYPE_CHECKING:
-    from attn_surgeon.train.evaluate import Progress
+    from attn_surgeon.train.evaluation.evaluate import Progress
 
 ROUNDS, WARM_UP = 15, 3
 

@@ -14,11 +14,11 @@ from attn_surgeon.errors import DataError
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.subject import Subject
 from attn_surgeon.train import head
-from attn_surgeon.train import parts as data
-from attn_surgeon.train.evaluate import evaluate, ranks
-from attn_surgeon.train.masks import is_masked
-from attn_surgeon.train.parts import Parts
-from attn_surgeon.train.precision import in_full_precision
+from attn_surgeon.train.data import parts as data
+from attn_surgeon.train.data.parts import Parts
+from attn_surgeon.train.evaluation.evaluate import evaluate, ranks
+from attn_surgeon.train.run.precision import in_full_precision
+from attn_surgeon.train.segmentation.masks import is_masked
 from attn_surgeon.train.settings import Settings
 from attn_surgeon.train.tasks import Progress, Score, Task
 

@@ -7,9 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from attn_surgeon.train import statistics
-from attn_surgeon.train.loop import Trained
-from attn_surgeon.train.statistics import Interval, exact_interval, mcnemar, share_interval, t_interval, wilcoxon
+from attn_surgeon.train.evaluation import statistics
+from attn_surgeon.train.evaluation.statistics import (
+    Interval,
+    exact_interval,
+    mcnemar,
+    share_interval,
+    t_interval,
+    wilcoxon,
+)
+from attn_surgeon.train.run.loop import Trained
 from attn_surgeon.train.tasks import Task
 
 POOLED = "exact; an image counts once for each seed, as if seeds were independent"

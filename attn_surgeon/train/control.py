@@ -17,15 +17,15 @@ from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.report.cost import graft_costs
 from attn_surgeon.report.latency import latencies
 from attn_surgeon.subject import Subject
-from attn_surgeon.train import processes
-from attn_surgeon.train.checkpoint import write_file
 from attn_surgeon.train.comparison import Pair, compare, describe_run
 from attn_surgeon.train.curves import draw_curves
+from attn_surgeon.train.data.parts import Parts
 from attn_surgeon.train.data.substitutes import listed
 from attn_surgeon.train.grafts import closing_costs, openings
-from attn_surgeon.train.groups import require_optimizer
-from attn_surgeon.train.loop import Trained, train
-from attn_surgeon.train.parts import Parts
+from attn_surgeon.train.run import processes
+from attn_surgeon.train.run.checkpoint import write_file
+from attn_surgeon.train.run.groups import require_optimizer
+from attn_surgeon.train.run.loop import Trained, train
 from attn_surgeon.train.settings import Settings, TrainingError
 from attn_surgeon.train.tasks import Task, get_task
 

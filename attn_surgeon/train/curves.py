@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attn_surgeon.train.checkpoint import write_file
+from attn_surgeon.train.run.checkpoint import write_file
 from attn_surgeon.train.tasks import Task
 
 CURVES = "curves.png"

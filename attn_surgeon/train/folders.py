@@ -13,7 +13,7 @@ from torch import nn
 
 from attn_surgeon.artefact import split_tensors
 from attn_surgeon.storage import hash_tensors
-from attn_surgeon.train.checkpoint import write_file
+from attn_surgeon.train.run.checkpoint import write_file
 from attn_surgeon.train.settings import Settings, TrainingError
 
 REQUEST = "request.json"

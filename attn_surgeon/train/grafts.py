@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from attn_surgeon.graph.running import mode
 from attn_surgeon.graph.surgery import bypassed, list_grafts
-from attn_surgeon.train.parts import Parts
-from attn_surgeon.train.precision import in_full_precision
+from attn_surgeon.train.data.parts import Parts
+from attn_surgeon.train.run.precision import in_full_precision
 from attn_surgeon.train.tasks import Task
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.subject import Subject
-from attn_surgeon.train.parts import Parts
+from attn_surgeon.train.data.parts import Parts
 from attn_surgeon.train.settings import Settings
 
 Progress = Callable[[int, int], None]
@@ -54,7 +54,7 @@ class Task:
 
 _HOMES = {
     "classification": "attn_surgeon.train.classification",
-    "segmentation": "attn_surgeon.train.segmentation",
+    "segmentation": "attn_surgeon.train.segmentation.task",
 }
 
 

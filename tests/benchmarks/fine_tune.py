@@ -14,8 +14,8 @@ from pathlib import Path
 
 from attn_surgeon import insert
 from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.train.evaluation.statistics import t_interval
 from attn_surgeon.train.settings import Settings
-from attn_surgeon.train.statistics import t_interval
 
 from .trials import Bench, Trial, mean_and_deviation, one_core
 from .tune import REGIMES

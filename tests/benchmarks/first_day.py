@@ -16,7 +16,7 @@ from torch import nn
 from attn_surgeon import insert, register_block
 from attn_surgeon.subject import Subject
 from attn_surgeon.train.data import ImageData
-from attn_surgeon.train.evaluate import evaluate
+from attn_surgeon.train.evaluation.evaluate import evaluate
 
 from .cifar import images, resnet20
 

@@ -17,8 +17,8 @@ from attn_surgeon.blocks.registry import get_card, names
 from attn_surgeon.demo import CLASS_NAMES, DEMO_PREPROCESSING, load_demo
 from attn_surgeon.sources import SourceSpec
 from attn_surgeon.subject import Subject
-from attn_surgeon.train.loop import train
-from attn_surgeon.train.parts import open_parts
+from attn_surgeon.train.data.parts import open_parts
+from attn_surgeon.train.run.loop import train
 from attn_surgeon.train.settings import Settings
 
 from .trials import one_core

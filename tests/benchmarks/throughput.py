@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Subset
 from attn_surgeon import insert
 from attn_surgeon.artefact import provenance_of, set_provenance
 from attn_surgeon.subject import Images, Subject, open_subject
-from attn_surgeon.train.groups import make_optimizer
-from attn_surgeon.train.loop import train
-from attn_surgeon.train.parts import Drawn, Order, Parts, open_parts
+from attn_surgeon.train.data.parts import Drawn, Order, Parts, open_parts
+from attn_surgeon.train.run.groups import make_optimizer
+from attn_surgeon.train.run.loop import train
 from attn_surgeon.train.settings import Settings
 
 from .cifar import CACHE, images, resnet20

@@ -17,7 +17,7 @@ from PIL import Image
 
 from attn_surgeon.demo import digits
 from attn_surgeon.storage import read_tensors
-from attn_surgeon.train.evaluate import balanced
+from attn_surgeon.train.evaluation.evaluate import balanced
 
 from .helpers import Cli, contents, process, refused, start, wait_for
 
@@ -26,7 +26,7 @@ LONGER = ("--data", "digits", "--epochs", "2", "--batch-size", "8", "--checkpoin
 DIES = """
 import os, signal, sys
 from attn_surgeon.cli.app import main
-from attn_surgeon.train import loop
+from attn_surgeon.train.run import loop
 
 after = loop._after_step
 def die(run):
@@ -42,7 +42,7 @@ WAITS = """
 import sys, time
 from pathlib import Path
 from attn_surgeon.cli.app import main
-from attn_surgeon.train import loop
+from attn_surgeon.train.run import loop
 
 step = loop._step
 def wait(run, images, labels):

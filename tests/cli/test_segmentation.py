@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from train.cells import write
+from train.segmentation.cells import write
 
 from .helpers import REPO, Cli, refused
 

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from attn_surgeon.demo import DEMO_PREPROCESSING, demo, load_demo
 from attn_surgeon.demo.network import WEIGHTS
 from attn_surgeon.train.data import open_dataset
-from attn_surgeon.train.evaluate import evaluate
+from attn_surgeon.train.evaluation.evaluate import evaluate
 
 
 def test_blocks_carry_the_usual_names() -> None:

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from train.cells import write
+from train.segmentation.cells import write
 
 from attn_surgeon import insert
 from attn_surgeon.graph.running import run
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.subject import Images, open_subject
-from attn_surgeon.train.loop import train
-from attn_surgeon.train.segmentation import fitted, open_parts, score
+from attn_surgeon.train.run.loop import train
+from attn_surgeon.train.segmentation.task import fitted, open_parts, score
 from attn_surgeon.train.settings import Settings
 
 from .helpers import require_all, require_learning

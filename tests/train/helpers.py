@@ -14,8 +14,8 @@ from attn_surgeon.demo import CLASS_NAMES, DEMO_PREPROCESSING, load_demo
 from attn_surgeon.sources import SourceSpec
 from attn_surgeon.subject import Subject
 from attn_surgeon.train.data import ImageData
-from attn_surgeon.train.evaluate import balanced, labels_of
-from attn_surgeon.train.parts import Chosen, Parts, open_parts
+from attn_surgeon.train.data.parts import Chosen, Parts, open_parts
+from attn_surgeon.train.evaluation.evaluate import balanced, labels_of
 from attn_surgeon.train.settings import Settings
 
 EXAMPLE = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -15,14 +15,14 @@ from attn_surgeon.demo import load_demo
 from attn_surgeon.errors import SurgeonError
 from attn_surgeon.graph.surgery import bypassed, list_grafts
 from attn_surgeon.subject import Subject
-from attn_surgeon.train import loop
 from attn_surgeon.train.classification import score
 from attn_surgeon.train.comparison import verdict
 from attn_surgeon.train.control import Job, check, fine_tune, network
-from attn_surgeon.train.evaluate import evaluate
-from attn_surgeon.train.preparation import Run
+from attn_surgeon.train.evaluation.evaluate import evaluate
+from attn_surgeon.train.evaluation.statistics import Interval, exact_interval, mcnemar, t_interval
+from attn_surgeon.train.run import loop
+from attn_surgeon.train.run.preparation import Run
 from attn_surgeon.train.settings import Settings
-from attn_surgeon.train.statistics import Interval, exact_interval, mcnemar, t_interval
 
 from .helpers import equal, parts, same, subject
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from attn_surgeon.graph.surgery import list_grafts
-from attn_surgeon.train import loop
-from attn_surgeon.train.loop import Trained, train
-from attn_surgeon.train.preparation import Run
+from attn_surgeon.train.run import loop
+from attn_surgeon.train.run.loop import Trained, train
+from attn_surgeon.train.run.preparation import Run
 from attn_surgeon.train.settings import Settings, TrainingError
 from attn_surgeon.train.stages import Stage, parse_stages
 

@@ -1,0 +1,1 @@
+"""What a network is worth: accuracy, calibration, comparisons, corrupted images."""

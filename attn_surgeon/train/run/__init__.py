@@ -1,0 +1,1 @@
+"""One run: steps, epochs, checkpoints, and going on where one stopped."""

@@ -1,0 +1,1 @@
+"""Label every pixel: images with masks, windows, mIoU."""

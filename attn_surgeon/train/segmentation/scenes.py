@@ -1,0 +1,170 @@
+"""The data of segmentation: whole images to measure on, and crops of them to train on."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as transforms
+
+from attn_surgeon.errors import DataError
+from attn_surgeon.preprocessing import Preprocessing
+from attn_surgeon.train.data import SPLITS, ImageData
+from attn_surgeon.train.data.parts import KEPT_BYTES, Parts
+from attn_surgeon.train.evaluation.evaluate import balanced
+from attn_surgeon.train.segmentation.masks import (
+    IGNORED,
+    Labelling,
+    Pair,
+    find_pairs,
+    labelling,
+    mask_values,
+    read_names,
+    read_pixels,
+)
+from attn_surgeon.train.settings import Settings
+
+
+class Scenes(Dataset[tuple[Tensor, Tensor]]):
+    """Serve images (C, H, W) with masks (H, W) of class numbers; where they are few, each is read once and kept.
+
+    `overlap` is that of the windows, of the preprocessing's size, in which a network looks at an image.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Pair], labels: Labelling, preprocessing: Preprocessing, overlap: float, keep: bool
+    ) -> None:
+        self.pairs, self.labels, self.preprocessing, self.overlap = list(pairs), labels, preprocessing, overlap
+        size = sum(math.prod(pair.size) for pair in pairs) * (preprocessing.channels + 1)
+        self.keep = keep and size <= KEPT_BYTES
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Give image `index`, normalised, and its mask."""
+        pixels, mask = self.pixels(index)
+        return self.normalised(pixels), mask
+
+    def pixels(self, index: int) -> tuple[Tensor, Tensor]:
+        """Give image `index` as bytes (C, H, W), and its mask."""
+        if index in self._kept:
+            return self._kept[index]
+        pair = self.pairs[index]
+        item = read_pixels(pair.image, self.preprocessing.channels), self.labels.numbered(mask_values(pair.mask))
+        if self.keep:
+            self._kept[index] = item
+        return item
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Turn bytes (C, H, W) into what the network expects."""
+        known = self.preprocessing
+        return cast(Tensor, transforms.normalize(pixels.float() / 255, list(known.mean), list(known.std)))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Take a part (h, w) of an image and its mask, mirrored half of the time; a key decides all draws."""
+
+    size: tuple[int, int]
+    mirror: bool
+
+    def __call__(self, dataset: Any, index: int, key: str) -> tuple[Tensor, Tensor]:
+        """Crop image `index`; where it is smaller, it is filled up with pixels that count for nothing."""
+        pixels, mask = dataset.pixels(index)
+        dice = random.Random(key)
+        (height, width), (tall, wide) = mask.shape, self.size
+        top, left = dice.randint(0, max(0, height - tall)), dice.randint(0, max(0, width - wide))
+        image = dataset.normalised(pixels[:, top : top + tall, left : left + wide])
+        mask = mask[top : top + tall, left : left + wide]
+        missing = (0, wide - mask.shape[1], 0, tall - mask.shape[0])
+        image, mask = F.pad(image, missing), F.pad(mask, missing, value=IGNORED)
+        return (image.flip(-1), mask.flip(-1)) if self.mirror and dice.random() < 0.5 else (image, mask)
+
+
+def open_scenes(spec: str, preprocessing: Preprocessing, settings: Settings) -> Parts:
+    """Open images and masks to train on and to measure on; raise DataError where something does not fit."""
+    train, val = _pairs(Path(spec), settings)
+    labels = labelling([*train, *val], read_names(Path(spec)), settings.ignore_index)
+    require_labelled(val, labels)
+    if settings.limit is not None:
+        train = [train[index] for index in balanced([0] * len(train), settings.limit)]
+    window, keep = windowed(preprocessing, settings.crop), settings.workers == 0
+    made = [Scenes(pairs, labels, window, settings.overlap, keep) for pairs in (train, val)]
+    draws = [index for index, pair in enumerate(train) for _ in range(settings.crops or _covering(pair, window))]
+    first, second = (ImageData(scenes, labels.names) for scenes in made)
+    return Parts(first, second, Crop(window.size, settings.augment), draws=tuple(draws))
+
+
+def open_part(
+    spec: str,
+    split: str,
+    preprocessing: Preprocessing,
+    names: tuple[str, ...],
+    *,
+    limit: int | None = None,
+    ignore: int | None = None,
+    overlap: float = 0.25,
+) -> ImageData:
+    """Open one part of the data for a network that knows classes of these names, of which the data may show fewer."""
+    root = Path(spec)
+    if _has_parts(root) and not (root / split).is_dir():
+        raise DataError(f"no split {split!r}", spec, f"splits are {', '.join(SPLITS)}")
+    pairs = find_pairs(root / split if _has_parts(root) else root)
+    said = read_names(root)
+    if said is not None and len(said) != len(names):
+        what = f"classes.txt names {len(said)} classes, the network tells {len(names)} apart"
+        raise DataError(what, spec, "give a network for these classes")
+    labels = labelling(pairs, said or names, ignore)
+    require_labelled(pairs, labels)
+    if limit is not None:
+        pairs = [pairs[index] for index in balanced([0] * len(pairs), limit)]
+    return ImageData(Scenes(pairs, labels, preprocessing, overlap, keep=False), labels.names)
+
+
+def windowed(preprocessing: Preprocessing, crop: int | None) -> Preprocessing:
+    """Give the preprocessing whose size is that of the crops."""
+    return preprocessing if crop is None else replace(preprocessing, size=(crop, crop), crop_pct=1.0)
+
+
+def require_labelled(pairs: Sequence[Pair], labels: Labelling) -> None:
+    """Refuse masks to measure on that say nothing of any pixel."""
+    for pair in pairs:
+        if pair.values <= {labels.ignore}:
+            raise DataError("this mask says nothing of any pixel", str(pair.mask), "remove it and its image")
+
+
+def _pairs(root: Path, settings: Settings) -> tuple[list[Pair], list[Pair]]:
+    if not root.is_dir():
+        raise DataError("no such folder", str(root), "give one with images/ and masks/")
+    if settings.val_split is None:
+        if not _has_parts(root):
+            raise DataError("there is no val/ to measure on", str(root), "split some off with --val-split 0.2")
+        return find_pairs(root / "train"), find_pairs(root / "val")
+    found = find_pairs(root / "train" if _has_parts(root) else root)
+    if len(found) < 2:
+        raise DataError("one image only cannot be split", "--val-split", "add images")
+    count = min(max(1, round(settings.val_split * len(found))), len(found) - 1)
+    held = set(random.Random(f"split:{settings.seed}").sample(range(len(found)), count))
+    parts: tuple[list[Pair], list[Pair]] = [], []
+    for index, pair in enumerate(found):
+        parts[index in held].append(pair)
+    return parts
+
+
+def _has_parts(root: Path) -> bool:
+    return any((root / part / "images").is_dir() for part in SPLITS)
+
+
+def _covering(pair: Pair, window: Preprocessing) -> int:
+    """Count the crops that have as many pixels as an image."""
+    return max(1, round(math.prod(pair.size) / math.prod(window.size)))

@@ -1,0 +1,117 @@
+"""Crops to train on and wholes to measure on: a function of seed, epoch and draw, image and mask together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from attn_surgeon.errors import DataError
+from attn_surgeon.train.data.parts import Drawn
+from attn_surgeon.train.segmentation.masks import IGNORED
+from attn_surgeon.train.segmentation.scenes import open_part, open_scenes
+
+from .cells import RGB, SETTINGS, write
+
+
+def drawn(root: Path, seed: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
+    data = Drawn(open_scenes(str(root), RGB, SETTINGS), seed)
+    return [data[(epoch, number)] for number in range(len(data))]
+
+
+def test_images_are_normalised_and_masks_numbered(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    image, mask = open_scenes(str(root), RGB, SETTINGS).val.dataset[1]
+    pixels = np.asarray(Image.open(root / "val" / "images" / "1.png")).transpose(2, 0, 1)
+    torch.testing.assert_close(image, torch.from_numpy((pixels / 255 - 0.5) / 0.25).float())
+    assert mask.tolist() == np.asarray(Image.open(root / "val" / "masks" / "1.png")).tolist()
+
+
+def test_crops_are_parts_of_image_and_mask_at_one_place(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    scenes, kinds = open_scenes(str(root), RGB, SETTINGS).train.dataset, set()
+    for number, (image, mask) in enumerate(drawn(root, 0, 0)):
+        whole, labels = scenes[number // 2]
+        places = {
+            (y, x, flip)
+            for y in range(9)
+            for x in range(5)
+            for flip in (False, True)
+            if torch.equal(image.flip(-1) if flip else image, whole[:, y : y + 16, x : x + 16])
+        }
+        ((y, x, flip),) = places
+        assert torch.equal(mask.flip(-1) if flip else mask, labels[y : y + 16, x : x + 16])
+        kinds.add((y, x, flip))
+    assert len(kinds) > 4
+    assert {flip for _, _, flip in kinds} == {False, True}
+
+
+def test_crops_are_decided_by_seed_epoch_and_draw(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    first = [image for image, _ in drawn(root, 0, 1)]
+    torch.manual_seed(5)
+    assert all(map(torch.equal, first, [image for image, _ in drawn(root, 0, 1)]))
+    assert not any(map(torch.equal, first, [image for image, _ in drawn(root, 0, 2)]))
+    assert not any(map(torch.equal, first, [image for image, _ in drawn(root, 1, 1)]))
+
+
+def test_small_images_are_filled_up_with_what_counts_for_nothing(tmp_path: Path) -> None:
+    root = write(tmp_path, size=(12, 20))
+    settings = replace(SETTINGS, augment=False)
+    data = Drawn(open_scenes(str(root), RGB, settings), 0)
+    image, mask = data[(0, 0)]
+    assert image.shape[1:] == mask.shape == (16, 16)
+    assert bool((image[:, 12:] == 0).all())
+    assert bool((mask[12:] == IGNORED).all())
+    assert IGNORED not in mask[:12]
+
+
+def test_an_epoch_sees_as_many_pixels_as_there_are(tmp_path: Path) -> None:
+    root = write(tmp_path, size=(48, 32))
+    parts = open_scenes(str(root), RGB, replace(SETTINGS, crops=None))
+    assert parts.draws == tuple(index for index in range(4) for _ in range(6))
+    assert open_scenes(str(root), RGB, replace(SETTINGS, crops=None, crop=48)).draws == (0, 1, 2, 3)
+    assert len(parts.train.dataset) == 4  # type: ignore[arg-type]
+
+
+def test_a_folder_without_parts_is_split(tmp_path: Path) -> None:
+    root = write(tmp_path, ["."], count=10)
+    with pytest.raises(DataError, match="--val-split"):
+        open_scenes(str(root), RGB, SETTINGS)
+    parts = open_scenes(str(root), RGB, replace(SETTINGS, val_split=0.3))
+    names = [[pair.image.name for pair in part.dataset.pairs] for part in (parts.train, parts.val)]  # type: ignore[attr-defined]
+    assert [len(part) for part in names] == [7, 3]
+    assert sorted(names[0] + names[1]) == [f"{number}.png" for number in range(10)]
+    again = open_scenes(str(root), RGB, replace(SETTINGS, val_split=0.3)).val.dataset
+    assert [pair.image.name for pair in again.pairs] == names[1]  # type: ignore[attr-defined]
+
+
+def test_classes_have_the_names_of_classes_txt(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    (root / "classes.txt").write_text("sky\n\n sea \nland\nair\n")
+    assert open_scenes(str(root), RGB, SETTINGS).train.class_names == ("sky", "sea", "land", "air")
+    (root / "classes.txt").write_text("sky\nsky\nsea")
+    with pytest.raises(DataError, match="a class is named twice: sky"):
+        open_scenes(str(root), RGB, SETTINGS)
+
+
+def test_a_part_is_numbered_as_the_network_is(tmp_path: Path) -> None:
+    root = write(tmp_path, classes=2)
+    assert open_part(str(root), "val", RGB, ("a", "b", "c")).class_names == ("a", "b", "c")
+    (root / "classes.txt").write_text("sky\nsea\n")
+    with pytest.raises(DataError, match="names 2 classes, the network tells 3 apart"):
+        open_part(str(root), "val", RGB, ("a", "b", "c"))
+    with pytest.raises(DataError, match="no split 'test'"):
+        open_part(str(root), "test", RGB, ("a", "b"))
+
+
+def test_a_mask_to_measure_on_must_say_something(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    Image.new("L", (20, 24), 255).save(root / "val" / "masks" / "1.png")
+    with pytest.raises(DataError, match=r"says nothing of any pixel; .*1\.png"):
+        open_scenes(str(root), RGB, SETTINGS)
