@@ -29,7 +29,7 @@ from attn_surgeon.train.segmentation.masks import (
     read_names,
     read_pixels,
 )
-from attn_surgeon.train.segmentation.pairs import find_files, find_pairs, look_at_pairs
+from attn_surgeon.train.segmentation.pairs import Seen, find_files, find_pairs, look_at_pairs
 from attn_surgeon.train.settings import Settings
 
 
@@ -99,7 +99,19 @@ class Crop:
 
 def open_scenes(spec: str, preprocessing: Preprocessing, settings: Settings) -> Parts:
     """Open images and masks to train on and to measure on; raise DataError where something does not fit."""
-    files, held = _files(Path(spec), settings)
+    seen, measured, labels = _looked_at(Path(spec), settings)
+    window, keep = windowed(preprocessing, settings.crop), settings.workers == 0
+    parts = seen.labelled(labels), measured.labelled(labels)
+    found = report(*parts, labels.names, window.size, settings.leaks, small="filled up")
+    made = [Scenes(part.pairs, labels, window, settings.overlap, keep) for part in (seen, measured)]
+    draws = [index for index, pair in enumerate(seen.pairs) for _ in range(settings.crops or _covering(pair, window))]
+    first, second = (ImageData(scenes, labels.names) for scenes in made)
+    return Parts(first, second, Crop(window, settings.augment), found, tuple(draws))
+
+
+def _looked_at(root: Path, settings: Settings) -> tuple[Seen, Seen, Labelling]:
+    """Look at what is trained on and what is measured on, and find out what the masks' values mean."""
+    files, held = _files(root, settings)
     # What is measured on must be the same images for each arm and epoch, so these are decoded once beforehand.
     seen, measured = look_at_pairs(files, whole=False), look_at_pairs(held, whole=True)
     every = seen.pairs  # classes are those of all masks, however few are trained on
@@ -107,15 +119,9 @@ def open_scenes(spec: str, preprocessing: Preprocessing, settings: Settings) -> 
         seen = seen.only(balanced([0] * len(files), settings.limit))
     for part in (seen.part, measured.part):
         require_readable(part, settings.max_bad)
-    labels = labelling([*every, *measured.pairs], read_names(Path(spec)), settings.ignore_index)
+    labels = labelling([*every, *measured.pairs], read_names(root), settings.ignore_index)
     require_labelled(measured.pairs, labels)
-    window, keep = windowed(preprocessing, settings.crop), settings.workers == 0
-    parts = seen.labelled(labels), measured.labelled(labels)
-    found = report(*parts, labels.names, window.size, settings.leaks, small="filled up")
-    made = [Scenes(which.pairs, labels, window, settings.overlap, keep) for which in (seen, measured)]
-    draws = [index for index, pair in enumerate(seen.pairs) for _ in range(settings.crops or _covering(pair, window))]
-    first, second = (ImageData(scenes, labels.names) for scenes in made)
-    return Parts(first, second, Crop(window, settings.augment), found, tuple(draws))
+    return seen, measured, labels
 
 
 def open_part(
