@@ -181,7 +181,7 @@ def _rival(subject: Subject, compare: str, opened: Callable[[str], Subject], *, 
 
 def _task(said: str | None, data: str) -> str:
     """Give the task that was said, or that the data tells."""
-    from attn_surgeon.train.segmentation.masks import is_masked
+    from attn_surgeon.train.segmentation.pairs import is_masked
     from attn_surgeon.train.settings import TASKS
 
     if said is not None and said not in TASKS:

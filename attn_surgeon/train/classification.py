@@ -18,7 +18,7 @@ from attn_surgeon.train.data import parts as data
 from attn_surgeon.train.data.parts import Parts
 from attn_surgeon.train.evaluation.evaluate import evaluate, ranks
 from attn_surgeon.train.run.precision import in_full_precision
-from attn_surgeon.train.segmentation.masks import is_masked
+from attn_surgeon.train.segmentation.pairs import is_masked
 from attn_surgeon.train.settings import Settings
 from attn_surgeon.train.tasks import Progress, Score, Task
 

@@ -105,6 +105,9 @@ class Settings:
         True, "Augment RGB images: shift and mirror from 32 pixels, crop of any scale and mirror from 64."
     )
     seed: int = _setting(0, "The first seed.", "NUMBER", least=0)
+    best_by: str = _setting(
+        "metric", "What decides which epoch is best.safetensors: metric or loss.", "NAME", choices=("metric", "loss")
+    )
     checkpoint_steps: int | None = _setting(None, "Checkpoint so often, and after each epoch.", "N", least=1)
 
     def __post_init__(self) -> None:

@@ -100,7 +100,7 @@ class Bench:
     def _trained(self, model: nn.Module, settings: Settings) -> dict[str, Any]:
         since, scenes = time.perf_counter(), cast(Scenes, self.parts.val.dataset)
         # what an epoch is worth matters only at the end
-        one = Scenes(scenes.pairs[:1], scenes.labels, scenes.preprocessing, scenes.overlap, keep=True)
+        one = Scenes(scenes.pairs[:1], scenes.labelling, scenes.preprocessing, scenes.overlap, keep=True)
         few = replace(self.parts, val=ImageData(one, self.parts.val.class_names))
         with tempfile.TemporaryDirectory() as folder:
             model = train(model, few, settings, Path(folder), self.subject.example).model

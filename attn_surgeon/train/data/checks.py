@@ -6,14 +6,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import SEEK_END
 from typing import Any, TypeVar
 
 from PIL import Image
 
 from attn_surgeon.errors import DataError, ImageError
-from attn_surgeon.train.data.images import UNREADABLE, ImageData, Pictures, Selected, some, unreadable
+from attn_surgeon.train.data.images import UNREADABLE, ImageData, Pictures, Selected, Source, some, unreadable
 
 THREADS = 8
 BIG = 2**15  # bytes: below, threads wait for one another longer than for the files
@@ -33,18 +33,19 @@ class Report:
 
 @dataclass(frozen=True)
 class Look:
-    """Hold what one image's file says: its bytes, its (width, height), or the error it gave."""
+    """Hold what one image's file says: its bytes, its (width, height) and the labels in it, or the error it gave."""
 
     size: int = 0
     shape: tuple[int, int] = (0, 0)
+    labels: tuple[int, ...] = ()
     error: ImageError | None = None
 
 
 @dataclass(frozen=True)
 class Part:
-    """Hold the chosen images of a dataset, and what looking at each gave."""
+    """Hold the chosen images of a source, and what looking at each gave."""
 
-    pictures: Pictures
+    source: Source
     chosen: Sequence[int]
     looks: Sequence[Look]
 
@@ -64,29 +65,39 @@ def look_at(pictures: Pictures, chosen: Sequence[int], *, whole: bool, max_bad: 
 
     Raises DataError where more than the share `max_bad` of them cannot be read.
     """
-    part = Part(pictures, chosen, _each(lambda index: _look(pictures, index, whole), chosen, pictures))
-    bad = part.errors
-    if len(bad) > max_bad * len(chosen):
-        what = f"{len(bad)} of {len(chosen)} images cannot be read, more than --max-bad {max_bad:g} allows"
-        raise DataError(what, some([error.where for error in bad]), "repair or remove them, or raise --max-bad")
+
+    def labelled(index: int) -> Look:
+        return replace(look(pictures.source, index, whole=whole), labels=(pictures.labels[index],))
+
+    part = Part(pictures.source, chosen, each(labelled, chosen, pictures.source))
+    require_readable(part, max_bad)
     return part
 
 
-def _look(pictures: Pictures, index: int, whole: bool) -> Look:
+def look(source: Source, index: int, *, whole: bool) -> Look:
+    """Look at the head of one image, or decode it as a `whole`."""
     try:
-        with pictures.source.open(index) as file:
+        with source.open(index) as file:
             size = file.seek(0, SEEK_END)
             file.seek(0)
             with Image.open(file) as image:
                 (image.load if whole else image.verify)()
                 return Look(size, image.size)
     except UNREADABLE as error:
-        return Look(error=unreadable(pictures.source.name(index), error))
+        return Look(error=unreadable(source.name(index), error))
 
 
-def _each(function: Callable[[int], T], chosen: Sequence[int], pictures: Pictures) -> list[T]:
+def require_readable(part: Part, max_bad: float) -> None:
+    """Raise DataError where more than the share `max_bad` of a part cannot be read."""
+    bad, count = part.errors, len(part.chosen)
+    if len(bad) > max_bad * count:
+        what = f"{len(bad)} of {count} images cannot be read, more than --max-bad {max_bad:g} allows"
+        raise DataError(what, some([error.where for error in bad]), "repair or remove them, or raise --max-bad")
+
+
+def each(function: Callable[[int], T], chosen: Sequence[int], source: Source) -> list[T]:
     """Apply a function to images, with threads where files are so big that these help."""
-    first = [_look(pictures, index, whole=False).size for index in chosen[:20]]
+    first = [look(source, index, whole=False).size for index in chosen[:20]]
     if sum(first) < BIG * len(first):
         return list(map(function, chosen))
     with ThreadPoolExecutor(THREADS) as threads:
@@ -106,21 +117,27 @@ def without_unreadable(data: ImageData, max_bad: float) -> tuple[ImageData, tupl
     return ImageData(left, data.class_names), (_note(LEFT_OUT, [error.where for error in part.errors]),)
 
 
-def report(train: Part, val: Part, class_names: tuple[str, ...], size: tuple[int, int], leaks: str) -> Report:
-    """Report on data for a network of input `size` (H, W); raise DataError where `leaks` is `refuse` and there are."""
+def report(
+    train: Part, val: Part, class_names: tuple[str, ...], size: tuple[int, int], leaks: str, small: str = "enlarged"
+) -> Report:
+    """Report on data for a network of input `size` (H, W); raise DataError where `leaks` is `refuse` and there are.
+
+    `small` says what becomes of images that are smaller.
+    """
     counts = {name: _counts(part, class_names) for name, part in (("train", train), ("val", val))}
     parts = {name: _part_facts(part, counts[name], size) for name, part in (("train", train), ("val", val))}
     same = duplicates(train, val)
     if same and leaks == "refuse":
         raise DataError(f"{LEAKED}: {len(same):,}", some(same), "remove them from one part, or say --leaks warn")
     facts = {"classes": len(class_names), **parts, "duplicates": {"count": len(same), "first": same[:5]}}
-    notes = (*_count_notes(counts), *_class_notes(counts), *_image_notes(train, val, size, same))
+    few = {f"smaller than {size[0]}×{size[1]}, so {small}": _small(train, size) + _small(val, size)}
+    notes = (*_count_notes(counts), *_class_notes(counts), *_image_notes(train, val, same, few))
     return Report(facts, notes, (*train.errors, *val.errors))
 
 
 def _counts(part: Part, class_names: tuple[str, ...]) -> dict[str, int]:
-    """Count the readable images of each class."""
-    found = Counter(part.pictures.labels[index] for index in part.readable)
+    """Count the readable images that show each class."""
+    found = Counter(label for look in part.looks if look.error is None for label in look.labels)
     return {name: found[label] for label, name in enumerate(class_names)}
 
 
@@ -140,7 +157,7 @@ def _small(part: Part, size: tuple[int, int]) -> list[str]:
     """Name the images with a side shorter than the network's."""
     pairs = zip(part.chosen, part.looks, strict=True)
     small = (index for index, look in pairs if not look.error and (look.shape[1] < size[0] or look.shape[0] < size[1]))
-    return [part.pictures.source.name(index) for index in small]
+    return [part.source.name(index) for index in small]
 
 
 def duplicates(train: Part, val: Part) -> list[str]:
@@ -150,7 +167,7 @@ def duplicates(train: Part, val: Part) -> list[str]:
     sizes = {val.looks[place].size for place in suspects}
     known = set(_hashes(train, _of_sizes(train, sizes)))
     found = zip(suspects, _hashes(val, suspects), strict=True)
-    return [val.pictures.source.name(val.chosen[place]) for place, digest in found if digest in known]
+    return [val.source.name(val.chosen[place]) for place, digest in found if digest in known]
 
 
 def _of_sizes(part: Part, sizes: set[int]) -> list[int]:
@@ -159,10 +176,10 @@ def _of_sizes(part: Part, sizes: set[int]) -> list[int]:
 
 def _hashes(part: Part, places: Iterable[int]) -> list[bytes]:
     def digest(index: int) -> bytes:
-        with part.pictures.source.open(index) as file:
+        with part.source.open(index) as file:
             return hashlib.sha256(file.read()).digest()
 
-    return _each(digest, [part.chosen[place] for place in places], part.pictures)
+    return each(digest, [part.chosen[place] for place in places], part.source)
 
 
 def _count_notes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -181,12 +198,11 @@ def _class_notes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     return [f"{said[part]}: {some(names)}" for part, names in empty.items() if names]
 
 
-def _image_notes(train: Part, val: Part, size: tuple[int, int], same: Sequence[str]) -> list[str]:
-    small = _small(train, size) + _small(val, size)
+def _image_notes(train: Part, val: Part, same: Sequence[str], small: Mapping[str, Sequence[str]]) -> list[str]:
     notes = {
         LEAKED: same,
         LEFT_OUT: [error.where for error in (*train.errors, *val.errors)],
-        f"smaller than {size[0]}×{size[1]}, so enlarged": small,
+        **small,
     }
     return [_note(what, names) for what, names in notes.items() if names]
 

@@ -181,9 +181,9 @@ def _chosen(data: ImageData, indices: list[int], preprocessing: Preprocessing, k
 
 def guarded(parts: Parts, folder: Path, max_bad: float) -> Parts:
     """List the unreadable images in a run's folder, and let others stand in for those that training will find."""
-    if not isinstance(parts.train.dataset, Chosen) or not isinstance(parts.train.dataset.dataset, Pictures):
-        return parts
     facts = parts.report.facts
+    if not facts:  # nothing is read from files
+        return parts
     train = facts["train"]["images"] + facts["train"]["unreadable"]
     bad = BadImages(folder, int(max_bad * train) + facts["val"]["unreadable"])
     if parts.report.unreadable and processes.is_first():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,14 +22,14 @@ NAME = "checkpoint.pt"
 
 @dataclass
 class Position:
-    """Say where a run stands: batches done in this epoch, their summed loss, and the epochs behind it."""
+    """Say where a run stands: batches done in this epoch, their summed loss, the epochs behind it, the best of them."""
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     loss: float = 0.0
     images: int = 0
-    best: float = -1.0
+    best: float = -math.inf
     history: list[dict[str, Any]] = field(default_factory=list)
 
 

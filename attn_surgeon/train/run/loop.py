@@ -139,6 +139,7 @@ def _close_epoch(run: Run, task: Task, speed: float | None) -> None:
     """Measure, write the epoch's line, the artefacts and a checkpoint."""
     position, model = run.position, run.begun.measured
     score = task.score(model, run.begun.parts, run.accelerator.device, lambda done, total: _stop_if_asked(run))
+    worth = score.metric if run.settings.best_by == "metric" else -score.loss
     losses, images = zip(*processes.gathered((position.loss, position.images)), strict=True)
     position.history.append(
         {
@@ -151,8 +152,8 @@ def _close_epoch(run: Run, task: Task, speed: float | None) -> None:
         }
     )
     if processes.is_first():
-        write_epoch(run.folder, model, position.history, better=score.metric > position.best)
-    position.best = max(position.best, score.metric)
+        write_epoch(run.folder, model, position.history, better=worth > position.best)
+    position.best = max(position.best, worth)
     position.epoch, position.batch, position.loss, position.images = position.epoch + 1, 0, 0.0, 0
     _checkpoint(run)
 

@@ -42,12 +42,12 @@ def write_gallery(folder: Path, scenes: Scenes, outcomes: Sequence[float], guess
 
 
 def _draw_row(row: Any, scenes: Scenes, index: int, guess: Tensor) -> None:
-    pixels, mask = scenes.pixels(index)
+    pixels, mask = scenes.picture(index)
     step = -(-max(mask.shape) // SIDE)
     image = pixels[:, ::step, ::step].permute(1, 2, 0).numpy()
     row[0].imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
     for axis, labels in zip(row[1:], (mask, guess), strict=True):
-        axis.imshow(_painted(labels[::step, ::step], len(scenes.labels.names)), interpolation="nearest")
+        axis.imshow(_painted(labels[::step, ::step], len(scenes.labelling.names)), interpolation="nearest")
     for axis in row:
         axis.set_xticks([])
         axis.set_yticks([])

@@ -1,9 +1,8 @@
-"""Images with masks: folders images/ and masks/, paired by name, where each pixel of a mask is a class's number."""
+"""Masks, where each pixel is a class's number: reading them, and finding out what their values mean."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from attn_surgeon.errors import DataError
-from attn_surgeon.train.data import SPLITS, SUFFIXES, read_image
+from attn_surgeon.train.data import read_image
 
 IGNORED = 255  # in a mask as it is served: a pixel that counts for nothing
-FOLDERS = ("images", "masks")
-LOSSLESS = SUFFIXES - {".jpeg", ".jpg", ".webp"}
 TWO = ("background", "foreground")
-THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -50,63 +46,9 @@ class Labelling:
         classes = values == 255 if self.two else values
         return torch.from_numpy(np.where(values == self.ignore, IGNORED, classes).astype(np.uint8))
 
-
-def is_masked(spec: str) -> bool:
-    """Tell whether data is a folder of images with masks, as a whole or in its parts."""
-    root = Path(spec)
-    return any(all((folder / name).is_dir() for name in FOLDERS) for folder in (root, *map(root.joinpath, SPLITS)))
-
-
-def find_pairs(folder: Path) -> list[Pair]:
-    """Pair a folder's images with their masks and look at each; raise DataError where one does not fit."""
-    for name in FOLDERS:
-        if not (folder / name).is_dir():
-            hint = "images and masks lie in images/ and masks/, each in train/ and val/ or once with --val-split 0.2"
-            raise DataError(f"there is no {name}/", str(folder), hint)
-    images, masks = _named(folder / FOLDERS[0], SUFFIXES), _named(folder / FOLDERS[1], LOSSLESS)
-    if not images:
-        raise DataError("no images", str(folder / FOLDERS[0]), f"read are {', '.join(sorted(SUFFIXES))}")
-    for found, others, kind in ((images, masks, "mask"), (masks, images, "image")):
-        lonely = [found[name] for name in found if name not in others]
-        if lonely:
-            more = f", and so are {len(lonely) - 1} more" if len(lonely) > 1 else ""
-            hint = f"masks are {', '.join(sorted(LOSSLESS))}, of the same name as the image"
-            raise DataError(f"this file is without its {kind}{more}", str(lonely[0]), hint)
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda name: _looked_at(images[name], masks[name]), images))
-
-
-def _named(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-    """List files at any depth by their names without suffixes, alphabetically."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if path.suffix.lower() not in suffixes or any(part.startswith(".") for part in inside.parts):
-            continue
-        name = inside.with_suffix("").as_posix()
-        if name in found:
-            raise DataError(f"two files of one name, {found[name].name} and {path.name}", str(path.parent), "keep one")
-        found[name] = path
-    return found
-
-
-def _looked_at(image: Path, mask: Path) -> Pair:
-    values = mask_values(mask)
-    size = _size(image)
-    if values.shape != size:
-        what = f"the mask has {_by(values.shape)} pixels, its image {_by(size)}"
-        raise DataError(what, str(mask), f"give both the same size ({image})")
-    return Pair(image, mask, size, frozenset(np.unique(values).tolist()))
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Read an image's (H, W) off its head."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        read_image(path)  # says what is wrong
-        raise
+    def classes(self, values: Iterable[int]) -> tuple[int, ...]:
+        """Number the classes that these values show."""
+        return tuple(int(value == 255) if self.two else value for value in values if value != self.ignore)
 
 
 def mask_values(path: Path) -> np.ndarray[Any, Any]:
@@ -171,7 +113,3 @@ def _require_in_range(pairs: Sequence[Pair], classes: int, ignore: int) -> None:
             what = f"a mask of {classes} classes holds the value {wrong[0]}"
             hint = f"name the class in classes.txt, or leave the value out with --ignore-index {wrong[0]}"
             raise DataError(what, str(pair.mask), hint)
-
-
-def _by(size: tuple[int, ...]) -> str:
-    return "×".join(map(str, size))

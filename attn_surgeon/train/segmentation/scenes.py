@@ -17,31 +17,34 @@ from torchvision.transforms.v2 import functional as transforms
 from attn_surgeon.errors import DataError
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.train.data import SPLITS, ImageData
+from attn_surgeon.train.data.checks import report, require_readable
 from attn_surgeon.train.data.parts import KEPT_BYTES, Parts
 from attn_surgeon.train.evaluation.evaluate import balanced
 from attn_surgeon.train.segmentation.masks import (
     IGNORED,
     Labelling,
     Pair,
-    find_pairs,
     labelling,
     mask_values,
     read_names,
     read_pixels,
 )
+from attn_surgeon.train.segmentation.pairs import Seen, find_files, find_pairs, look_at_pairs
 from attn_surgeon.train.settings import Settings
 
 
 class Scenes(Dataset[tuple[Tensor, Tensor]]):
     """Serve images (C, H, W) with masks (H, W) of class numbers; where they are few, each is read once and kept.
 
-    `overlap` is that of the windows, of the preprocessing's size, in which a network looks at an image.
+    `overlap` is that of the windows, of the preprocessing's size, in which a network looks at an image. `labels` are
+    alike, as for images of one class: each can stand in for any other.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], labels: Labelling, preprocessing: Preprocessing, overlap: float, keep: bool
+        self, pairs: Sequence[Pair], labelling: Labelling, preprocessing: Preprocessing, overlap: float, keep: bool
     ) -> None:
-        self.pairs, self.labels, self.preprocessing, self.overlap = list(pairs), labels, preprocessing, overlap
+        self.pairs, self.labelling, self.preprocessing, self.overlap = list(pairs), labelling, preprocessing, overlap
+        self.labels = [0] * len(self.pairs)
         size = sum(math.prod(pair.size) for pair in pairs) * (preprocessing.channels + 1)
         self.keep = keep and size <= KEPT_BYTES
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
@@ -52,39 +55,42 @@ class Scenes(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Give image `index`, normalised, and its mask."""
-        pixels, mask = self.pixels(index)
-        return self.normalised(pixels), mask
+        pixels, mask = self.picture(index)
+        return normalised(pixels, self.preprocessing), mask
 
-    def pixels(self, index: int) -> tuple[Tensor, Tensor]:
+    def picture(self, index: int) -> tuple[Tensor, Tensor]:
         """Give image `index` as bytes (C, H, W), and its mask."""
         if index in self._kept:
             return self._kept[index]
         pair = self.pairs[index]
-        item = read_pixels(pair.image, self.preprocessing.channels), self.labels.numbered(mask_values(pair.mask))
+        item = read_pixels(pair.image, self.preprocessing.channels), self.labelling.numbered(mask_values(pair.mask))
         if self.keep:
             self._kept[index] = item
         return item
 
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """Turn bytes (C, H, W) into what the network expects."""
-        known = self.preprocessing
-        return cast(Tensor, transforms.normalize(pixels.float() / 255, list(known.mean), list(known.std)))
+
+def normalised(pixels: Tensor, known: Preprocessing) -> Tensor:
+    """Turn bytes (C, H, W) into what the network expects."""
+    return cast(Tensor, transforms.normalize(pixels.float() / 255, list(known.mean), list(known.std)))
 
 
 @dataclass(frozen=True)
 class Crop:
-    """Take a part (h, w) of an image and its mask, mirrored half of the time; a key decides all draws."""
+    """Take a part of the preprocessing's size of an image and its mask, mirrored half of the time.
 
-    size: tuple[int, int]
+    A key decides all draws.
+    """
+
+    preprocessing: Preprocessing
     mirror: bool
 
     def __call__(self, dataset: Any, index: int, key: str) -> tuple[Tensor, Tensor]:
         """Crop image `index`; where it is smaller, it is filled up with pixels that count for nothing."""
-        pixels, mask = dataset.pixels(index)
+        pixels, mask = dataset.picture(index)
         dice = random.Random(key)
-        (height, width), (tall, wide) = mask.shape, self.size
+        (height, width), (tall, wide) = mask.shape, self.preprocessing.size
         top, left = dice.randint(0, max(0, height - tall)), dice.randint(0, max(0, width - wide))
-        image = dataset.normalised(pixels[:, top : top + tall, left : left + wide])
+        image = normalised(pixels[:, top : top + tall, left : left + wide], self.preprocessing)
         mask = mask[top : top + tall, left : left + wide]
         missing = (0, wide - mask.shape[1], 0, tall - mask.shape[0])
         image, mask = F.pad(image, missing), F.pad(mask, missing, value=IGNORED)
@@ -93,16 +99,29 @@ class Crop:
 
 def open_scenes(spec: str, preprocessing: Preprocessing, settings: Settings) -> Parts:
     """Open images and masks to train on and to measure on; raise DataError where something does not fit."""
-    train, val = _pairs(Path(spec), settings)
-    labels = labelling([*train, *val], read_names(Path(spec)), settings.ignore_index)
-    require_labelled(val, labels)
-    if settings.limit is not None:
-        train = [train[index] for index in balanced([0] * len(train), settings.limit)]
+    seen, measured, labels = _looked_at(Path(spec), settings)
     window, keep = windowed(preprocessing, settings.crop), settings.workers == 0
-    made = [Scenes(pairs, labels, window, settings.overlap, keep) for pairs in (train, val)]
-    draws = [index for index, pair in enumerate(train) for _ in range(settings.crops or _covering(pair, window))]
+    parts = seen.labelled(labels), measured.labelled(labels)
+    found = report(*parts, labels.names, window.size, settings.leaks, small="filled up")
+    made = [Scenes(part.pairs, labels, window, settings.overlap, keep) for part in (seen, measured)]
+    draws = [index for index, pair in enumerate(seen.pairs) for _ in range(settings.crops or _covering(pair, window))]
     first, second = (ImageData(scenes, labels.names) for scenes in made)
-    return Parts(first, second, Crop(window.size, settings.augment), draws=tuple(draws))
+    return Parts(first, second, Crop(window, settings.augment), found, tuple(draws))
+
+
+def _looked_at(root: Path, settings: Settings) -> tuple[Seen, Seen, Labelling]:
+    """Look at what is trained on and what is measured on, and find out what the masks' values mean."""
+    files, held = _files(root, settings)
+    # What is measured on must be the same images for each arm and epoch, so these are decoded once beforehand.
+    seen, measured = look_at_pairs(files, whole=False), look_at_pairs(held, whole=True)
+    every = seen.pairs  # classes are those of all masks, however few are trained on
+    if settings.limit is not None:
+        seen = seen.only(balanced([0] * len(files), settings.limit))
+    for part in (seen.part, measured.part):
+        require_readable(part, settings.max_bad)
+    labels = labelling([*every, *measured.pairs], read_names(root), settings.ignore_index)
+    require_labelled(measured.pairs, labels)
+    return seen, measured, labels
 
 
 def open_part(
@@ -143,21 +162,21 @@ def require_labelled(pairs: Sequence[Pair], labels: Labelling) -> None:
             raise DataError("this mask says nothing of any pixel", str(pair.mask), "remove it and its image")
 
 
-def _pairs(root: Path, settings: Settings) -> tuple[list[Pair], list[Pair]]:
+def _files(root: Path, settings: Settings) -> tuple[Sequence[tuple[Path, Path]], Sequence[tuple[Path, Path]]]:
     if not root.is_dir():
         raise DataError("no such folder", str(root), "give one with images/ and masks/")
     if settings.val_split is None:
         if not _has_parts(root):
             raise DataError("there is no val/ to measure on", str(root), "split some off with --val-split 0.2")
-        return find_pairs(root / "train"), find_pairs(root / "val")
-    found = find_pairs(root / "train" if _has_parts(root) else root)
+        return find_files(root / "train"), find_files(root / "val")
+    found = find_files(root / "train" if _has_parts(root) else root)
     if len(found) < 2:
         raise DataError("one image only cannot be split", "--val-split", "add images")
     count = min(max(1, round(settings.val_split * len(found))), len(found) - 1)
     held = set(random.Random(f"split:{settings.seed}").sample(range(len(found)), count))
-    parts: tuple[list[Pair], list[Pair]] = [], []
-    for index, pair in enumerate(found):
-        parts[index in held].append(pair)
+    parts: tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]] = [], []
+    for index, files in enumerate(found):
+        parts[index in held].append(files)
     return parts
 
 

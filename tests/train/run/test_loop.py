@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from attn_surgeon.train.run import checkpoint, loop
 from attn_surgeon.train.run.loop import Trained, train
 from attn_surgeon.train.run.preparation import Run
 from attn_surgeon.train.settings import Settings, TrainingError
+from attn_surgeon.train.tasks import Score, get_task
 
 from ..helpers import EXAMPLE, operated, parts, same
 
@@ -81,6 +83,32 @@ def test_artefacts_load_and_score_what_was_recorded(whole: tuple[Path, Trained],
     assert evaluate(found, data.val).top1 == done.score.metric
     best = max(line["val_top1"] for line in lines(tmp_path))
     assert evaluate(load(tmp_path / "best.safetensors"), data.val).top1 == best
+
+
+@pytest.mark.parametrize(("by", "best"), [("metric", 2), ("loss", 1)])
+def test_best_is_the_epoch_of_the_highest_metric_or_of_the_lowest_loss(
+    by: str, best: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([(0.5, 0.9), (0.4, 0.2), (0.7, 0.3), (0.6, 0.8), (0.0, 0.0)])
+    settings, after = replace(SETTINGS, epochs=4, limit=8, best_by=by), loop._after_step
+    measured: list[nn.Module] = []
+
+    def score(model: nn.Module, *_: Any) -> Score:
+        measured.append(copy.deepcopy(model))
+        return Score(*next(told), ())
+
+    def end(run: Run) -> None:
+        after(run)
+        if run.position.step == 4:
+            raise Ended
+
+    monkeypatch.setattr(loop, "get_task", lambda name: replace(get_task(name), score=score))
+    with monkeypatch.context() as patch, pytest.raises(Ended):
+        patch.setattr(loop, "_after_step", end)
+        train(operated(), parts(settings), settings, tmp_path, EXAMPLE)
+    train(operated(), parts(settings), settings, tmp_path, EXAMPLE)
+    found = load(tmp_path / "best.safetensors")
+    assert [same(found, model) for model in measured[:4]] == [epoch == best for epoch in range(4)]
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(whole: tuple[Path, Trained], tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from attn_surgeon.errors import DataError
 from attn_surgeon.train.classification import open_parts as open_classes
-from attn_surgeon.train.segmentation.masks import IGNORED, Labelling, find_pairs, is_masked, labelling, read_pixels
+from attn_surgeon.train.segmentation.masks import IGNORED, Labelling, labelling, read_pixels
+from attn_surgeon.train.segmentation.pairs import find_pairs, is_masked
 from attn_surgeon.train.settings import Settings
 
 from .cells import RGB, write

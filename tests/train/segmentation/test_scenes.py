@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from attn_surgeon.errors import DataError
-from attn_surgeon.train.data.parts import Drawn
+from attn_surgeon.train.data.parts import Drawn, guarded
+from attn_surgeon.train.data.substitutes import listed
 from attn_surgeon.train.segmentation.masks import IGNORED
 from attn_surgeon.train.segmentation.scenes import open_part, open_scenes
 
@@ -115,3 +117,68 @@ def test_a_mask_to_measure_on_must_say_something(tmp_path: Path) -> None:
     Image.new("L", (20, 24), 255).save(root / "val" / "masks" / "1.png")
     with pytest.raises(DataError, match=r"says nothing of any pixel; .*1\.png"):
         open_scenes(str(root), RGB, SETTINGS)
+
+
+def cut(path: Path) -> None:
+    """Leave the head and some of the pixels of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 4])
+
+
+def test_images_and_masks_that_cannot_be_read_are_left_out_and_listed(tmp_path: Path) -> None:
+    root, run = write(tmp_path / "cells"), tmp_path / "run"
+    run.mkdir()
+    bad = [root / "train" / "masks" / "1.png", root / "train" / "images" / "2.png", root / "val" / "images" / "3.png"]
+    for path in bad:
+        cut(path)
+    with pytest.raises(DataError, match=r"2 of 4 images cannot be read, more than --max-bad 0\.3 allows; .*masks/1"):
+        open_scenes(str(root), RGB, replace(SETTINGS, max_bad=0.3))
+    parts = guarded(open_scenes(str(root), RGB, replace(SETTINGS, max_bad=0.5)), run, 0.5)
+    assert [line.partition(": ")[0] for line in sorted(listed(run))] == sorted(map(str, bad))
+    assert (parts.report.facts["train"]["images"], parts.report.facts["train"]["unreadable"]) == (2, 2)
+    assert parts.report.notes[-1].startswith("unreadable, so left out: 3 images, ")
+    left = [pair.image.name for pair in parts.val.dataset.pairs]  # type: ignore[attr-defined]
+    assert left == ["0.png", "1.png", "2.png"]
+    assert len(Drawn(parts, 0)) == 4  # two crops of each that is left
+
+
+def test_damage_that_shows_only_when_decoded_is_found_before_measuring_and_replaced_in_training(tmp_path: Path) -> None:
+    root, run = write(tmp_path / "cells", size=(48, 48)), tmp_path / "run"
+    run.mkdir()
+    bad = [root / part / "images" / "1.jpg" for part in ("train", "val")]
+    for path in bad:
+        Image.open(path.with_suffix(".png")).save(path)
+        path.with_suffix(".png").unlink()
+        cut(path)
+    parts = guarded(open_scenes(str(root), RGB, replace(SETTINGS, max_bad=0.3, augment=False, crop=48)), run, 0.3)
+    assert [error.where for error in parts.report.unreadable] == [str(bad[1])]
+    found = [Drawn(parts, 0)[(0, number)] for number in (2, 4, 0)]
+    assert all(map(torch.equal, found[0], found[1]))
+    assert not torch.equal(found[0][0], found[2][0])
+    assert [line.partition(": ")[0] for line in sorted(listed(run))] == [str(path) for path in bad]
+
+
+def test_images_trained_and_measured_on_are_found_by_their_bytes(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    for folder in ("images", "masks"):
+        shutil.copy(root / "train" / folder / "1.png", root / "val" / folder / "2.png")
+    found = open_scenes(str(root), RGB, SETTINGS).report
+    again = str(root / "val" / "images" / "2.png")
+    assert found.facts["duplicates"] == {"count": 1, "first": [again]}
+    assert f"trained on and measured on, byte for byte: 1 image, {again}" in found.notes
+    with pytest.raises(DataError, match=r"byte for byte: 1; .*2\.png"):
+        open_scenes(str(root), RGB, replace(SETTINGS, leaks="refuse"))
+
+
+def test_classes_in_no_mask_or_only_in_those_of_one_part_are_named(tmp_path: Path) -> None:
+    root = write(tmp_path, ["train"], classes=2)
+    write(root, ["val"], classes=2, count=2, stored=lambda mask: np.where(mask == 1, 2, 255).astype(np.uint8))
+    (root / "classes.txt").write_text("sky\nsea\nland\nair\n")
+    found = open_scenes(str(root), RGB, replace(SETTINGS, crop=24)).report
+    assert found.facts["train"]["empty_classes"] == ["land", "air"]
+    assert found.facts["val"]["empty_classes"] == ["sky", "sea", "air"]
+    assert "classes without an image to train on: land, air" in found.notes
+    assert "classes without an image to measure on: sky, sea, air" in found.notes
+    assert found.notes[-1].startswith("smaller than 24×24, so filled up: 6 images, ")
+    counts = [found.facts[part][most] for part in ("train", "val") for most in ("fewest_of_a_class", "most_of_a_class")]
+    assert counts == [0, 4, 0, 2]

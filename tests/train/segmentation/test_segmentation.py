@@ -136,7 +136,7 @@ def test_scores_are_those_of_a_plain_count(parts: Parts) -> None:
     parts = replace(parts, val=replace(parts.val, class_names=("a", "b", "c", "d")))
     scenes: Any = parts.val.dataset
     for index in range(len(scenes)):
-        scenes.pixels(index)[1][:3] = IGNORED
+        scenes.picture(index)[1][:3] = IGNORED
     # sees single pixels, so that windows do not matter
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
     model.load_state_dict({"2.bias": torch.tensor([0.0, 0.0, 0.0, -100.0])}, strict=False)
