@@ -16,6 +16,7 @@ from typing import Any
 from attn_surgeon.blocks import names
 
 REPO = Path(__file__).parents[2]
+PATIENCE = 240.0  # seconds; a busy machine takes long to import torch
 BLOCKS = tuple(names())
 INSERT = ("insert", "demo", "--block", "cbam", "--after", "layer3")
 
@@ -76,13 +77,13 @@ def start(*command: str, **extra: str) -> subprocess.Popen[str]:
 def process(*command: str, **extra: str) -> Done:
     """Run a real Python process in the current folder to its end."""
     running = start(*command, **extra)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=PATIENCE)
     return Done(running.returncode, out, err)
 
 
 def wait_for(path: Path) -> None:
     """Wait until a process has made a file."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while not path.exists():
         assert time.monotonic() < end, f"{path} never came"
         time.sleep(0.01)

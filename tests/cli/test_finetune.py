@@ -215,7 +215,7 @@ def test_a_signal_leaves_a_checkpoint_and_exits_130(artefact: str) -> None:
     running = start("-c", WAITS, "finetune", artefact, *LONGER, "--out", "run")
     wait_for(Path("waiting"))
     running.send_signal(signal.SIGTERM)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=240)
     assert (running.returncode, out) == (130, "")
     assert [line for line in err.splitlines() if line] == [
         "go on with: attn-surgeon finetune --resume run",

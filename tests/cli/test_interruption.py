@@ -52,7 +52,7 @@ def interrupted(*command: str, with_signal: int = signal.SIGINT) -> tuple[int, s
     wait_for(Path("waiting"))
     Path("waiting").unlink()
     running.send_signal(with_signal)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=240)
     return running.returncode, out, err
 
 
