@@ -30,8 +30,8 @@ from attn_surgeon.cli.output import print_json, say, steps
 from attn_surgeon.errors import nearest
 
 if TYPE_CHECKING:
-    from attn_surgeon.profile.entrant import Entrant
-    from attn_surgeon.profile.onnx_file import OnnxFile
+    from attn_surgeon.profiling.entrant import Entrant
+    from attn_surgeon.profiling.onnx_file import OnnxFile
     from attn_surgeon.subject import Subject
 
 ORIGINAL = "original"
@@ -97,10 +97,10 @@ def profile(
 
     import torch
 
-    from attn_surgeon.cli.profiling import show
-    from attn_surgeon.profile import measure
-    from attn_surgeon.profile.chart import to_png
-    from attn_surgeon.profile.onnx_file import read_onnx
+    from attn_surgeon.cli.timings import show
+    from attn_surgeon.profiling import measure
+    from attn_surgeon.profiling.chart import to_png
+    from attn_surgeon.profiling.onnx_file import read_onnx
     from attn_surgeon.storage import staged
 
     path = given_or_newest(network)
@@ -126,7 +126,7 @@ def _entrants(
     path: str, against: str | None, opened: Callable[[str], Subject], read: Callable[[str], OnnxFile]
 ) -> list[Entrant]:
     """Open the network and the one beside it; raise OptionError where there is no original."""
-    from attn_surgeon.profile.entrant import Entrant, original
+    from attn_surgeon.profiling.entrant import Entrant, original
 
     def given(text: str) -> Subject | OnnxFile:
         return read(text) if text.endswith(ONNX) else opened(text)

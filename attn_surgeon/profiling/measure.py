@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.errors import ExportError
+from attn_surgeon.errors import ExportError, first_line
 from attn_surgeon.graph.running import mode
 from attn_surgeon.graph.surgery import bypassed, list_grafts
-from attn_surgeon.profile.entrant import Entrant, images, memory, size_of
-from attn_surgeon.profile.runtimes import RUNTIMES, Running, Work
+from attn_surgeon.profiling.entrant import Entrant, images, memory, size_of
+from attn_surgeon.profiling.runtimes import RUNTIMES, Running, Work
 from attn_surgeon.report.cost import graft_costs
 from attn_surgeon.report.latency import ROUNDS, by_turns, summarise, timed
 from attn_surgeon.subject import Subject
 
 Progress = Callable[[str], None]
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,6 @@ def profile(entrants: Sequence[Entrant], wanted: Wanted, progress: Progress = la
     Milliseconds are medians of the rounds, with the distance of their quartiles as spread. `ratio` is the median over
     rounds of a network's time over that of the one it is beside, in the same round; None where that was not timed.
     """
-    progress("count")
-    networks = [_network(entrant, wanted) for entrant in entrants]
-    grafts = _grafts(entrants[0], wanted, progress)
     rows: list[Row] = []
     notes: list[str] = []
     for runtime in wanted.runtimes:
@@ -52,20 +50,27 @@ def profile(entrants: Sequence[Entrant], wanted: Wanted, progress: Progress = la
         rows += found
         notes += said
     if not rows:
-        raise ExportError(f"nothing was measured: {'; '.join(dict.fromkeys(notes))}")
-    return {
-        "networks": networks,
-        "runs": rows,
-        "grafts": grafts,
-        "grafts_batch": wanted.batches[0],
-        "notes": list(dict.fromkeys(notes)),
-    }
+        raise ExportError(f"nothing was measured: {'; '.join(notes)}")
+    progress("count")
+    networks = [_network(entrant, wanted) for entrant in entrants]
+    progress("grafts")
+    held = networks[0]["activation_bytes"] or {}
+    batch = next((batch for batch in held if held[batch] is not None), 1)
+    grafts = _grafts(entrants[0], batch, wanted)
+    return {"networks": networks, "runs": rows, "grafts_batch": batch, "grafts": grafts, "notes": notes}
 
 
 def _network(entrant: Entrant, wanted: Wanted) -> Row:
     given = entrant.given
-    held = {n: memory(given, n, wanted.device) for n in wanted.batches} if isinstance(given, Subject) else None
+    held = {n: _held(given, n, wanted.device) for n in wanted.batches} if isinstance(given, Subject) else None
     return {"name": entrant.name, **asdict(size_of(entrant)), "activation_bytes": held}
+
+
+def _held(subject: Subject, batch: int, device: torch.device) -> int | None:
+    try:
+        return memory(subject, batch, device)
+    except RuntimeError:  # the timings tell of a batch that does not run
+        return None
 
 
 def _in_runtime(entrants: Sequence[Entrant], runtime: str, wanted: Wanted) -> tuple[list[Row], list[str]]:
@@ -73,31 +78,43 @@ def _in_runtime(entrants: Sequence[Entrant], runtime: str, wanted: Wanted) -> tu
     notes: list[str] = []
     rows = []
     with ExitStack() as stack:
-        running = {}
-        for entrant in entrants:
-            try:
-                running[entrant.name] = stack.enter_context(RUNTIMES[runtime](entrant, wanted.device))
-                notes += running[entrant.name].notes
-            except ExportError as error:
-                notes.append(_said(entrant.name, runtime, error))
-        for batch in wanted.batches:
-            works = dict(_works(running, runtime, batch, notes))
-            rows += [
-                {"runtime": runtime, "batch": batch, **row}
-                for row in _timed(works, running, batch, wanted.rounds, entrants[-1].name)
-            ]
+        running, refused = _tried(entrants, lambda each: stack.enter_context(RUNTIMES[runtime](each, wanted.device)))
+        notes += [*_refused(runtime, refused), *(note for each in running.values() for note in each.notes)]
+        for batch in wanted.batches if running else ():
+            runs = [entrant for entrant in entrants if entrant.name in running]
+            works, refused = _tried(runs, partial(_work, running, batch))
+            notes += _refused(f"{runtime} at batch {batch}", refused)
+            timings = _timed(works, running, batch, wanted.rounds, entrants[-1].name)
+            rows += [{"runtime": runtime, "batch": batch, **row} for row in timings]
     return rows, notes
 
 
-def _works(running: Mapping[str, Running], runtime: str, batch: int, notes: list[str]) -> Iterator[tuple[str, Work]]:
-    for name, each in running.items():
+def _tried(entrants: Sequence[Entrant], make: Callable[[Entrant], T]) -> tuple[dict[str, T], dict[str, str]]:
+    """Make something of each entrant, by name; of those that cannot be, give the reasons."""
+    made, refused = {}, {}
+    for entrant in entrants:
         try:
-            with torch.inference_mode():
-                work = each.work(batch)
-                work()
-            yield name, work
+            made[entrant.name] = make(entrant)
         except ExportError as error:
-            notes.append(_said(name, f"{runtime}, batch {batch}", error))
+            refused[entrant.name] = str(error)
+        except RuntimeError as error:  # a batch that the network does not take, or that memory does not hold
+            refused[entrant.name] = first_line(error)
+    return made, refused
+
+
+def _refused(runtime: str, refused: Mapping[str, str]) -> list[str]:
+    """Say in one line for each reason what a runtime does not run."""
+    return [
+        f"{runtime} does not run {' and '.join(name for name in refused if refused[name] == why)}: {why}"
+        for why in dict.fromkeys(refused.values())
+    ]
+
+
+def _work(running: Mapping[str, Running], batch: int, entrant: Entrant) -> Work:
+    with torch.inference_mode():
+        work = running[entrant.name].work(batch)
+        work()
+    return work
 
 
 def _timed(
@@ -122,17 +139,12 @@ def _row(name: str, on: str, batch: int, seconds: Sequence[float], others: Seque
     }
 
 
-def _said(name: str, runtime: str, error: ExportError) -> str:
-    return f"{name} is not measured in {runtime}: {error}"
-
-
-def _grafts(entrant: Entrant, wanted: Wanted, progress: Progress) -> list[Row]:
-    """Tell of each graft its cost, and the milliseconds that PyTorch saves without it at the first batch."""
+def _grafts(entrant: Entrant, batch: int, wanted: Wanted) -> list[Row]:
+    """Tell of each graft its cost, and the milliseconds that PyTorch saves without it."""
     if not isinstance(entrant.given, Subject) or not list_grafts(entrant.given.model):
         return []
-    progress("grafts")
     subject = entrant.given
-    model, x = subject.model.to(wanted.device), images(subject, wanted.batches[0], wanted.device)
+    model, x = subject.model.to(wanted.device), images(subject, batch, wanted.device)
     costs = graft_costs(model, subject.example.to(wanted.device))
     saved = savings(model, x, wanted.rounds)
     return [

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ("#d6006c", "#8b949e")
 DPI = 120
 
 
 def to_png(document: Mapping[str, Any]) -> bytes:
+    """Draw the latencies of a profile as a picture."""
+    target = io.BytesIO()
+    draw(document).savefig(target, format="png", dpi=DPI)
+    return target.getvalue()
+
+
+def draw(document: Mapping[str, Any]) -> Figure:
     """Draw the latencies of a profile, with half their spread to either side."""
     from matplotlib.figure import Figure
 
@@ -30,6 +40,4 @@ def to_png(document: Mapping[str, Any]) -> bytes:
     for text in axes.legend(fontsize="small").get_texts():  # names are the user's: a dollar sign in them is no formula
         text.set_parse_math(False)
     axes.set_title(document["device"], fontsize="small")
-    target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=DPI)
-    return target.getvalue()
+    return figure

@@ -22,8 +22,8 @@ from attn_surgeon.export.runtime import CPU, Session, as_feeds
 from attn_surgeon.export.runtime import opened as opened_session
 from attn_surgeon.export.to_onnx import reason
 from attn_surgeon.graph.running import mode
-from attn_surgeon.profile.entrant import Entrant, images
-from attn_surgeon.profile.onnx_file import OnnxFile
+from attn_surgeon.profiling.entrant import Entrant, images
+from attn_surgeon.profiling.onnx_file import OnnxFile
 from attn_surgeon.report.latency import timed
 from attn_surgeon.subject import Subject
 
@@ -72,7 +72,10 @@ def _compile(subject: Subject, device: torch.device, batch: int) -> Work:
 
 @contextmanager
 def in_onnx(entrant: Entrant, device: torch.device) -> Iterator[Running]:
-    """Run an ONNX file, made of the network where it is none, in ONNX Runtime on the device, or say that it is not."""
+    """Run an ONNX file, made of the network where it is none, in ONNX Runtime, and say where that is not on the device.
+
+    Its times have the copies to and from the device in them.
+    """
     with _session(entrant, CPU if device.type == "cpu" else _on(CUDA, device)) as (session, notes):
         fell_back = device.type != "cpu" and session.providers[0] == CPU[0]
         warning = f"{entrant.name}: ONNX Runtime fell back to the CPU, so its times are none of {device}"

@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.graph.running import run
+from attn_surgeon.graph.running import mode, run
 from attn_surgeon.graph.surgery import list_grafts
-from attn_surgeon.profile.onnx_file import OnnxFile
+from attn_surgeon.profiling.onnx_file import OnnxFile
 from attn_surgeon.report.cost import macs, parameters
 from attn_surgeon.report.memory import peak_memory
 from attn_surgeon.subject import Subject
@@ -57,8 +57,9 @@ def images(subject: Subject, batch: int, device: torch.device) -> Tensor:
 def memory(subject: Subject, batch: int, device: torch.device) -> int:
     """Give the most bytes that activations and kernels' workspaces take at one time in a forward pass."""
     model, x = subject.model.to(device), images(subject, batch, device)
-    run(model, x)  # what libraries set aside once is no activation
-    return peak_memory(partial(run, model, x), device)
+    with mode(model, training=False), torch.inference_mode():
+        model(x)  # what libraries set aside once is no activation
+        return peak_memory(partial(model, x), device)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from attn_surgeon.errors import ExportError, first_line
+from attn_surgeon.errors import ExportError, first_line, nearest
 from attn_surgeon.export.runtime import Array
+from attn_surgeon.export.story import PREFIX
 
 SUFFIX = ".onnx"
 Shape = tuple[int | None, ...]
@@ -56,23 +58,36 @@ class OnnxFile:
 def read_onnx(path: str, size: tuple[int, int] | None = None) -> OnnxFile:
     """Read what an ONNX file says of itself; raise ExportError where it is missing, damaged or none.
 
-    Values that only say shapes, which are integers of 32 bits or more, are no parameters; batch norms that were
-    folded into convolutions are in these.
+    Parameters are the values of its initialisers, without integers of 32 bits or more, which only say shapes; batch
+    norms that were folded into convolutions are in these.
     """
     import onnx
 
     try:
-        model = onnx.load(path, load_external_data=False)
+        return _described(onnx.load(path, load_external_data=False), path, size)
     except OSError as error:
-        raise ExportError(f"this file cannot be read: {error.strerror or error}", path) from None
-    except Exception as error:  # protobuf's kinds of error differ by version
+        near = nearest(Path(path).name, [file.name for file in Path(path).parent.glob(f"*{SUFFIX}")])
+        raise ExportError(f"this file cannot be read: {error.strerror or error}", path, near) from None
+    except Exception as error:  # protobuf's kinds of error differ by version, and damage shows in many ways
         raise ExportError(f"this is no ONNX file, or a damaged one: {first_line(error)}", path) from None
+
+
+def _described(model: Any, path: str, size: tuple[int, int] | None) -> OnnxFile:
     weights = {item.name: item for item in model.graph.initializer}
-    fed = [value for value in model.graph.input if value.name not in weights]
-    if not fed or not model.graph.node:
-        raise ExportError("this is no ONNX file, or a damaged one: it has no input or no node", path)
+    inputs = {value.name: _input(value) for value in model.graph.input if value.name not in weights}
+    if not inputs or not model.graph.node:
+        raise ValueError("it has no input or no node")
     held = sum(math.prod(item.dims) for item in weights.values() if _is_weight(item.data_type))
-    return OnnxFile(Path(path), held, {value.name: _input(value, path) for value in fed}, size or (224, 224))
+    return OnnxFile(Path(path), held, inputs, size or _told_size(model) or (224, 224))
+
+
+def _told_size(model: Any) -> tuple[int, int] | None:
+    """Give the height and width that a file made by `export` tells of."""
+    told = {item.key: item.value for item in model.metadata_props}.get(f"{PREFIX}preprocessing")
+    if told is None:
+        return None
+    height, width = json.loads(told)["size"]
+    return int(height), int(width)
 
 
 def _is_weight(kind: int) -> bool:
@@ -82,23 +97,20 @@ def _is_weight(kind: int) -> bool:
     return bool(dtype.kind not in "iub" or (dtype.kind != "b" and dtype.itemsize == 1))
 
 
-def _input(value: Any, path: str) -> Input:
+def _input(value: Any) -> Input:
     import onnx
 
-    if not value.type.HasField("tensor_type"):
-        raise ExportError(f"its input '{value.name}' is no tensor", path)
     kind = value.type.tensor_type
     shape = tuple(each.dim_value if each.HasField("dim_value") else None for each in kind.shape.dim)
     return Input(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type), shape)
 
 
 def _filled(shape: Shape, batch: int, size: tuple[int, int]) -> tuple[int, ...]:
-    """Fill open axes: the batch, and of images (N, C, H, W) or (N, H, W, C) the height and width."""
-    sides = (shape[0], 1, *size) if shape[1:2] != (None,) else (shape[0], *size, 1)
-    return tuple(
-        side if side is not None else batch if place == 0 else sides[place] or 1 if place < 4 else 1
-        for place, side in enumerate(shape)
-    )
+    """Fill open axes: the batch, of images (N, C, H, W) or (N, H, W, C) the height and width, and 1 for others."""
+    is_last = shape[1:2] == (None,) and shape[3:] != (None,)
+    sides = [batch, *size] if is_last else [batch, 3, *size]
+    guesses = [*sides, *[1] * len(shape)]
+    return tuple(guess if side is None else side for side, guess in zip(shape, guesses, strict=False))
 
 
 def _values(random: np.random.Generator, each: Input, shape: tuple[int, ...]) -> Array:
