@@ -90,7 +90,11 @@ def profile(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Count parameters, MACs and activation memory, and time a network by runtime, by batch and by graft."""
+    """Count parameters, MACs and memory, and time a network by runtime, by batch and by graft.
+
+    Memory is that of activations and kernels' workspaces at the peak. Times are medians over rounds in which all
+    networks take turns.
+    """
     names, batches = read_runtimes(runtime), read_batches(batch)
     _require_known_device(device)
     target = None if picture is None else writable(picture, force=force, suffixes=(".png",), option="--picture")

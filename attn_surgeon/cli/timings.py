@@ -23,7 +23,7 @@ def show(document: Mapping[str, Any], picture: str | None) -> None:
 
 def _networks(document: Mapping[str, Any]) -> Any:
     batches = sorted({row["batch"] for row in document["runs"]})
-    memory = [f"activations, batch {batch}" for batch in batches]
+    memory = [f"memory, batch {batch}" for batch in batches]
     columns = ["network", "image", "parameters", "MACs", *memory]
     rows = [
         [

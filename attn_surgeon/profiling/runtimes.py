@@ -55,9 +55,11 @@ def compiled(entrant: Entrant, device: torch.device) -> Iterator[Running]:
     if not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
         raise ExportError("no C++ compiler is there", "", "install g++")
     subject = _of_torch(entrant)
-    with mode(subject.model.to(device), training=False):
-        yield Running(str(device), (), partial(_compile, subject, device))
-    torch.compiler.reset()
+    try:
+        with mode(subject.model.to(device), training=False):
+            yield Running(str(device), (), partial(_compile, subject, device))
+    finally:
+        torch.compiler.reset()
 
 
 def _compile(subject: Subject, device: torch.device, batch: int) -> Work:

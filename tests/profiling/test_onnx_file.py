@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from attn_surgeon.errors import ExportError
 from attn_surgeon.profiling.entrant import Entrant
 from attn_surgeon.profiling.onnx_file import read_onnx
 from attn_surgeon.profiling.runtimes import compiled, in_onnx, in_tensorrt
 
+from .helpers import scaling
+
 CUDA = torch.device("cuda")
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
-
-
-def scaling(path: Path, shape: Sequence[int | str], kind: int = TensorProto.FLOAT) -> str:
-    """Write a file that multiplies its input by 1 × 1 × 5 numbers and reshapes it to a row."""
-    held = [
-        numpy_helper.from_array(np.ones((1, 1, 5), np.float32), "scale"),
-        numpy_helper.from_array(np.array([-1], np.int64), "row"),
-    ]
-    nodes = [
-        helper.make_node("Cast", ["x"], ["real"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["real", "scale"], ["scaled"]),
-        helper.make_node("Reshape", ["scaled", "row"], ["y"]),
-    ]
-    ends = (
-        [helper.make_tensor_value_info("x", kind, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None])],
-    )
-    graph = helper.make_graph(nodes, "scaling", *ends, held)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
-    return str(path)
 
 
 def test_weights_are_parameters_and_shapes_are_not(tmp_path: Path) -> None:
@@ -55,8 +35,18 @@ def test_weights_are_parameters_and_shapes_are_not(tmp_path: Path) -> None:
 )
 def test_open_axes_are_filled(tmp_path: Path, shape: list[int | str], fed: tuple[int, ...]) -> None:
     file = read_onnx(scaling(tmp_path / "x.onnx", shape, TensorProto.UINT8), (6, 7))
-    assert (file.feeds(2)["x"].shape, file.feeds(2)["x"].dtype, file.image) == (fed, np.uint8, fed[1:])
-    np.testing.assert_array_equal(file.feeds(2)["x"], file.feeds(2)["x"])
+    values = file.feeds(2)["x"]
+    assert values.shape == fed
+    assert values.dtype == np.dtype("uint8")
+    assert file.image == fed[1:]
+    np.testing.assert_array_equal(file.feeds(2)["x"], values)
+
+
+def test_a_file_of_ours_tells_its_size(tmp_path: Path) -> None:
+    story = {"attn_surgeon.preprocessing": '{"size": [6, 7]}'}
+    path = scaling(tmp_path / "x.onnx", ["n", 3, "h", "w"], story=story)
+    assert read_onnx(path).image == (3, 6, 7)
+    assert read_onnx(path, (8, 9)).image == (3, 8, 9)
 
 
 def test_a_fixed_batch_is_no_other(tmp_path: Path) -> None:
