@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ DPI = 120
 def to_png(document: Mapping[str, Any]) -> bytes:
     """Draw the latencies of a profile as a picture."""
     target = io.BytesIO()
-    draw(document).savefig(target, format="png", dpi=DPI)
+    with warnings.catch_warnings():  # a script that the font does not know is drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        draw(document).savefig(target, format="png", dpi=DPI)
     return target.getvalue()
 
 

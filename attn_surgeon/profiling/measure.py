@@ -69,7 +69,7 @@ def _network(entrant: Entrant, wanted: Wanted) -> Row:
 def _held(subject: Subject, batch: int, device: torch.device) -> int | None:
     try:
         return memory(subject, batch, device)
-    except RuntimeError:  # the timings tell of a batch that does not run
+    except Exception:  # the timings tell of a batch that does not run
         return None
 
 
@@ -97,7 +97,7 @@ def _tried(entrants: Sequence[Entrant], make: Callable[[Entrant], T]) -> tuple[d
             made[entrant.name] = make(entrant)
         except ExportError as error:
             refused[entrant.name] = str(error)
-        except RuntimeError as error:  # a batch that the network does not take, or that memory does not hold
+        except Exception as error:  # whatever the network's code raises, or memory that does not suffice
             refused[entrant.name] = first_line(error)
     return made, refused
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +20,13 @@ from attn_surgeon.operations import insert
 from attn_surgeon.profiling.chart import draw
 from attn_surgeon.profiling.entrant import Entrant, original
 from attn_surgeon.profiling.measure import Wanted, profile, savings
+from attn_surgeon.profiling.onnx_file import read_onnx
 from attn_surgeon.report.cost import graft_costs, macs, parameters
 from attn_surgeon.report.memory import peak_memory
 from attn_surgeon.sources import SourceSpec
 from attn_surgeon.subject import Subject
+
+from .helpers import scaling
 
 CPU = torch.device("cpu")
 X = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -90,6 +94,31 @@ def test_what_a_graft_takes_is_saved_without_it() -> None:
     assert vars(slow.block)["forward"] is sleep
 
 
+class Sleep(nn.Module):
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(self.seconds)
+        return x.mean((2, 3))
+
+
+def alone(model: nn.Module) -> Subject:
+    return Subject(model, Provenance(SourceSpec("object", "mine"), DEMO_PREPROCESSING))
+
+
+def test_the_ratio_is_that_to_the_other_network(tmp_path: Path) -> None:
+    slow, quick = Entrant("slow", alone(Sleep(0.04))), Entrant("quick", alone(Sleep(0.02)))
+    runs = profile([slow, quick], Wanted(CPU, ["eager"], [1], rounds=3))["runs"]
+    assert [row["ratio"] for row in runs] == pytest.approx([2, 1], rel=0.2)
+    assert runs[0]["median_ms"] == pytest.approx(40, rel=0.2)
+    file = Entrant("file", read_onnx(scaling(tmp_path / "x.onnx", ["n", 1, 4, 5])))
+    found = profile([quick, file], Wanted(CPU, ["eager"], [1], rounds=2))
+    assert [(row["network"], row["ratio"]) for row in found["runs"]] == [("quick", None)]
+    assert found["notes"] == ["eager does not run file: an ONNX file runs in ONNX Runtime only; say --runtime onnx"]
+
+
 def test_a_batch_that_does_not_run_is_told_and_the_others_are_timed() -> None:
     class Single(nn.Module):
         def __init__(self) -> None:
@@ -100,7 +129,7 @@ def test_a_batch_that_does_not_run_is_told_and_the_others_are_timed() -> None:
             made: Tensor = self.fc(x.view(1, 1, 32, 32))
             return made
 
-    subject = Subject(Single(), Provenance(SourceSpec("object", "Single"), DEMO_PREPROCESSING))
+    subject = alone(Single())
     found = profile([Entrant("single", subject)], Wanted(CPU, ["eager"], [2, 1], rounds=2))
     assert [row["batch"] for row in found["runs"]] == [1]
     assert found["networks"][0]["activation_bytes"][2] is None
