@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from attn_surgeon.subject import Subject
 
 ORIGINAL = "original"
-RUNTIMES = ("eager", "compile", "onnx", "tensorrt")
 DEVICES = ("cpu", "cuda")
 ONNX = ".onnx"
 
@@ -92,8 +91,9 @@ def profile(
 ) -> None:
     """Count parameters, MACs and memory, and time a network by runtime, by batch and by graft.
 
-    Memory is that of activations and kernels' workspaces at the peak. Times are medians over rounds in which all
-    networks take turns.
+    Memory is that of activations and kernels' workspaces at the peak.
+
+    Times are medians over rounds in which all networks take turns.
     """
     names, batches = read_runtimes(runtime), read_batches(batch)
     _require_known_device(device)
@@ -152,6 +152,8 @@ def _notes(entrants: Sequence[Entrant]) -> list[str]:
 
 def read_runtimes(text: str | None) -> list[str]:
     """Read runtimes' names, each once; raise OptionError for one that is none."""
+    from attn_surgeon.profiling.runtimes import RUNTIMES
+
     names = [] if text is None else [name.strip() for name in text.split(",")]
     for name in names:
         if name not in RUNTIMES:

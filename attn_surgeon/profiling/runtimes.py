@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from attn_surgeon.export.quiet import quiet
 from attn_surgeon.export.runtime import CPU, Session, as_feeds
 from attn_surgeon.export.runtime import opened as opened_session
 from attn_surgeon.export.to_onnx import reason
+from attn_surgeon.export.torch_program import require_compiler
 from attn_surgeon.graph.running import mode
 from attn_surgeon.profiling.entrant import Entrant, images
 from attn_surgeon.profiling.onnx_file import OnnxFile
@@ -52,8 +52,7 @@ def in_eager(entrant: Entrant, device: torch.device) -> Iterator[Running]:
 @contextmanager
 def compiled(entrant: Entrant, device: torch.device) -> Iterator[Running]:
     """Run a network through `torch.compile`; raise ExportError where no C++ compiler is found or it fails."""
-    if not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
-        raise ExportError("no C++ compiler is there", "", "install g++")
+    require_compiler("--runtime compile")
     subject = _of_torch(entrant)
     try:
         with mode(subject.model.to(device), training=False):
