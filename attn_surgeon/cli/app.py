@@ -24,6 +24,7 @@ from attn_surgeon.cli import (
     finetune,
     insert,
     inspect,
+    profile,
     remove,
     run,
     verify,
@@ -62,7 +63,7 @@ def _options(
     pass
 
 
-for _verb in (insert, inspect, blocks, bench_blocks, diff, verify, remove, evaluate, finetune, export, run):
+for _verb in (insert, inspect, blocks, bench_blocks, diff, verify, remove, evaluate, finetune, export, profile, run):
     _verb.register(app)
 
 

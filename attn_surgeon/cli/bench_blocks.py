@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attn_surgeon.cli import completion
-from attn_surgeon.cli.options import AsJson, Device, Own, read_shape, require_device
+from attn_surgeon.cli.options import AsJson, Device, Own, device_name, read_shape, require_device
 from attn_surgeon.cli.output import console, print_json, steps, table
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def bench_blocks(
         print_json(_document(shape, where, copy, rows))
         return
     size, microseconds = "×".join(map(str, shape)), f"{copy.forward * 1e6:.0f} µs"
-    console().print(f"multiples of a copy of {size} on {_device_name(where)}, whose forward takes {microseconds}\n")
+    console().print(f"multiples of a copy of {size} on {device_name(where)}, whose forward takes {microseconds}\n")
     cells = [[name, *_cells(speed and speed.over(copy)), reason] for name, speed, reason in rows]
     columns = ["block", "forward", "training step", "peak memory", ""]
     console().print(table("", columns, cells, right=columns[1:4]))
@@ -82,13 +82,4 @@ def _document(shape: tuple[int, ...], where: torch.device, copy: Speed, rows: li
         {"name": name, "measured": speed and asdict(speed), "ratios": speed and asdict(speed.over(copy)), "why": why}
         for name, speed, why in rows
     ]
-    return {"shape": shape, "device": _device_name(where), "copy": asdict(copy), "blocks": blocks}
-
-
-def _device_name(where: torch.device) -> str:
-    import torch
-
-    if where.type == "cuda":
-        return torch.cuda.get_device_name(where)
-    threads = torch.get_num_threads()
-    return f"the CPU with {threads} thread{'s' if threads > 1 else ''}"
+    return {"shape": shape, "device": device_name(where), "copy": asdict(copy), "blocks": blocks}

@@ -11,6 +11,8 @@ from attn_surgeon.cli import completion
 from attn_surgeon.errors import SurgeonError, first_line
 
 if TYPE_CHECKING:
+    import torch
+
     from attn_surgeon.subject import Images, Subject
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
@@ -125,7 +127,7 @@ def read_images(mean: str | None, std: str | None, size: str | None) -> Images:
     """Read what was said of the images."""
     from attn_surgeon.subject import Images
 
-    return Images(_numbers(mean, "--mean"), _numbers(std, "--std"), _size(size))
+    return Images(_numbers(mean, "--mean"), _numbers(std, "--std"), read_size(size))
 
 
 def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
@@ -137,7 +139,8 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         raise OptionError(f"'{text}' is no list of numbers", option, "write it as 0.485,0.456,0.406") from None
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def read_size(text: str | None) -> tuple[int, int] | None:
+    """Read a height and width."""
     if text is None:
         return None
     sides = text.lower().split("x")
@@ -156,6 +159,16 @@ def require_device(name: str) -> None:
         raise OptionError(
             f"the device '{name}' cannot be used: {first_line(error)}", "--device", "cpu always can"
         ) from None
+
+
+def device_name(where: torch.device) -> str:
+    """Name a device for people: a GPU by its model, the CPU with its threads."""
+    import torch
+
+    if where.type == "cuda":
+        return torch.cuda.get_device_name(where)
+    threads = torch.get_num_threads()
+    return f"the CPU with {threads} thread{'s' if threads > 1 else ''}"
 
 
 def read_shape(text: str) -> tuple[int, int, int]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from attn_surgeon.export.job import Job
 from attn_surgeon.export.network import INPUT
 from attn_surgeon.export.runtime import Session, as_feeds, opened
+from attn_surgeon.report.latency import Latency, by_turns, summarise
 from attn_surgeon.train.data import ImageData, open_dataset
 from attn_surgeon.train.evaluation.evaluate import evaluate
 
 if TYPE_CHECKING:
     from attn_surgeon.train.evaluation.evaluate import Progress
-
-ROUNDS, WARM_UP = 15, 3
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,8 @@ def measure(job: Job, files: Mapping[str, Path], data: Data | None, progress: Pr
         scores = {name: _score(job, session, data, progress) for name, session in sessions.items()}
     measured = []
     for name, path in files.items():
-        low, middle, high = statistics.quantiles(times[name], n=4)
         top1, images = scores[name]
-        measured.append(Measured(name, top1, images, size_of(path), middle, high - low))
+        measured.append(Measured(name, top1, images, size_of(path), times[name].median, times[name].spread))
     return measured
 
 
@@ -65,14 +63,10 @@ def size_of(path: Path) -> int:
     return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
 
 
-def _times(job: Job, sessions: Mapping[str, Session]) -> dict[str, list[float]]:
+def _times(job: Job, sessions: Mapping[str, Session]) -> dict[str, Latency]:
     feeds = as_feeds(INPUT, job.inputs(next(job.sizes())))
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    for turn in range(WARM_UP + ROUNDS):
-        for name, session in sessions.items():
-            spent = session.time(feeds)
-            times[name] += spent if turn >= WARM_UP else []
-    return times
+    turns = by_turns([partial(session.time, feeds) for session in sessions.values()])
+    return {name: summarise(seconds) for name, seconds in zip(sessions, turns, strict=True)}
 
 
 def _score(job: Job, session: Session, data: Data | None, progress: Progress | None) -> tuple[float | None, int]:

@@ -35,9 +35,9 @@ class Session:
         found: list[Array] = _ask(self.process, self.path, "run", dict(feeds))
         return found
 
-    def time(self, feeds: Feeds, count: int = 1) -> list[float]:
-        """Run so many times and give the seconds of each."""
-        found: list[float] = _ask(self.process, self.path, "time", dict(feeds), count)
+    def time(self, feeds: Feeds) -> float:
+        """Run once and give the seconds."""
+        found: float = _ask(self.process, self.path, "time", dict(feeds))
         return found
 
 

@@ -40,7 +40,7 @@ def write_program(
     `compiled` makes machine code of it by AOTInductor, and raises ExportError where there is no C++ compiler.
     """
     if compiled:
-        require_compiler()
+        require_compiler("--compile")
     progress("trace")
     program = trace(job)
     with staged(target) as temporary:
@@ -53,10 +53,10 @@ def write_program(
     return WrittenProgram(target, parity)
 
 
-def require_compiler() -> None:
-    """Raise ExportError where no C++ compiler is found."""
+def require_compiler(option: str) -> None:
+    """Raise ExportError, which names the option that wants it, where no C++ compiler is found."""
     if not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
-        raise ExportError("no C++ compiler is there", "--compile", "install g++, or leave --compile out")
+        raise ExportError("no C++ compiler is there", option, f"install g++, or leave {option} out")
 
 
 def trace(job: Job) -> Any:

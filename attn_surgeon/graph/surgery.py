@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,13 +189,24 @@ def take_out(model: nn.Module, chosen: Callable[[Graft], bool]) -> list[Graft]:
 
 @contextmanager
 def bypassed(blocks: Iterable[nn.Module]) -> Iterator[None]:
-    """Let blocks pass their input on, for a while."""
-    handles = [block.register_forward_hook(lambda _, args, __: args[0]) for block in blocks]
+    """Let blocks pass their input on, for a while, without computing anything."""
+    with ExitStack() as stack:
+        for block in blocks:
+            stack.enter_context(_forward(block, lambda x, *_, **__: x))
+        yield
+
+
+@contextmanager
+def _forward(block: nn.Module, function: Callable[..., Any]) -> Iterator[None]:
+    """Give one module another forward for a while."""
+    own = vars(block).get("forward")
+    vars(block)["forward"] = function
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        del vars(block)["forward"]
+        if own is not None:
+            vars(block)["forward"] = own
 
 
 @contextmanager
@@ -203,20 +214,17 @@ def ran(model: nn.Module) -> Iterator[set[str]]:
     """Watch which grafts run, without hooks, for these keep fused kernels off; the set names those that have not."""
     made = list_grafts(model)
     missed = {item.path for item in made}
-    for item in made:
-        vars(item.block)["forward"] = _noting(item, missed)
-    try:
-        yield missed
-    finally:
+    with ExitStack() as stack:
         for item in made:
-            del vars(item.block)["forward"]
+            stack.enter_context(_forward(item.block, _noting(item, missed)))
+        yield missed
 
 
 def _noting(made: Made, missed: set[str]) -> Callable[..., Any]:
-    forward = type(made.block).forward
+    forward = made.block.forward
 
     def noted(*args: Any, **kwargs: Any) -> Any:
         missed.discard(made.path)
-        return forward(made.block, *args, **kwargs)
+        return forward(*args, **kwargs)
 
     return noted

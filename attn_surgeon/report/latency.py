@@ -4,34 +4,52 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from attn_surgeon.graph.running import mode
 
-WARM = 3
+WARM, ROUNDS = 3, 15
 
 
-def latencies(models: Sequence[nn.Module], example: Tensor, rounds: int = 15) -> list[float]:
-    """Give the median seconds of one forward pass of each network, in eval mode where the first has its parameters."""
+@dataclass(frozen=True)
+class Latency:
+    """The median of some seconds, and their spread: what lies between the quartiles."""
+
+    median: float
+    spread: float
+
+
+def summarise(seconds: Sequence[float]) -> Latency:
+    """Give median and spread of two measurements or more."""
+    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    return Latency(middle, high - low)
+
+
+def by_turns(works: Sequence[Callable[[], float]], rounds: int = ROUNDS) -> list[list[float]]:
+    """Give the seconds that each piece of work says it took, round by round, after some rounds to warm up."""
+    turns = [[work() for work in works] for _ in range(WARM + rounds)]
+    return [list(seconds) for seconds in zip(*turns[WARM:], strict=True)]
+
+
+def latencies(models: Sequence[nn.Module], example: Tensor, rounds: int = ROUNDS) -> list[Latency]:
+    """Measure one forward pass of each network, in eval mode where the first has its parameters."""
     device = next(models[0].parameters()).device
     x = example.to(device)
-    seconds: list[list[float]] = [[] for _ in models]
     with ExitStack() as stack, torch.inference_mode():
         for model in models:
             stack.enter_context(mode(model.to(device), training=False))
-        for number in range(WARM + rounds):
-            for model, found in zip(models, seconds, strict=True):
-                took = _time(model, x)
-                if number >= WARM:
-                    found.append(took)
-    return [statistics.median(found) for found in seconds]
+        return [summarise(seconds) for seconds in by_turns([partial(timed, model, x) for model in models], rounds)]
 
 
-def _time(model: nn.Module, x: Tensor) -> float:
+def timed(model: Callable[[Tensor], Any], x: Tensor) -> float:
+    """Run once and give the seconds until the device is done."""
     _wait(x)
     since = time.perf_counter()
     model(x)

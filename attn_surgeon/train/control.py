@@ -147,4 +147,4 @@ def describe(job: Job, pairs: Sequence[Pair]) -> dict[str, Any]:
 def _latency(job: Job, model: nn.Module) -> dict[str, float]:
     """Time one image through the network with grafts and without."""
     with_grafts, without = latencies([model, network(job.subject, grafts=False)], job.subject.example)
-    return {"latency_ms": 1000 * with_grafts, "latency_without_ms": 1000 * without}
+    return {"latency_ms": 1000 * with_grafts.median, "latency_without_ms": 1000 * without.median}

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from attn_surgeon.export.runtime import Session, as_feeds, opened
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert
 from attn_surgeon.preprocessing import Preprocessing
+from attn_surgeon.report.latency import by_turns
 from attn_surgeon.sources import SourceSpec
 from attn_surgeon.subject import Subject
 
@@ -68,13 +70,10 @@ def of_timm(name: str, options: dict[str, float]) -> Callable[[int], nn.Module]:
 
 
 def timed(sessions: dict[str, Session], rounds: int) -> dict[str, list[float]]:
-    """Run every session once a round, after three rounds to warm up."""
+    """Run every session once a round, after some rounds to warm up."""
     feeds = as_feeds(INPUT, torch.randn(1, 3, 224, 224))
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    for turn in range(rounds + 3):
-        for name, session in sessions.items():
-            times[name] += session.time(feeds) if turn >= 3 else session.time(feeds)[:0]
-    return times
+    turns = by_turns([partial(session.time, feeds) for session in sessions.values()], rounds)
+    return dict(zip(sessions, turns, strict=True))
 
 
 def main(rounds: int) -> None:

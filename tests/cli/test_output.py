@@ -13,7 +13,20 @@ from attn_surgeon.cli.output import print_json
 
 from .helpers import INSERT, Cli, environment, process
 
-VERBS = ("insert", "inspect", "blocks", "diff", "verify", "remove", "evaluate", "finetune", "export", "run", "recipes")
+VERBS = (
+    "insert",
+    "inspect",
+    "blocks",
+    "diff",
+    "verify",
+    "remove",
+    "evaluate",
+    "finetune",
+    "export",
+    "profile",
+    "run",
+    "recipes",
+)
 COMMANDS = (
     (*INSERT, "-o", "new.safetensors"),
     (*INSERT, "--dry-run"),
@@ -24,6 +37,7 @@ COMMANDS = (
     ("verify", "demo-cbam.safetensors"),
     ("remove", "demo-cbam.safetensors"),
     ("evaluate", "demo-cbam.safetensors", "--data", "demo", "--limit", "20"),
+    ("profile", "demo-cbam.safetensors", "--rounds", "2"),
     ("run", "demo-cbam", "-o", "new.safetensors"),
     ("recipes",),
 )

@@ -29,9 +29,7 @@ def test_it_computes_and_takes_its_time(tmp_path: Path) -> None:
         x = np.arange(4, dtype=np.float32)
         np.testing.assert_array_equal(session.run({"x": x})[0], 2 * x)
         assert session.providers == ("CPUExecutionProvider",)
-        times = session.time({"x": x}, 3)
-        assert len(times) == 3
-        assert all(0 < seconds < 1 for seconds in times)
+        assert 0 < session.time({"x": x}) < 1
         with pytest.raises(ExportError, match="refuses this file"):
             session.run({"wrong": x})
         np.testing.assert_array_equal(session.run({"x": x})[0], 2 * x)

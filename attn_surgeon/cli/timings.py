@@ -1,0 +1,81 @@
+"""How `profile` tells what it found: tables of networks, of timings and of grafts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attn_surgeon.cli.output import console, table
+
+
+def show(document: Mapping[str, Any], picture: str | None) -> None:
+    """Print a profile."""
+    out = console()
+    out.print(_networks(document))
+    out.print()
+    out.print(_runs(document))
+    if document["grafts"]:
+        out.print()
+        out.print(_grafts(document))
+    if picture is not None:
+        out.print(f"\nwrote {picture}", markup=False, soft_wrap=True)
+
+
+def _networks(document: Mapping[str, Any]) -> Any:
+    batches = sorted({row["batch"] for row in document["runs"]})
+    memory = [f"memory, batch {batch}" for batch in batches]
+    columns = ["network", "image", "parameters", "MACs", *memory]
+    rows = [
+        [
+            network["name"],
+            "×".join(map(str, network["image"])),
+            f"{network['parameters']:,}",
+            "-" if network["macs"] is None else f"{network['macs']:,}",
+            *(_megabytes(network["activation_bytes"], batch) for batch in batches),
+        ]
+        for network in document["networks"]
+    ]
+    return table(f"profile on {document['device']}", columns, rows, right=columns[2:])
+
+
+def _megabytes(held: Mapping[int, int | None] | None, batch: int) -> str:
+    found = None if held is None else held[batch]
+    return "-" if found is None else f"{found / 1e6:.2f} MB"
+
+
+def _runs(document: Mapping[str, Any]) -> Any:
+    last = document["networks"][-1]["name"]
+    columns = ["runtime", "batch", "network", "on", "median", "spread", "images/s", f"× {last}"]
+    if len(document["networks"]) == 1:
+        columns.pop()
+    rows = [
+        [
+            row["runtime"],
+            str(row["batch"]),
+            row["network"],
+            row["on"],
+            f"{row['median_ms']:.3f} ms",
+            f"{row['spread_ms']:.3f} ms",
+            f"{row['images_per_second']:,.1f}",
+            "-" if row["ratio"] is None else f"{row['ratio']:.3f}",
+        ][: len(columns)]
+        for row in document["runs"]
+    ]
+    return table(f"{document['rounds']} rounds, by turns", columns, rows, right=["batch", *columns[4:]])
+
+
+def _grafts(document: Mapping[str, Any]) -> Any:
+    columns = ["graft", "block", "parameters", "MACs", "saved without it", "spread"]
+    rows = [
+        [
+            row["site"],
+            row["block"],
+            f"{row['parameters']:,}",
+            f"{row['macs']:,}",
+            f"{row['saves_ms']:.3f} ms",
+            f"{row['saves_spread_ms']:.3f} ms",
+        ]
+        for row in document["grafts"]
+    ]
+    title = f"grafts, in eager at batch {document['grafts_batch']}"
+    return table(title, columns, rows, right=columns[2:])
