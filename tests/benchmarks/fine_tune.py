@@ -8,7 +8,7 @@ against the head alone and against the head with the base's norms, the rival of 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,14 +44,15 @@ def added(bench: Bench, block: str, at: str) -> int:
     return sum(parameter.numel() for made in list_grafts(model) for parameter in made.block.parameters())
 
 
-def row(bench: Bench, block: str, at: str, seeds: Sequence[int], regimes: Sequence[str]) -> list[str]:
-    """Give a block's cells at its sites."""
+def row(bench: Bench, block: str, at: str, seeds: Sequence[int], settings: Mapping[str, Settings]) -> list[str]:
+    """Give a block's cells at its sites, with the settings of each regime whose columns are wanted."""
     cells = [f"`{block}`", at, f"{added(bench, block, at):,}"]
-    bare = {name: Trial(None, "", settings) for name, settings in _SETTINGS.items()}
-    for regime in regimes:
-        trial = Trial(block, at, _SETTINGS[regime])
-        rivals = ["grafts", "norms"] if regime == "grafts" else [regime]
-        cells += [score(bench, trial, seeds), *(gain(bench, trial, bare[rival], seeds) for rival in rivals)]
+    for regime, asked in settings.items():
+        trial = Trial(block, at, asked)
+        alone = Trial(None, "", asked)
+        rivals = [alone, Trial(None, "", replace(asked, train_norms=True))] if regime == "grafts" else [alone]
+        # a rival's own grafts' rate plays no part
+        cells += [score(bench, trial, seeds), *(gain(bench, trial, rival.control(), seeds) for rival in rivals)]
     return cells
 
 
@@ -70,17 +71,20 @@ def main() -> None:
     parser.add_argument("--blocks", nargs="+", default=BLOCKS, choices=BLOCKS)
     parser.add_argument("--sites", nargs="+", default=SITES, choices=SITES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--lr", type=float, help="train at this rate in place of the usual one")
     parser.add_argument("--file", type=Path, default=Path("fine_tune.jsonl"))
     given = parser.parse_args()
     one_core()
     bench = Bench(given.file, val_split=None)
+    regimes = {name: replace(_SETTINGS[name], lr=given.lr or _SETTINGS[name].lr) for name in given.regimes}
     for regime in given.regimes:
-        print(f"{regime} without grafts: {score(bench, Trial(None, '', _SETTINGS[regime]), given.seeds)}", flush=True)
+        bare = Trial(None, "", regimes[regime]).control()
+        print(f"{regime} without grafts: {score(bench, bare, given.seeds)}", flush=True)
     titles = ["block", "at", "parameters", *(title for regime in given.regimes for title in _TITLES[regime])]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for at in given.sites:
         for block in given.blocks:
-            print(f"| {' | '.join(row(bench, block, at, given.seeds, given.regimes))} |", flush=True)
+            print(f"| {' | '.join(row(bench, block, at, given.seeds, regimes))} |", flush=True)
 
 
 if __name__ == "__main__":
