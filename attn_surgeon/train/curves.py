@@ -19,6 +19,7 @@ def draw_curves(folder: Path, runs: Iterable[tuple[str, int, History]], task: Ta
     """Draw a thin line for each run, (arm, seed, history), in the colour of its arm."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -28,6 +29,8 @@ def draw_curves(folder: Path, runs: Iterable[tuple[str, int, History]], task: Ta
         for axes, name, factor in ((left, "train_loss", 1), (right, f"val_{task.metric}", 100)):
             values = [factor * line[name] for line in history]
             axes.plot(epochs, values, color=COLOURS[arm], marker=".", linewidth=1.2, label=f"{arm}, seed {seed}")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set(xlabel="epoch", ylabel="loss on training images")
     right.set(xlabel="epoch", ylabel=f"{task.title} on validation images, %")
     right.legend(fontsize="small")

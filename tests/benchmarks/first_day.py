@@ -61,7 +61,7 @@ def draw(found: dict[str, list[list[float]]], before: float, file: str) -> None:
         bars = axes.bar(places, means, 0.25, yerr=spread, color=colour, label=form)
         axes.bar_label(bars, fmt="%.0f", fontsize="small")
     axes.axhline(before, color="black", linewidth=0.8, linestyle="--", label=f"without a block: {before:.1f}")
-    axes.set(xticks=range(len(found)), xticklabels=list(found), ylim=(0, 100), ylabel="top-1 before any training, %")
+    axes.set(xticks=range(len(found)), xticklabels=list(found), ylim=(0, 112), ylabel="top-1 before any training, %")
     axes.legend(fontsize="small", ncols=2, loc="upper right")
     figure.savefig(file, dpi=110)
 
