@@ -18,6 +18,7 @@ from attn_surgeon.cli.options import (
     AsJson,
     Device,
     Mean,
+    NetworkOrNewest,
     OptionError,
     Own,
     Size,
@@ -43,14 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    artefact: Annotated[
-        str | None,
-        typer.Argument(
-            help="An artefact, or a network as for insert; without one, the newest artefact in this folder.",
-            autocompletion=completion.networks,
-            show_default=False,
-        ),
-    ] = None,
+    artefact: NetworkOrNewest = None,
     data: Annotated[
         str,
         typer.Option(

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import SUFFIX, given_or_newest, writable
 from attn_surgeon.cli.options import (
     Arguments,
     AsJson,
     Force,
     Mean,
+    NetworkOrNewest,
     OptionError,
     Output,
     Own,
@@ -34,14 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    artefact: Annotated[
-        str | None,
-        typer.Argument(
-            help="An artefact, or a network as for insert; without one, the newest artefact in this folder.",
-            autocompletion=completion.networks,
-            show_default=False,
-        ),
-    ] = None,
+    artefact: NetworkOrNewest = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file.")] = False,
     pt2: Annotated[bool, typer.Option("--pt2", help="Write a torch.export program.")] = False,
     tensorrt: Annotated[bool, typer.Option("--tensorrt", help="Build a TensorRT engine (untried on a GPU).")] = False,

@@ -23,6 +23,14 @@ Network = Annotated[
         autocompletion=completion.networks,
     ),
 ]
+NetworkOrNewest = Annotated[
+    str | None,
+    typer.Argument(
+        help="An artefact, or a network as for insert; without one, the newest artefact in this folder.",
+        autocompletion=completion.networks,
+        show_default=False,
+    ),
+]
 ArtefactPath = Annotated[
     str | None,
     typer.Argument(
