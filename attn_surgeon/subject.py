@@ -40,12 +40,14 @@ class Subject:
     """A network in eval mode, where it comes from, and what there is to say about that.
 
     `trusted` is the source by the user's own word, whose code may run again; what a file says is no such word.
+    `fresh` names the layers that a fine-tune has given new weights.
     """
 
     model: nn.Module
     provenance: Provenance
     notes: tuple[str, ...] = ()
     trusted: SourceSpec | None = None
+    fresh: tuple[str, ...] = ()
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -70,7 +70,7 @@ def check(job: Job) -> None:
     require_optimizer(job.settings.optimizer)
     if not len(job.parts.train.dataset):  # type: ignore[arg-type]
         raise TrainingError("there are no images to train on", "--data")
-    if job.settings.distill and any("head" in note and "new" in note for note in job.subject.notes):
+    if job.settings.distill and job.subject.fresh:
         hint = "leave --distill out, or fine-tune the original first"
         raise TrainingError("a network whose head is new has nothing to teach", "--distill", hint)
 

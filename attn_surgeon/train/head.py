@@ -38,6 +38,7 @@ def with_classes(subject: Subject, class_names: tuple[str, ...], width: int, see
     argument. Raises TrainingError where the source takes none, or more than a head would change.
     """
     provenance, notes = replace(subject.provenance, class_names=class_names), subject.notes
+    heads: list[str] = []
     if width != len(class_names):
         widths = (width, len(class_names))
         spec = _trusted(subject, widths)
@@ -46,7 +47,7 @@ def with_classes(subject: Subject, class_names: tuple[str, ...], width: int, see
         provenance = replace(provenance, source=replace(provenance.source, args={**provenance.source.args, **said}))
         notes += (f"the head {', '.join(heads)} is new: {len(class_names)} outputs in place of {width}",)
     set_provenance(subject.model, provenance)
-    return replace(subject, provenance=provenance, notes=notes)
+    return replace(subject, provenance=provenance, notes=notes, fresh=tuple(heads))
 
 
 def _trusted(subject: Subject, widths: tuple[int, int]) -> SourceSpec:

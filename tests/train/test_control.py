@@ -20,6 +20,7 @@ from attn_surgeon.train.comparison import verdict
 from attn_surgeon.train.control import Job, check, fine_tune, network
 from attn_surgeon.train.evaluation.evaluate import evaluate
 from attn_surgeon.train.evaluation.statistics import Interval, exact_interval, mcnemar, t_interval
+from attn_surgeon.train.head import fitted
 from attn_surgeon.train.run import loop
 from attn_surgeon.train.run.preparation import Run
 from attn_surgeon.train.settings import Settings
@@ -119,3 +120,12 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path:
     plain = Subject(load_demo(), subject().provenance)
     with pytest.raises(SurgeonError, match="no grafts"):
         check(job(tmp_path, subject=plain, control=True))
+
+
+def test_a_network_whose_head_is_new_teaches_nothing(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, distill=0.5)
+    check(job(tmp_path, settings=settings))
+    three = fitted(subject(), ("a", "b", "c"), 0)
+    assert three.fresh == ("fc",)
+    with pytest.raises(SurgeonError, match="head is new has nothing to teach"):
+        check(job(tmp_path, subject=three, settings=settings))
