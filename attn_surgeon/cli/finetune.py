@@ -156,7 +156,9 @@ def _speak_once() -> None:
 
 def _carry_out(job: Job, *, as_json: bool) -> None:
     from attn_surgeon.train.control import fine_tune
+    from attn_surgeon.train.run.allocation import keep_freed_memory
 
+    keep_freed_memory()
     # between the runs of a job, where nothing is lost, the one ends it as the other does
     before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     if not as_json:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attn_surgeon.errors import ExportError, first_line
+from attn_surgeon.graph.forwards.operated import RESERVED
 
 # sums, powers and what is divided by them leave half precision's range, or lose its last digits
 IN_SINGLE = (
@@ -35,8 +36,18 @@ def to_half(source: Path, target: Path) -> None:
 
     blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *IN_SINGLE]
     model: Any = onnx.load(str(source))
+    means = [node.name for node in model.graph.node if node.op_type == "AveragePool" and f"{RESERVED}." in node.name]
     try:
-        made = float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
+        made = float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked, node_block_list=means)
     except Exception as error:
         raise ExportError(f"the model cannot be written in half precision: {first_line(error)}", "--fp16") from error
+    _cast_once(made.graph)
     onnx.save(made, str(target))
+
+
+def _cast_once(graph: Any) -> None:
+    """Keep one of the casts of a tensor that the converter writes anew for each node that needs it."""
+    first = {node.output[0]: node for node in reversed(graph.node) if node.op_type == "Cast"}
+    kept = [node for node in graph.node if node.op_type != "Cast" or first[node.output[0]] is node]
+    del graph.node[:]
+    graph.node.extend(kept)

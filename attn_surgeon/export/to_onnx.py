@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.axes import Axis
+from attn_surgeon.export.forms import quicken
 from attn_surgeon.export.network import INNER, INPUT, Network
 from attn_surgeon.export.quiet import quiet
 
@@ -89,6 +90,8 @@ def lean(model: Any) -> Any:
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     if size < SLIM_LIMIT:
         model = onnx_ir.from_proto(_slimmed(onnx_ir.to_proto(model)))
+    quicken(model)
+    common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
     return model
 
