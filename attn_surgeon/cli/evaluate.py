@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attn_surgeon.cli import completion
-from attn_surgeon.cli.evaluate_masks import evaluate_masks
+from attn_surgeon.cli.evaluate_masks import Looked, evaluate_masks
 from attn_surgeon.cli.files import given_or_newest
 from attn_surgeon.cli.options import (
     Arguments,
@@ -123,14 +123,16 @@ def evaluate(
     with steps(f"open {path}"):
         subject = opened(path)
         model = subject.base() if without_grafts else subject.model
+        rival = None if compare is None else _rival(subject, compare, opened, without_grafts=without_grafts)
     named: dict[str, Any] = {"network": path, "data": data, "split": split, "without_grafts": without_grafts}
+    entrants = [replace(subject, model=model), *([] if rival is None else [rival])]
+    rivals = None if compare is None else Rivals(path, None if compare == ORIGINAL else compare)
     if _task(task, data) == "segmentation":
-        _refuse_for_masks({"--compare": compare, "--robust": robust, "--report": report, "--max-bad": max_bad})
-        evaluate_masks(subject, model, named, limit=limit, ignore_index=ignore_index, device=device, as_json=as_json)
+        _refuse_for_masks({"--robust": robust, "--report": report, "--max-bad": max_bad})
+        looked = Looked(limit, ignore_index, device)
+        evaluate_masks(entrants, named, looked, rivals, as_json=as_json)
         return
     with steps(f"open {data}"):
-        rival = None if compare is None else _rival(subject, compare, opened, without_grafts=without_grafts)
-        entrants = [subject] if rival is None else [subject, rival]
         wanted = [entrant.preprocessing for entrant in entrants]
         known = subject.provenance.class_names
         images, notes = open_views(data, split, wanted, Place(data_dir, download), known, max_bad)
@@ -138,10 +140,10 @@ def evaluate(
         make_folder(Path(report))
     with bar("evaluate") as progress:
         found = assess(
-            [model] if rival is None else [model, rival.model],
+            [entrant.model for entrant in entrants],
             images,
             Reading(batch_size, limit, workers, device),
-            rivals=None if compare is None else Rivals(path, None if compare == ORIGINAL else compare),
+            rivals=rivals,
             robust=seed if robust else None,
             progress=progress,
         )

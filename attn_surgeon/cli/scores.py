@@ -26,13 +26,13 @@ def show(document: Document) -> None:
 
 
 def _rows(scores: Document) -> list[tuple[str, str]]:
-    top5 = "-" if scores["top5"] is None else f"{_percent(scores['top5'])}  ({scores['correct5']:,})"
+    top5 = "-" if scores["top5"] is None else f"{percent(scores['top5'])}  ({scores['correct5']:,})"
     return [
         ("images", f"{scores['images']:,}"),
-        ("top-1", f"{_percent(scores['top1'])}  ({scores['correct']:,})"),
+        ("top-1", f"{percent(scores['top1'])}  ({scores['correct']:,})"),
         ("top-5", top5),
         ("loss", f"{scores['loss']:.4f}"),
-        ("ECE", f"{_percent(scores['ece'])}  (expected calibration error, 15 bins)"),
+        ("ECE", f"{percent(scores['ece'])}  (expected calibration error, 15 bins)"),
         ("worst", _worst(scores)),
         ("confused", _confused(scores)),
         ("logits", f"sha256 {scores['logits_sha256'][:16]}…"),
@@ -49,7 +49,7 @@ def _worst(scores: Document) -> str:
     """Name the classes with the lowest accuracy."""
     known = [own for own in scores["classes"] if own["images"]]
     lowest = sorted(known, key=lambda own: own["accuracy"])[:WORST]
-    return ", ".join(f"{own['name']} {_percent(own['accuracy'])}" for own in lowest)
+    return ", ".join(f"{own['name']} {percent(own['accuracy'])}" for own in lowest)
 
 
 def _confused(scores: Document) -> str:
@@ -65,7 +65,7 @@ def _show_comparison(rival: Document) -> None:
     out, test = console(), rival["mcnemar"]
     only = f"right only the first {test['only_first']:,}, only the second {test['only_second']:,}"
     rows = [
-        ("difference", f"{_interval(rival['difference'])} ({rival['difference']['how']})"),
+        ("difference", f"{interval(rival['difference'])} ({rival['difference']['how']})"),
         ("McNemar", f"p = {test['p']:.3g}; {only}"),
     ]
     out.print()
@@ -75,9 +75,9 @@ def _show_comparison(rival: Document) -> None:
         [
             own["name"],
             f"{own['images']:,}",
-            _percent(own["first"]),
-            _percent(own["second"]),
-            _interval(own["difference"]),
+            percent(own["first"]),
+            percent(own["second"]),
+            interval(own["difference"]),
         ]
         for own in widest
     ]
@@ -94,8 +94,8 @@ def _show_robust(robust: Document, rival: Document | None) -> None:
     out.print(_grid("\ntop-1 in % of the first, by strength", robust, "top1", robust["means"]))
     out.print(_grid("\ntop-1 in % of the second", robust, "compare_top1", robust["compare_means"]))
     gain = robust["gain"]
-    ahead = [(kind, _interval(own)) for kind, own in gain["kinds"].items()]
-    rows = [*ahead, ("mean", _interval(gain["mean"])), ("beyond clean", _interval(gain["beyond_clean"]))]
+    ahead = [(kind, interval(own)) for kind, own in gain["kinds"].items()]
+    rows = [*ahead, ("mean", interval(gain["mean"])), ("beyond clean", interval(gain["beyond_clean"]))]
     out.print("\n[bold]difference, first less second, in the mean over strengths[/]")
     out.print(facts(rows))
     out.print(f"[bold]{escape(gain['verdict'])}[/]", soft_wrap=True)
@@ -114,10 +114,12 @@ def _grid(title: str, robust: Document, value: str, means: dict[str, float]) -> 
     return table(title, columns, rows, right=columns[1:])
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Write a share in per cent."""
     return f"{100 * share:.2f} %"
 
 
-def _interval(difference: dict[str, float]) -> str:
+def interval(difference: dict[str, float]) -> str:
+    """Write a difference and its 95 % interval in points."""
     estimate, low, high = (100 * difference[name] for name in ("estimate", "low", "high"))
     return f"{estimate:+.2f}, 95 % {low:+.2f} to {high:+.2f}"

@@ -13,8 +13,8 @@ from attn_surgeon.train.evaluation.statistics import (
     exact_interval,
     mcnemar,
     share_interval,
+    signed_ranks,
     t_interval,
-    wilcoxon,
 )
 from attn_surgeon.train.run.loop import Trained
 from attn_surgeon.train.tasks import Task
@@ -76,13 +76,13 @@ def _mcnemar(outcomes: Sequence[tuple[float, float]]) -> dict[str, Any]:
     return {"only_grafts": ours, "only_control": theirs, "p": mcnemar(ours, theirs), "how": POOLED}
 
 
-def _wilcoxon(pairs: Sequence[Pair]) -> dict[str, Any]:
+def _wilcoxon(pairs: Sequence[Pair]) -> dict[str, float]:
     """Test whether images tend to one side; an image counts once, with the mean over its seeds."""
     both = [(pair.grafts.score.outcomes, pair.control.score.outcomes) for pair in pairs if pair.control is not None]
     means = [
         math.fsum(ours[image] - theirs[image] for ours, theirs in both) / len(both) for image in range(len(both[0][0]))
     ]
-    return {"better": sum(mean > 0 for mean in means), "worse": sum(mean < 0 for mean in means), "p": wilcoxon(means)}
+    return signed_ranks(means)
 
 
 def verdict(interval: Interval, seeds: int) -> str:

@@ -46,6 +46,16 @@ def test_a_unet_is_trained_and_measured(cli: Cli, unet: str) -> None:
         assert list(found["iou"]) == ["sky", "sea", "land"]
         with Image.open(f"{folder}/predictions.png") as picture:
             assert picture.height > 500
+    both = ("run/seed-0-grafts/last.safetensors", *OWN, "--data", "cells", "--compare", f"{folder}/last.safetensors")
+    found = cli("evaluate", *both, "--json").document
+    ours, theirs = (document["runs"][0][arm]["miou"] for arm in ("grafts", "control"))
+    assert (found["miou"], found["compare"]["miou"]) == (ours, theirs)
+    mine, own = found["compare"], document["difference"]
+    assert {name: mine["difference"][name] for name in ("estimate", "low", "high")} == {
+        name: own[name] for name in ("estimate", "low", "high")
+    }
+    assert mine["wilcoxon"] == document["wilcoxon"]
+    assert cli("evaluate", *both).out.splitlines()[-1] == mine["verdict"]
     shown = cli("evaluate", f"{folder}/last.safetensors", *OWN, "--data", "cells", "--task", "segmentation")
     assert f"{100 * line['val_miou']:.2f} %" in shown.out
 

@@ -40,6 +40,12 @@ def wilcoxon(differences: Sequence[float]) -> float:
     return float(signed_rank(told).pvalue) if told else 1.0
 
 
+def signed_ranks(differences: Sequence[float]) -> dict[str, float]:
+    """Count the images that are better and worse, and test whether they tend to one side."""
+    better, worse = (sum(sign * difference > 0 for difference in differences) for sign in (1, -1))
+    return {"better": better, "worse": worse, "p": wilcoxon(differences)}
+
+
 def t_quantile(degrees: int) -> float:
     """Give the point that a t-distributed number exceeds in size with a probability of 5 %."""
     from scipy.stats import t
