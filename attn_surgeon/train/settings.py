@@ -74,7 +74,12 @@ class Settings:
     workers: int = _setting(0, "Processes that read images.", "N", least=0)
     limit: int | None = _setting(None, "Train on so many images only, evenly over classes.", "N", least=1)
     val_split: float | None = _setting(
-        None, "Measure on a share split off train.", "SHARE", share=True, positive=True, hint="try --val-split 0.2"
+        None,
+        "Measure on a share split off train; 0.1 where there is no other part.",
+        "SHARE",
+        share=True,
+        positive=True,
+        hint="try --val-split 0.2",
     )
     val_data: str | None = _setting(None, "Measure on other data than --data.", "DATA")
     data_dir: str | None = _setting(None, "Where torch/, hfds/ and wds/ data lies.", "DIR")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +30,7 @@ from attn_surgeon.train.run import processes
 from attn_surgeon.train.settings import Settings
 
 KEPT_BYTES = 2**28
+SPLIT_OFF = 0.1
 Draw = tuple[int, int]
 
 
@@ -121,8 +122,7 @@ def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> P
     """Open what is trained on and what is measured on; raise DataError where the two do not fit."""
     place = Place(settings.data_dir, settings.download)
     if settings.val_split is None and settings.val_data is None and not has_parts(spec, place):
-        hint = "split some off with --val-split 0.2, or name other data with --val-data"
-        raise DataError("there is no val/ to measure on", spec, hint)
+        return split_off(lambda changed: open_parts(spec, preprocessing, changed), settings)
     if settings.val_split is not None and settings.val_data is not None:
         raise DataError("both say what to measure on", "--val-split and --val-data", "leave one out")
     if place.download and processes.count() > 1:
@@ -140,6 +140,13 @@ def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> P
     if settings.limit is not None:
         rest = [rest[index] for index in balanced([labels[index] for index in rest], settings.limit)]
     return _checked(train, rest, val, held, preprocessing, settings)
+
+
+def split_off(opened: Callable[[Settings], Parts], settings: Settings) -> Parts:
+    """Open data that has no part to measure on with some of it split off, and say so."""
+    parts = opened(replace(settings, val_split=SPLIT_OFF))
+    note = f"the data has no part to measure on: {SPLIT_OFF:.0%} of it is split off (--val-split, --val-data)"
+    return replace(parts, report=replace(parts.report, notes=(note, *parts.report.notes)))
 
 
 def _fetch(spec: str, preprocessing: Preprocessing, settings: Settings, place: Place) -> None:

@@ -18,7 +18,7 @@ from attn_surgeon.errors import DataError
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.train.data import SPLITS, ImageData
 from attn_surgeon.train.data.checks import report, require_readable
-from attn_surgeon.train.data.parts import KEPT_BYTES, Parts
+from attn_surgeon.train.data.parts import KEPT_BYTES, Parts, split_off
 from attn_surgeon.train.evaluation.evaluate import balanced
 from attn_surgeon.train.segmentation.masks import (
     IGNORED,
@@ -99,7 +99,10 @@ class Crop:
 
 def open_scenes(spec: str, preprocessing: Preprocessing, settings: Settings) -> Parts:
     """Open images and masks to train on and to measure on; raise DataError where something does not fit."""
-    seen, measured, labels = _looked_at(Path(spec), settings)
+    root = Path(spec)
+    if root.is_dir() and settings.val_split is None and not _has_parts(root):
+        return split_off(lambda changed: open_scenes(spec, preprocessing, changed), settings)
+    seen, measured, labels = _looked_at(root, settings)
     window, keep = windowed(preprocessing, settings.crop), settings.workers == 0
     parts = seen.labelled(labels), measured.labelled(labels)
     found = report(*parts, labels.names, window.size, settings.leaks, small="filled up")
@@ -166,8 +169,6 @@ def _files(root: Path, settings: Settings) -> tuple[Sequence[tuple[Path, Path]],
     if not root.is_dir():
         raise DataError("no such folder", str(root), "give one with images/ and masks/")
     if settings.val_split is None:
-        if not _has_parts(root):
-            raise DataError("there is no val/ to measure on", str(root), "split some off with --val-split 0.2")
         return find_files(root / "train"), find_files(root / "val")
     found = find_files(root / "train" if _has_parts(root) else root)
     if len(found) < 2:

@@ -105,9 +105,14 @@ def test_a_split_takes_its_share_of_each_class() -> None:
 
 def test_a_folder_without_parts_is_split(images: Path) -> None:
     folder = images / "train"
-    with pytest.raises(DataError, match="--val-split"):
-        open_parts(str(folder), RGB, Settings())
+    parts = open_parts(str(folder), RGB, Settings())
+    assert (
+        parts.report.notes[0] == "the data has no part to measure on: 10% of it is split off (--val-split, --val-data)"
+    )
+    assert Counter(labels_of(parts.val.dataset)) == {0: 1, 1: 1}
+    assert Counter(labels_of(parts.train.dataset)) == {0: 5, 1: 5}
     parts = open_parts(str(folder), RGB, Settings(val_split=0.5))
+    assert not any("split off" in note for note in parts.report.notes)
     assert Counter(labels_of(parts.train.dataset)) == Counter(labels_of(parts.val.dataset)) == {0: 3, 1: 3}
     train = [parts.train.dataset[index][0] for index in range(6)]
     assert not any(torch.equal(parts.val.dataset[index][0], image) for index in range(6) for image in train)

@@ -83,8 +83,9 @@ def test_an_epoch_sees_as_many_pixels_as_there_are(tmp_path: Path) -> None:
 
 def test_a_folder_without_parts_is_split(tmp_path: Path) -> None:
     root = write(tmp_path, ["."], count=10)
-    with pytest.raises(DataError, match="--val-split"):
-        open_scenes(str(root), RGB, SETTINGS)
+    parts = open_scenes(str(root), RGB, SETTINGS)
+    assert [len(part.dataset) for part in (parts.train, parts.val)] == [9, 1]  # type: ignore[arg-type]
+    assert "10% of it is split off" in parts.report.notes[0]
     parts = open_scenes(str(root), RGB, replace(SETTINGS, val_split=0.3))
     names = [[pair.image.name for pair in part.dataset.pairs] for part in (parts.train, parts.val)]  # type: ignore[attr-defined]
     assert [len(part) for part in names] == [7, 3]
