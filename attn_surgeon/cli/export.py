@@ -44,6 +44,7 @@ def export(
     ] = "batch",
     opset: Annotated[int, typer.Option(metavar="N", help="The ONNX operator set, 18 to 25.")] = 20,
     fp16: Annotated[bool, typer.Option("--fp16", help="Write the ONNX file in half precision.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Build the engine from bfloat16.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Write the ONNX file in eight-bit integers.")] = False,
     calibrate: Annotated[
         str | None, typer.Option(metavar="DIR", help="Images to find integer scales on, or demo.", show_default=False)
@@ -104,9 +105,9 @@ def export(
     from attn_surgeon.export.story import tell_story
     from attn_surgeon.export.to_onnx import require_opset
 
-    precisions = [name for name, wanted in (("fp16", fp16), ("int8", int8)) if wanted]
+    precisions = [name for name, wanted in (("fp16", fp16), ("bf16", bf16), ("int8", int8)) if wanted]
     _require_one_format(onnx=onnx, pt2=pt2, tensorrt=tensorrt)
-    _require_sense(precisions, calibrate, output, pt2=pt2, compiled=compiled)
+    _require_sense(precisions, calibrate, output, pt2=pt2, tensorrt=tensorrt, compiled=compiled)
     if not tensorrt and (lint_only or shapes or timing_cache or workspace or version_compatible or hardware_compatible):
         raise OptionError("options for an engine are given, and none is built", "", "add --tensorrt")
     require_opset(opset)
@@ -158,9 +159,14 @@ def _require_one_format(**wanted: bool) -> None:
 
 
 def _require_sense(
-    precisions: list[str], calibrate: str | None, output: str | None, *, pt2: bool, compiled: bool
+    precisions: list[str], calibrate: str | None, output: str | None, *, pt2: bool, tensorrt: bool, compiled: bool
 ) -> None:
     """Refuse options that do nothing together."""
+    if "bf16" in precisions and not tensorrt:
+        what = "only TensorRT runs bfloat16 of these formats"
+        raise OptionError(what, "--bf16", "say --tensorrt; with --lint-only it writes the ONNX file alone")
+    if tensorrt and len(precisions) > 1:
+        raise OptionError("an engine has one precision", f"--{precisions[1]}", f"leave --{precisions[1]} out")
     if precisions and pt2:
         raise OptionError(f"--{precisions[0]} is for ONNX files", f"--{precisions[0]}", "say --onnx")
     if compiled and not pt2:

@@ -42,7 +42,16 @@ def to_half(source: Path, target: Path) -> None:
     except Exception as error:
         raise ExportError(f"the model cannot be written in half precision: {first_line(error)}", "--fp16") from error
     _cast_once(made.graph)
-    onnx.save(made, str(target))
+    onnx.save(_in_order(made), str(target))
+
+
+def _in_order(model: Any) -> Any:
+    """Put the casts, which the converter writes behind all other nodes, before what they feed."""
+    import onnx_ir
+
+    read = onnx_ir.from_proto(model)
+    read.graph.sort()
+    return onnx_ir.to_proto(read)
 
 
 def _cast_once(graph: Any) -> None:

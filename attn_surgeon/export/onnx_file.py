@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from attn_surgeon.export.bfloat import to_bfloat, widen
 from attn_surgeon.export.half import to_half
 from attn_surgeon.export.images import folder_pixels, normalise
 from attn_surgeon.export.integer import Choice, to_integer
@@ -24,9 +25,10 @@ from attn_surgeon.export.to_onnx import to_onnx
 from attn_surgeon.storage import staged
 
 # of the largest output; integers are held to no more than being about right, and their accuracy is for --data to tell
-TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.5}
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2, "int8": 0.5}
 CALIBRATION_IMAGES = 128
 Progress = Callable[[str], None]
+_FLOATS = {"fp16": to_half, "bf16": to_bfloat}
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def write_onnx(job: Job, wanted: Wanted, story: Mapping[str, str], progress: Pro
             choice = _convert(job, wanted, precision, paths) or choice
             parities[precision] = (_check(job, precision, paths[precision]),)
         progress("measure")
-        measured = measure(job, paths, wanted.data) if wanted.measured else []
+        runnable = {name: path for name, path in paths.items() if name != "bf16"}
+        measured = measure(job, runnable, wanted.data) if wanted.measured else []
         files = [Written(wanted.targets[name], name, count_nodes(places[name]), parities[name]) for name in places]
     return Report(tuple(files), tuple(measured), choice)
 
@@ -102,8 +105,8 @@ def count_nodes(path: Path) -> int:
 
 
 def _convert(job: Job, wanted: Wanted, precision: str, paths: Mapping[str, Path]) -> Choice | None:
-    if precision == "fp16":
-        to_half(paths["fp32"], paths[precision])
+    if precision in _FLOATS:
+        _FLOATS[precision](paths["fp32"], paths[precision])
         return None
     return to_integer(paths["fp32"], paths[precision], calibration(job, wanted.calibrate or "demo"))
 
@@ -130,12 +133,24 @@ def _check_single(job: Job, path: Path, progress: Progress) -> tuple[Parity, ...
 
 def _check(job: Job, precision: str, path: Path) -> Parity:
     """Compare a file's outputs with PyTorch's at every corner of the sizes it is made for."""
-    with opened(path) as session:
+    with _runnable(path, precision) as file, opened(file) as session:
         found = tuple(
             difference(name_size(size), session.run(as_feeds(INPUT, job.inputs(size))), job.expected(size))
             for size in job.sizes()
         )
     return _required(Parity("PyTorch", _tolerance(job, precision), found), f"in {precision}")
+
+
+@contextmanager
+def _runnable(path: Path, precision: str) -> Iterator[Path]:
+    """Give a file that ONNX Runtime runs on a CPU: of bfloat16, the one with its weights in single precision."""
+    if precision != "bf16":
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        wide = Path(folder) / path.name
+        widen(path, wide)
+        yield wide
 
 
 def _check_original(job: Job, path: Path) -> Parity:

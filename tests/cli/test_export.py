@@ -97,6 +97,8 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no images to compare": ((*ONNX, "--images", "empty"), ("no images", "empty")),
     "no data": ((*ONNX, "--data", "nowhere"), ("nowhere", "demo-clutter")),
     "one name": ((*ONNX, "--fp16", "--int8", "--calibrate", "demo", "-o", "x.onnx"), ("two files", "--output")),
+    "brain": ((*ONNX, "--bf16"), ("only TensorRT runs bfloat16", "--tensorrt")),
+    "two precisions": (("export", "demo", "--tensorrt", "--fp16", "--bf16"), ("one precision", "--bf16")),
     "half program": (("export", "demo", "--pt2", "--fp16"), ("--fp16 is for ONNX files", "--onnx")),
     "compiled file": ((*ONNX, "--compile"), ("only a program is compiled", "--pt2 --compile")),
     "lint of nothing": ((*ONNX, "--lint-only"), ("none is built", "--tensorrt")),
@@ -157,6 +159,10 @@ def test_without_tensorrt_the_file_for_it_is_written_and_linted(
     assert document["lint"] == {"tensorrt": "10.15", "findings": []}
     assert [each["size"] for each in document["parity"][0]["sizes"]] == ["1×32×32", "1×32×48", "4×32×32", "4×32×48"]
     assert list(contents()) == ["open.onnx"]
+    brain = cli("export", str(opened), "--tensorrt", "--bf16", "--lint-only", "--force", "--json")
+    assert (brain.code, brain.document["lint"]["findings"]) == (0, [])
+    worst = max(each["relative"] for each in brain.document["parity"][0]["sizes"])
+    assert 1e-5 < worst < 2e-2  # weights lose digits, and no more than bfloat16's
     done = cli("export", str(opened), "--tensorrt", "--fp16", "--force")
     assert done.code == 2
     assert "by TensorRT 10.15's operator table nothing stands against it" in done.out

@@ -19,7 +19,7 @@ SHAPE = (2, 3, 4, 5)
 
 
 def model(
-    operator: str, shapes: list[list[Any]], axes: list[int] | None = None, name: str = IN_GRAFT, **more: int
+    operator: str, shapes: list[list[Any]], axes: list[int] | None = None, name: str = IN_GRAFT, **more: Any
 ) -> Any:
     inputs = [helper.make_tensor_value_info(f"x{index}", TensorProto.FLOAT, each) for index, each in enumerate(shapes)]
     names = [value.name for value in inputs] + (["axes"] if axes else [])
@@ -78,7 +78,7 @@ def test_a_mean_over_one_axis_is_a_pooling(axis: int) -> None:
         ("ReduceMax", [[2, 3, 4, 5]], [3], {"keepdims": 1}),
     ],
 )
-def test_all_else_stays(operator: str, shapes: list[list[Any]], axes: list[int] | None, more: dict[str, int]) -> None:
+def test_all_else_stays(operator: str, shapes: list[list[Any]], axes: list[int] | None, more: dict[str, Any]) -> None:
     quick, changed = quickened(model(operator, shapes, axes, **more))
     assert (changed, operators(quick)) == (0, Counter([operator]))
 

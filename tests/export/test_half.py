@@ -30,6 +30,7 @@ def test_means_over_two_axes_of_one_map_are_taken_in_single_precision(tmp_path: 
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(made, tmp_path / "single.onnx")
     to_half(tmp_path / "single.onnx", tmp_path / "half.onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "half.onnx"))
     casts = Counter(node.input[0] for node in onnx.load(tmp_path / "half.onnx").graph.node if node.op_type == "Cast")
     assert casts["relu"] == 1
     assert casts.keys() >= {"rows_cast_to_fp16", "same_cast_to_fp16"}

@@ -1,6 +1,7 @@
 """Does everything export with parity? python -m tests.sweep.export blocks, or networks NAME …
 
-`blocks`: every block of the catalogue on resnet18 at residual and at stages, with batch, height and width open.
+`blocks`: every block of the catalogue on resnet18 at residual and at stages, with batch, height and width open, in
+single and in half precision.
 `networks`: those named, or all of timm's and torchvision's classifiers, with SE at stages and without, the batch open.
 Weights are random and gates stand open. Each line of the output is one export.
 """
@@ -43,18 +44,18 @@ def open_gates(model: nn.Module) -> nn.Module:
     return model
 
 
-def outcome(subject: Subject, axes: str) -> tuple[bool, str]:
+def outcome(subject: Subject, axes: str, precisions: Sequence[str] = ("fp32",)) -> tuple[bool, str]:
     """Export a network; say whether it went, and how close it came or why not."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             job = prepare(subject, Settings(read_axes(axes)))
-            report = write_onnx(job, Wanted({"fp32": Path(folder) / "x.onnx"}), {})
+            report = write_onnx(job, Wanted({name: Path(folder) / f"{name}.onnx" for name in precisions}), {})
     except SurgeonError as error:
         return False, str(error)[:300]
     except Exception as error:
         return False, f"{type(error).__name__}: {first_line(error)[:300]}"
-    written = report.files[0]
-    return True, f"{written.parities[0].worst.relative:.1e} {written.nodes} nodes"
+    told = [f"{made.precision} {made.parities[0].worst.relative:.1e} {made.nodes} nodes" for made in report.files]
+    return True, ", ".join(told)
 
 
 def operated(subject: Subject, block: str, group: str) -> Subject:
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
     failed = count = 0
     for name, subject, axes in cases:
         start = time.perf_counter()
-        went, detail = outcome(subject, axes)
+        went, detail = outcome(subject, axes, ("fp32", "fp16") if arguments[0] == "blocks" else ("fp32",))
         failed, count = failed + (not went), count + 1
         print(f"{'ok' if went else 'FAILED'}\t{name}\t{detail}\t{time.perf_counter() - start:.1f} s", flush=True)
     print(f"{count - failed} of {count} exported")
