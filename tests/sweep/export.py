@@ -1,14 +1,17 @@
-"""Does everything export with parity? python -m tests.sweep.export blocks, or networks NAME …
+"""Does everything export with parity? python -m tests.sweep.export blocks, or networks.
 
 `blocks`: every block of the catalogue on resnet18 at residual and at stages, with batch, height and width open, in
 single and in half precision.
-`networks`: those named, or all of timm's and torchvision's classifiers, with SE at stages and without, the batch open.
-Weights are random and gates stand open. Each line of the output is one export.
+`networks`: timm's and torchvision's classifiers with SE at stages, the batch open, in an order that is drawn once, so
+that a part of them stands for all. Where one fails, the network without grafts tells whose fault it is.
+Weights are random and gates stand open. Each line of the output is one export; what a --file holds is not done again.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import random
 import sys
 import tempfile
 import time
@@ -19,6 +22,7 @@ import torch
 from torch import nn
 
 from attn_surgeon.artefact import Provenance
+from attn_surgeon.blocks import get_card
 from attn_surgeon.blocks import names as blocks
 from attn_surgeon.errors import SurgeonError, first_line
 from attn_surgeon.export.axes import read_axes
@@ -31,6 +35,7 @@ from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.sources import SourceSpec
 from attn_surgeon.subject import Subject, open_subject
 
+LARGEST = 150_000_000  # parameters: these take minutes and gigabytes each
 SMALL = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (64, 64))
 
 
@@ -44,18 +49,18 @@ def open_gates(model: nn.Module) -> nn.Module:
     return model
 
 
-def outcome(subject: Subject, axes: str, precisions: Sequence[str] = ("fp32",)) -> tuple[bool, str]:
-    """Export a network; say whether it went, and how close it came or why not."""
+def outcome(name: str, subject: Subject, axes: str, precisions: Sequence[str] = ("fp32",)) -> tuple[bool, str, str]:
+    """Export a network; say whether it went, its name, and how close it came or why not."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             job = prepare(subject, Settings(read_axes(axes)))
-            report = write_onnx(job, Wanted({name: Path(folder) / f"{name}.onnx" for name in precisions}), {})
+            report = write_onnx(job, Wanted({kind: Path(folder) / f"{kind}.onnx" for kind in precisions}), {})
     except SurgeonError as error:
-        return False, str(error)[:300]
+        return False, name, " ".join(str(error).split())[:300]
     except Exception as error:
-        return False, f"{type(error).__name__}: {first_line(error)[:300]}"
+        return False, name, f"{type(error).__name__}: {first_line(error)[:300]}"
     told = [f"{made.precision} {made.parities[0].worst.relative:.1e} {made.nodes} nodes" for made in report.files]
-    return True, ", ".join(told)
+    return True, name, ", ".join(told)
 
 
 def operated(subject: Subject, block: str, group: str) -> Subject:
@@ -64,53 +69,86 @@ def operated(subject: Subject, block: str, group: str) -> Subject:
     return Subject(open_gates(model).eval(), subject.provenance)
 
 
-def of_blocks(chosen: Sequence[str]) -> Iterator[tuple[str, Subject, str]]:
-    """Make every block's two networks."""
+def of_blocks(chosen: Sequence[str]) -> Iterator[tuple[bool, str, str]]:
+    """Export every block's two networks."""
     from torchvision.models import resnet18
 
     torch.manual_seed(0)
     plain = Subject(resnet18().eval(), Provenance(SourceSpec("object", "resnet18"), SMALL))
     for name, group in itertools.product(chosen or blocks(), ("residual", "stages")):
-        try:
-            yield f"{name} {group}", operated(plain, name, group), "batch,height,width"
-        except SurgeonError as error:
-            print(f"-\t{name} {group}\t{error}", flush=True)
+        if get_card(name).kind != "two inputs":
+            made = operated(plain, name, group)
+            yield outcome(f"{name} {group}", made, "batch,height,width", ("fp32", "fp16"))
 
 
-def of_networks(chosen: Sequence[str]) -> Iterator[tuple[str, Subject, str]]:
-    """Make each network, without grafts and with."""
-    for name in chosen or classifiers():
-        try:
-            plain = open_subject(name, weights="none")
-            yield f"{name} original", plain, "batch"
-            yield f"{name} se", operated(plain, "se", "stages"), "batch"
-        except Exception as error:
-            print(f"-\t{name}\t{type(error).__name__}: {first_line(error)[:300]}", flush=True)
+def of_networks(chosen: Sequence[str]) -> Iterator[tuple[bool, str, str]]:
+    """Export each network with grafts; where that fails, without."""
+    for name in chosen:
+        parameters = size_of(name)
+        if parameters > LARGEST:
+            yield True, name, f"not tried: {parameters / 1e6:.0f} million parameters"
+            continue
+        plain = open_subject(name, weights="none")
+        found = with_grafts(name, plain)
+        yield found
+        if not found[0]:
+            yield outcome(f"{name} without grafts", plain, "batch")
+
+
+def with_grafts(name: str, plain: Subject) -> tuple[bool, str, str]:
+    """Export a network with SE at its stages."""
+    try:
+        made = operated(plain, "se", "stages")
+    except SurgeonError as error:
+        return False, name, f"no graft: {first_line(error)[:300]}"
+    return outcome(name, made, "batch")
+
+
+def size_of(name: str) -> int:
+    """Count the parameters of a network, without making any."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in open_subject(name, weights="none").model.parameters())
 
 
 def classifiers() -> list[str]:
-    """List timm's architectures and torchvision's classifiers."""
+    """List timm's architectures and torchvision's classifiers in the order that they are tried."""
     import timm
 
     from .from_torchvision import names, task
 
     mine = [f"tv/{name}" for name in names() if task(name) == "classification"]
-    return [*(f"timm/{name}" for name in timm.list_models()), *mine]
+    every = [*(f"timm/{name}" for name in timm.list_models()), *mine]
+    return random.Random(0).sample(every, len(every))
 
 
-def main(arguments: Sequence[str]) -> int:
+def known(file: Path | None) -> list[list[str]]:
+    """Read the lines of an earlier run."""
+    return [] if file is None or not file.exists() else [line.split("\t") for line in file.read_text().splitlines()]
+
+
+def main() -> int:
     """Export all of them; the exit code tells whether any failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("blocks", "networks"))
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--file", type=Path, help="keep the lines here too")
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="the I-th of every N")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    cases = {"blocks": of_blocks, "networks": of_networks}[arguments[0]](arguments[1:])
-    failed = count = 0
-    for name, subject, axes in cases:
+    done = {line[1] for line in known(given.file)}
+    wanted = given.names or (classifiers() if given.what == "networks" else list(blocks()))
+    left = [name for name in wanted[given.part[0] :: given.part[1]] if name not in done]
+    failed, start = 0, time.perf_counter()
+    for went, name, detail in (of_networks if given.what == "networks" else of_blocks)(left):
+        failed += not went
+        line = f"{'ok' if went else 'FAILED'}\t{name}\t{detail}\t{time.perf_counter() - start:.1f} s"
         start = time.perf_counter()
-        went, detail = outcome(subject, axes, ("fp32", "fp16") if arguments[0] == "blocks" else ("fp32",))
-        failed, count = failed + (not went), count + 1
-        print(f"{'ok' if went else 'FAILED'}\t{name}\t{detail}\t{time.perf_counter() - start:.1f} s", flush=True)
-    print(f"{count - failed} of {count} exported")
+        print(line, flush=True)
+        if given.file is not None:
+            with given.file.open("a") as file:
+                file.write(f"{line}\n")
     return int(failed > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
