@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.graph.forwards.operated import RESERVED
-from attn_surgeon.graph.running import Example, run, tensors
+from attn_surgeon.graph.running import Example, hooked, run, tensors
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,8 @@ def _listening(model: nn.Module, digests: list[Tensor]) -> Iterator[None]:
         digests.extend(_digest(tensor) for tensor in tensors(output))
 
     own = [module for path, module in model.named_modules() if RESERVED not in path.split(".")]
-    handles = [module.register_forward_hook(note) for module in own]
-    try:
+    with hooked(module.register_forward_hook(note) for module in own):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _digest(tensor: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from attn_surgeon.errors import first_line
 from attn_surgeon.graph.observation.dataflow import Dataflow
 from attn_surgeon.graph.observation.observe import observe
-from attn_surgeon.graph.running import Example, call, enlarged, has_nan, map_tensors, mode, run, tensors
+from attn_surgeon.graph.running import Example, call, enlarged, has_nan, hooked, map_tensors, mode, run, tensors
 from attn_surgeon.graph.surgery import Made, list_grafts
 
 Status = Literal["passed", "failed", "skipped"]
@@ -79,11 +78,8 @@ def _spreads(model: nn.Module, example: Example, made: Made) -> bool:
         poisoned[:, prefix:] = torch.nan
         return poisoned
 
-    handle = made.block.register_forward_hook(poison)
-    try:
+    with hooked([made.block.register_forward_hook(poison)]):
         return has_nan(run(model, example))
-    finally:
-        handle.remove()
 
 
 def why_ignored(made: Made) -> str:
@@ -151,9 +147,7 @@ def _gradients(
     sources = [tensor for tensor in tensors(inputs) if tensor.requires_grad]
     for parameter in parameters.values():
         parameter.requires_grad_(True)
-    with mode(model, training=False), torch.enable_grad(), ExitStack() as hooks:
-        for made in list_grafts(model):
-            hooks.callback(seen.hook(made).remove)
+    with mode(model, training=False), torch.enable_grad(), hooked(seen.hook(made) for made in list_grafts(model)):
         outputs = [out for out in tensors(call(model, inputs)) if out.requires_grad]
         if not outputs:
             return "failed", "the output does not depend on the grafts"

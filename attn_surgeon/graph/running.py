@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
@@ -23,6 +24,18 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for module, flag in flags:
             module.training = flag
+
+
+@contextmanager
+def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Take hooks off again after a while, those too that were made before making another failed."""
+    made: list[RemovableHandle] = []
+    try:
+        made.extend(handles)
+        yield
+    finally:
+        for handle in made:
+            handle.remove()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from attn_surgeon.graph.running import Example, mode, run
+from attn_surgeon.graph.running import Example, hooked, mode, run
 from attn_surgeon.graph.surgery import list_grafts
 
 
@@ -43,14 +43,11 @@ def graft_costs(model: nn.Module, example: Example) -> Mapping[str, Cost]:
     """Count what each graft adds in one forward pass, by its path in the network."""
     made = list_grafts(model)
     inputs: dict[str, list[Any]] = {item.path: [] for item in made}
-    handles = [
+    handles = (
         item.block.register_forward_pre_hook(lambda _, args, path=item.path: inputs[path].append(args)) for item in made
-    ]
-    try:
+    )
+    with hooked(handles):
         run(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
     return {item.path: _cost(item.block, inputs[item.path]) for item in made}
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.graph.running import mode
+from attn_surgeon.graph.running import hooked, mode
 from attn_surgeon.graph.surgery import bypassed, list_grafts
 from attn_surgeon.train.data.parts import Parts
 from attn_surgeon.train.run.precision import in_full_precision
@@ -47,12 +47,9 @@ def _changes(model: nn.Module) -> Iterator[dict[str, tuple[float, float]]]:
         x = given.double()
         sums[path] = (changed + float((out.double() - x).square().sum()), whole + float(x.square().sum()))
 
-    handles = [
+    handles = (
         made.block.register_forward_hook(lambda own, args, out, path=made.path: look(path, args[0], out))
         for made in list_grafts(model)
-    ]
-    try:
+    )
+    with hooked(handles):
         yield sums
-    finally:
-        for handle in handles:
-            handle.remove()

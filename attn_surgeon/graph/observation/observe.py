@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -134,25 +133,18 @@ def run_recorded(model: nn.Module, example: running.Example, recorder: Recorder)
 
 
 def _run(model: nn.Module, example: running.Example, watch: _Watch) -> Any:
-    with _hooks(model, watch):
+    with running.hooked(_hooks(model, watch)):
         return running.run(model, example, under=watch.recorder)
 
 
-@contextmanager
-def _hooks(model: nn.Module, watch: _Watch) -> Iterator[None]:
-    handles: list[RemovableHandle] = []
-    try:
-        grafts = [child for module in model.modules() for child in grafts_in(module)]
-        hidden = {id(part) for graft in grafts for part in graft.modules()}
-        for path, module in model.named_modules():
-            if id(module) not in hidden:
-                handles += _watched(path, module, watch)
-        for graft in grafts:
-            handles += _passed(graft, watch.recorder)
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _hooks(model: nn.Module, watch: _Watch) -> Iterator[RemovableHandle]:
+    grafts = [child for module in model.modules() for child in grafts_in(module)]
+    hidden = {id(part) for graft in grafts for part in graft.modules()}
+    for path, module in model.named_modules():
+        if id(module) not in hidden:
+            yield from _watched(path, module, watch)
+    for graft in grafts:
+        yield from _passed(graft, watch.recorder)
 
 
 def _watched(path: str, module: nn.Module, watch: _Watch) -> list[RemovableHandle]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_surgeon.errors import nearest
-from attn_surgeon.graph.running import mode, run, seeded, tensors
+from attn_surgeon.graph.running import hooked, mode, run, seeded, tensors
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.train.run.groups import graft_names, norm_names
 from attn_surgeon.train.settings import Settings, TrainingError
@@ -53,16 +53,13 @@ def heads(model: nn.Module, example: Tensor) -> list[str]:
     There are several where the network has several outputs, or adds up scores of several maps.
     """
     made: dict[Any, str] = {}
-    handles = [
+    handles = (
         module.register_forward_hook(lambda own, args, out, name=name: made.update({out.grad_fn: name}))
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, nn.Conv2d))
-    ]
-    try:
+    )
+    with hooked(handles):
         outputs = _with_gradients(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
     return _first_behind([tensor.grad_fn for tensor in outputs], made)
 
 
@@ -124,12 +121,8 @@ def _ran_before(model: nn.Module, mark: nn.Module, example: Tensor) -> list[nn.M
 def _order(model: nn.Module, example: Tensor) -> list[nn.Module]:
     """List the modules in the order in which they first begin to run."""
     ran: dict[nn.Module, None] = {}
-    handles = [module.register_forward_pre_hook(lambda own, args: ran.setdefault(own)) for module in model.modules()]
-    try:
+    with hooked(module.register_forward_pre_hook(lambda own, args: ran.setdefault(own)) for module in model.modules()):
         run(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
     return list(ran)
 
 

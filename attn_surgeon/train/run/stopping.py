@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.graph.running import tensors
+from attn_surgeon.graph.running import hooked, tensors
 from attn_surgeon.graph.surgery import list_grafts
 
 
@@ -52,15 +52,11 @@ def first_bad(model: nn.Module, images: Tensor) -> str:
             bad.append(grafts.get(module) or f"no graft but {name or 'the network'}")
 
     inside = {id(part) for block in grafts for part in block.modules()} - {id(block) for block in grafts}
-    handles = [
+    handles = (
         module.register_forward_hook(lambda own, args, output, name=name: look(name, own, output))
         for name, module in model.named_modules()
         if id(module) not in inside
-    ]
-    try:
-        with torch.no_grad():
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    )
+    with hooked(handles), torch.no_grad():
+        model(images)
     return bad[0] if bad else "no module's output"
