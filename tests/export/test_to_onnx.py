@@ -100,6 +100,26 @@ def test_every_corner_of_the_open_axes_agrees(open_file: tuple[Job, Report, Any]
     assert {"fc.weight", "fc.bias"} <= parameters
 
 
+class Pooling(nn.Module):
+    """Pools a map to one value a channel, and tells classes apart by these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(torch.flatten(nn.functional.adaptive_avg_pool2d(self.conv(x), 1), 1))
+        return logits
+
+
+@pytest.mark.parametrize("axes", ["", "batch", "batch,height,width"])
+@pytest.mark.parametrize("preprocess", [False, True])
+def test_a_pooling_is_one_node_whatever_is_open(axes: str, preprocess: bool, tmp_path: Path) -> None:
+    model = written(of_own(Pooling()), tmp_path / "x.onnx", axes=read_axes(axes), preprocess=preprocess)[2]
+    before = ["Transpose", "Cast", "Div", "Sub", "Div"] if preprocess else []
+    assert operators(model) == [*before, "Conv", "ReduceMean", "Reshape", "Gemm"]
+
+
 def test_untrained_grafts_leave_nothing_behind(original: Any, untrained: Subject, tmp_path: Path) -> None:
     job, _, lean = written(untrained, tmp_path / "lean.onnx")
     assert job.dropped == job.grafts
