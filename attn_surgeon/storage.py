@@ -46,9 +46,22 @@ def write(path: Path, tensors: Mapping[str, Tensor], payload: Mapping[str, Any])
     try:
         with replacing(path) as temporary:
             save_file(_separate(tensors), temporary, metadata)
+            _sort_metadata(Path(temporary))
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ArtefactError(f"cannot write: {reason}", str(path), "choose another place with --output") from None
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata in order, which safetensors leaves to chance, so that equal artefacts are equal files."""
+    with path.open("rb+") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+        if len(text) == length:  # tensors begin behind the header, so another length would move them
+            file.seek(8)
+            file.write(text)
 
 
 @contextmanager

@@ -32,6 +32,15 @@ def header_length(data: bytes) -> int:
     return 8 + int.from_bytes(data[:8], "little")
 
 
+def test_the_same_is_written_to_the_same_bytes(tmp_path: Path) -> None:
+    written = set()
+    for _ in range(8):
+        write(tmp_path / "x.safetensors", {"ä": TENSORS["a"]}, {"story": ["ä", "\n"]})
+        written.add((tmp_path / "x.safetensors").read_bytes())
+    assert len(written) == 1
+    assert read_tensors(tmp_path / "x.safetensors")["ä"].equal(TENSORS["a"])
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write(path, TENSORS, {"story": ["ä", 1, None]})
