@@ -128,8 +128,8 @@ def evaluate(
     entrants = [replace(subject, model=model), *([] if rival is None else [rival])]
     rivals = None if compare is None else Rivals(path, None if compare == ORIGINAL else compare)
     if _task(task, data) == "segmentation":
-        _refuse_for_masks({"--robust": robust, "--report": report, "--max-bad": max_bad})
-        looked = Looked(limit, ignore_index, device)
+        _refuse_for_masks({"--report": report, "--max-bad": max_bad})
+        looked = Looked(limit, ignore_index, device, seed if robust else None)
         evaluate_masks(entrants, named, looked, rivals, as_json=as_json)
         return
     with steps(f"open {data}"):

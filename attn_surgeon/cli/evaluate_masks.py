@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
 from attn_surgeon.cli.output import bar, console, facts, print_json, say, steps, table
-from attn_surgeon.cli.scores import interval, percent
+from attn_surgeon.cli.scores import interval, percent, show_robust
 
 if TYPE_CHECKING:
     from attn_surgeon.subject import Subject
+    from attn_surgeon.train.data.parts import Parts
     from attn_surgeon.train.evaluation.compare import Rivals
     from attn_surgeon.train.tasks import Score
 
@@ -25,6 +27,7 @@ class Looked:
     limit: int | None
     ignore_index: int | None
     device: str
+    robust: int | None
 
 
 def evaluate_masks(
@@ -33,12 +36,16 @@ def evaluate_masks(
     """Measure one network, or two, on whole images by sliding windows of its input size, and say what came out."""
     from attn_surgeon.train.segmentation.compare import compare
 
-    scored = _scored(entrants, named, looked)
+    parts = _opened(entrants, named, looked)
+    scored = _scored(entrants, parts, looked)
     first, *rest = [_described(score, seconds) for score, seconds in scored]
     document = {**named, "task": "segmentation", **first}
     if rivals is not None:
         name = rivals.second or "original"
         document["compare"] = {"network": name, **rest[0], **compare(scored[0][0], scored[1][0], rivals)}
+    if looked.robust is not None:
+        clean = [score for score, _ in scored]
+        document["robust"] = {"seed": looked.robust, **_robust(entrants, parts, clean, looked, rivals)}
     if as_json:
         print_json(document)
         return
@@ -47,10 +54,10 @@ def evaluate_masks(
     _show(document)
 
 
-def _scored(entrants: Sequence[Subject], named: dict[str, Any], looked: Looked) -> list[tuple[Score, float]]:
-    """Measure each network; give its score and the seconds that took."""
+def _opened(entrants: Sequence[Subject], named: dict[str, Any], looked: Looked) -> list[Parts]:
+    """Open the data as each network wants it."""
     from attn_surgeon.train.segmentation.compare import require_same_masks
-    from attn_surgeon.train.segmentation.task import open_part, score
+    from attn_surgeon.train.segmentation.task import open_part
 
     with steps(f"open {named['data']}"):
         parts = [
@@ -58,13 +65,34 @@ def _scored(entrants: Sequence[Subject], named: dict[str, Any], looked: Looked) 
             for entrant in entrants
         ]
         require_same_masks(parts[0], parts[-1])
+    return parts
+
+
+def _scored(entrants: Sequence[Subject], parts: Sequence[Parts], looked: Looked) -> list[tuple[Score, float]]:
+    """Measure each network; give its score and the seconds that took."""
+    from attn_surgeon.train.evaluation.robust import one_of
+    from attn_surgeon.train.segmentation.task import score
+
     scored = []
     with bar("evaluate") as progress:
         for number, (entrant, part) in enumerate(zip(entrants, parts, strict=True)):
             since = time.perf_counter()
-            told = lambda done, total, before=number: progress(before * total + done, len(parts) * total)  # noqa: E731
-            scored.append((score(entrant.model, part, looked.device, told), time.perf_counter() - since))
+            step = partial(one_of, progress, number, len(parts))
+            scored.append((score(entrant.model, part, looked.device, step), time.perf_counter() - since))
     return scored
+
+
+def _robust(
+    entrants: Sequence[Subject], parts: Sequence[Parts], clean: Sequence[Score], looked: Looked, rivals: Rivals | None
+) -> dict[str, Any]:
+    import torch
+
+    from attn_surgeon.train.segmentation.robust import described, robustness
+
+    models = [entrant.model for entrant in entrants]
+    with bar("corrupted images") as progress:
+        trials = robustness(models, parts, looked.robust or 0, looked.device, progress)
+    return described(trials, tuple(torch.tensor(score.outcomes, dtype=torch.float64) for score in clean), rivals)
 
 
 def _described(score: Score, seconds: float) -> dict[str, Any]:
@@ -85,6 +113,8 @@ def _show(document: dict[str, Any]) -> None:
     out.print(table("\nIoU of each class", ["class", *titles], lines, right=titles))
     if rival is not None:
         _show_comparison(rival)
+    if "robust" in document:
+        show_robust(document["robust"], rival, "miou_by_image", "mIoU of an image in %,")
 
 
 def _columns(arms: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:

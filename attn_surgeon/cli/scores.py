@@ -22,7 +22,7 @@ def show(document: Document) -> None:
     if rival is not None:
         _show_comparison(rival)
     if "robust" in document:
-        _show_robust(document["robust"], rival)
+        show_robust(document["robust"], rival, "top1", "top-1 in %")
 
 
 def _rows(scores: Document) -> list[tuple[str, str]]:
@@ -86,13 +86,14 @@ def _show_comparison(rival: Document) -> None:
     out.print(f"[bold]{escape(rival['verdict'])}[/]", soft_wrap=True)
 
 
-def _show_robust(robust: Document, rival: Document | None) -> None:
+def show_robust(robust: Document, rival: Document | None, value: str, title: str) -> None:
+    """Show what came of corrupted images; `value` is under what name trials hold it."""
     out = console()
     if rival is None:
-        out.print(_grid("\ntop-1 in % by strength", robust, "top1", robust["means"]))
+        out.print(_grid(f"\n{title} by strength", robust, value, robust["means"]))
         return
-    out.print(_grid("\ntop-1 in % of the first, by strength", robust, "top1", robust["means"]))
-    out.print(_grid("\ntop-1 in % of the second", robust, "compare_top1", robust["compare_means"]))
+    out.print(_grid(f"\n{title} of the first, by strength", robust, value, robust["means"]))
+    out.print(_grid(f"\n{title} of the second", robust, f"compare_{value}", robust["compare_means"]))
     gain = robust["gain"]
     ahead = [(kind, interval(own)) for kind, own in gain["kinds"].items()]
     rows = [*ahead, ("mean", interval(gain["mean"])), ("beyond clean", interval(gain["beyond_clean"]))]

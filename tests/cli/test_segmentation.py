@@ -56,6 +56,12 @@ def test_a_unet_is_trained_and_measured(cli: Cli, unet: str) -> None:
     }
     assert mine["wilcoxon"] == document["wilcoxon"]
     assert cli("evaluate", *both).out.splitlines()[-1] == mine["verdict"]
+    robust = cli("evaluate", *both, "--robust", "--seed", "3", "--json").document["robust"]
+    lines = cli("evaluate", *both, "--robust", "--seed", "3").out.splitlines()
+    assert {robust["gain"]["verdict"], robust["gain"]["verdict_beyond_clean"]} <= set(lines)
+    assert f"{100 * robust['compare_means']['clutter']:.2f}" in next(
+        line for line in lines[::-1] if "clutter" in line and "," not in line
+    )
     shown = cli("evaluate", f"{folder}/last.safetensors", *OWN, "--data", "cells", "--task", "segmentation")
     assert f"{100 * line['val_miou']:.2f} %" in shown.out
 

@@ -77,12 +77,15 @@ def _comparison(
 def _robust(trials: Sequence[Trial], clean: Sequence[Answers], rivals: Rivals | None) -> dict[str, Any]:
     document: dict[str, Any] = {"trials": [_trial(trial) for trial in trials], "means": means(trials)}
     if rivals is not None:
-        document |= {"compare_means": means(trials, 1), "gain": asdict(gain(trials, clean, rivals))}
+        document |= {
+            "compare_means": means(trials, 1),
+            "gain": asdict(gain(trials, tuple(own.right for own in clean), rivals)),
+        }
     return document
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
-    document = {"kind": trial.kind, "strength": trial.strength, "level": trial.level, "top1": trial.top1[0]}
+    document = {"kind": trial.kind, "strength": trial.strength, "level": trial.level, "top1": trial.shares[0]}
     if len(trial.right) == 1:
         return document
     found = paired(*trial.right)

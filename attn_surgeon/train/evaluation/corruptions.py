@@ -38,13 +38,24 @@ FRAME = 0.25
 
 
 def corrupt(
-    image: Image.Image, kind: str, strength: int, key: Sequence[int], others: Sequence[Image.Image]
+    image: Image.Image,
+    kind: str,
+    strength: int,
+    key: Sequence[int],
+    others: Sequence[Image.Image],
+    seen: int | None = None,
 ) -> Image.Image:
-    """Corrupt a grey or RGB image, the same way for the same key; `others` are what clutter is cut from."""
+    """Corrupt a grey or RGB image, the same way for the same key; `others` are what clutter is cut from.
+
+    `seen` is the shorter side of what a network sees of it at once, where that is not all of it.
+    """
     if strength == 0:
         return image
     dice = np.random.default_rng([*key, crc32(kind.encode()), strength])
-    return _CORRUPTIONS[kind](image, LEVELS[kind][strength - 1], dice, others)
+    level = LEVELS[kind][strength - 1]
+    if kind == "blur":
+        return blur(image, level * (seen or min(image.size)))
+    return _CORRUPTIONS[kind](image, level, dice, others)
 
 
 def noise(image: Image.Image, level: float, dice: Dice) -> Image.Image:
@@ -54,9 +65,9 @@ def noise(image: Image.Image, level: float, dice: Dice) -> Image.Image:
     return Image.fromarray((255 * noisy + 0.5).astype(np.uint8))
 
 
-def blur(image: Image.Image, level: float) -> Image.Image:
-    """Blur by a Gaussian of this standard deviation, in shares of the shorter side."""
-    return image.filter(ImageFilter.GaussianBlur(level * min(image.size)))
+def blur(image: Image.Image, deviation: float) -> Image.Image:
+    """Blur by a Gaussian of this standard deviation in pixels."""
+    return image.filter(ImageFilter.GaussianBlur(deviation))
 
 
 def jpeg(image: Image.Image, level: float) -> Image.Image:
@@ -96,7 +107,6 @@ def _place(dice: Dice, low: int, high: int) -> int:
 
 _CORRUPTIONS: dict[str, Callable[[Image.Image, float, Dice, Sequence[Image.Image]], Image.Image]] = {
     "noise": lambda image, level, dice, others: noise(image, level, dice),
-    "blur": lambda image, level, dice, others: blur(image, level),
     "jpeg": lambda image, level, dice, others: jpeg(image, level),
     "clutter": clutter,
 }

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from attn_surgeon.train.evaluation.corruptions import KINDS, LEVELS, STRENGTHS, blur, clutter, corrupt, noise
+from attn_surgeon.train.evaluation.corruptions import KINDS, LEVELS, STRENGTHS, clutter, corrupt, noise
 
 SIZE = (48, 40)  # width and height
 MODES = ("L", "RGB")
@@ -73,11 +73,13 @@ def test_noise_has_its_deviation(level: float) -> None:
 def test_blur_spreads_a_point_as_far_as_its_level_says() -> None:
     dot = np.zeros((224, 448), dtype=np.uint8)
     dot[110:115, 222:227] = 255
-    for level in LEVELS["blur"]:
-        found = values(blur(Image.fromarray(dot), level)).sum(0)
+    sides = [(None, 224), (None, 224), (None, 224), (None, 224), (None, 224), (150, 150)]
+    for strength, (seen, side) in zip((*STRENGTHS, 5), sides, strict=True):
+        level = LEVELS["blur"][strength - 1]
+        found = values(corrupt(Image.fromarray(dot), "blur", strength, (0, 0), [], seen)).sum(0)
         place = np.arange(448) - 224
         spread = (found * place**2).sum() / found.sum() - 2.0  # less the variance of the five pixels themselves
-        assert np.sqrt(spread) == pytest.approx(level * 224, rel=0.05)
+        assert np.sqrt(spread) == pytest.approx(level * side, rel=0.05)
 
 
 def test_jpeg_is_a_file_of_its_quality() -> None:
