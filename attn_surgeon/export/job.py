@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from attn_surgeon.export.axes import Axis, Size, corners, fill_ranges, traced
 from attn_surgeon.export.identity import closed_grafts, without_closed
 from attn_surgeon.export.images import Pixels, folder_pixels, normalise, seeded_pixels
 from attn_surgeon.export.network import Network, named_tensors, ship
-from attn_surgeon.export.parity import Array
+from attn_surgeon.export.parity import Array, difference
 from attn_surgeon.graph.running import run
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.subject import Subject
@@ -75,11 +77,22 @@ class Job:
 
     def expected(self, size: Size) -> list[Array]:
         """Compute what PyTorch gives at a size, with every graft that the network has."""
-        output = run(self.subject.model, normalise(self.pixels(size), self.subject.preprocessing))
+        return self._arrays(run(self.subject.model, normalise(self.pixels(size), self.subject.preprocessing)))
+
+    def _arrays(self, output: Any) -> list[Array]:
         outputs = [tensor for _, tensor in named_tensors(output)]
         if self.settings.softmax:
             outputs[0] = outputs[0].softmax(1)
         return [tensor.numpy() for tensor in outputs]
+
+    def rounding(self, size: Size) -> float | None:
+        """Say how far single precision alone moves PyTorch's outputs, relative to the largest; None if unknown."""
+        images = normalise(self.pixels(size), self.subject.preprocessing).double()
+        try:
+            exact = run(copy.deepcopy(self.subject.model).double(), images)
+        except (RuntimeError, TypeError, ValueError):  # not every network runs in double precision
+            return None
+        return difference(name_size(size), self.expected(size), self._arrays(exact)).relative
 
     def original(self) -> Network:
         """Give the network without any grafts, prepared in the same way."""

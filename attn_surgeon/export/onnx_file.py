@@ -138,7 +138,11 @@ def _check(job: Job, precision: str, path: Path) -> Parity:
             difference(name_size(size), session.run(as_feeds(INPUT, job.inputs(size))), job.expected(size))
             for size in job.sizes()
         )
-    return _required(Parity("PyTorch", _tolerance(job, precision), found), f"in {precision}")
+    parity = Parity("PyTorch", _tolerance(job, precision), found)
+    if not parity.passed and precision == "fp32":
+        worst = next(size for size in job.sizes() if name_size(size) == parity.worst.size)
+        raise ParityError(parity, "in fp32", job.rounding(worst))
+    return _required(parity, f"in {precision}")
 
 
 @contextmanager

@@ -189,6 +189,32 @@ def test_a_large_file_keeps_its_tensors_beside_it(demo: Subject, tmp_path: Path)
         assert session.run({"images": torch.zeros(1, 1, 32, 32).numpy()})[0].shape == (1, 10)
 
 
+class Cancelling(nn.Module):
+    """Loses digits."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        high = x.mean((2, 3)) + 1e4
+        return (high - 1e4) * self.factor
+
+
+def test_what_rounding_alone_does_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, other = (prepare(of_own(Cancelling(factor)), Settings()) for factor in (1e3, 2e3))
+    size = next(iter(job.sizes()))
+    exact = job.inputs(size).double().mean((2, 3)).numpy() * 1e3
+    found = np.abs(job.expected(size)[0] - exact).max() / np.abs(exact).max()
+    assert found > 1e-4
+    assert job.rounding(size) == pytest.approx(found, rel=1e-3)
+    model = to_onnx(other.network, other.example, other.axes, 20)
+    monkeypatch.setattr(onnx_file, "to_onnx", lambda *args: model)
+    with pytest.raises(ParityError, match=r"rounding alone moves PyTorch's own outputs by 0\.0"):
+        written(job.subject, tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_computes_something_else_is_not_left(
     demo: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,8 +224,9 @@ def test_a_file_that_computes_something_else_is_not_left(
     bias.const_value = onnx_ir.tensor(bias.const_value.numpy() + np.eye(10, dtype=np.float32)[3] / 2)
     monkeypatch.setattr(onnx_file, "to_onnx", lambda *args: model)
     (tmp_path / "x.onnx").write_text("the one before")
-    with pytest.raises(ParityError, match="does not agree with PyTorch: relative difference 0"):
+    with pytest.raises(ParityError, match="does not agree with PyTorch: relative difference 0") as told:
         written(demo, tmp_path / "x.onnx")
+    assert "rounding" not in str(told.value)
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
     assert (tmp_path / "x.onnx").read_text() == "the one before"
     written(demo, tmp_path / "x.onnx", tolerance=1.0)
