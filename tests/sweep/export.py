@@ -4,7 +4,7 @@
 single and in half precision.
 `networks`: timm's and torchvision's classifiers with SE at stages, the batch open, in an order that is drawn once, so
 that a part of them stands for all. Where one fails, the network without grafts tells whose fault it is.
-Weights are random and gates stand open. Each line of the output is one export; what a --file holds is not done again.
+Weights are random, BatchNorms have the statistics of a batch, and gates stand open. Each line of the output is one export; what a --file holds is not done again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_surgeon.artefact import Provenance
 from attn_surgeon.blocks import get_card
@@ -88,11 +89,25 @@ def of_networks(chosen: Sequence[str]) -> Iterator[tuple[bool, str, str]]:
         if parameters > LARGEST:
             yield True, name, f"not tried: {parameters / 1e6:.0f} million parameters"
             continue
-        plain = open_subject(name, weights="none")
+        plain = settled(open_subject(name, weights="none"))
         found = with_grafts(name, plain)
         yield found
         if not found[0]:
             yield outcome(f"{name} without grafts", plain, "batch")
+
+
+@torch.no_grad()
+def settled(subject: Subject) -> Subject:
+    """Give BatchNorms the statistics of a batch, as training does; with their first ones depth makes noise of rounding."""
+    norms = [module for module in subject.model.modules() if isinstance(module, _BatchNorm)]
+    for norm in norms:
+        norm.momentum = None
+        norm.reset_running_stats()
+    torch.manual_seed(0)
+    if norms:
+        subject.model.train()(torch.randn(4, *subject.example.shape[1:]))
+    subject.model.eval()
+    return subject
 
 
 def with_grafts(name: str, plain: Subject) -> tuple[bool, str, str]:
