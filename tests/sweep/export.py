@@ -4,7 +4,8 @@
 single and in half precision.
 `networks`: timm's and torchvision's classifiers with SE at stages, the batch open, in an order that is drawn once, so
 that a part of them stands for all. Where one fails, the network without grafts tells whose fault it is.
-Weights are random, BatchNorms have the statistics of a batch, and gates stand open. Each line of the output is one export; what a --file holds is not done again.
+Weights are random, BatchNorms have the statistics of a batch, and gates stand open. Each line of the output is one
+export; what a --file holds is not done again.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def of_networks(chosen: Sequence[str]) -> Iterator[tuple[bool, str, str]]:
 
 @torch.no_grad()
 def settled(subject: Subject) -> Subject:
-    """Give BatchNorms the statistics of a batch, as training does; with their first ones depth makes noise of rounding."""
+    """Give BatchNorms the statistics of a batch; with those of the start, depth makes noise of rounding."""
     norms = [module for module in subject.model.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:
         norm.momentum = None
