@@ -26,6 +26,7 @@ from attn_surgeon.train.run import processes
 from attn_surgeon.train.run.checkpoint import write_file
 from attn_surgeon.train.run.groups import require_optimizer
 from attn_surgeon.train.run.loop import Trained, train
+from attn_surgeon.train.run.preparation import require_possible
 from attn_surgeon.train.settings import Settings, TrainingError
 from attn_surgeon.train.tasks import Task, get_task
 
@@ -70,6 +71,7 @@ def check(job: Job) -> None:
     require_optimizer(job.settings.optimizer)
     if not len(job.parts.train.dataset):  # type: ignore[arg-type]
         raise TrainingError("there are no images to train on", "--data")
+    require_possible(job.subject.model, job.settings, job.subject.example)
     if job.settings.distill and job.subject.fresh:
         hint = "leave --distill out, or fine-tune the original first"
         raise TrainingError("a network whose head is new has nothing to teach", "--distill", hint)

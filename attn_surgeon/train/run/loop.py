@@ -129,7 +129,7 @@ def _after_step(run: Run) -> None:
     position, every = run.position, run.settings.checkpoint_steps
     position.step += 1
     if run.parties.ema is not None:
-        run.parties.ema.update(run.parties.model)
+        run.parties.ema.update(run.parties.model, step=position.step)
     _stop_if_asked(run)
     if every and position.step % every == 0:
         _checkpoint(run)

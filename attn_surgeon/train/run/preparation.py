@@ -103,7 +103,8 @@ def begin(model: nn.Module, parts: Parts, settings: Settings, folder: Path, wish
 
     device = _accelerator(settings).device
     model.to(device).to(memory_format=layout(settings))
-    ema = ModelEmaV3(model, decay=settings.ema) if settings.ema else None
+    # a short run would end with the average still at its start, so the decay begins at none
+    ema = ModelEmaV3(model, decay=settings.ema, use_warmup=True) if settings.ema else None
     set_seed(settings.seed)
     position = (
         read_checkpoint(folder, Parties(model, None, ema), processes.index()) if has_checkpoint(folder) else Position()
@@ -178,13 +179,23 @@ def _steps(images: int, settings: Settings) -> int:
     return math.ceil(_batches(images, settings) / settings.accumulate)
 
 
+def require_possible(model: nn.Module, settings: Settings, example: Tensor) -> None:
+    """Refuse what this machine cannot train in, and what cannot be frozen of this network."""
+    _accelerator(settings)
+    for stage in settings.plan:
+        freeze(model, replace(settings, freeze=stage.freeze, stages=None), example)
+    model.requires_grad_(True)
+
+
 def _accelerator(settings: Settings) -> Any:
-    from accelerate import Accelerator, DataLoaderConfiguration
+    from accelerate import Accelerator, DataLoaderConfiguration, PartialState
 
     if settings.batch_size % processes.count():
         what = f"a batch of {settings.batch_size} cannot be split over {processes.count()} processes"
         raise TrainingError(what, "--batch-size", "it counts the images of all processes together")
     processes.join()
+    if settings.amp == "fp16" and PartialState().device.type == "cpu":  # Accelerate would leave it out in silence
+        raise TrainingError("half precision is for GPUs", "--amp fp16", "say --amp bf16, or leave --amp out")
     try:
         return Accelerator(
             mixed_precision=settings.amp,
