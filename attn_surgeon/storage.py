@@ -149,7 +149,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def _opened(path: Path) -> Any:
     if not path.is_file():
         what = "this is a folder" if path.is_dir() else "there is no such file"
-        raise ArtefactError(what, str(path), "make one with: attn-surgeon insert NETWORK --block BLOCK --after SITE")
+        near = next((folder / path.name for folder in path.parents[1:2] if (folder / path.name).is_file()), None)
+        make = "make one with: attn-surgeon insert NETWORK --block BLOCK --after SITE"
+        raise ArtefactError(what, str(path), make if near is None else f"did you mean {near}?")
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError, ValueError) as error:

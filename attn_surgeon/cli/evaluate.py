@@ -115,7 +115,7 @@ def evaluate(
     from attn_surgeon.train.evaluation.assess import assess
     from attn_surgeon.train.evaluation.compare import Rivals
     from attn_surgeon.train.evaluation.report import make_folder, write_report
-    from attn_surgeon.train.evaluation.views import open_views
+    from attn_surgeon.train.evaluation.views import open_views, unlike
 
     require_device(device)
     path = given_or_newest(artefact)
@@ -136,6 +136,7 @@ def evaluate(
         wanted = [entrant.preprocessing for entrant in entrants]
         known = subject.provenance.class_names
         images, notes = open_views(data, split, wanted, Place(data_dir, download), known, max_bad)
+        notes = (*notes, *(note for entrant in entrants for note in unlike(entrant, images.class_names)))
     if report is not None:
         make_folder(Path(report))
     with bar("evaluate") as progress:

@@ -25,7 +25,7 @@ from attn_surgeon.cli.options import (
 )
 from attn_surgeon.cli.output import say, steps
 
-_ENDINGS = {"fp32": ".onnx", "fp16": "-fp16.onnx", "int8": "-int8.onnx", "pt2": ".pt2"}
+_ENDINGS = {"fp32": ".onnx", "fp16": "-fp16.onnx", "bf16": "-bf16.onnx", "int8": "-int8.onnx", "pt2": ".pt2"}
 
 
 def register(app: typer.Typer) -> None:
@@ -129,8 +129,8 @@ def export(
                 lint_only=lint_only,
                 calibrate=calibrate,
             )
-            engine = writable(output or f"{stem}.engine", force=force, suffixes=(".engine",))
-            engines.export(path, subject, settings, given, engine, progress, force=force, as_json=as_json)
+            places = _beside(output, stem, given.precision, force=force, lint_only=lint_only)
+            engines.export(path, subject, settings, given, places, progress, as_json=as_json)
             return
         kinds = ["pt2"] if pt2 else precisions or ["fp32"]
         targets = {kind: _target(output or stem + _ENDINGS[kind], kind, force=force) for kind in kinds}
@@ -145,6 +145,15 @@ def export(
     for note in () if as_json else subject.notes:
         say(note)
     exporting.show(path, job, exported, as_json=as_json)
+
+
+def _beside(output: str | None, stem: str, kind: str, *, force: bool, lint_only: bool) -> tuple[Path, Path]:
+    """Name the ONNX file for TensorRT, and the engine; without an engine the name given is the file's."""
+    if lint_only:
+        onnx = _target(output or stem + _ENDINGS[kind], kind, force=force)
+        return onnx, onnx.with_suffix(".engine")
+    engine = writable(output or f"{stem}.engine", force=force, suffixes=(".engine",))
+    return _target(f"{engine.with_suffix('')}{_ENDINGS[kind]}", kind, force=force), engine
 
 
 def _target(path: str, kind: str, *, force: bool) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from attn_surgeon.cli.exporting import differences_told, print_parity
-from attn_surgeon.cli.files import SUFFIX, writable
+from attn_surgeon.cli.files import SUFFIX
 from attn_surgeon.cli.options import OptionError
 from attn_surgeon.cli.output import console, print_json, table
 from attn_surgeon.errors import ExportError
@@ -43,18 +43,19 @@ def export(
     subject: Subject,
     settings: Settings,
     request: Request,
-    target: Path,
+    targets: tuple[Path, Path],
     progress: Progress,
     *,
-    force: bool,
     as_json: bool,
 ) -> None:
     """Write the ONNX file for TensorRT and lint it; build the engine, or say what is missing for that.
 
+    `targets` are the ONNX file and the engine.
+
     Exit 1 where only the lint was asked for and something stands against the file.
     """
     shapes = _shapes(subject, request.shapes)
-    beside = writable(str(target.with_suffix(".onnx")), force=force, suffixes=(".onnx",))
+    beside, target = targets
     job = prepare(subject, replace(settings, axes=shapes.axes))
     story = tell_story(job, network if network.endswith(SUFFIX) else None)
     with differences_told(as_json=as_json):
@@ -119,7 +120,8 @@ def _tell_lint(written: Written, findings: list[Finding]) -> None:
         rows = [[finding.node, finding.operator, finding.what] for finding in findings]
         out.print(table(f"against TensorRT {version}'s operator table", ["node", "operator", "why"], rows))
     verdict = f"{len(findings)} nodes stand against it" if findings else "nothing stands against it"
-    out.print(f"wrote {written.path} ({written.nodes} nodes); by TensorRT {version}'s operator table {verdict}")
+    file = f"{written.path} ({written.precision}, {written.nodes} nodes)"
+    out.print(f"wrote {file}; by TensorRT {version}'s operator table {verdict}", soft_wrap=True)
 
 
 def _tell_engine(network: str, written: Written, engine: Engine, *, as_json: bool) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from attn_surgeon.train.control import Job
     from attn_surgeon.train.folders import Request
 
+OF_SEGMENTATION = ("crop", "crops", "overlap", "ignore_index", "dice")
 WITH_RESUME = ("resume", "source", "own", "weights", "as_json")
 
 
@@ -72,6 +73,7 @@ def finetune(
         subject = _open(request.artefact, source, weights)
         _require_start(request, subject)
     else:
+        _require_used(typed(context), settings)
         request, subject = _requested(artefact, data, Settings(**settings), control, seeds, source, weights)
         folder = Path()
     job = _job(request, subject, folder, out, new=resume is None)
@@ -86,6 +88,15 @@ def _resumed(resume: str, context: typer.Context) -> Request:
         names = ", ".join("ARTEFACT" if name == "artefact" else flag(name) for name in begun_with)
         raise OptionError(f"a resumed run goes on as it began: {names}", "--resume", f"leave {names} out")
     return read_request(Path(resume))
+
+
+def _require_used(names: list[str], settings: dict[str, Any]) -> None:
+    """Refuse options that would do nothing beside others."""
+    if "epochs" in names and settings["stages"] is not None:
+        raise OptionError("--stages says how many epochs there are", "--epochs", "leave --epochs out")
+    for name in names:
+        if name in OF_SEGMENTATION and settings["task"] != "segmentation":
+            raise OptionError("this is for segmentation only", flag(name), "add --task segmentation, or leave it out")
 
 
 def _requested(

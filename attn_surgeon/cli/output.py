@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _WIDE = 140
 _ROOMY = 120
+SECONDS = 30.0  # between lines that say how far a job is, where there is no terminal
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -151,14 +153,27 @@ def steps(title: str) -> Iterator[Callable[[str], None]]:
         yield lambda step: status.update(f"{title}: {step}")
 
 
+def _lines(title: str) -> Callable[[int, int], None]:
+    """Give what says in a line of standard error, so often, how far a job is."""
+    last = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS:
+            last = time.monotonic()
+            say(f"{title}: {done:,} of {total:,}")
+
+    return told
+
+
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar for `done` of `total`, on a terminal; elsewhere nothing."""
+    """Show a progress bar for `done` of `total`, on a terminal; elsewhere a line now and then."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     screen = console(stderr=True)
     if not screen.is_terminal:
-        yield lambda done, total: None
+        yield _lines(title)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, transient=True) as progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Mapping
 
@@ -28,6 +29,9 @@ def parse_source(text: str, *, args: Mapping[str, object] | None = None, weights
 def _classify(text: str) -> tuple[str, str, bool]:
     """Return kind, name and whether the text left the library open."""
     prefix, _, rest = text.partition("/")
+    inside = f"{text}/last.safetensors"
+    if os.path.isfile(inside):  # noqa: PTH113 - a name too long is no file, where pathlib raises
+        raise SourceError("this is a run folder", text, f"name what it holds: {inside}")
     if text == "demo":
         return "demo", text, False
     if ".py:" in text or text.endswith(".py"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from attn_surgeon.demo import CLASS_NAMES, DEMO_PREPROCESSING, digits, load_demo
@@ -51,6 +52,16 @@ def test_the_table_says_the_same(cli: Cli) -> None:
     assert facts["loss"] == [f"{document['loss']:.4f}"]
     assert facts["logits"] == ["sha256", document["logits_sha256"][:16] + "…"]
     assert done.err == ""
+
+
+def test_classes_that_the_network_does_not_tell_are_said(cli: Cli, folder: Path) -> None:
+    for name in ("a", "b"):
+        (folder / "two" / "val" / name).mkdir(parents=True)
+        for index in range(2):
+            Image.new("L", (32, 32), 80 * index).save(folder / "two" / "val" / name / f"{index}.png")
+    done = cli("evaluate", "demo", "--data", "two")
+    assert done.err.splitlines() == ["the network has 10 outputs, the data 2 classes: they count as its first 2"]
+    assert cli("evaluate", "demo", "--data", "demo", "--limit", "10").err == ""
 
 
 def test_a_limit_takes_as_many_of_every_class(cli: Cli) -> None:

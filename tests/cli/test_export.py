@@ -159,14 +159,18 @@ def test_without_tensorrt_the_file_for_it_is_written_and_linted(
     assert document["lint"] == {"tensorrt": "10.15", "findings": []}
     assert [each["size"] for each in document["parity"][0]["sizes"]] == ["1×32×32", "1×32×48", "4×32×32", "4×32×48"]
     assert list(contents()) == ["open.onnx"]
-    brain = cli("export", str(opened), "--tensorrt", "--bf16", "--lint-only", "--force", "--json")
+    brain = cli("export", str(opened), "--tensorrt", "--bf16", "--lint-only", "--json")
+    assert brain.document["files"][0]["output"] == "open-bf16.onnx"
     assert (brain.code, brain.document["lint"]["findings"]) == (0, [])
     worst = max(each["relative"] for each in brain.document["parity"][0]["sizes"])
     assert 1e-5 < worst < 2e-2  # weights lose digits, and no more than bfloat16's
-    done = cli("export", str(opened), "--tensorrt", "--fp16", "--force")
+    named = cli("export", str(opened), "--tensorrt", "--lint-only", "-o", "named.onnx")
+    assert (named.code, Path("named.onnx").is_file()) == (0, True)
+    done = cli("export", str(opened), "--tensorrt", "--fp16")
     assert done.code == 2
+    assert "wrote open-fp16.onnx (fp16, " in done.out
     assert "by TensorRT 10.15's operator table nothing stands against it" in done.out
     (line,) = done.err.splitlines()
     assert "no NVIDIA GPU is there" in line
     assert "pip install tensorrt" in line
-    assert list(contents()) == ["open.onnx"]
+    assert sorted(contents()) == ["named.onnx", "open-bf16.onnx", "open-fp16.onnx", "open.onnx"]

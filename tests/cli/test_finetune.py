@@ -244,6 +244,11 @@ WRONG = {
     "resume": (("--resume", "nowhere"), ("no run folder", "nowhere")),
     "resume data": (("--resume", ".", "--data", "demo"), ("--data",)),
     "epochs": (("demo-cbam.safetensors", "--data", "demo", "--epochs", "0"), ("--epochs",)),
+    "both epochs": (
+        ("demo-cbam.safetensors", "--data", "demo", "--epochs", "1", "--stages", "grafts:1,all:1"),
+        ("--stages says how many", "--epochs"),
+    ),
+    "crop": (("demo-cbam.safetensors", "--data", "demo", "--crop", "64"), ("--crop", "--task segmentation")),
     "until": (("demo-cbam.safetensors", "--data", "demo", "--freeze", "until:layer9"), ("layer9", "layer3")),
     "full folder": (("demo-cbam.safetensors", "--data", "demo", "--out", "."), ("exists already", "--resume")),
 }

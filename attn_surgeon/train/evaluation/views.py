@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from attn_surgeon.errors import DataError
+from attn_surgeon.graph.running import run
 from attn_surgeon.preprocessing import Preprocessing, fit
+from attn_surgeon.subject import Subject
 from attn_surgeon.train.data import HERE, ImageData, Place, as_known, open_pictures
 from attn_surgeon.train.data.checks import without_unreadable
 from attn_surgeon.train.data.images import Pictures
@@ -79,6 +81,16 @@ def open_views(
     opened, notes = without_unreadable(opened, max_bad)
     distinct = wanted[:1] if len(set(wanted)) == 1 else wanted
     return ImageData(Views(opened.dataset, distinct), opened.class_names), notes
+
+
+def unlike(subject: Subject, class_names: Sequence[str]) -> tuple[str, ...]:
+    """Say where a network has another number of outputs than the data has classes."""
+    output = run(subject.model, subject.example)
+    width = output.shape[-1] if isinstance(output, Tensor) else len(class_names)
+    if width == len(class_names):
+        return ()
+    what = f"the network has {width} outputs, the data {len(class_names)} classes"
+    return (f"{what}: they count as its first {len(class_names)}",) if width > len(class_names) else (what,)
 
 
 def as_it_is(picture: Image.Image) -> Image.Image:

@@ -11,6 +11,7 @@ from attn_surgeon.train.evaluation.compare import Rivals
 from attn_surgeon.train.evaluation.statistics import share_interval, signed_ranks, verdict
 from attn_surgeon.train.tasks import Score
 
+SAME = "Both networks are right on the same share of each image, to the same loss: nothing tells them apart."
 HOW = "Student's t over images, each with its own mIoU"
 
 
@@ -18,10 +19,11 @@ def compare(first: Score, second: Score, rivals: Rivals) -> dict[str, Any]:
     """Give the difference in mIoU with its interval, the signed-rank test, and what both allow one to say."""
     differences = [ours - theirs for ours, theirs in zip(first.outcomes, second.outcomes, strict=True)]
     interval = share_interval(differences)
+    same = first.outcomes == second.outcomes and first.loss == second.loss
     return {
         "difference": {**asdict(interval), "how": HOW},
         "wilcoxon": signed_ranks(differences),
-        "verdict": verdict(interval, f"{rivals.cause} on these images", rivals.scope),
+        "verdict": SAME if same else verdict(interval, f"{rivals.cause} on these images", rivals.scope),
     }
 
 

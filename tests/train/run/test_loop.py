@@ -175,6 +175,16 @@ def test_resuming_keeps_what_options_add(
     assert same(trained(tmp_path / "run", settings).model, straight.model)
 
 
+def test_the_average_of_a_short_run_leaves_its_start(whole: tuple[Path, Trained], tmp_path: Path) -> None:
+    averaged = trained(tmp_path / "run", replace(SETTINGS, ema=0.999)).model
+    start, end, mean = (
+        {name: parameter.detach() for name, parameter in model.named_parameters()}
+        for model in (network(), whole[1].model, averaged)
+    )
+    moved, left = (sum(float((own[name] - start[name]).norm()) for name in start) for own in (end, mean))
+    assert 0.3 * moved < left < moved
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_step_and_leaves_a_checkpoint(
     whole: tuple[Path, Trained], tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch

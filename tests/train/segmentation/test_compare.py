@@ -30,6 +30,12 @@ def test_the_difference_is_the_mean_over_images_with_students_interval() -> None
     assert "neither a gain nor a loss of a over b" in found["verdict"]
 
 
+def test_networks_that_do_the_same_are_told_so() -> None:
+    one = Score(0.7, 0.1, (0.5, 0.6), {})
+    assert compare(one, one, Rivals("a", "b"))["verdict"].endswith("nothing tells them apart.")
+    assert "neither" in compare(one, Score(0.7, 0.2, (0.5, 0.6), {}), Rivals("a", "b"))["verdict"]
+
+
 def test_networks_of_other_classes_are_refused(tmp_path: Path) -> None:
     write(tmp_path, count=2)
     parts = [
