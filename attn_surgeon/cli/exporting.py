@@ -137,7 +137,7 @@ def print_parity(name: str, parity: Parity, out: Console) -> None:
         [item.size, f"{item.absolute:.1e}", f"{item.relative:.1e}", _percent(item.agreement)]
         for item in parity.differences
     ]
-    title = f"{name} and {parity.against}, allowed are {parity.tolerance:g} of the largest output"
+    title = f"{name} and {parity.against} (allowed {parity.tolerance:g})"
     out.print(table(title, columns, rows, right=columns[1:]))
     out.print()
 

@@ -28,7 +28,7 @@ def test_the_newest_artefact_becomes_an_onnx_file(cli: Cli, artefact: str) -> No
     assert done.code == 0
     assert done.err == f"taking {artefact}, the newest artefact in this folder\n"
     lines = done.out.splitlines()
-    assert lines[0].rstrip() == "demo-cbam.onnx and PyTorch"
+    assert lines[0].rstrip() == "demo-cbam.onnx and PyTorch (allowed 0.0001)"
     assert [line.split()[0] for line in lines[2:4]] == ["1×32×32", "3×32×32"]
     assert "1 of 1 grafts are exactly the identity and were left out" in done.out
     size = Path("demo-cbam.onnx").stat().st_size
