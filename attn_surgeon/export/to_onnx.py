@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attn_surgeon.errors import ExportError
+from attn_surgeon.export.attention import attention_of_four_axes
 from attn_surgeon.export.axes import Axis
 from attn_surgeon.export.forms import quicken
 from attn_surgeon.export.network import INNER, INPUT, Network
@@ -35,7 +36,7 @@ def to_onnx(network: Network, example: Tensor, axes: Sequence[Axis], opset: int)
     """
     places = {place_of(axis, network): axis.name for axis in axes}
     # fused kernels lay out what they give otherwise than the formula that is written in their place
-    with quiet(), sdpa_kernel(SDPBackend.MATH):
+    with quiet(), sdpa_kernel(SDPBackend.MATH), attention_of_four_axes():
         try:
             program: Any = torch.onnx.export(
                 network.module,

@@ -233,6 +233,20 @@ def test_a_file_that_computes_something_else_is_not_left(
     assert (tmp_path / "x.onnx").stat().st_size > 100_000
 
 
+class Windows(nn.Module):
+    """Attends within the rows of a map, with axes (N, rows, heads, L, E)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.permute(0, 2, 3, 1).unsqueeze(2)
+        return nn.functional.scaled_dot_product_attention(rows, 2 * rows, rows).squeeze(2)
+
+
+def test_attention_may_have_more_axes(tmp_path: Path) -> None:
+    _, report, model = written(of_own(Windows()), tmp_path / "x.onnx", axes=read_axes("batch"))
+    assert "Softmax" in operators(model)
+    assert report.files[0].parities[0].worst.relative < 1e-5
+
+
 class Twice(nn.Module):
     """Asks for the sizes of its images twice, in no module of its own."""
 
