@@ -24,7 +24,8 @@ def attention_of_four_axes() -> Iterator[None]:
             return attend(query, key, value, *args, **more)
         lead = query.shape[:-3]
         query, key, value = (tensor.flatten(0, len(lead) - 1) for tensor in (query, key, value))
-        return attend(query, key, value, *args, **more).unflatten(0, lead)
+        attended: Tensor = attend(query, key, value, *args, **more)
+        return attended.reshape(*lead, *attended.shape[1:])
 
     with mock.patch.object(F, "scaled_dot_product_attention", folded):
         yield
