@@ -29,6 +29,7 @@ from attn_surgeon.blocks import names as blocks
 from attn_surgeon.errors import SurgeonError, first_line
 from attn_surgeon.export.axes import read_axes
 from attn_surgeon.export.identity import is_gate
+from attn_surgeon.export.images import normalise, seeded_pixels
 from attn_surgeon.export.job import Settings, prepare
 from attn_surgeon.export.onnx_file import Wanted, write_onnx
 from attn_surgeon.graph.surgery import list_grafts
@@ -99,14 +100,16 @@ def of_networks(chosen: Sequence[str]) -> Iterator[tuple[bool, str, str]]:
 
 @torch.no_grad()
 def settled(subject: Subject) -> Subject:
-    """Give BatchNorms the statistics of a batch; with those of the start, depth makes noise of rounding."""
+    """Give BatchNorms the statistics of such images as are compared; with others, depth makes noise of rounding."""
     norms = [module for module in subject.model.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:
         norm.momentum = None
         norm.reset_running_stats()
     torch.manual_seed(0)
     if norms:
-        subject.model.train()(torch.randn(4, *subject.example.shape[1:]))
+        known = subject.preprocessing
+        pixels = seeded_pixels(known.channels)({"batch": 4, "height": known.size[0], "width": known.size[1]})
+        subject.model.train()(normalise(pixels, known))
     subject.model.eval()
     return subject
 
