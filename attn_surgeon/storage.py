@@ -149,9 +149,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def _opened(path: Path) -> Any:
     if not path.is_file():
         what = "this is a folder" if path.is_dir() else "there is no such file"
-        near = next((folder / path.name for folder in path.parents[1:2] if (folder / path.name).is_file()), None)
+        above = path.parent.parent / path.name
         make = "make one with: attn-surgeon insert NETWORK --block BLOCK --after SITE"
-        raise ArtefactError(what, str(path), make if near is None else f"did you mean {near}?")
+        raise ArtefactError(what, str(path), f"did you mean {above}?" if above.is_file() else make)
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError, ValueError) as error:

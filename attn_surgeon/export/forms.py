@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from attn_surgeon.graph.forwards.operated import RESERVED
+from attn_surgeon.export.network import in_graft
 
 _MAP = 4  # axes of (N, C, H, W)
 
 
 def quicken(model: Any) -> int:
     """Rewrite the grafts' nodes of an `onnx_ir.Model` in place; give how many changed."""
-    grafts = [node for node in model.graph if f"{RESERVED}." in (node.name or "")]
+    grafts = [node for node in model.graph if in_graft(node.name or "")]
     return sum(_as_product(node) or _as_pooling(node) for node in grafts)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attn_surgeon.errors import ExportError, first_line
-from attn_surgeon.graph.forwards.operated import RESERVED
+from attn_surgeon.export.network import in_graft
 
 # sums, powers and what is divided by them leave half precision's range, or lose its last digits
 IN_SINGLE = (
@@ -36,7 +36,7 @@ def to_half(source: Path, target: Path) -> None:
 
     blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *IN_SINGLE]
     model: Any = onnx.load(str(source))
-    means = [node.name for node in model.graph.node if node.op_type == "AveragePool" and f"{RESERVED}." in node.name]
+    means = [node.name for node in model.graph.node if node.op_type == "AveragePool" and in_graft(node.name)]
     try:
         made = float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked, node_block_list=means)
     except Exception as error:

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from attn_surgeon.errors import ExportError, first_line
-from attn_surgeon.export.network import INPUT
+from attn_surgeon.export.network import INPUT, in_graft
 from attn_surgeon.export.parity import Array
 from attn_surgeon.export.pooling import pool_globally
 from attn_surgeon.export.quiet import quiet
 from attn_surgeon.export.runtime import opened
-from attn_surgeon.graph.forwards.operated import RESERVED
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def to_integer(source: Path, target: Path, images: Sequence[Array]) -> Choice:
 
     model: Any = onnx.load(str(source))
     pool_globally(model)
-    grafts = [node.name for node in model.graph.node if f"{RESERVED}." in node.name]
+    grafts = [node.name for node in model.graph.node if in_graft(node.name)]
     ways = {"everything": [], **({"all but the grafts": grafts} if grafts else {})}
     with tempfile.TemporaryDirectory() as folder:
         pooled = Path(folder) / "pooled.onnx"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.images import normalise
+from attn_surgeon.graph.forwards.operated import RESERVED
 from attn_surgeon.graph.running import run
 from attn_surgeon.preprocessing import Preprocessing
 
@@ -53,6 +54,11 @@ def ship(model: nn.Module, example: Tensor, preprocessing: Preprocessing, *, ins
     plain = isinstance(output, Tensor) and not inside and not softmax
     given = preprocessing if inside else None
     return Network(model if plain else Shipped(model, given, softmax).eval(), tuple(names), given)
+
+
+def in_graft(name: str) -> bool:
+    """Tell by its name whether a node of an exported network is a graft's."""
+    return f"{RESERVED}." in name
 
 
 def _require_classes(output: Any) -> None:

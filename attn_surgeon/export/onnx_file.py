@@ -139,10 +139,7 @@ def _check(job: Job, precision: str, path: Path) -> Parity:
             for size in job.sizes()
         )
     parity = Parity("PyTorch", _tolerance(job, precision), found)
-    if not parity.passed and precision == "fp32":
-        worst = next(size for size in job.sizes() if name_size(size) == parity.worst.size)
-        raise ParityError(parity, "in fp32", job.rounding(worst))
-    return _required(parity, f"in {precision}")
+    return _required(parity, precision, job)
 
 
 @contextmanager
@@ -166,14 +163,18 @@ def _check_original(job: Job, path: Path) -> Parity:
         with opened(path) as session, opened(beside) as original:
             feeds = {name_size(size): as_feeds(INPUT, job.inputs(size)) for size in job.sizes()}
             found = tuple(difference(name, session.run(fed), original.run(fed)) for name, fed in feeds.items())
-    return _required(Parity("the original's export", _tolerance(job, "fp32"), found), "in fp32")
+    return _required(Parity("the original's export", _tolerance(job, "fp32"), found), "fp32")
 
 
 def _tolerance(job: Job, precision: str) -> float:
     return TOLERANCES[precision] if job.settings.tolerance is None else job.settings.tolerance
 
 
-def _required(parity: Parity, where: str) -> Parity:
-    if not parity.passed:
-        raise ParityError(parity, where)
-    return parity
+def _required(parity: Parity, precision: str, job: Job | None = None) -> Parity:
+    """Refuse a difference that is too large; with a job, what rounding does to single precision is told."""
+    if parity.passed:
+        return parity
+    rounding = None
+    if job is not None and precision == "fp32":
+        rounding = job.rounding(next(size for size in job.sizes() if name_size(size) == parity.worst.size))
+    raise ParityError(parity, f"in {precision}", rounding)

@@ -15,7 +15,7 @@ def pool_globally(model: Any) -> int:
     changed = 0
     for node in model.graph.node:
         axes = constants.get(node.input[1]) if node.op_type in _FORMS and len(node.input) == 2 else None
-        if axes is None or _keeps(node) or sorted(numpy_helper.to_array(axes).tolist()) not in ([2, 3], [-2, -1]):
+        if axes is None or _drops(node) or sorted(numpy_helper.to_array(axes).tolist()) not in ([2, 3], [-2, -1]):
             continue
         node.op_type = _FORMS[node.op_type]
         del node.input[1], node.attribute[:]
@@ -23,6 +23,6 @@ def pool_globally(model: Any) -> int:
     return changed
 
 
-def _keeps(node: Any) -> bool:
+def _drops(node: Any) -> bool:
     """Say whether a reduction drops the axes it reduces."""
     return any(attribute.name == "keepdims" and attribute.i == 0 for attribute in node.attribute)

@@ -41,16 +41,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=640)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--freezes", nargs="+", default=FREEZES, choices=FREEZES)
-    parser.add_argument("--lr", type=float, help="train at this rate in place of the usual one")
     parser.add_argument("--blocks", nargs="*")
     given = parser.parse_args()
     one_core()
     chosen = given.blocks or [name for name in names() if get_card(name).kind != "two inputs"]
     for name in [None, *chosen]:
         cells = []
-        for freeze in given.freezes:
-            settings = Settings(epochs=given.epochs, limit=given.limit, freeze=freeze, lr=given.lr)
+        for freeze in FREEZES:
+            settings = Settings(epochs=given.epochs, limit=given.limit, freeze=freeze)
             accuracy, loss = top1(name, settings)
             cells.append(f"{accuracy:6.2f} % loss {loss:7.3f}{'' if math.isfinite(loss) else '  NOT FINITE'}")
         print(f"{name or 'no block':14} {'   '.join(cells)}", flush=True)

@@ -71,13 +71,15 @@ def operated(subject: Subject, block: str, group: str) -> Subject:
     return Subject(open_gates(model).eval(), subject.provenance)
 
 
-def of_blocks(chosen: Sequence[str]) -> Iterator[tuple[bool, str, str]]:
+def of_blocks(chosen: Sequence[str], done: set[str]) -> Iterator[tuple[bool, str, str]]:
     """Export every block's two networks."""
     from torchvision.models import resnet18
 
     torch.manual_seed(0)
     plain = Subject(resnet18().eval(), Provenance(SourceSpec("object", "resnet18"), SMALL))
-    for name, group in itertools.product(chosen or blocks(), ("residual", "stages")):
+    for name, group in itertools.product(chosen, ("residual", "stages")):
+        if f"{name} {group}" in done:
+            continue
         try:
             made = operated(plain, name, group)
         except SurgeonError as error:  # some blocks take two maps, and there is one
@@ -86,9 +88,9 @@ def of_blocks(chosen: Sequence[str]) -> Iterator[tuple[bool, str, str]]:
         yield outcome(f"{name} {group}", made, "batch,height,width", ("fp32", "fp16"))
 
 
-def of_networks(chosen: Sequence[str]) -> Iterator[tuple[bool, str, str]]:
+def of_networks(chosen: Sequence[str], done: set[str]) -> Iterator[tuple[bool, str, str]]:
     """Export each network with grafts; where that fails, without."""
-    for name in chosen:
+    for name in (name for name in chosen if name not in done):
         parameters = size_of(name)
         if parameters > LARGEST:
             yield True, name, f"not tried: {parameters / 1e6:.0f} million parameters"
@@ -142,9 +144,9 @@ def classifiers() -> list[str]:
     return random.Random(0).sample(every, len(every))
 
 
-def known(file: Path | None) -> list[list[str]]:
-    """Read the lines of an earlier run."""
-    return [] if file is None or not file.exists() else [line.split("\t") for line in file.read_text().splitlines()]
+def done_before(file: Path | None) -> set[str]:
+    """Name what an earlier run exported."""
+    return set() if file is None or not file.exists() else {line.split("\t")[1] for line in file.open()}
 
 
 def main() -> int:
@@ -156,11 +158,10 @@ def main() -> int:
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="the I-th of every N")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    done = {line[1] for line in known(given.file)}
-    wanted = given.names or (classifiers() if given.what == "networks" else list(blocks()))
-    left = [name for name in wanted[given.part[0] :: given.part[1]] if name not in done]
+    export, every = {"blocks": (of_blocks, blocks), "networks": (of_networks, classifiers)}[given.what]
+    wanted = (given.names or list(every()))[given.part[0] :: given.part[1]]
     failed, start = 0, time.perf_counter()
-    for went, name, detail in (of_networks if given.what == "networks" else of_blocks)(left):
+    for went, name, detail in export(wanted, done_before(given.file)):
         failed += not went
         line = f"{'ok' if went else 'FAILED'}\t{name}\t{detail}\t{time.perf_counter() - start:.1f} s"
         start = time.perf_counter()
