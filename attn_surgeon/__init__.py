@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attn_surgeon.artefact import load, save
     from attn_surgeon.blocks.own import register_block
+    from attn_surgeon.export.library import export_onnx, export_program
     from attn_surgeon.graph.certificate import certify
     from attn_surgeon.graph.sites.survey import find_sites
     from attn_surgeon.operations import insert, remove
@@ -14,11 +15,25 @@ if TYPE_CHECKING:
     from attn_surgeon.recipe_schema import Recipe
 
 __version__ = "0.2.0"
-__all__ = ["Recipe", "certify", "find_sites", "insert", "load", "read_recipe", "register_block", "remove", "save"]
+__all__ = [
+    "Recipe",
+    "certify",
+    "export_onnx",
+    "export_program",
+    "find_sites",
+    "insert",
+    "load",
+    "read_recipe",
+    "register_block",
+    "remove",
+    "save",
+]
 
 _HOMES = {
     "Recipe": "attn_surgeon.recipe_schema",
     "certify": "attn_surgeon.graph.certificate",
+    "export_onnx": "attn_surgeon.export.library",
+    "export_program": "attn_surgeon.export.library",
     "find_sites": "attn_surgeon.graph.sites.survey",
     "insert": "attn_surgeon.operations",
     "load": "attn_surgeon.artefact",

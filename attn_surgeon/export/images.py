@@ -39,13 +39,13 @@ def seeded_pixels(channels: int) -> Pixels:
     return make
 
 
-def folder_pixels(source: str, preprocessing: Preprocessing) -> tuple[Pixels, int]:
+def folder_pixels(source: str | Path, preprocessing: Preprocessing) -> tuple[Pixels, int]:
     """Give what reads a folder's images, or the demo's, at a size (N, H, W, C), and how many images there are.
 
     They come in a fixed random order; a larger batch repeats them. Raises DataError where there are none.
     """
     preprocessing.transform()  # refuses channels that no image file has
-    image, count = _demo_images(source) if source in TASKS else _file_images(find_images(source))
+    image, count = _demo_images(str(source)) if source in TASKS else _file_images(find_images(source))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
 
     def make(size: Size) -> Tensor:
@@ -69,21 +69,21 @@ def _file_images(files: list[Path]) -> tuple[Callable[[int], Image.Image], int]:
     return lambda index: read_image(files[index]), len(files)
 
 
-def require_images(source: str | None) -> None:
+def require_images(source: str | Path | None) -> None:
     """Raise DataError early where there are no images."""
     if source is not None and source not in TASKS:
         find_images(source)
 
 
-def find_images(folder: str) -> list[Path]:
+def find_images(folder: str | Path) -> list[Path]:
     """List the images in a folder, at any depth; raise DataError where there are none."""
     root = Path(folder)
     if not root.is_dir():
         what = "this is no folder" if root.exists() else "no such folder"
-        raise DataError(what, folder, "name a folder of images, or demo")
+        raise DataError(what, str(folder), "name a folder of images, or demo")
     files = images_in(root)
     if not files:
-        raise DataError("no images", folder, f"read are {', '.join(sorted(SUFFIXES))}")
+        raise DataError("no images", str(folder), f"read are {', '.join(sorted(SUFFIXES))}")
     return files
 
 

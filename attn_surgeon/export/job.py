@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ class Settings:
     keep_identity: bool = False
     preprocess: bool = False
     softmax: bool = False
-    images: str | None = None
+    images: str | Path | None = None
     tolerance: float | None = None
     external_above: int = PROTOBUF_LIMIT
 

@@ -52,16 +52,20 @@ class Report:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The files to write by precision, the inputs to calibrate integers on, and the data to measure on."""
+    """The files to write by precision, the images to calibrate integers on, and the data to measure on.
+
+    Precisions are measured beside one another, unless no `table` is wanted.
+    """
 
     targets: Mapping[str, Path]
-    calibrate: str | None = None
+    calibrate: str | Path | None = None
     data: Data | None = None
+    table: bool = True
 
     @property
     def measured(self) -> bool:
         """Say whether the table of accuracy, size and latency is wanted."""
-        return self.data is not None or set(self.targets) != {"fp32"}
+        return self.table and (self.data is not None or set(self.targets) != {"fp32"})
 
 
 def write_onnx(job: Job, wanted: Wanted, story: Mapping[str, str], progress: Progress = lambda step: None) -> Report:
@@ -111,7 +115,7 @@ def _convert(job: Job, wanted: Wanted, precision: str, paths: Mapping[str, Path]
     return to_integer(paths["fp32"], paths[precision], calibration(job, wanted.calibrate or "demo"))
 
 
-def calibration(job: Job, source: str) -> list[Array]:
+def calibration(job: Job, source: str | Path) -> list[Array]:
     """Read images to calibrate on, in batches that the file takes; raise DataError where there are none."""
     make, count = folder_pixels(source, job.subject.preprocessing)
     size = next(job.sizes())

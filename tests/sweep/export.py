@@ -128,9 +128,13 @@ def with_grafts(name: str, plain: Subject) -> tuple[bool, str, str]:
 
 
 def size_of(name: str) -> int:
-    """Count the parameters of a network, without making any."""
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in open_subject(name, weights="none").model.parameters())
+    """Count the parameters of a network, without making any if its initialisation allows that."""
+    try:
+        with torch.device("meta"):
+            model = open_subject(name, weights="none").model
+    except SurgeonError:
+        model = open_subject(name, weights="none").model
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def classifiers() -> list[str]:

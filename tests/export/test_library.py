@@ -1,0 +1,174 @@
+"""Exports called from Python: the caller's network stays, files compute the same, and wrong calls say why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+import attn_surgeon
+from attn_surgeon.errors import ExportError, SurgeonError
+from attn_surgeon.export import library
+from attn_surgeon.export.identity import is_gate
+from attn_surgeon.export.images import folder_pixels, normalise
+from attn_surgeon.export.parity import ParityError
+from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.subject import open_subject
+
+EXAMPLE = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(3))
+
+
+class Small(nn.Module):
+    """Takes four channels, as no image file has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Conv2d(8, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Label every pixel."""
+        out: Tensor = self.head(self.stem(x))
+        return out
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    model = attn_surgeon.insert(Small(), "cbam", example=EXAMPLE, after="stem").train()
+    for made in list_grafts(model):
+        for parameter in filter(is_gate, made.block.parameters()):
+            nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def ran(path: Path, images: Tensor) -> Any:
+    return onnxruntime.InferenceSession(path).run(None, {"images": images.numpy()})[0]
+
+
+@torch.no_grad()
+def expected(model: nn.Module, images: Tensor) -> Any:
+    modes = {module: module.training for module in model.modules()}
+    output = model.eval()(images).numpy()
+    for module, training in modes.items():
+        module.training = training
+    return output
+
+
+def close(found: Any, wanted: Any, tolerance: float = 1e-5) -> bool:
+    return bool(np.abs(found - wanted).max() <= tolerance * np.abs(wanted).max())
+
+
+def test_the_file_computes_what_the_network_does(network: nn.Module, tmp_path: Path) -> None:
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    written = attn_surgeon.export_onnx(
+        network, tmp_path / "m.onnx", example=EXAMPLE, dynamic="batch,height=8:32", opset=19
+    )
+    images = torch.randn(2, 4, 32, 24)
+    assert close(ran(tmp_path / "m.onnx", images), expected(network, images))
+    assert written.parities[0].worst.relative < 1e-5
+    assert len(written.parities[0].differences) == 4  # two batches, two heights
+    assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == 19
+    assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_in_half_precision(network: nn.Module, tmp_path: Path) -> None:
+    attn_surgeon.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE, precision="fp16")
+    found, wanted = ran(tmp_path / "m.onnx", EXAMPLE), expected(network, EXAMPLE)
+    assert close(found, wanted, 1e-2)
+    assert not close(found, wanted, 1e-6)
+
+
+def test_in_integers(tmp_path: Path) -> None:
+    demo = open_subject("demo")
+    written = attn_surgeon.export_onnx(
+        demo.model, tmp_path / "m.onnx", example=demo.example, precision="int8", calibrate="demo", images="demo"
+    )
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load(written.path).graph.node}
+    pixels = folder_pixels("demo", demo.preprocessing)[0]({"batch": 16, "height": 32, "width": 32})
+    images = normalise(pixels, demo.preprocessing)
+    assert close(ran(written.path, images), expected(demo.model, images), 0.05)
+
+
+def test_a_program(network: nn.Module, tmp_path: Path) -> None:
+    written = attn_surgeon.export_program(network, tmp_path / "m.pt2", example=EXAMPLE)
+    images = torch.randn(3, 4, 16, 24)
+    found = torch.export.load(tmp_path / "m.pt2").module()(images)
+    assert close(found.detach().numpy(), expected(network, images))
+    assert written.parity.passed
+
+
+def story(path: Path) -> dict[str, Any]:
+    return {item.key: item.value for item in onnx.load(path).metadata_props}
+
+
+def test_nothing_is_told_of_images_that_nothing_is_known_of(network: nn.Module, tmp_path: Path) -> None:
+    attn_surgeon.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE)
+    assert "attn_surgeon.preprocessing" not in story(tmp_path / "m.onnx")
+
+
+def test_normalisation_goes_inside(network: nn.Module, tmp_path: Path) -> None:
+    mean, std = (0.1, 0.2, 0.3, 0.4), (0.5, 0.6, 0.7, 0.8)
+    attn_surgeon.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE, preprocess=True, mean=mean, std=std)
+    pixels = torch.randint(0, 256, (1, 16, 24, 4), dtype=torch.uint8)
+    images = (pixels.permute(0, 3, 1, 2) / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    assert close(ran(tmp_path / "m.onnx", pixels), expected(network, images))
+    told = json.loads(story(tmp_path / "m.onnx")["attn_surgeon.preprocessing"])
+    assert (told["mean"], told["size"], told["inside"]) == (list(mean), [16, 24], True)
+
+
+def test_an_artefact_keeps_its_own_normalisation(tmp_path: Path) -> None:
+    demo = open_subject("demo")
+    attn_surgeon.export_onnx(demo.model, tmp_path / "m.onnx", example=torch.zeros(1, 1, 48, 48))
+    told = json.loads(story(tmp_path / "m.onnx")["attn_surgeon.preprocessing"])
+    assert (told["mean"], told["size"]) == ([0.305], [48, 48])
+
+
+def test_a_difference_leaves_no_file(network: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="does not agree"):
+        attn_surgeon.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE, tolerance=0)
+    assert not list(tmp_path.iterdir())
+
+
+Call = Callable[..., Any]
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "opset": ({"opset": 26}, "opset 26 is out of range"),
+    "precision": ({"precision": "fp61"}, "no precision is called 'fp61'.*fp16"),
+    "bfloat": ({"precision": "bf16"}, "no precision is called 'bf16'"),
+    "calibration": ({"precision": "int8"}, "integers need images"),
+    "needless calibration": ({"calibrate": "demo"}, "is for integers"),
+    "no images": ({"images": "nowhere"}, "no such folder"),
+    "axes": ({"dynamic": "batch,hight"}, "no axis is called 'hight'.*height"),
+    "normalisation": ({"preprocess": True}, "nothing is known"),
+    "channels": ({"mean": (0.5,), "std": (0.5,)}, "4 channels, and mean and std are of 1"),
+    "example": ({"example": torch.zeros(3, 8, 8)}, r"no batch of images: \(3, 8, 8\)"),
+    "integers": ({"example": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "no batch of images.*uint8"),
+    "several": ({"example": (EXAMPLE, EXAMPLE)}, "no batch of images: tuple"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_calls_say_why(case: str, network: nn.Module, tmp_path: Path) -> None:
+    given, message = WRONG[case]
+    with pytest.raises(SurgeonError, match=f"(?s){message}"):
+        attn_surgeon.export_onnx(network, tmp_path / "m.onnx", **{"example": EXAMPLE, **given})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there(network: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="no such folder"):
+        library.export_onnx(network, tmp_path / "none" / "m.onnx", example=EXAMPLE)
+
+
+def test_an_option_that_there_is_not(network: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="tolerence"):
+        attn_surgeon.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE, tolerence=1)  # type: ignore[call-arg]
