@@ -58,13 +58,17 @@ def test_identity_under_autocast(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("channels", [1, 2, 3, 5, 7, 20, 96, 2048])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 7, 20, 96])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_identity_with_any_number_of_channels(name: str, channels: int, dtype: torch.dtype) -> None:
-    side = 2 if channels == 2048 else 5
     for level in (1.0, 1e4):
         for training in (False, dtype == torch.float32):
-            assert_identity(name, (level * torch.randn(1, channels, side, 3)).to(dtype), training=training)
+            assert_identity(name, (level * torch.randn(1, channels, 5, 3)).to(dtype), training=training)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_identity_with_very_many_channels(name: str) -> None:
+    assert_identity(name, torch.randn(1, 2048, 2, 3).to(torch.float16))
 
 
 @pytest.mark.parametrize("name", NAMES)

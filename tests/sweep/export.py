@@ -4,8 +4,8 @@
 single and in half precision.
 `networks`: timm's and torchvision's classifiers with SE at stages, the batch open, in an order that is drawn once, so
 that a part of them stands for all. Where one fails, the network without grafts tells whose fault it is.
-Weights are random, BatchNorms have the statistics of a batch, and gates stand open. Each line of the output is one
-export; what a --file holds is not done again.
+Weights are random, those that start as zeros too, BatchNorms have the statistics of a batch, and gates stand open.
+Each line of the output is one export; what a --file holds is not done again.
 """
 
 from __future__ import annotations
@@ -95,11 +95,21 @@ def of_networks(chosen: Sequence[str], done: set[str]) -> Iterator[tuple[bool, s
         if parameters > LARGEST:
             yield True, name, f"not tried: {parameters / 1e6:.0f} million parameters"
             continue
-        plain = settled(open_subject(name, weights="none"))
+        plain = settled(woken(open_subject(name, weights="none")))
         found = with_grafts(name, plain)
         yield found
         if not found[0]:
             yield outcome(f"{name} without grafts", plain, "batch")
+
+
+@torch.no_grad()
+def woken(subject: Subject) -> Subject:
+    """Draw the weights that start as zeros, as heads and last norms do: nothing behind them would be compared."""
+    torch.manual_seed(2)
+    for name, parameter in subject.model.named_parameters():
+        if not parameter.any() and not name.endswith("bias"):
+            parameter.normal_(std=0.02 if parameter.ndim > 1 else 0.5)
+    return subject
 
 
 @torch.no_grad()
