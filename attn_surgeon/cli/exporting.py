@@ -139,6 +139,8 @@ def print_parity(name: str, parity: Parity, out: Console) -> None:
     ]
     title = f"{name} and {parity.against} (allowed {parity.tolerance:g})"
     out.print(table(title, columns, rows, right=columns[1:]))
+    if parity.silent:
+        out.print("every output is zero or no number, so this compares nothing: is the network's head still untrained?")
     out.print()
 
 

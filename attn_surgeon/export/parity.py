@@ -19,13 +19,15 @@ class Difference:
     """How far outputs are from what they should be at one size of the images.
 
     `relative` is the largest difference over the largest value of the same output; `agreement` the share of places
-    where the first output has the same largest class, None where it has no classes.
+    where the first output has the same largest class, None where it has no classes. `silent` says that there was
+    nothing to compare: every value was zero or no number, as those of a head that starts as zeros.
     """
 
     size: str
     absolute: float
     relative: float
     agreement: float | None
+    silent: bool = False
 
     def within(self, tolerance: float) -> bool:
         """Say whether it is small enough; one that is no number is not."""
@@ -44,6 +46,11 @@ class Parity:
     def passed(self) -> bool:
         """Say whether every size is within the tolerance."""
         return all(difference.within(self.tolerance) for difference in self.differences)
+
+    @property
+    def silent(self) -> bool:
+        """Say whether a size had nothing to compare."""
+        return any(difference.silent for difference in self.differences)
 
     @property
     def worst(self) -> Difference:
@@ -83,7 +90,8 @@ def difference(size: str, found: Sequence[Array], expected: Sequence[Array]) -> 
         return Difference(size, float("inf"), float("inf"), None)
     distances = [_distance(one, other) for one, other in pairs]
     absolute, relative = (float(np.max([distance[place] for distance in distances])) for place in (0, 1))
-    return Difference(size, absolute, relative, _agreement(*pairs[0]))
+    silent = not any(np.isfinite(other[other != 0]).any() for _, other in pairs)
+    return Difference(size, absolute, relative, _agreement(*pairs[0]), silent)
 
 
 def _distance(found: Array, expected: Array) -> tuple[float, float]:

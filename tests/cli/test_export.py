@@ -143,6 +143,20 @@ def test_a_network_that_cannot_be_exported(cli: Cli) -> None:
         assert "cannot be exported" in line
 
 
+def test_a_head_of_zeros_is_told(cli: Cli) -> None:
+    Path("own.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    head = nn.Linear(3 * 64, 2)\n"
+        "    nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)\n"
+        "    return nn.Sequential(nn.Flatten(), head)\n"
+    )
+    options = ("--weights", "none", "--size", "8", "--mean", "0,0,0", "--std", "1,1,1")
+    done = cli("export", "own.py:net", *options, "--onnx")
+    assert (done.code, done.err) == (0, "")
+    assert "every output is zero or no number, so this compares nothing" in done.out
+
+
 def test_a_crash_of_the_runtime_is_told_in_a_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attn_surgeon.export.runtime.WORKER", ("-c", "import os; os.abort()"))
     assert "ONNX Runtime crashed on this file" in refused(cli, *ONNX)

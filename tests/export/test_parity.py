@@ -38,6 +38,14 @@ def test_what_is_no_number_agrees_only_with_itself() -> None:
         assert not difference("x", [one], [other]).within(1e9)
 
 
+def test_outputs_without_a_value_are_told() -> None:
+    nothing = np.array([[0.0, math.nan, math.inf]])
+    assert difference("x", [nothing], [nothing]).silent
+    assert not difference("x", [nothing, ONE], [nothing, ONE]).silent
+    found = Parity("PyTorch", 1, (difference("x", [ONE], [ONE]), difference("y", [nothing], [nothing])))
+    assert found.silent
+
+
 def test_another_shape_or_number_of_outputs_is_no_agreement() -> None:
     assert difference("x", [ONE[:1]], [ONE]).relative == math.inf
     with pytest.raises(ValueError, match=r"shorter|longer"):
