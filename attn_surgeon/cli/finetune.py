@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -168,18 +169,19 @@ def _speak_once() -> None:
 def _carry_out(job: Job, *, as_json: bool) -> None:
     from attn_surgeon.train.control import fine_tune
     from attn_surgeon.train.run.allocation import keep_freed_memory
+    from attn_surgeon.train.run.processes import is_first
 
     keep_freed_memory()
     # between the runs of a job, where nothing is lost, the one ends it as the other does
     before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-    if not as_json:
-        for note in (*job.subject.notes, *job.parts.report.notes):
-            say(note)
+    speaks = is_first() and not as_json
+    for note in (*job.subject.notes, *job.parts.report.notes) if speaks else ():
+        say(note)
     try:
-        with bar("fine-tune") as progress:
+        with bar("fine-tune") if is_first() else nullcontext(lambda done, total: None) as progress:
             result = fine_tune(job, lambda step, done, total: progress(done, total))
     except KeyboardInterrupt:
-        if not as_json:
+        if speaks:
             say(f"go on with: attn-surgeon finetune --resume {job.folder}")
         raise
     finally:
