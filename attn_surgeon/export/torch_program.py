@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import torch
 from torch.export import Dim
@@ -45,7 +46,7 @@ def write_program(
     program = trace(job)
     with staged(target) as temporary:
         progress("compile" if compiled else "write")
-        run = _compile(program, temporary) if compiled else _save(program, temporary, story)
+        run = (_compile if compiled else _save)(program, temporary, story)
         progress("compare with PyTorch")
         parity = _check(job, run)
         if not parity.passed:
@@ -85,16 +86,27 @@ def _save(program: Any, path: Path, story: Mapping[str, str]) -> Callable[[Any],
     return run
 
 
-def _compile(program: Any, path: Path) -> Callable[[Any], Any]:
+def _compile(program: Any, path: Path, story: Mapping[str, str]) -> Callable[[Any], Any]:
     from torch._inductor import aoti_compile_and_package, aoti_load_package
 
     with quiet():
         try:
-            aoti_compile_and_package(program, package_path=str(path))
+            told = {"aot_inductor.metadata": dict(story)}
+            aoti_compile_and_package(program, package_path=str(path), inductor_configs=told)
         except Exception as error:
             raise ExportError(f"the network cannot be compiled: {reason(error)}", "--compile") from error
+        _leave_out_sources(path)
         run: Callable[[Any], Any] = aoti_load_package(str(path))
     return run
+
+
+def _leave_out_sources(package: Path) -> None:
+    """Take the C++ files out of a package: what runs is compiled, and they tell of the machine they were made on."""
+    with ZipFile(package) as read:
+        kept = {name: read.read(name) for name in read.namelist() if not name.endswith(".cpp")}
+    with ZipFile(package, "w") as written:
+        for name, content in kept.items():
+            written.writestr(ZipInfo(name), content)  # with no time, so that equal programs are equal files
 
 
 @torch.no_grad()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import onnx
@@ -105,6 +107,20 @@ def test_a_program(network: nn.Module, tmp_path: Path) -> None:
     found = torch.export.load(tmp_path / "m.pt2").module()(images)
     assert close(found.detach().numpy(), expected(network, images))
     assert written.parity.passed
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@pytest.mark.filterwarnings("default")  # the compiler's own
+def test_a_compiled_program(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(4, 2, 3), nn.ReLU())
+    attn_surgeon.export_program(model, tmp_path / "m.pt2", example=EXAMPLE, compiled=True)
+    program = torch._inductor.aoti_load_package(str(tmp_path / "m.pt2"))
+    images = torch.randn(5, 4, 16, 24)
+    assert close(program(images).numpy(), expected(model, images))
+    assert json.loads(program.get_metadata()["attn_surgeon.recipe"])["source"]["name"] == "Sequential"
+    with ZipFile(tmp_path / "m.pt2") as package:
+        assert not [name for name in package.namelist() if name.endswith(".cpp")]
 
 
 def story(path: Path) -> dict[str, Any]:
