@@ -108,7 +108,7 @@ def woken(subject: Subject) -> Subject:
     torch.manual_seed(2)
     for name, parameter in subject.model.named_parameters():
         if not parameter.any() and not name.endswith("bias"):
-            parameter.normal_(std=0.02 if parameter.ndim > 1 else 0.5)
+            parameter.normal_(std=0.02 if parameter.ndim > 1 else 0.1)  # more makes noise of rounding in HaloNet
     return subject
 
 
