@@ -18,6 +18,7 @@ from attn_surgeon.export.network import INNER, INPUT, Network
 from attn_surgeon.export.quiet import quiet
 
 OPSETS = (18, 25)
+_LONGEST = 200  # characters of what an exporter said
 SLIM_LIMIT = 1_900_000_000  # protobuf holds two gigabytes, and slimming makes copies
 _PLACES = {"batch": (0, 0), "height": (2, 1), "width": (3, 2)}
 
@@ -49,7 +50,7 @@ def to_onnx(network: Network, example: Tensor, axes: Sequence[Axis], opset: int)
                 verbose=False,
             )
         except Exception as error:  # the exporter's own kinds, and whatever the network's code raises
-            raise ExportError(f"the network cannot be exported: {reason(error)}", "", way_on(axes)) from error
+            raise refusal(error, axes) from error
         model = lean(program.model)
     _name_ends(model, network)
     _require_open(model, places)
@@ -66,10 +67,22 @@ def reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
-    return (lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]) if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    line = lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
-def way_on(axes: Sequence[Axis]) -> str:
+def refusal(error: BaseException, axes: Sequence[Axis]) -> ExportError:
+    """Make the error for a network that an exporter cannot take: why, and what to try."""
+    why, hint = reason(error), _way_on(axes)
+    if "data-dependent" in why:
+        why = "what it does next depends on the values that it computed, as where a detector selects boxes"
+        hint = "export the part before that, as a network of its own"
+    return ExportError(f"the network cannot be exported: {why}", "", hint)
+
+
+def _way_on(axes: Sequence[Axis]) -> str:
     """Tell what to try where the exporter cannot leave these axes open."""
     names = [axis.name for axis in axes]
     if len(names) > 1:

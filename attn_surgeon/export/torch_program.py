@@ -18,7 +18,7 @@ from attn_surgeon.export.job import Job, name_size
 from attn_surgeon.export.onnx_file import TOLERANCES
 from attn_surgeon.export.parity import Parity, ParityError, difference
 from attn_surgeon.export.quiet import quiet
-from attn_surgeon.export.to_onnx import place_of, reason, way_on
+from attn_surgeon.export.to_onnx import place_of, reason, refusal
 from attn_surgeon.graph.running import tensors
 from attn_surgeon.storage import staged
 
@@ -67,7 +67,7 @@ def trace(job: Job) -> Any:
         try:
             program = torch.export.export(job.network.module, (job.example,), dynamic_shapes=(places,), strict=False)
         except Exception as error:  # the exporter's own kinds, and whatever the network's code raises
-            raise ExportError(f"the network cannot be exported: {reason(error)}", "", way_on(job.axes)) from error
+            raise refusal(error, job.axes) from error
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)

@@ -25,7 +25,7 @@ from attn_surgeon.export.onnx_file import Report, Wanted, write_onnx
 from attn_surgeon.export.parity import ParityError
 from attn_surgeon.export.runtime import opened
 from attn_surgeon.export.story import tell_story
-from attn_surgeon.export.to_onnx import to_onnx
+from attn_surgeon.export.to_onnx import refusal, to_onnx
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.sources import SourceSpec
 from attn_surgeon.subject import Subject
@@ -282,3 +282,13 @@ def test_a_network_that_cannot_be_exported_is_told_in_a_line(model: nn.Module, t
     assert "\n" not in str(error.value)
     assert "cannot be exported" in error.value.what or "fixed the batch" in error.value.what
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_exporter_said_is_told_in_a_line() -> None:
+    cause = ValueError("Could not convert:\n  - " + "x" * 5000 + "\nand so on")
+    try:
+        raise RuntimeError("failed") from cause
+    except RuntimeError as error:
+        told = str(refusal(error, read_axes("batch")))
+    assert told.startswith("the network cannot be exported: xxx")
+    assert len(told) < 300
