@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attn_surgeon.artefact import load, save
     from attn_surgeon.blocks.own import register_block
+    from attn_surgeon.errors import SurgeonError
     from attn_surgeon.export.library import export_onnx, export_program
+    from attn_surgeon.export.parity import ParityError
     from attn_surgeon.graph.certificate import certify
     from attn_surgeon.graph.sites.survey import find_sites
     from attn_surgeon.operations import insert, remove
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
+    "ParityError",
     "Recipe",
+    "SurgeonError",
     "certify",
     "export_onnx",
     "export_program",
@@ -30,7 +34,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ParityError": "attn_surgeon.export.parity",
     "Recipe": "attn_surgeon.recipe_schema",
+    "SurgeonError": "attn_surgeon.errors",
     "certify": "attn_surgeon.graph.certificate",
     "export_onnx": "attn_surgeon.export.library",
     "export_program": "attn_surgeon.export.library",
@@ -42,6 +48,10 @@ _HOMES = {
     "remove": "attn_surgeon.operations",
     "save": "attn_surgeon.artefact",
 }
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

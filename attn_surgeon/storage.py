@@ -152,6 +152,8 @@ def _opened(path: Path) -> Any:
         above = path.parent.parent / path.name
         make = "make one with: attn-surgeon insert NETWORK --block BLOCK --after SITE"
         raise ArtefactError(what, str(path), f"did you mean {above}?" if above.is_file() else make)
+    if not os.access(path, os.R_OK):
+        raise ArtefactError("this file may not be read", str(path), "see its permissions")
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError, ValueError) as error:

@@ -10,10 +10,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact import Provenance, load, provenance_of, set_provenance
+from attn_surgeon.artefact import OWN_CODE, Provenance, load, provenance_of, set_provenance
 from attn_surgeon.graph.surgery import list_grafts, take_out
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.sources import SourceSpec, load_source, parse_source
+
+_ASSUMED = "images are taken to be normalised as ImageNet's; --mean and --std say otherwise"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Subject:
     """A network in eval mode, where it comes from, and what there is to say about that.
 
     `trusted` is the source by the user's own word, whose code may run again; what a file says is no such word.
-    `fresh` names the layers that a fine-tune has given new weights.
+    `fresh` names the layers that a fine-tune has given new weights. `assumed` says that nobody told how images are
+    normalised.
     """
 
     model: nn.Module
@@ -48,6 +51,7 @@ class Subject:
     notes: tuple[str, ...] = ()
     trusted: SourceSpec | None = None
     fresh: tuple[str, ...] = ()
+    assumed: bool = False
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -89,10 +93,12 @@ def open_subject(
         subject = _open_artefact(text, source, weights)
     else:
         subject = _open_source(text, weights, args, allow_partial)
-    preprocessing = (images or Images()).applied(subject.preprocessing)
-    provenance = replace(subject.provenance, preprocessing=preprocessing)
+    said = images or Images()
+    provenance = replace(subject.provenance, preprocessing=said.applied(subject.preprocessing))
     set_provenance(subject.model, provenance)
-    return replace(subject, provenance=provenance)
+    assumed = subject.assumed and (said.mean is None or said.std is None)
+    notes = (*subject.notes, _ASSUMED) if assumed else subject.notes
+    return replace(subject, provenance=provenance, notes=notes, assumed=assumed)
 
 
 def _open_artefact(path: str, source: str | None, weights: str | None) -> Subject:
@@ -106,4 +112,5 @@ def _open_artefact(path: str, source: str | None, weights: str | None) -> Subjec
 def _open_source(text: str, weights: str | None, args: Mapping[str, object] | None, allow_partial: bool) -> Subject:
     loaded = load_source(parse_source(text, args=args, weights=weights or "default"), allow_partial=allow_partial)
     provenance = Provenance(loaded.spec, loaded.preprocessing, loaded.class_names)
-    return Subject(loaded.model, provenance, loaded.notes, loaded.spec)
+    own = loaded.spec.kind in OWN_CODE  # which says nothing of images
+    return Subject(loaded.model, provenance, loaded.notes, loaded.spec, assumed=own)

@@ -40,24 +40,44 @@ def export(
     tensorrt: Annotated[bool, typer.Option("--tensorrt", help="Build a TensorRT engine (untried on a GPU).")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the program by AOTInductor.")] = False,
     dynamic: Annotated[
-        str, typer.Option(metavar="AXES", help="Axes left open: batch,height,width, with a range as batch=1:32.")
-    ] = "batch",
-    opset: Annotated[int, typer.Option(metavar="N", help="The ONNX operator set, 18 to 25.")] = 20,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Write the ONNX file in half precision.")] = False,
+        str | None,
+        typer.Option(
+            metavar="AXES",
+            help="Axes left open: batch,height,width, with a range as batch=1:32, or none; without, batch.",
+            show_default=False,
+        ),
+    ] = None,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="The ONNX operator set, 18 to 25; without, 20, for bfloat16 22.", show_default=False
+        ),
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Write an ONNX file in half precision.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="Build the engine from bfloat16.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="Write the ONNX file in eight-bit integers.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write an ONNX file in eight-bit integers; beside --fp16, another one.")
+    ] = False,
     calibrate: Annotated[
         str | None, typer.Option(metavar="DIR", help="Images to find integer scales on, or demo.", show_default=False)
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="DIR", help="Images by class to measure accuracy on.", show_default=False)
     ] = None,
-    split: Annotated[str, typer.Option(metavar="PART", help="The part of the data, where it has parts.")] = "val",
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="PART", help="Its part, where it has parts; without, val.", show_default=False),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Only so many images of it.", min=1, show_default=False)
     ] = None,
     images: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Images to compare on, or demo.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Images to compare on, or demo; without, those to find scales on, or seeded ones.",
+            show_default=False,
+        ),
     ] = None,
     tolerance: Annotated[
         float | None,
@@ -103,20 +123,46 @@ def export(
     from attn_surgeon.export.job import Settings, prepare
     from attn_surgeon.export.measuring import Data
     from attn_surgeon.export.story import tell_story
-    from attn_surgeon.export.to_onnx import require_opset
+    from attn_surgeon.export.to_onnx import opset_for, require_opset
 
     precisions = [name for name, wanted in (("fp16", fp16), ("bf16", bf16), ("int8", int8)) if wanted]
     _require_one_format(onnx=onnx, pt2=pt2, tensorrt=tensorrt)
     _require_sense(precisions, calibrate, output, pt2=pt2, tensorrt=tensorrt, compiled=compiled)
-    if not tensorrt and (lint_only or shapes or timing_cache or workspace or version_compatible or hardware_compatible):
-        raise OptionError("options for an engine are given, and none is built", "", "add --tensorrt")
-    require_opset(opset)
+    idle = {
+        "--dynamic": (tensorrt and dynamic is not None, "an engine's open axes come from --shapes"),
+        "--opset": (pt2 and opset is not None, "programs have no operator sets"),
+        "--data": (not onnx and data is not None, "only ONNX files are measured: say --onnx"),
+        "--split": (data is None and split is not None, "add --data DIR"),
+        "--limit": (data is None and limit is not None, "add --data DIR"),
+        "--lint-only": (not tensorrt and lint_only, "add --tensorrt"),
+        "--shapes": (not tensorrt and shapes is not None, "add --tensorrt"),
+        "--workspace": (not tensorrt and workspace > 0, "add --tensorrt"),
+        "--timing-cache": (not tensorrt and timing_cache is not None, "add --tensorrt"),
+        "--version-compatible": (not tensorrt and version_compatible, "add --tensorrt"),
+        "--hardware-compatible": (not tensorrt and hardware_compatible, "add --tensorrt"),
+    }
+    for option, (is_idle, hint) in idle.items():
+        if is_idle:
+            raise OptionError("it does nothing here", option, hint)
+    opset = opset_for(precisions) if opset is None else opset
+    require_opset(opset, precisions)
     for folder in (images, calibrate):
         require_images(folder)
-    settings = Settings(read_axes(dynamic), opset, keep_identity, preprocess, softmax, images, tolerance)
+    settings = Settings(
+        read_axes("batch" if dynamic is None else dynamic),
+        opset,
+        keep_identity,
+        preprocess,
+        softmax,
+        images or calibrate,
+        tolerance,
+    )
     path = given_or_newest(artefact)
     with steps(f"export {path}") as progress:
         subject = open_network(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
+        if preprocess and subject.assumed:
+            what = "nothing says how this network's images are normalised"
+            raise OptionError(what, "--preprocess", "say it with --mean and --std")
         stem = Path(path).stem if path.endswith(SUFFIX) else subject.name
         if tensorrt:
             from attn_surgeon.cli import exporting_tensorrt as engines
@@ -140,7 +186,7 @@ def export(
             if pt2:
                 exported = exporting.to_program(job, targets["pt2"], story, progress, compiled=compiled)
             else:
-                measured_on = None if data is None else Data(data, split, limit)
+                measured_on = None if data is None else Data(data, split or "val", limit)
                 exported = exporting.to_onnx(job, targets, story, progress, calibrate=calibrate, data=measured_on)
     for note in () if as_json else subject.notes:
         say(note)
@@ -153,7 +199,10 @@ def _beside(output: str | None, stem: str, kind: str, *, force: bool, lint_only:
         onnx = _target(output or stem + _ENDINGS[kind], kind, force=force)
         return onnx, onnx.with_suffix(".engine")
     engine = writable(output or f"{stem}.engine", force=force, suffixes=(".engine",))
-    return _target(f"{engine.with_suffix('')}{_ENDINGS[kind]}", kind, force=force), engine
+    beside = f"{engine.with_suffix('')}{_ENDINGS[kind]}"
+    if Path(beside).exists() and not force:
+        raise OptionError("the engine's ONNX file exists already", beside, "add --force, or name another with --output")
+    return _target(beside, kind, force=force), engine
 
 
 def _target(path: str, kind: str, *, force: bool) -> Path:

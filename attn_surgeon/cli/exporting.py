@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from attn_surgeon.cli.files import size_text
-from attn_surgeon.cli.output import console, print_error, print_json, table
+from attn_surgeon.cli.output import console, print_error, print_json, print_table, table
 from attn_surgeon.export.parity import Parity, ParityError
 
 if TYPE_CHECKING:
@@ -66,7 +66,14 @@ def to_onnx(
         for each in report.files
     ]
     remarks = [] if report.choice is None else [report.choice.told]
-    return Exported(tuple(files), report.measured, tuple(remarks))
+    return Exported(tuple(files), report.measured, (*remarks, *_slow(report.measured)))
+
+
+def _slow(measured: Sequence[Measured]) -> list[str]:
+    """Say which precisions save no time."""
+    usual = {row.precision: row.seconds for row in measured}
+    slow = [name for name, seconds in usual.items() if seconds > usual["fp32"]]
+    return [f"{' and '.join(slow)} saved no time here: ONNX Runtime on this CPU, one image at a time"] if slow else []
 
 
 def to_program(job: Job, target: Path, story: Mapping[str, str], progress: Progress, *, compiled: bool) -> Exported:
@@ -105,7 +112,7 @@ def _document(job: Job, exported: Exported) -> dict[str, Any]:
             {"output": str(file.path), **file.facts, "parity": [parity.to_dict() for parity in file.parities]}
             for file in exported.files
         ],
-        "dynamic": {axis.name: [axis.low, axis.high] for axis in job.axes},
+        "dynamic": {axis.name: [axis.low, axis.high] if axis.ranged else None for axis in job.axes},
         "outputs": list(job.network.outputs),
         "grafts": list(job.grafts),
         "left_out": list(job.dropped),
@@ -121,10 +128,11 @@ def _print(job: Job, exported: Exported, out: Console) -> None:
     if exported.measured:
         _print_measured(exported.measured, out)
     if job.dropped:
-        out.print(f"{len(job.dropped)} of {len(job.grafts)} grafts are exactly the identity and were left out")
+        grafts = "graft" if len(job.grafts) == 1 else "grafts"
+        out.print(f"left out {len(job.dropped)} of {len(job.grafts)} {grafts}: exactly the identity")
     for remark in exported.remarks:
         out.print(escape(remark))
-    opened = " and ".join(axis.name for axis in job.axes) or "no axis"
+    opened = ", ".join(axis.name for axis in job.axes) or "no axis"
     for file in exported.files:
         name = f"wrote [bold]{escape(str(file.path))}[/] ({size_text(file.path)})"
         out.print(f"{name}: {file.what}, {opened} open", soft_wrap=True)
@@ -132,15 +140,15 @@ def _print(job: Job, exported: Exported, out: Console) -> None:
 
 def print_parity(name: str, parity: Parity, out: Console) -> None:
     """Show how far a file is from what it was compared with."""
-    columns = ["images", "largest difference", "of the largest output", "same top-1"]
+    columns = ["images (N×H×W)", "largest difference", "of the largest output", "same top-1"]
     rows = [
         [item.size, f"{item.absolute:.1e}", f"{item.relative:.1e}", _percent(item.agreement)]
         for item in parity.differences
     ]
     title = f"{name} and {parity.against} (allowed {parity.tolerance:g})"
-    out.print(table(title, columns, rows, right=columns[1:]))
+    print_table(out, table(title, columns, rows, right=columns[1:]))
     if parity.silent:
-        out.print("every output is zero or no number, so this compares nothing: is the network's head still untrained?")
+        out.print("every output is zero, so this compares nothing: is the network's head still untrained?")
     out.print()
 
 
@@ -156,7 +164,7 @@ def _print_measured(measured: Sequence[Measured], out: Console) -> None:
         ]
         for row in measured
     ]
-    out.print(table("ONNX Runtime on the CPU, one thread", columns, rows, right=columns[1:]))
+    print_table(out, table("ONNX Runtime on the CPU, one thread", columns, rows, right=columns[1:]))
     out.print()
 
 

@@ -58,8 +58,9 @@ def export(
     beside, target = targets
     job = prepare(subject, replace(settings, axes=shapes.axes))
     story = tell_story(job, network if network.endswith(SUFFIX) else None)
+    wanted = Wanted({request.precision: beside}, request.calibrate, table=False, tensorrt=True)
     with differences_told(as_json=as_json):
-        written = write_onnx(job, Wanted({request.precision: beside}, request.calibrate), story, progress).files[0]
+        written = write_onnx(job, wanted, story, progress).files[0]
         findings = lint(beside)
         if not as_json:
             _tell_lint(written, findings)

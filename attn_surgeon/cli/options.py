@@ -116,6 +116,8 @@ def open_network(
     """Open what the user named, with the options that say how."""
     from attn_surgeon.subject import open_subject
 
+    if text.endswith(".onnx"):
+        raise OptionError("this is an ONNX file", text, "name a network or an artefact; ONNX files are for profile")
     pairs, images = read_pairs(args, "--arg"), read_images(mean, std, size)
     return open_subject(text, weights=weights, args=pairs, images=images, source=source, allow_partial=allow_partial)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -73,11 +74,19 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     made = Table(
         title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
     )
-    for index, column in enumerate(columns):  # names are there to be copied, so they do not wrap
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=index == 0)
+    for index, column in enumerate(columns):  # names are there to be copied, and numbers read, so they do not wrap
+        number = column in right
+        made.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number or index == 0)
     for row in rows:
         made.add_row(*(escape(cell) for cell in row))
     return made
+
+
+def print_table(out: Console, made: Table) -> None:
+    """Print a table of numbers; in a terminal too narrow for it, lines wrap as wholes and numbers stay whole."""
+    wide = out.options.update(width=_WIDE)
+    needed = Measurement.get(out, wide, made).minimum
+    out.print(made, width=max(out.width, needed), crop=False, soft_wrap=needed > out.width)
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> Table:

@@ -68,8 +68,8 @@ def profile(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="eager, compile, onnx, tensorrt, with commas; without, eager, and onnx for an ONNX file. tensorrt is"
-            " ONNX Runtime's provider (untried on a GPU).",
+            help="eager, compile, onnx, tensorrt, with commas; without, eager, and onnx where one is an ONNX file."
+            " tensorrt is ONNX Runtime's provider (untried on a GPU).",
             show_default=False,
         ),
     ] = None,
@@ -112,7 +112,8 @@ def profile(
     where = torch.device(device)
     with steps(f"profile {path}") as progress:
         entrants = _entrants(path, against, opened, partial(read_onnx, size=read_size(size)))
-        chosen = names or (["onnx"] if path.endswith(ONNX) else ["eager"])
+        is_onnx = path.endswith(ONNX) or (against or "").endswith(ONNX)
+        chosen = names or (["onnx"] if is_onnx else ["eager"])
         found = measure.profile(entrants, measure.Wanted(where, chosen, batches, rounds), progress)
     document = {"device": device_name(where), "rounds": rounds, **found}
     if target is not None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attn_surgeon.cli.output import console, table
+from attn_surgeon.cli.output import console, print_table, table
 
 
 def show(document: Mapping[str, Any], picture: str | None) -> None:
     """Print a profile."""
     out = console()
-    out.print(_networks(document))
+    print_table(out, _networks(document))
     out.print()
-    out.print(_runs(document))
+    print_table(out, _runs(document))
     if document["grafts"]:
         out.print()
-        out.print(_grafts(document))
+        print_table(out, _grafts(document))
     if picture is not None:
         out.print(f"\nwrote {picture}", markup=False, soft_wrap=True)
 

@@ -14,6 +14,7 @@ from attn_surgeon.graph.running import run
 from attn_surgeon.preprocessing import Preprocessing
 
 NAMES = ("batch", "height", "width")
+_SEEDED_IMAGES, _REAL_IMAGES = 3, 16
 Size = dict[str, int]
 
 
@@ -27,9 +28,11 @@ class Axis:
     ranged: bool = False
 
 
-def read_axes(text: str) -> tuple[Axis, ...]:
-    """Read `batch,height=224:448`; raise ExportError where it is no list of axes."""
-    axes = tuple(_read_axis(part.strip()) for part in text.split(",") if part.strip())
+def read_axes(given: str | Sequence[str]) -> tuple[Axis, ...]:
+    """Read `batch,height=224:448`, `none`, or a list of such parts; raise ExportError where it is no list of axes."""
+    parts = given.split(",") if isinstance(given, str) else list(given)
+    parts = [] if [part.strip() for part in parts] == ["none"] else parts
+    axes = tuple(_read_axis(part.strip()) for part in parts if part.strip())
     names = [axis.name for axis in axes]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ExportError(f"the axis {twice[0]} is named twice", "--dynamic", "name each once")
@@ -49,18 +52,21 @@ def _read_axis(text: str) -> Axis:
     return Axis(name, int(low), int(high), ranged=True)
 
 
-def fill_ranges(axes: Sequence[Axis], model: nn.Module, preprocessing: Preprocessing) -> tuple[Axis, ...]:
+def fill_ranges(
+    axes: Sequence[Axis], model: nn.Module, preprocessing: Preprocessing, *, seeded: bool = True
+) -> tuple[Axis, ...]:
     """Find the two sizes at which an axis is checked where the user named none.
 
-    A batch goes from 1 to 3, a side from the network's own to the next that it takes. Raises ExportError where it
-    takes one only.
+    A batch goes from 1 to 3, or 16 where images are not `seeded` but real, a side from the network's own to the next
+    that it takes. Raises ExportError where it takes one only.
     """
-    return tuple(axis if axis.ranged else _found(axis, model, preprocessing) for axis in axes)
+    batch = _SEEDED_IMAGES if seeded else _REAL_IMAGES
+    return tuple(axis if axis.ranged else _found(axis, model, preprocessing, batch) for axis in axes)
 
 
-def _found(axis: Axis, model: nn.Module, preprocessing: Preprocessing) -> Axis:
+def _found(axis: Axis, model: nn.Module, preprocessing: Preprocessing, batch: int) -> Axis:
     if axis.name == "batch":
-        return replace(axis, low=1, high=3)
+        return replace(axis, low=1, high=batch)
     own = preprocessing.size[NAMES.index(axis.name) - 1]
     reason = ""
     for other in dict.fromkeys((own + 32, own * 3 // 2, own * 2, own // 2)):
@@ -91,5 +97,6 @@ def traced(axes: Sequence[Axis], size: tuple[int, int]) -> Size:
     """Give the size to trace at: none that the exporter takes for a constant."""
     own = {"batch": 1, "height": size[0], "width": size[1]}
     for axis in axes:
-        own[axis.name] = axis.high if axis.name == "batch" else min(max(own[axis.name], axis.low), axis.high)
+        usual = _SEEDED_IMAGES if axis.name == "batch" else own[axis.name]
+        own[axis.name] = min(max(usual, axis.low), axis.high)
     return own

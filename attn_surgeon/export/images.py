@@ -95,5 +95,6 @@ def _array(image: Image.Image) -> NDArray[np.uint8]:
 def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Turn pixels (N, H, W, C) of uint8 into what the network takes: float (N, C, H, W) with mean and std taken off."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
-    # in the usual layout: where a network is traced with another, its poolings come out as gathers
-    return (pixels.permute(0, 3, 1, 2).contiguous().float() / 255 - mean) / std
+    # a copy has the usual layout, which one channel only seems to have: traced with another, poolings are gathers
+    planes = pixels.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+    return (planes.float() / 255 - mean) / std

@@ -9,19 +9,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.errors import ExportError
 from attn_surgeon.export.axes import Axis, Size, corners, fill_ranges, traced
 from attn_surgeon.export.identity import closed_grafts, without_closed
 from attn_surgeon.export.images import Pixels, folder_pixels, normalise, seeded_pixels
-from attn_surgeon.export.network import Network, named_tensors, ship
+from attn_surgeon.export.network import Network, named_tensors, ship, with_softmax
 from attn_surgeon.export.parity import Array, difference
+from attn_surgeon.export.to_onnx import DEFAULT_OPSET
 from attn_surgeon.graph.running import run
 from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.subject import Subject
 
-DEFAULT_OPSET = 20
 PROTOBUF_LIMIT = 1_900_000_000
 
 
@@ -77,23 +79,41 @@ class Job:
         return corners(self.axes, self.subject.preprocessing.size)
 
     def expected(self, size: Size) -> list[Array]:
-        """Compute what PyTorch gives at a size, with every graft that the network has."""
-        return self._arrays(run(self.subject.model, normalise(self.pixels(size), self.subject.preprocessing)))
+        """Compute what PyTorch gives at a size, with every graft that the network has.
+
+        Raises ExportError where it gives no numbers, with which anything would agree.
+        """
+        arrays = self._arrays(run(self.subject.model, self._images(size)))
+        if not any(np.isfinite(array).any() for array in arrays):
+            what = f"the network gives no numbers (NaN) for the images compared, {name_size(size)}"
+            raise ExportError(what, "", "give real ones with --images, or repair the weights")
+        return arrays
+
+    def _images(self, size: Size) -> Tensor:
+        return normalise(self.pixels(size), self.subject.preprocessing)
 
     def _arrays(self, output: Any) -> list[Array]:
-        outputs = [tensor for _, tensor in named_tensors(output)]
-        if self.settings.softmax:
-            outputs[0] = outputs[0].softmax(1)
+        outputs = with_softmax([tensor for _, tensor in named_tensors(output)], self.network.softmax)
         return [tensor.numpy() for tensor in outputs]
 
     def rounding(self, size: Size) -> float | None:
         """Say how far single precision alone moves PyTorch's outputs, relative to the largest; None if unknown."""
-        images = normalise(self.pixels(size), self.subject.preprocessing).double()
+        images = self._images(size).double()
         try:
             exact = run(copy.deepcopy(self.subject.model).double(), images)
         except (RuntimeError, TypeError, ValueError):  # not every network runs in double precision
             return None
         return difference(name_size(size), self.expected(size), self._arrays(exact)).relative
+
+    def excuse(self, size: Size, tolerance: float) -> str:
+        """Say what else than the file may make the difference at a size: the network itself, or rounding."""
+        first, other = (self._arrays(run(self.subject.model, self._images(size), seed=seed)) for seed in (0, 1))
+        if difference("", first, other).relative > tolerance:
+            return "the network draws random numbers, so that its outputs are others each time"
+        rounding = self.rounding(size)
+        if rounding is None or rounding <= tolerance / 10:
+            return ""
+        return f"rounding alone moves PyTorch's own outputs by {rounding:.2g} there, as double precision shows"
 
     def original(self) -> Network:
         """Give the network without any grafts, prepared in the same way."""
@@ -101,13 +121,13 @@ class Job:
 
 
 def prepare(subject: Subject, settings: Settings) -> Job:
-    """Make a network ready for export; raise ExportError where it cannot be."""
-    subject.model.to(torch.device("cpu")).eval()
+    """Make a network ready for export, in single precision; raise ExportError where it cannot be."""
+    subject.model.to(torch.device("cpu")).float().eval()
     grafts = tuple(made.path for made in list_grafts(subject.model))
     closed = tuple(made.path for made in closed_grafts(subject.model))
     dropped = () if settings.keep_identity else closed
     model = without_closed(subject.model) if dropped else subject.model
-    axes = fill_ranges(settings.axes, model, subject.preprocessing)
+    axes = fill_ranges(settings.axes, model, subject.preprocessing, seeded=settings.images is None)
     return Job(subject, settings, _shipped(subject, model, settings), axes, dropped, closed, grafts)
 
 

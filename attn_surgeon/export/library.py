@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 
 from attn_surgeon.artefact import provenance_of
 from attn_surgeon.errors import ExportError, nearest
 from attn_surgeon.export.axes import read_axes
 from attn_surgeon.export.images import require_images
-from attn_surgeon.export.job import DEFAULT_OPSET, Job, Settings, prepare
+from attn_surgeon.export.job import Job, Settings, prepare
 from attn_surgeon.export.onnx_file import TOLERANCES, Wanted, Written, write_onnx
 from attn_surgeon.export.story import PREFIX, tell_story
-from attn_surgeon.export.to_onnx import require_opset
+from attn_surgeon.export.to_onnx import DEFAULT_OPSET, require_opset
 from attn_surgeon.export.torch_program import WrittenProgram, write_program
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.subject import Images, Subject
@@ -25,96 +27,117 @@ from attn_surgeon.subject import Images, Subject
 _IMAGE_AXES = 4
 
 
-class Options(TypedDict, total=False):
-    """How a network is exported, as on the command line; `images` is a folder to compare on, seeded ones otherwise.
-
-    `mean` and `std` are the network's own, by default those of its artefact; where nothing is known of them, the
-    images that are compared go from 0 to 1.
-    """
-
-    dynamic: str
-    keep_identity: bool
-    preprocess: bool
-    softmax: bool
-    images: str | Path | None
-    tolerance: float | None
-    mean: Sequence[float] | None
-    std: Sequence[float] | None
-
-
 def export_onnx(
     model: nn.Module,
     path: str | Path,
     *,
     example: Tensor,
+    dynamic: str | Sequence[str] = "batch",
     precision: str = "fp32",
     calibrate: str | Path | None = None,
     opset: int = DEFAULT_OPSET,
-    **options: Unpack[Options],
+    preprocess: bool = False,
+    softmax: bool = False,
+    keep_identity: bool = False,
+    images: str | Path | None = None,
+    tolerance: float | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Written:
     """Write a network as an ONNX file that computes what it computes, and tell how close it comes.
 
-    `example` is an image (1, C, H, W) of the size to export at; `precision` is fp32, fp16 or int8, which needs images
-    to `calibrate` on. The caller's model is not changed. Raises ExportError, or ParityError where the file computes
-    something else, and leaves no file then.
+    The caller's model is not changed, and what is at `path` is replaced.
+
+    Args:
+        example: images (N, C, H, W) of the size to export at; their values do not matter.
+        dynamic: axes left open, "batch,height=32:256" or a list of such; none for no axis.
+        precision: fp32, fp16, or int8, which needs a folder of images to `calibrate` on.
+        opset: the ONNX operator set, 18 to 25.
+        preprocess: take uint8 images (N, H, W, C), and normalise them inside.
+        softmax: give probabilities.
+        keep_identity: keep grafts that are exactly the identity; they are left out otherwise.
+        images: a folder of images to compare on; those to calibrate on, or seeded ones, otherwise.
+        tolerance: the largest difference allowed, over the largest output.
+        mean, std: how images are normalised; an artefact knows. Where nobody does, those compared go from 0 to 1.
+
+    Raises:
+        ParityError: the file computes something else than the network; nothing is written then.
+        ExportError: the network cannot be exported as it was asked for.
     """
     require_opset(opset)
     _require_precision(precision, calibrate)
     require_images(calibrate)
-    job, story = _ready(model, example, opset, options)
-    wanted = Wanted({precision: _target(path)}, calibrate, table=False)
-    return write_onnx(job, wanted, story).files[0]
+    target = _target(path, ".onnx")
+    settings = Settings(read_axes(dynamic), opset, keep_identity, preprocess, softmax, images or calibrate, tolerance)
+    job, story = _ready(model, example, settings, mean, std)
+    return write_onnx(job, Wanted({precision: target}, calibrate, table=False), story).files[0]
 
 
 def export_program(
-    model: nn.Module, path: str | Path, *, example: Tensor, compiled: bool = False, **options: Unpack[Options]
+    model: nn.Module,
+    path: str | Path,
+    *,
+    example: Tensor,
+    dynamic: str | Sequence[str] = "batch",
+    compiled: bool = False,
+    preprocess: bool = False,
+    softmax: bool = False,
+    keep_identity: bool = False,
+    images: str | Path | None = None,
+    tolerance: float | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> WrittenProgram:
     """Write a network as a `torch.export` program (.pt2) that computes what it computes, and tell how close it comes.
 
-    `compiled` makes machine code of it by AOTInductor. Raises as `export_onnx` does.
+    `compiled` makes machine code of it by AOTInductor. Programs give a tensor, or of several outputs a dict by name.
+    The other arguments, and what is raised, are those of `export_onnx`.
     """
-    job, story = _ready(model, example, DEFAULT_OPSET, options)
-    return write_program(job, _target(path), story, compiled=compiled)
+    target = _target(path, ".pt2")
+    settings = Settings(read_axes(dynamic), DEFAULT_OPSET, keep_identity, preprocess, softmax, images, tolerance)
+    job, story = _ready(model, example, settings, mean, std)
+    return write_program(job, target, story, compiled=compiled)
 
 
-def _ready(model: nn.Module, example: Tensor, opset: int, options: Options) -> tuple[Job, dict[str, str]]:
-    subject, known = _subject(model, example, options)
-    job = prepare(subject, _settings(opset, options, known=known))
+def _ready(
+    model: nn.Module, example: Tensor, settings: Settings, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[Job, dict[str, str]]:
+    require_images(settings.images)
+    subject = _subject(model, example, Images(mean, std, _size(example)))
+    if settings.preprocess and subject.assumed:
+        raise ExportError("nothing is known of the images' normalisation", "preprocess", "give mean and std")
+    job = prepare(subject, settings)
     story = tell_story(job, None)
-    if not known:
-        del story[f"{PREFIX}preprocessing"]
+    if subject.assumed:
+        story[f"{PREFIX}preprocessing"] = json.dumps({"size": subject.preprocessing.size})
     return job, story
 
 
-def _settings(opset: int, options: Options, *, known: bool) -> Settings:
-    as_they_are = {name: value for name, value in options.items() if name not in {"dynamic", "mean", "std"}}
-    settings = Settings(read_axes(options.get("dynamic", "batch")), opset, **as_they_are)  # type: ignore[arg-type]
-    if settings.preprocess and not known:
-        raise ExportError("nothing is known of the images' normalisation", "preprocess=True", "give mean= and std=")
-    require_images(settings.images)
-    return settings
+def _subject(model: nn.Module, example: Tensor, said: Images) -> Subject:
+    """Copy a network, with what there is to know of its images."""
+    if not isinstance(model, nn.Module) or isinstance(model, ScriptModule):
+        raise ExportError(f"this is no module of Python: {type(model).__name__}", "model", "give an nn.Module")
+    channels, provenance = example.shape[1], provenance_of(model)
+    default = Preprocessing((0.0,) * channels, (1.0,) * channels, _size(example), channels)
+    known = provenance.preprocessing or default
+    for name, values in (("mean", said.mean), ("std", said.std)):
+        if values is not None and len(values) != channels:
+            raise ExportError(f"{name} has {len(values)} values, the example {channels} channels", name, "give as many")
+    if said.mean is None and known.channels != channels:
+        what = f"the example has {channels} channels, and the network's images have {known.channels}"
+        raise ExportError(what, "example", "give mean and std too, if it is right")
+    assumed = provenance.preprocessing is None and (said.mean is None or said.std is None)
+    return Subject(copy.deepcopy(model), replace(provenance, preprocessing=said.applied(known)), assumed=assumed)
 
 
-def _subject(model: nn.Module, example: Tensor, options: Options) -> tuple[Subject, bool]:
-    """Copy a network with what there is to know of its images, and say whether anything was known."""
-    channels, size = _image(example)
-    provenance, mean, std = provenance_of(model), options.get("mean"), options.get("std")
-    default = Preprocessing((0.0,) * channels, (1.0,) * channels, size, channels)
-    preprocessing = Images(mean, std, size).applied(provenance.preprocessing or default)
-    if preprocessing.channels != channels:
-        what = f"the example has {channels} channels, and mean and std are of {preprocessing.channels}"
-        raise ExportError(what, "example", "give mean= and std= with a number for each channel")
-    subject = Subject(copy.deepcopy(model), replace(provenance, preprocessing=preprocessing))
-    return subject, provenance.preprocessing is not None or not (mean is None or std is None)
-
-
-def _image(example: Any) -> tuple[int, tuple[int, int]]:
+def _size(example: Any) -> tuple[int, int]:
+    """Give the height and width of images; raise ExportError where an example is none."""
     if not isinstance(example, Tensor) or example.ndim != _IMAGE_AXES or not example.is_floating_point():
         shape = getattr(example, "shape", None)
         what = type(example).__name__ if shape is None else f"{tuple(shape)} of {example.dtype}"
-        raise ExportError(f"this is no batch of images: {what}", "example", "give floats (1, C, H, W)")
-    channels, height, width = example.shape[1:]
-    return channels, (height, width)
+        raise ExportError(f"this is no batch of images: {what}", "example", "give floats (N, C, H, W)")
+    height, width = example.shape[2:]
+    return height, width
 
 
 def _require_precision(precision: str, calibrate: object) -> None:
@@ -123,12 +146,14 @@ def _require_precision(precision: str, calibrate: object) -> None:
         hint = nearest(precision, possible) or f"they are {', '.join(possible)}"
         raise ExportError(f"no precision is called '{precision}'", "precision", hint)
     if (precision == "int8") != (calibrate is not None):
-        what = "calibrate= is for integers" if calibrate else "integers need images to find their scales on"
-        raise ExportError(what, "precision", 'say precision="int8"' if calibrate else "give calibrate=FOLDER")
+        what = "calibrate is for integers" if calibrate else "integers need images to find their scales on"
+        raise ExportError(what, "precision", 'say precision="int8"' if calibrate else "give a folder as calibrate")
 
 
-def _target(path: str | Path) -> Path:
+def _target(path: str | Path, suffix: str) -> Path:
     target = Path(path)
+    if target.suffix != suffix:
+        raise ExportError(f"the file's name does not end in {suffix}", str(path), f"name it {target.stem}{suffix}")
     if not target.parent.is_dir():
         raise ExportError("there is no such folder", str(target.parent), "make it first")
     return target

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from attn_surgeon.errors import ExportError
+from attn_surgeon.errors import ExampleError, ExportError, first_line
 from attn_surgeon.export.images import normalise
 from attn_surgeon.graph.forwards.operated import RESERVED
 from attn_surgeon.graph.running import run
@@ -18,42 +18,71 @@ INPUT = "images"
 INNER = "network"
 
 
+CLASSES = ("logits", "out")  # what outputs that hold classes are called
+PROBABILITIES = "probabilities"
+
+
 class Shipped(nn.Module):
-    """Run a network on images; of several outputs, nested as they may be, give the tensors in a row."""
+    """Run a network on images and give its output; of several, nested as they may be, a dict by name."""
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing | None, softmax: bool) -> None:
+    def __init__(
+        self, network: nn.Module, names: Sequence[str], preprocessing: Preprocessing | None, softmax: int | None
+    ) -> None:
         super().__init__()
-        self.network, self.preprocessing, self.softmax = network, preprocessing, softmax
+        self.network, self.names, self.preprocessing, self.softmax = network, tuple(names), preprocessing, softmax
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Tensor | dict[str, Tensor]:
         """Take float (N, C, H, W), or uint8 (N, H, W, C) where the preprocessing is inside."""
         x = images if self.preprocessing is None else normalise(images, self.preprocessing)
-        outputs = tuple(tensor for _, tensor in named_tensors(self.network(x)))
-        return (outputs[0].softmax(1), *outputs[1:]) if self.softmax else outputs
+        outputs = with_softmax([tensor for _, tensor in named_tensors(self.network(x))], self.softmax)
+        return outputs[0] if len(outputs) == 1 else dict(zip(self.names, outputs, strict=True))
 
 
 @dataclass(frozen=True)
 class Network:
-    """A module to export, and the names of its outputs."""
+    """A module to export, the names of its outputs, and which of these is made probabilities."""
 
     module: nn.Module
     outputs: tuple[str, ...]
     preprocessing: Preprocessing | None
+    softmax: int | None
 
 
 def ship(model: nn.Module, example: Tensor, preprocessing: Preprocessing, *, inside: bool, softmax: bool) -> Network:
-    """Prepare a network for export; `inside` puts the normalisation in it. Raises ExportError where it cannot be."""
-    output = run(model, example)
-    names = [name for name, _ in named_tensors(output)]
-    if not names:
+    """Prepare a network for export; `inside` puts the normalisation in it.
+
+    Raises ExportError where it cannot be, and ExampleError where it does not run on the example.
+    """
+    output = _tried(model, example)
+    found = named_tensors(output)
+    if not found:
         raise ExportError("the network gives no tensor", "", "export a network that does")
-    if softmax:
-        _require_classes(output)
-        names[0] = "probabilities"
+    chosen = _classes(found) if softmax else None
+    names = [PROBABILITIES if place == chosen else _free(name) for place, (name, _) in enumerate(found)]
     # a module that is wrapped has other names for its parameters in the file, so what needs no wrapping has none
     plain = isinstance(output, Tensor) and not inside and not softmax
     given = preprocessing if inside else None
-    return Network(model if plain else Shipped(model, given, softmax).eval(), tuple(names), given)
+    module = model if plain else Shipped(model, names, given, chosen).eval()
+    return Network(module, tuple(names), given, chosen)
+
+
+def with_softmax(outputs: list[Tensor], place: int | None) -> list[Tensor]:
+    """Turn the logits at a place into probabilities."""
+    return [tensor.softmax(1) if index == place else tensor for index, tensor in enumerate(outputs)]
+
+
+def _tried(model: nn.Module, example: Tensor) -> Any:
+    try:
+        return run(model, example)
+    except Exception as error:  # whatever the network's code raises
+        shape = "×".join(map(str, example.shape))
+        what = f"the network does not run on images {shape}: {first_line(error).rstrip('.')}"
+        raise ExampleError(what, "", "say what it takes with --size and --mean") from error
+
+
+def _free(name: str) -> str:
+    """Keep the input's name to the input."""
+    return f"output_{name}" if name == INPUT else name
 
 
 def in_graft(name: str) -> bool:
@@ -61,10 +90,17 @@ def in_graft(name: str) -> bool:
     return f"{RESERVED}." in name
 
 
-def _require_classes(output: Any) -> None:
-    first = next(tensor for _, tensor in named_tensors(output))
-    if first.ndim < 2:
-        raise ExportError("there are no classes to take a softmax over", "--softmax", "leave it out")
+def _classes(outputs: Sequence[tuple[str, Tensor]]) -> int:
+    """Find the one output that holds classes: by its name, or as the only one of the form (N, classes)."""
+    several = [place for place, (_, tensor) in enumerate(outputs) if tensor.ndim > 1]
+    named = [place for place in several if outputs[place][0] in CLASSES]
+    flat = [place for place in several if outputs[place][1].ndim == 2]
+    for found in (several, named, flat):
+        if len(found) == 1:
+            return found[0]
+    names = ", ".join(name for name, _ in outputs)
+    what = f"several outputs could hold the classes: {names}" if several else "no output holds classes"
+    raise ExportError(what, "--softmax", "call one of them logits" if several else "leave it out")
 
 
 def named_tensors(output: Any) -> list[tuple[str, Tensor]]:

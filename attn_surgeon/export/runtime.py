@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,8 +66,13 @@ def _ask(process: subprocess.Popen[bytes], path: Path, *request: Any) -> Any:
         what = f"ONNX Runtime crashed on this file (exit code {process.wait()})"
         raise ExportError(what, path.name, "export it in another precision or opset") from None
     if state == "failed":
-        raise ExportError(f"ONNX Runtime refuses this file: {' '.join(str(answer).split())[:300]}", path.name)
+        raise ExportError(f"ONNX Runtime refuses this file: {_said(str(answer))[:300]}", path.name)
     return answer
+
+
+def _said(answer: str) -> str:
+    """Leave out of ONNX Runtime's words its own places in C++."""
+    return re.sub(r"\S*/onnxruntime/\S+:\d+ .*?\) (?=\S)", "", " ".join(answer.split()))
 
 
 def as_feeds(name: str, value: Any) -> dict[str, Array]:

@@ -18,16 +18,26 @@ from attn_surgeon.export.network import INNER, INPUT, Network
 from attn_surgeon.export.quiet import quiet
 
 OPSETS = (18, 25)
+DEFAULT_OPSET = 20
+_OF_BFLOAT = 22
 _LONGEST = 200  # characters of what an exporter said
 SLIM_LIMIT = 1_900_000_000  # protobuf holds two gigabytes, and slimming makes copies
 _PLACES = {"batch": (0, 0), "height": (2, 1), "width": (3, 2)}
 
 
-def require_opset(opset: int) -> None:
-    """Refuse an opset that the exporter does not write or ONNX Runtime does not read."""
-    if not OPSETS[0] <= opset <= OPSETS[1]:
+def opset_for(precisions: Sequence[str]) -> int:
+    """Give the operator set to write where none is asked for."""
+    return _OF_BFLOAT if "bf16" in precisions else DEFAULT_OPSET
+
+
+def require_opset(opset: int, precisions: Sequence[str] = ()) -> None:
+    """Refuse an operator set that the exporter does not write, ONNX Runtime does not read, or a precision is not in."""
+    if not isinstance(opset, int) or not OPSETS[0] <= opset <= OPSETS[1]:
         what = f"opset {opset} is out of range"
         raise ExportError(what, "--opset", f"supported are {OPSETS[0]} to {OPSETS[1]}")
+    if "bf16" in precisions and opset < _OF_BFLOAT:
+        what = f"opset {opset} has no convolutions in bfloat16"
+        raise ExportError(what, "--opset", f"take one from {_OF_BFLOAT} on")
 
 
 def to_onnx(network: Network, example: Tensor, axes: Sequence[Axis], opset: int) -> Any:
@@ -87,7 +97,7 @@ def _way_on(axes: Sequence[Axis]) -> str:
     names = [axis.name for axis in axes]
     if len(names) > 1:
         return "leave the height and width fixed: --dynamic batch"
-    return "leave the batch fixed: --dynamic ''" if names else "ATTN_SURGEON_DEBUG=1 shows where"
+    return "see whether it goes with the batch fixed: --dynamic none" if names else "ATTN_SURGEON_DEBUG=1 shows where"
 
 
 def lean(model: Any) -> Any:

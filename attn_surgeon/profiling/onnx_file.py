@@ -66,8 +66,11 @@ def read_onnx(path: str, size: tuple[int, int] | None = None) -> OnnxFile:
     try:
         return _described(onnx.load(path, load_external_data=False), path, size)
     except OSError as error:
-        near = nearest(Path(path).name, [file.name for file in Path(path).parent.glob(f"*{SUFFIX}")])
+        beside = [file.name for file in Path(path).parent.glob(f"*{SUFFIX}")]
+        near = nearest(Path(path).name, beside) if isinstance(error, FileNotFoundError) else ""
         raise ExportError(f"this file cannot be read: {error.strerror or error}", path, near) from None
+    except ExportError:
+        raise
     except Exception as error:  # protobuf's kinds of error differ by version, and damage shows in many ways
         raise ExportError(f"this is no ONNX file, or a damaged one: {first_line(error)}", path) from None
 
@@ -77,8 +80,19 @@ def _described(model: Any, path: str, size: tuple[int, int] | None) -> OnnxFile:
     inputs = {value.name: _input(value) for value in model.graph.input if value.name not in weights}
     if not inputs or not model.graph.node:
         raise ValueError("it has no input or no node")
+    _require_size(next(iter(inputs.values())).shape, size, path)
     held = sum(math.prod(item.dims) for item in weights.values() if _is_weight(item.data_type))
     return OnnxFile(Path(path), held, inputs, size or _told_size(model) or (224, 224))
+
+
+def _require_size(shape: Shape, size: tuple[int, int] | None, path: str) -> None:
+    """Refuse a size that a file is not made for."""
+    if size is None or len(shape) != 4:
+        return
+    filled = _filled(shape, 1, size)
+    if size not in (filled[1:3], filled[2:4]):
+        fixed = "×".join("?" if side is None else str(side) for side in shape)
+        raise ExportError(f"it is made for {fixed}", path, "leave --size out")
 
 
 def _told_size(model: Any) -> tuple[int, int] | None:

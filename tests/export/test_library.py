@@ -23,6 +23,7 @@ from attn_surgeon.export.identity import is_gate
 from attn_surgeon.export.images import folder_pixels, normalise
 from attn_surgeon.export.parity import ParityError
 from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.profiling.onnx_file import read_onnx
 from attn_surgeon.subject import open_subject
 
 EXAMPLE = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(3))
@@ -127,9 +128,10 @@ def story(path: Path) -> dict[str, Any]:
     return {item.key: item.value for item in onnx.load(path).metadata_props}
 
 
-def test_nothing_is_told_of_images_that_nothing_is_known_of(network: nn.Module, tmp_path: Path) -> None:
+def test_of_images_that_nothing_is_known_of_only_the_size_is_told(network: nn.Module, tmp_path: Path) -> None:
     attn_surgeon.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE)
-    assert "attn_surgeon.preprocessing" not in story(tmp_path / "m.onnx")
+    assert json.loads(story(tmp_path / "m.onnx")["attn_surgeon.preprocessing"]) == {"size": [16, 24]}
+    assert read_onnx(str(tmp_path / "m.onnx")).size == (16, 24)
 
 
 def test_normalisation_goes_inside(network: nn.Module, tmp_path: Path) -> None:
@@ -165,7 +167,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no images": ({"images": "nowhere"}, "no such folder"),
     "axes": ({"dynamic": "batch,hight"}, "no axis is called 'hight'.*height"),
     "normalisation": ({"preprocess": True}, "nothing is known"),
-    "channels": ({"mean": (0.5,), "std": (0.5,)}, "4 channels, and mean and std are of 1"),
+    "half of it": ({"preprocess": True, "mean": (0.5,) * 4}, "nothing is known"),
+    "a list of axes": ({"dynamic": ["batch", "hight"]}, "no axis is called 'hight'"),
+    "mean": ({"mean": (0.5,), "std": (0.5,) * 4}, "mean has 1 values, the example 4 channels"),
+    "std": ({"mean": (0.5,) * 4, "std": (0.5,) * 3}, "std has 3 values, the example 4 channels"),
+    "channels": ({"example": torch.zeros(1, 3, 8, 8)}, "does not run on images 1×3×8×8: .*expected input"),
+    "opset in words": ({"opset": "20"}, "opset 20 is out of range"),
     "example": ({"example": torch.zeros(3, 8, 8)}, r"no batch of images: \(3, 8, 8\)"),
     "integers": ({"example": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "no batch of images.*uint8"),
     "several": ({"example": (EXAMPLE, EXAMPLE)}, "no batch of images: tuple"),
@@ -178,6 +185,42 @@ def test_wrong_calls_say_why(case: str, network: nn.Module, tmp_path: Path) -> N
     with pytest.raises(SurgeonError, match=f"(?s){message}"):
         attn_surgeon.export_onnx(network, tmp_path / "m.onnx", **{"example": EXAMPLE, **given})
     assert not list(tmp_path.iterdir())
+
+
+def test_names_of_files(network: nn.Module, tmp_path: Path) -> None:
+    for export, name in ((library.export_onnx, "m.pt2"), (library.export_program, "m.onnx")):
+        with pytest.raises(ExportError, match="does not end in"):
+            export(network, tmp_path / name, example=EXAMPLE)
+
+
+def test_what_is_no_module(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="no module of Python: str"):
+        library.export_onnx("resnet18", tmp_path / "m.onnx", example=EXAMPLE)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_what_is_scripted(tmp_path: Path) -> None:
+    scripted = torch.jit.trace(nn.ReLU(), EXAMPLE)  # type: ignore[no-untyped-call]
+    with pytest.raises(ExportError, match="no module of Python"):
+        library.export_onnx(scripted, tmp_path / "m.onnx", example=EXAMPLE)
+
+
+def test_several_outputs_come_by_name(tmp_path: Path) -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"low": x, "high": x.mean((2, 3))}
+
+    library.export_program(Two(), tmp_path / "m.pt2", example=EXAMPLE, softmax=True)
+    found = torch.export.load(tmp_path / "m.pt2").module()(EXAMPLE)
+    assert list(found) == ["low", "probabilities"]
+    torch.testing.assert_close(found["probabilities"], EXAMPLE.mean((2, 3)).softmax(1))
+
+
+def test_a_network_in_double_precision_goes_out_in_single(tmp_path: Path) -> None:
+    model = nn.Conv2d(4, 2, 1).double()
+    library.export_onnx(model, tmp_path / "m.onnx", example=EXAMPLE.double())
+    assert close(ran(tmp_path / "m.onnx", EXAMPLE), expected(model, EXAMPLE.double()))
+    assert model.weight.dtype == torch.float64
 
 
 def test_a_folder_that_is_not_there(network: nn.Module, tmp_path: Path) -> None:

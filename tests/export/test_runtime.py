@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from attn_surgeon.errors import ExportError
-from attn_surgeon.export.runtime import opened
+from attn_surgeon.export.runtime import _said, opened
 
 
 def doubling(path: Path) -> Path:
@@ -34,6 +34,16 @@ def test_it_computes_and_takes_its_time(tmp_path: Path) -> None:
             session.run({"wrong": x})
         np.testing.assert_array_equal(session.run({"x": x})[0], 2 * x)
     assert session.process.poll() is not None
+
+
+def test_what_it_says_goes_without_places_in_its_own_code() -> None:
+    answer = (
+        "Fail: [ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx failed:/onnxruntime_src/onnxruntime/core/graph/"
+        "model.cc:181 onnxruntime::Model::Model(onnx::ModelProto&&, const logging::Logger&, const Options&) "
+        "Unknown model file format version."
+    )
+    told = "Fail: [ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx Unknown model file format version."
+    assert _said(answer) == told
 
 
 @pytest.mark.parametrize("data", [b"", b"no model at all", b"\x08\x0a" * 50])

@@ -63,6 +63,13 @@ class Several(nn.Module):
         return {"out": made, "maps": (made.mean((2, 3)), made.amax((2, 3))), "aux": None}
 
 
+class Pyramid(nn.Module):
+    """Gives maps and, of the form of classes, a tensor, and something with the input's name."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"low": x, "classes": x.mean((2, 3)), "images": x * 3}
+
+
 class Listing(nn.Module):
     """Gives a tuple whose first is what it was given."""
 
@@ -161,6 +168,41 @@ def test_pixels_in_and_probabilities_out(demo: Subject, tmp_path: Path) -> None:
     assert model.graph.output[0].name == "probabilities"
     assert operators(model)[-1] == "Softmax"
     assert report.files[0].parities[0].worst.absolute < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [(Several(), ["probabilities", "maps_0", "maps_1"]), (Pyramid(), ["low", "probabilities", "output_images"])],
+)
+def test_of_several_outputs_the_classes_become_probabilities(
+    model: nn.Module, expected: list[str], tmp_path: Path
+) -> None:
+    job, _, file = written(of_own(model), tmp_path / "x.onnx", softmax=True)
+    names = [value.name for value in file.graph.output]
+    assert names == expected
+    place = names.index("probabilities")
+    with opened(tmp_path / "x.onnx") as session:
+        size = next(job.sizes())
+        found = session.run({"images": job.inputs(size).numpy()})
+    np.testing.assert_allclose(found[place].sum(1), 1, rtol=1e-5)
+    assert all(abs(other.sum(1) - 1).max() > 1e-2 for other in found[:place] + found[place + 1 :])
+
+
+def test_images_to_compare_on_do_not_change_the_graph(trained: Subject, tmp_path: Path) -> None:
+    graphs = [written(trained, tmp_path / f"{images}.onnx", images=images)[2].graph for images in (None, "demo")]
+    assert graphs[0].node == graphs[1].node
+
+
+class Drawing(nn.Module):
+    """Draws numbers, in eval mode too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)) + torch.randn(x.shape[0], 3)
+
+
+def test_a_network_that_draws_numbers_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="the network draws random numbers"):
+        written(of_own(Drawing()), tmp_path / "x.onnx")
 
 
 def test_the_file_tells_its_story_and_no_place_on_a_disk(

@@ -29,7 +29,7 @@ def test_weights_are_parameters_and_shapes_are_not(tmp_path: Path) -> None:
     [
         (["n", 3, "h", "w"], (2, 3, 6, 7)),
         (["n", "h", "w", 3], (2, 6, 7, 3)),
-        ([2, 3, 4, 5], (2, 3, 4, 5)),
+        ([2, 3, 6, 7], (2, 3, 6, 7)),
         (["n", 9], (2, 9)),
     ],
 )
@@ -40,6 +40,11 @@ def test_open_axes_are_filled(tmp_path: Path, shape: list[int | str], fed: tuple
     assert values.dtype == np.dtype("uint8")
     assert file.image == fed[1:]
     np.testing.assert_array_equal(file.feeds(2)["x"], values)
+
+
+def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"it is made for 2×3×4×\?"):
+        read_onnx(scaling(tmp_path / "x.onnx", [2, 3, 4, "w"]), (6, 7))
 
 
 def test_a_file_of_ours_tells_its_size(tmp_path: Path) -> None:
