@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from attn_surgeon.cli.output import bar, console, facts, print_json, say, steps, table
+from attn_surgeon.cli.output import bar, console, facts, print_json, print_table, say, steps, table
 from attn_surgeon.cli.scores import interval, percent, show_robust
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _show(document: dict[str, Any]) -> None:
     rows = [[name, *cells] for name, *cells in zip(*_columns(arms), strict=True)]
     out.print(facts([(name, value) for name, value in rows]) if rival is None else table("", ["", *names], rows))
     lines = [[name, *(_share(arm["iou"][name]) for arm in arms)] for name in document["iou"]]
-    out.print(table("\nIoU of each class", ["class", *titles], lines, right=titles))
+    print_table(out, table("\nIoU of each class", ["class", *titles], lines, right=titles))
     if rival is not None:
         _show_comparison(rival)
     if "robust" in document:

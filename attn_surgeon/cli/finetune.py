@@ -16,7 +16,7 @@ from rich.markup import escape
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import artefact_or_newest
 from attn_surgeon.cli.options import AsJson, OptionError, Own, Source, Weights
-from attn_surgeon.cli.output import bar, console, facts, print_json, say, steps, table
+from attn_surgeon.cli.output import bar, console, facts, print_json, print_table, say, steps, table
 from attn_surgeon.cli.settings import typed, with_settings
 from attn_surgeon.train.settings import Settings, flag
 
@@ -205,11 +205,11 @@ def _show(result: dict[str, Any]) -> None:
         [str(run["seed"]), *(_metric(result, run, arm) for arm in ("grafts", "control")), _points(run["difference"])]
         for run in result["runs"]
     ]
-    out.print(table(f"\n{title} after the last epoch", columns, lines, right=columns[1:]))
+    print_table(out, table(f"\n{title} after the last epoch", columns, lines, right=columns[1:]))
     if "iou" in result["runs"][0]["grafts"]:
-        out.print(_classes_table(result))
+        print_table(out, _classes_table(result))
     if result["grafts"]:
-        out.print(_grafts_table(result))
+        print_table(out, _grafts_table(result))
     if "verdict" in result:
         _show_comparison(result)
 

@@ -83,10 +83,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
 
 
 def print_table(out: Console, made: Table) -> None:
-    """Print a table of numbers; in a terminal too narrow for it, lines wrap as wholes and numbers stay whole."""
-    wide = out.options.update(width=_WIDE)
-    needed = Measurement.get(out, wide, made).minimum
-    out.print(made, width=max(out.width, needed), crop=False, soft_wrap=needed > out.width)
+    """Print a table of numbers; a terminal too narrow for it breaks its lines, but no number is cut."""
+    width = out.width
+    out.width = max(width, Measurement.get(out, out.options.update(width=_WIDE), made).maximum)
+    out.print(made)
+    out.width = width
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> Table:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from attn_surgeon.cli.output import console, facts, table
+from attn_surgeon.cli.output import console, facts, print_table, table
 
 WORST = 5
 Document = dict[str, Any]
@@ -82,7 +82,7 @@ def _show_comparison(rival: Document) -> None:
         for own in widest
     ]
     columns = ["class", "images", "first", "second", "difference"]
-    out.print(table("\nclasses that differ most, each for itself", columns, cells, right=columns[1:]))
+    print_table(out, table("\nclasses that differ most, each for itself", columns, cells, right=columns[1:]))
     out.print(f"[bold]{escape(rival['verdict'])}[/]", soft_wrap=True)
 
 
@@ -90,10 +90,10 @@ def show_robust(robust: Document, rival: Document | None, value: str, title: str
     """Show what came of corrupted images; `value` is under what name trials hold it."""
     out = console()
     if rival is None:
-        out.print(_grid(f"\n{title} by strength", robust, value, robust["means"]))
+        print_table(out, _grid(f"\n{title} by strength", robust, value, robust["means"]))
         return
-    out.print(_grid(f"\n{title} of the first, by strength", robust, value, robust["means"]))
-    out.print(_grid(f"\n{title} of the second", robust, f"compare_{value}", robust["compare_means"]))
+    print_table(out, _grid(f"\n{title} of the first, by strength", robust, value, robust["means"]))
+    print_table(out, _grid(f"\n{title} of the second", robust, f"compare_{value}", robust["compare_means"]))
     gain = robust["gain"]
     ahead = [(kind, interval(own)) for kind, own in gain["kinds"].items()]
     rows = [*ahead, ("mean", interval(gain["mean"])), ("beyond clean", interval(gain["beyond_clean"]))]

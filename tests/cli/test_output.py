@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 import attn_surgeon
-from attn_surgeon.cli.output import print_json
+from attn_surgeon.cli.output import print_json, print_table, table
 
 from .helpers import INSERT, Cli, environment, process
 
@@ -109,3 +110,13 @@ def test_numbers_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[
         "loss": None,
         "rest": [None, 1.5, {"top1": None}],
     }
+
+
+def test_no_number_is_cut_where_it_is_narrow(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [[f"{name}-of-some-length", "1,234,567", "0.123 ms"] for name in ("one", "two")]
+    made = table(
+        "numbers", ["name", "parameters", "median of them all"], rows, right=["parameters", "median of them all"]
+    )
+    print_table(Console(width=20, highlight=False), made)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[2:]] == rows
