@@ -14,7 +14,7 @@ from attn_surgeon.graph.running import run
 from attn_surgeon.preprocessing import Preprocessing
 
 NAMES = ("batch", "height", "width")
-_SEEDED_IMAGES, _REAL_IMAGES = 3, 16
+_SEEDED_IMAGES, _REAL_IMAGES = 3, 8
 Size = dict[str, int]
 
 
@@ -57,7 +57,7 @@ def fill_ranges(
 ) -> tuple[Axis, ...]:
     """Find the two sizes at which an axis is checked where the user named none.
 
-    A batch goes from 1 to 3, or 16 where images are not `seeded` but real, a side from the network's own to the next
+    A batch goes from 1 to 3, or 8 where images are not `seeded` but real, a side from the network's own to the next
     that it takes. Raises ExportError where it takes one only.
     """
     batch = _SEEDED_IMAGES if seeded else _REAL_IMAGES

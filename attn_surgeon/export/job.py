@@ -84,7 +84,8 @@ class Job:
         Raises ExportError where it gives no numbers, with which anything would agree.
         """
         arrays = self._arrays(run(self.subject.model, self._images(size)))
-        if not any(np.isfinite(array).any() for array in arrays):
+        values = [array for array in arrays if array.size]
+        if values and not any(np.isfinite(array).any() for array in values):
             what = f"the network gives no numbers (NaN) for the images compared, {name_size(size)}"
             raise ExportError(what, "", "give real ones with --images, or repair the weights")
         return arrays
