@@ -128,8 +128,9 @@ def prepare(subject: Subject, settings: Settings) -> Job:
     closed = tuple(made.path for made in closed_grafts(subject.model))
     dropped = () if settings.keep_identity else closed
     model = without_closed(subject.model) if dropped else subject.model
+    network = _shipped(subject, model, settings)  # which runs at its own size, before others are tried
     axes = fill_ranges(settings.axes, model, subject.preprocessing, seeded=settings.images is None)
-    return Job(subject, settings, _shipped(subject, model, settings), axes, dropped, closed, grafts)
+    return Job(subject, settings, network, axes, dropped, closed, grafts)
 
 
 def _shipped(subject: Subject, model: nn.Module, settings: Settings) -> Network:
