@@ -109,7 +109,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "old brain": (("export", "demo", "--tensorrt", "--bf16", "--opset", "21"), ("opset 21", "from 22 on")),
     "size": (("export", "tiny.py:net", "--weights", "none", "--onnx", "--size", "9"), ("images 1×3×9×9", "--size")),
     "channels of a mean": (
-        ("export", "tiny.py:net", "--weights", "none", "--onnx", "--mean", "0.5", "--std", "0.5", "--dynamic", "height"),
+        ("export", "tiny.py:net", "--weights", "none", "--onnx", "--mean", "0.5", "--std", "1", "--dynamic", "height"),
         ("does not run on images 1×1×224×224", "--size and --mean"),
     ),
     "normalisation": (
