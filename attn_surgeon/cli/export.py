@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from attn_surgeon.cli.export_checks import precisions as named_precisions
+from attn_surgeon.cli.export_checks import require_sense
 from attn_surgeon.cli.files import SUFFIX, given_or_newest, writable
 from attn_surgeon.cli.options import (
     Arguments,
@@ -34,19 +36,16 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
+    context: typer.Context,
     artefact: NetworkOrNewest = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file.")] = False,
     pt2: Annotated[bool, typer.Option("--pt2", help="Write a torch.export program.")] = False,
     tensorrt: Annotated[bool, typer.Option("--tensorrt", help="Build a TensorRT engine (untried on a GPU).")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the program by AOTInductor.")] = False,
     dynamic: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AXES",
-            help="Axes left open: batch,height,width, with a range as batch=1:32, or none; without, batch.",
-            show_default=False,
-        ),
-    ] = None,
+        str,
+        typer.Option(metavar="AXES", help="Axes left open: batch,height,width, with a range as batch=1:32, or none."),
+    ] = "batch",
     opset: Annotated[
         int | None,
         typer.Option(
@@ -64,10 +63,7 @@ def export(
     data: Annotated[
         str | None, typer.Option(metavar="DIR", help="Images by class to measure accuracy on.", show_default=False)
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(metavar="PART", help="Its part, where it has parts; without, val.", show_default=False),
-    ] = None,
+    split: Annotated[str, typer.Option(metavar="PART", help="The part of the data, where it has parts.")] = "val",
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Only so many images of it.", min=1, show_default=False)
     ] = None,
@@ -125,38 +121,13 @@ def export(
     from attn_surgeon.export.story import tell_story
     from attn_surgeon.export.to_onnx import opset_for, require_opset
 
-    precisions = [name for name, wanted in (("fp16", fp16), ("bf16", bf16), ("int8", int8)) if wanted]
-    _require_one_format(onnx=onnx, pt2=pt2, tensorrt=tensorrt)
-    _require_sense(precisions, calibrate, output, pt2=pt2, tensorrt=tensorrt, compiled=compiled)
-    idle = {
-        "--dynamic": (tensorrt and dynamic is not None, "an engine's open axes come from --shapes"),
-        "--opset": (pt2 and opset is not None, "programs have no operator sets"),
-        "--data": (not onnx and data is not None, "only ONNX files are measured: say --onnx"),
-        "--split": (data is None and split is not None, "add --data DIR"),
-        "--limit": (data is None and limit is not None, "add --data DIR"),
-        "--lint-only": (not tensorrt and lint_only, "add --tensorrt"),
-        "--shapes": (not tensorrt and shapes is not None, "add --tensorrt"),
-        "--workspace": (not tensorrt and workspace > 0, "add --tensorrt"),
-        "--timing-cache": (not tensorrt and timing_cache is not None, "add --tensorrt"),
-        "--version-compatible": (not tensorrt and version_compatible, "add --tensorrt"),
-        "--hardware-compatible": (not tensorrt and hardware_compatible, "add --tensorrt"),
-    }
-    for option, (is_idle, hint) in idle.items():
-        if is_idle:
-            raise OptionError("it does nothing here", option, hint)
+    require_sense(context)
+    precisions = named_precisions(context.params)
     opset = opset_for(precisions) if opset is None else opset
     require_opset(opset, precisions)
     for folder in (images, calibrate):
         require_images(folder)
-    settings = Settings(
-        read_axes("batch" if dynamic is None else dynamic),
-        opset,
-        keep_identity,
-        preprocess,
-        softmax,
-        images or calibrate,
-        tolerance,
-    )
+    settings = Settings(read_axes(dynamic), opset, keep_identity, preprocess, softmax, images or calibrate, tolerance)
     path = given_or_newest(artefact)
     with steps(f"export {path}") as progress:
         subject = open_network(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
@@ -186,7 +157,7 @@ def export(
             if pt2:
                 exported = exporting.to_program(job, targets["pt2"], story, progress, compiled=compiled)
             else:
-                measured_on = None if data is None else Data(data, split or "val", limit)
+                measured_on = None if data is None else Data(data, split, limit)
                 exported = exporting.to_onnx(job, targets, story, progress, calibrate=calibrate, data=measured_on)
     for note in () if as_json else subject.notes:
         say(note)
@@ -207,30 +178,3 @@ def _beside(output: str | None, stem: str, kind: str, *, force: bool, lint_only:
 
 def _target(path: str, kind: str, *, force: bool) -> Path:
     return writable(path, force=force, suffixes=(Path(f"x{_ENDINGS[kind]}").suffix,))
-
-
-def _require_one_format(**wanted: bool) -> None:
-    named = [f"--{name}" for name, is_wanted in wanted.items() if is_wanted]
-    if len(named) != 1:
-        what = f"{' and '.join(named)} cannot be written at once" if named else "no format is named"
-        raise OptionError(what, "", f"say one of {', '.join(f'--{name}' for name in wanted)}")
-
-
-def _require_sense(
-    precisions: list[str], calibrate: str | None, output: str | None, *, pt2: bool, tensorrt: bool, compiled: bool
-) -> None:
-    """Refuse options that do nothing together."""
-    if "bf16" in precisions and not tensorrt:
-        what = "only TensorRT runs bfloat16 of these formats"
-        raise OptionError(what, "--bf16", "say --tensorrt; with --lint-only it writes the ONNX file alone")
-    if tensorrt and len(precisions) > 1:
-        raise OptionError("an engine has one precision", f"--{precisions[1]}", f"leave --{precisions[1]} out")
-    if precisions and pt2:
-        raise OptionError(f"--{precisions[0]} is for ONNX files", f"--{precisions[0]}", "say --onnx")
-    if compiled and not pt2:
-        raise OptionError("only a program is compiled", "--compile", "say --pt2 --compile")
-    if ("int8" in precisions) != (calibrate is not None):
-        what = "--calibrate is for integers" if calibrate else "integers need images to find their scales on"
-        raise OptionError(what, "", "add --int8" if calibrate else "add --calibrate DIR")
-    if output is not None and len(precisions) > 1:
-        raise OptionError("two files cannot have one name", "--output", "leave it out, or export one precision")

@@ -99,7 +99,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "one name": ((*ONNX, "--fp16", "--int8", "--calibrate", "demo", "-o", "x.onnx"), ("two files", "--output")),
     "brain": ((*ONNX, "--bf16"), ("only TensorRT runs bfloat16", "--tensorrt")),
     "two precisions": (("export", "demo", "--tensorrt", "--fp16", "--bf16"), ("one precision", "--bf16")),
-    "half program": (("export", "demo", "--pt2", "--fp16"), ("--fp16 is for ONNX files", "--onnx")),
+    "half program": (("export", "demo", "--pt2", "--fp16"), ("programs have single precision; --fp16", "--onnx")),
     "compiled file": ((*ONNX, "--compile"), ("only a program is compiled", "--pt2 --compile")),
     "lint of nothing": ((*ONNX, "--lint-only"), ("does nothing here; --lint-only; add --tensorrt",)),
     "axes of an engine": (("export", "demo", "--tensorrt", "--dynamic", "batch"), ("--dynamic", "from --shapes")),
