@@ -72,7 +72,7 @@ def _grafts(document: Mapping[str, Any]) -> Any:
             row["block"],
             f"{row['parameters']:,}",
             f"{row['macs']:,}",
-            f"{row['saves_ms']:.3f} ms",
+            "in the noise" if abs(row["saves_ms"]) < row["saves_spread_ms"] else f"{row['saves_ms']:.3f} ms",
             f"{row['saves_spread_ms']:.3f} ms",
         ]
         for row in document["grafts"]
