@@ -27,7 +27,7 @@ from attn_surgeon.storage import damaged, hash_tensors, read_payload, read_tenso
 
 FORMAT = 1
 _PROVENANCE = "_attn_surgeon_provenance"
-OWN_CODE = ("file", "module")
+_OWN_CODE = ("file", "module")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def recipe_of(model: nn.Module) -> dict[str, Any]:
     story = {"source": {"name": provenance.source.text, "weights": stored["weights"], "args": stored["args"]}}
     if provenance.preprocessing is not None:
         images = provenance.preprocessing.to_dict()
-        story["images"] = {name: images[name] for name in ("mean", "std", "size")}
+        names = ("size",) if provenance.preprocessing.assumed else ("mean", "std", "size")
+        story["images"] = {name: images[name] for name in names}
     return story | describe_operations([made.graft for made in list_grafts(model)])
 
 
@@ -236,7 +237,7 @@ def _trusted_spec(artefact: Artefact, source: str | None) -> SourceSpec:
     spec = artefact.provenance.source
     if source is not None:
         return replace(parse_source(source), args=spec.args, weights=spec.weights)
-    if spec.kind in OWN_CODE:
+    if spec.kind in _OWN_CODE:
         what = f"the network is {spec.name}, and loading runs no code that a file names"
         raise ArtefactError(what, str(artefact.path), f"if you trust it, say so: --source {spec.name}")
     if spec.kind == "object":

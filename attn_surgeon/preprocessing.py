@@ -21,7 +21,10 @@ _WHERE = "preprocessing"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Hold a network's normalisation (per channel) and its input size (H, W)."""
+    """Hold a network's normalisation (per channel) and its input size (H, W).
+
+    `assumed` says that nobody told the normalisation.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -29,6 +32,7 @@ class Preprocessing:
     channels: int = 3
     interpolation: str = "bilinear"
     crop_pct: float = 1.0
+    assumed: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that no network can mean."""
@@ -36,8 +40,9 @@ class Preprocessing:
             raise DataError(problem, _WHERE, "see the model's own data configuration")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        """Return the settings as plain JSON values; of an assumption only that it is one."""
+        known = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        return known if self.assumed else {name: value for name, value in known.items() if name != "assumed"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
@@ -132,6 +137,13 @@ def _number(name: str, value: object) -> float:
     raise DataError(f"{name} must be a number, got {value!r}", _WHERE)
 
 
+def _flag(name: str, value: object) -> bool:
+    """Take true or false."""
+    if isinstance(value, bool):
+        return value
+    raise DataError(f"{name} must be true or false, got {value!r}", _WHERE)
+
+
 def _text(name: str, value: object) -> str:
     """Take a string."""
     if isinstance(value, str):
@@ -163,4 +175,5 @@ _READERS: dict[str, Any] = {
     "channels": _integer,
     "interpolation": _text,
     "crop_pct": _number,
+    "assumed": _flag,
 }

@@ -10,12 +10,13 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact import OWN_CODE, Provenance, load, provenance_of, set_provenance
+from attn_surgeon.artefact import Provenance, load, provenance_of, set_provenance
 from attn_surgeon.graph.surgery import list_grafts, take_out
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.sources import SourceSpec, load_source, parse_source
 
-_ASSUMED = "images are taken to be normalised as ImageNet's; --mean and --std say otherwise"
+_ASSUMED = "nobody said how images are normalised: taken are ImageNet's mean and std"
+_IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224), assumed=True)
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Images:
             given["crop_pct"] = 1.0  # type: ignore[assignment]
         if "mean" in given:
             given["channels"] = len(given["mean"])  # type: ignore[assignment]
+        if "mean" in given and "std" in given:
+            given["assumed"] = False  # type: ignore[assignment]
         return replace(preprocessing, **given)  # type: ignore[arg-type]
 
 
@@ -42,8 +45,7 @@ class Subject:
     """A network in eval mode, where it comes from, and what there is to say about that.
 
     `trusted` is the source by the user's own word, whose code may run again; what a file says is no such word.
-    `fresh` names the layers that a fine-tune has given new weights. `assumed` says that nobody told how images are
-    normalised.
+    `fresh` names the layers that a fine-tune has given new weights.
     """
 
     model: nn.Module
@@ -51,13 +53,12 @@ class Subject:
     notes: tuple[str, ...] = ()
     trusted: SourceSpec | None = None
     fresh: tuple[str, ...] = ()
-    assumed: bool = False
 
     @property
     def preprocessing(self) -> Preprocessing:
         """Give what the network expects of its images."""
         known = self.provenance.preprocessing
-        return known or Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224))
+        return known or _IMAGENET
 
     @cached_property
     def example(self) -> Tensor:
@@ -94,11 +95,11 @@ def open_subject(
     else:
         subject = _open_source(text, weights, args, allow_partial)
     said = images or Images()
-    provenance = replace(subject.provenance, preprocessing=said.applied(subject.preprocessing))
+    preprocessing = said.applied(subject.preprocessing)
+    provenance = replace(subject.provenance, preprocessing=preprocessing)
     set_provenance(subject.model, provenance)
-    assumed = subject.assumed and (said.mean is None or said.std is None)
-    notes = (*subject.notes, _ASSUMED) if assumed else subject.notes
-    return replace(subject, provenance=provenance, notes=notes, assumed=assumed)
+    notes = (*subject.notes, _ASSUMED) if preprocessing.assumed else subject.notes
+    return replace(subject, provenance=provenance, notes=notes)
 
 
 def _open_artefact(path: str, source: str | None, weights: str | None) -> Subject:
@@ -112,5 +113,4 @@ def _open_artefact(path: str, source: str | None, weights: str | None) -> Subjec
 def _open_source(text: str, weights: str | None, args: Mapping[str, object] | None, allow_partial: bool) -> Subject:
     loaded = load_source(parse_source(text, args=args, weights=weights or "default"), allow_partial=allow_partial)
     provenance = Provenance(loaded.spec, loaded.preprocessing, loaded.class_names)
-    own = loaded.spec.kind in OWN_CODE  # which says nothing of images
-    return Subject(loaded.model, provenance, loaded.notes, loaded.spec, assumed=own)
+    return Subject(loaded.model, provenance, loaded.notes, loaded.spec)

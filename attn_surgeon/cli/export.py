@@ -129,11 +129,12 @@ def export(
         require_images(folder)
     settings = Settings(read_axes(dynamic), opset, keep_identity, preprocess, softmax, images or calibrate, tolerance)
     path = given_or_newest(artefact)
-    with steps(f"export {path}") as progress:
+    with steps(f"open {path}"):
         subject = open_network(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
-        if preprocess and subject.assumed:
-            what = "nothing says how this network's images are normalised"
-            raise OptionError(what, "--preprocess", "say it with --mean and --std")
+    if preprocess and subject.preprocessing.assumed:
+        what = "nothing says how this network's images are normalised"
+        raise OptionError(what, "--preprocess", "say it with --mean and --std")
+    with steps(f"export {path}") as progress:
         stem = Path(path).stem if path.endswith(SUFFIX) else subject.name
         if tensorrt:
             from attn_surgeon.cli import exporting_tensorrt as engines

@@ -13,7 +13,8 @@ from attn_surgeon.train.settings import flag
 
 FORMATS = ("onnx", "pt2", "tensorrt")
 PRECISIONS = ("fp16", "bf16", "int8")
-_OF_ENGINES = ("shapes", "lint_only", "workspace", "timing_cache", "version_compatible", "hardware_compatible")
+_OF_BUILDING = ("workspace", "timing_cache", "version_compatible", "hardware_compatible")
+_OF_ENGINES = ("shapes", "lint_only", *_OF_BUILDING)
 
 
 def require_sense(context: typer.Context) -> None:
@@ -66,6 +67,8 @@ def _idle(given: Mapping[str, Any]) -> dict[str, str]:
         idle["opset"] = "programs have no operator sets"
     if not given["onnx"]:
         idle["data"] = "only ONNX files are measured: say --onnx"
+    if given["lint_only"]:
+        idle |= dict.fromkeys(_OF_BUILDING, "leave it out, or --lint-only")
     if given["data"] is None:
         idle |= dict.fromkeys(("split", "limit"), "add --data DIR")
     return idle

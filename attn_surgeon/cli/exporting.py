@@ -71,8 +71,8 @@ def to_onnx(
 
 def _slow(measured: Sequence[Measured]) -> list[str]:
     """Say which precisions save no time."""
-    usual = {row.precision: row.seconds for row in measured}
-    slow = [name for name, seconds in usual.items() if seconds > usual["fp32"]]
+    single = next((row for row in measured if row.precision == "fp32"), None)
+    slow = [row.precision for row in measured if single and row.seconds - single.seconds > row.spread + single.spread]
     return [f"{' and '.join(slow)} saved no time here: ONNX Runtime on this CPU, one image at a time"] if slow else []
 
 
@@ -118,6 +118,7 @@ def _document(job: Job, exported: Exported) -> dict[str, Any]:
         "left_out": list(job.dropped),
         "measured": [asdict(row) for row in exported.measured],
         "remarks": list(exported.remarks),
+        "notes": list(job.subject.notes),
     }
 
 

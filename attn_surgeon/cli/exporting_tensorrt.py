@@ -12,7 +12,7 @@ import typer
 from attn_surgeon.cli.exporting import differences_told, print_parity
 from attn_surgeon.cli.files import SUFFIX
 from attn_surgeon.cli.options import OptionError
-from attn_surgeon.cli.output import console, print_json, table
+from attn_surgeon.cli.output import console, print_json, say, table
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.job import Settings, prepare
 from attn_surgeon.export.onnx_file import Wanted, Written, write_onnx
@@ -63,6 +63,8 @@ def export(
         written = write_onnx(job, wanted, story, progress).files[0]
         findings = lint(beside)
         if not as_json:
+            for note in subject.notes:
+                say(note)
             _tell_lint(written, findings)
         if request.lint_only or findings:
             _end_with_lint(network, written, findings, request, as_json=as_json)

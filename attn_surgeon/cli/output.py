@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from attn_surgeon.graph.sites.layouts import Feature
 
 _WIDE = 140
+_WIDEST = 10_000
 _ROOMY = 120
 SECONDS = 30.0  # between lines that say how far a job is, where there is no terminal
 
@@ -85,7 +86,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
 def print_table(out: Console, made: Table) -> None:
     """Print a table of numbers; a terminal too narrow for it breaks its lines, but no number is cut."""
     width = out.width
-    out.width = max(width, Measurement.get(out, out.options.update(width=_WIDE), made).maximum)
+    out.width = max(width, Measurement.get(out, out.options.update(width=_WIDEST), made).maximum)
     out.print(made)
     out.width = width
 

@@ -38,10 +38,11 @@ class Choice:
         return f"error of the outputs: {errors}" + ("; the grafts stay in float" if self.grafts_in_float else "")
 
 
-def to_integer(source: Path, target: Path, images: Sequence[Array], *, biases: bool = True) -> Choice:
+def to_integer(source: Path, target: Path, images: Sequence[Array], *, classes: int = 0, biases: bool = True) -> Choice:
     """Write a model in eight-bit integers, calibrated on batches of inputs; raise ExportError where it cannot be.
 
-    `biases` are quantised too, to 32 bits, which ONNX Runtime is fast with and TensorRT does not read.
+    `classes` is the place of the output whose error counts; `biases` are quantised too, to 32 bits, which ONNX Runtime
+    is fast with and TensorRT does not read.
     """
     import onnx
 
@@ -55,7 +56,7 @@ def to_integer(source: Path, target: Path, images: Sequence[Array], *, biases: b
         files = {way: Path(folder) / f"{index}.onnx" for index, way in enumerate(ways)}
         for way, left_out in ways.items():
             _quantise(pooled, files[way], images, left_out, biases=biases)
-        errors = {way: _error(source, file, images) for way, file in files.items()}
+        errors = {way: _error(source, file, images, classes) for way, file in files.items()}
         best = min(errors, key=lambda way: errors[way])
         shutil.copyfile(files[best], target)
     return Choice(best != "everything", errors)
@@ -81,12 +82,12 @@ def _quantise(source: Path, target: Path, images: Sequence[Array], left_out: lis
         raise ExportError(f"the model cannot be written in integers: {first_line(error)}", "--int8") from error
 
 
-def _error(source: Path, target: Path, images: Sequence[Array]) -> float:
-    """Give the root mean square of the first output's error over that of the output."""
+def _error(source: Path, target: Path, images: Sequence[Array], place: int) -> float:
+    """Give the root mean square of an output's error over that of the output."""
     wrong, whole = 0.0, 0.0
     with opened(source) as exact, opened(target) as rounded:
         for batch in images:
-            one, other = (session.run({INPUT: batch})[0].astype(np.float64) for session in (exact, rounded))
+            one, other = (session.run({INPUT: batch})[place].astype(np.float64) for session in (exact, rounded))
             wrong, whole = wrong + float(((one - other) ** 2).sum()), whole + float((one**2).sum())
     return math.sqrt(wrong / whole if whole else wrong)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,8 @@ from attn_surgeon.errors import ExportError
 from attn_surgeon.export.axes import Axis, Size, corners, fill_ranges, traced
 from attn_surgeon.export.identity import closed_grafts, without_closed
 from attn_surgeon.export.images import Pixels, folder_pixels, normalise, seeded_pixels
-from attn_surgeon.export.network import Network, named_tensors, ship, with_softmax
-from attn_surgeon.export.parity import Array, difference
+from attn_surgeon.export.network import Network, named_tensors, ship, tried, with_softmax
+from attn_surgeon.export.parity import Array, Difference, Parity, ParityError, difference
 from attn_surgeon.export.to_onnx import DEFAULT_OPSET
 from attn_surgeon.graph.running import run
 from attn_surgeon.graph.surgery import list_grafts
@@ -81,12 +81,12 @@ class Job:
     def expected(self, size: Size) -> list[Array]:
         """Compute what PyTorch gives at a size, with every graft that the network has.
 
-        Raises ExportError where it gives no numbers, with which anything would agree.
+        Raises ExampleError where it does not run there, and ExportError where it gives no numbers.
         """
-        arrays = self._arrays(run(self.subject.model, self._images(size)))
+        arrays = self._arrays(tried(self.subject.model, self._images(size)))
         values = [array for array in arrays if array.size]
         if values and not any(np.isfinite(array).any() for array in values):
-            what = f"the network gives no numbers (NaN) for the images compared, {name_size(size)}"
+            what = f"the network gives no finite numbers for the images compared, {name_size(size)}"
             raise ExportError(what, "", "give real ones with --images, or repair the weights")
         return arrays
 
@@ -94,8 +94,21 @@ class Job:
         return normalise(self.pixels(size), self.subject.preprocessing)
 
     def _arrays(self, output: Any) -> list[Array]:
-        outputs = with_softmax([tensor for _, tensor in named_tensors(output)], self.network.softmax)
+        place = self.network.classes if self.network.softmax else None
+        outputs = with_softmax([tensor for _, tensor in named_tensors(output)], place)
         return [tensor.numpy() for tensor in outputs]
+
+    def compare(self, size: Size, compute: Callable[[Tensor], Sequence[Array]]) -> Difference:
+        """Tell how far what a file computes is from the network's outputs at a size."""
+        expected = self.expected(size)
+        return difference(name_size(size), compute(self.inputs(size)), expected, self.network.classes)
+
+    def required(self, parity: Parity, name: str, *, single: bool = True) -> Parity:
+        """Give a parity that passed; otherwise raise ParityError, for single precision with what PyTorch does there."""
+        if parity.passed:
+            return parity
+        worst = next(size for size in self.sizes() if name_size(size) == parity.worst.size)
+        raise ParityError(parity, name, self.excuse(worst, parity.tolerance) if single else "")
 
     def rounding(self, size: Size) -> float | None:
         """Say how far single precision alone moves PyTorch's outputs, relative to the largest; None if unknown."""

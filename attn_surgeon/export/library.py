@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +12,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.jit import ScriptModule
 
-from attn_surgeon.artefact import provenance_of
+from attn_surgeon.artefact import provenance_of, set_provenance
 from attn_surgeon.errors import ExportError, nearest
 from attn_surgeon.export.axes import read_axes
 from attn_surgeon.export.images import require_images
 from attn_surgeon.export.job import Job, Settings, prepare
 from attn_surgeon.export.onnx_file import TOLERANCES, Wanted, Written, write_onnx
-from attn_surgeon.export.story import PREFIX, tell_story
+from attn_surgeon.export.story import tell_story
 from attn_surgeon.export.to_onnx import DEFAULT_OPSET, require_opset
 from attn_surgeon.export.torch_program import WrittenProgram, write_program
 from attn_surgeon.preprocessing import Preprocessing
@@ -50,7 +50,7 @@ def export_onnx(
 
     Args:
         example: images (N, C, H, W) of the size to export at; their values do not matter.
-        dynamic: axes left open, "batch,height=32:256" or a list of such; none for no axis.
+        dynamic: axes left open, "batch,height=32:256" or a list of such; "none" or an empty list for no axis.
         precision: fp32, fp16, or int8, which needs a folder of images to `calibrate` on.
         opset: the ONNX operator set, 18 to 25.
         preprocess: take uint8 images (N, H, W, C), and normalise them inside.
@@ -62,7 +62,7 @@ def export_onnx(
 
     Raises:
         ParityError: the file computes something else than the network; nothing is written then.
-        ExportError: the network cannot be exported as it was asked for.
+        SurgeonError: the network cannot be exported as it was asked for: an ExportError, ExampleError or DataError.
     """
     require_opset(opset)
     _require_precision(precision, calibrate)
@@ -103,14 +103,16 @@ def _ready(
     model: nn.Module, example: Tensor, settings: Settings, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Job, dict[str, str]]:
     require_images(settings.images)
-    subject = _subject(model, example, Images(mean, std, _size(example)))
-    if settings.preprocess and subject.assumed:
+    subject = _subject(model, example, Images(_numbers(mean), _numbers(std), _size(example)))
+    if settings.preprocess and subject.preprocessing.assumed:
         raise ExportError("nothing is known of the images' normalisation", "preprocess", "give mean and std")
     job = prepare(subject, settings)
-    story = tell_story(job, None)
-    if subject.assumed:
-        story[f"{PREFIX}preprocessing"] = json.dumps({"size": subject.preprocessing.size})
-    return job, story
+    return job, tell_story(job, None)
+
+
+def _numbers(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    """Take numbers of any kind, such as arrays hold."""
+    return None if values is None else tuple(float(value) for value in values)
 
 
 def _subject(model: nn.Module, example: Tensor, said: Images) -> Subject:
@@ -118,7 +120,7 @@ def _subject(model: nn.Module, example: Tensor, said: Images) -> Subject:
     if not isinstance(model, nn.Module) or isinstance(model, ScriptModule):
         raise ExportError(f"this is no module of Python: {type(model).__name__}", "model", "give an nn.Module")
     channels, provenance = example.shape[1], provenance_of(model)
-    default = Preprocessing((0.0,) * channels, (1.0,) * channels, _size(example), channels)
+    default = Preprocessing((0.0,) * channels, (1.0,) * channels, _size(example), channels, assumed=True)
     known = provenance.preprocessing or default
     for name, values in (("mean", said.mean), ("std", said.std)):
         if values is not None and len(values) != channels:
@@ -126,8 +128,10 @@ def _subject(model: nn.Module, example: Tensor, said: Images) -> Subject:
     if said.mean is None and known.channels != channels:
         what = f"the example has {channels} channels, and the network's images have {known.channels}"
         raise ExportError(what, "example", "give mean and std too, if it is right")
-    assumed = provenance.preprocessing is None and (said.mean is None or said.std is None)
-    return Subject(copy.deepcopy(model), replace(provenance, preprocessing=said.applied(known)), assumed=assumed)
+    provenance = replace(provenance, preprocessing=said.applied(known))
+    own = copy.deepcopy(model)
+    set_provenance(own, provenance)
+    return Subject(own, provenance)
 
 
 def _size(example: Any) -> tuple[int, int]:
@@ -154,6 +158,10 @@ def _target(path: str | Path, suffix: str) -> Path:
     target = Path(path)
     if target.suffix != suffix:
         raise ExportError(f"the file's name does not end in {suffix}", str(path), f"name it {target.stem}{suffix}")
+    if target.is_dir():
+        raise ExportError("this is a folder", str(path), "name a file")
     if not target.parent.is_dir():
         raise ExportError("there is no such folder", str(target.parent), "make it first")
+    if not os.access(target.parent, os.W_OK):
+        raise ExportError("this folder cannot be written", str(target.parent), "choose another")
     return target

@@ -73,7 +73,7 @@ def _score(job: Job, session: Session, data: Data | None, progress: Progress | N
     if data is None:
         return None, 0
     batch = max(size["batch"] for size in job.sizes())
-    module = _InRuntime(session, job.settings.preprocess)
+    module = _InRuntime(session, job.settings.preprocess, job.network.classes or 0)
     result = evaluate(module, open_data(job, data), batch_size=batch, limit=data.limit, progress=progress)
     return result.top1, result.images
 
@@ -90,12 +90,12 @@ def open_data(job: Job, data: Data) -> ImageData:
 class _InRuntime(nn.Module):
     """An exported file in place of the network it was made from."""
 
-    def __init__(self, session: Session, pixels: bool) -> None:
+    def __init__(self, session: Session, pixels: bool, place: int) -> None:
         super().__init__()
-        self.session, self.pixels = session, pixels
+        self.session, self.pixels, self.place = session, pixels, place
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give the first output for images (N, C, H, W)."""
+        """Give the output with classes for images (N, C, H, W)."""
         if self.pixels:
             images = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        return torch.from_numpy(self.session.run(as_feeds(INPUT, images))[0])
+        return torch.from_numpy(self.session.run(as_feeds(INPUT, images))[self.place])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,9 @@ from attn_surgeon.preprocessing import Preprocessing
 
 INPUT = "images"
 INNER = "network"
-
-
 CLASSES = ("logits", "out")  # what outputs that hold classes are called
 PROBABILITIES = "probabilities"
+_OF_CLASSES = (2, 4, 5)  # axes; with three, classes may be the second or the last
 
 
 class Shipped(nn.Module):
@@ -40,12 +40,13 @@ class Shipped(nn.Module):
 
 @dataclass(frozen=True)
 class Network:
-    """A module to export, the names of its outputs, and which of these is made probabilities."""
+    """A module to export, the names of its outputs, the place of the one with classes, and what becomes of that."""
 
     module: nn.Module
     outputs: tuple[str, ...]
     preprocessing: Preprocessing | None
-    softmax: int | None
+    classes: int | None
+    softmax: bool
 
 
 def ship(model: nn.Module, example: Tensor, preprocessing: Preprocessing, *, inside: bool, softmax: bool) -> Network:
@@ -53,17 +54,21 @@ def ship(model: nn.Module, example: Tensor, preprocessing: Preprocessing, *, ins
 
     Raises ExportError where it cannot be, and ExampleError where it does not run on the example.
     """
-    output = _tried(model, example)
+    output = tried(model, example)
     found = named_tensors(output)
     if not found:
         raise ExportError("the network gives no tensor", "", "export a network that does")
-    chosen = _classes(found) if softmax else None
-    names = [PROBABILITIES if place == chosen else _free(name) for place, (name, _) in enumerate(found)]
+    classes = _place_of_classes(found)
+    if softmax and classes is None:
+        what = f"none of the outputs is plainly the one with classes: {', '.join(name for name, _ in found)}"
+        raise ExportError(what, "--softmax", "call that one logits, of the form (N, classes) or (N, classes, H, W)")
+    chosen = classes if softmax else None
+    names = _distinct([PROBABILITIES if place == chosen else name for place, (name, _) in enumerate(found)])
     # a module that is wrapped has other names for its parameters in the file, so what needs no wrapping has none
     plain = isinstance(output, Tensor) and not inside and not softmax
     given = preprocessing if inside else None
     module = model if plain else Shipped(model, names, given, chosen).eval()
-    return Network(module, tuple(names), given, chosen)
+    return Network(module, tuple(names), given, classes, softmax)
 
 
 def with_softmax(outputs: list[Tensor], place: int | None) -> list[Tensor]:
@@ -71,18 +76,23 @@ def with_softmax(outputs: list[Tensor], place: int | None) -> list[Tensor]:
     return [tensor.softmax(1) if index == place else tensor for index, tensor in enumerate(outputs)]
 
 
-def _tried(model: nn.Module, example: Tensor) -> Any:
+def tried(model: nn.Module, images: Tensor) -> Any:
+    """Run a network; raise ExampleError where it does not run on these images."""
     try:
-        return run(model, example)
+        return run(model, images)
     except Exception as error:  # whatever the network's code raises
-        shape = "×".join(map(str, example.shape))
+        shape = "×".join(map(str, images.shape))
         what = f"the network does not run on images {shape}: {first_line(error).rstrip('.')}"
-        raise ExampleError(what, "", "say what it takes with --size and --mean") from error
+        raise ExampleError(what, "", "give the size, the range of sizes and the channels that it takes") from error
 
 
-def _free(name: str) -> str:
-    """Keep the input's name to the input."""
-    return f"output_{name}" if name == INPUT else name
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Give every output a name of its own, which is not the input's."""
+    distinct: list[str] = []
+    for name in names:
+        free = (f"{name}_{number}" if number else name for number in itertools.count())
+        distinct.append(next(each for each in free if each not in (INPUT, *distinct)))
+    return distinct
 
 
 def in_graft(name: str) -> bool:
@@ -90,17 +100,12 @@ def in_graft(name: str) -> bool:
     return f"{RESERVED}." in name
 
 
-def _classes(outputs: Sequence[tuple[str, Tensor]]) -> int:
-    """Find the one output that holds classes: by its name, or as the only one of the form (N, classes)."""
-    several = [place for place, (_, tensor) in enumerate(outputs) if tensor.ndim > 1]
+def _place_of_classes(outputs: Sequence[tuple[str, Tensor]]) -> int | None:
+    """Find the one output (N, classes, …) that holds classes: by its name, or as the only one (N, classes)."""
+    several = [place for place, (_, tensor) in enumerate(outputs) if tensor.ndim in _OF_CLASSES]
     named = [place for place in several if outputs[place][0] in CLASSES]
     flat = [place for place in several if outputs[place][1].ndim == 2]
-    for found in (several, named, flat):
-        if len(found) == 1:
-            return found[0]
-    names = ", ".join(name for name, _ in outputs)
-    what = f"several outputs could hold the classes: {names}" if several else "no output holds classes"
-    raise ExportError(what, "--softmax", "call one of them logits" if several else "leave it out")
+    return next((found[0] for found in (several, named, flat) if len(found) == 1), None)
 
 
 def named_tensors(output: Any) -> list[tuple[str, Tensor]]:

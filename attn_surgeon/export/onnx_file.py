@@ -19,7 +19,7 @@ from attn_surgeon.export.integer import Choice, to_integer
 from attn_surgeon.export.job import Job, name_size
 from attn_surgeon.export.measuring import Data, Measured, measure, open_data
 from attn_surgeon.export.network import INPUT
-from attn_surgeon.export.parity import Array, Parity, ParityError, difference
+from attn_surgeon.export.parity import Array, Parity, difference
 from attn_surgeon.export.runtime import as_feeds, opened
 from attn_surgeon.export.to_onnx import to_onnx
 from attn_surgeon.storage import staged
@@ -86,7 +86,8 @@ def write_onnx(job: Job, wanted: Wanted, story: Mapping[str, str], progress: Pro
             progress(f"convert to {precision}")
             choice = _convert(job, wanted, precision, paths) or choice
             parities[precision] = (_check(job, precision, paths[precision]),)
-        progress("measure")
+        if wanted.measured:
+            progress("measure")
         runnable = {name: path for name, path in paths.items() if name != "bf16"}
         measured = measure(job, runnable, wanted.data) if wanted.measured else []
         files = [Written(wanted.targets[name], name, count_nodes(places[name]), parities[name]) for name in places]
@@ -114,7 +115,8 @@ def _convert(job: Job, wanted: Wanted, precision: str, paths: Mapping[str, Path]
         _FLOATS[precision](paths["fp32"], paths[precision])
         return None
     images = calibration(job, wanted.calibrate or "demo")
-    return to_integer(paths["fp32"], paths[precision], images, biases=not wanted.tensorrt)
+    classes = job.network.classes or 0
+    return to_integer(paths["fp32"], paths[precision], images, classes=classes, biases=not wanted.tensorrt)
 
 
 def calibration(job: Job, source: str | Path) -> list[Array]:
@@ -140,12 +142,9 @@ def _check_single(job: Job, path: Path, progress: Progress) -> tuple[Parity, ...
 def _check(job: Job, precision: str, path: Path) -> Parity:
     """Compare a file's outputs with PyTorch's at every corner of the sizes it is made for."""
     with _runnable(path, precision) as file, opened(file) as session:
-        found = tuple(
-            difference(name_size(size), session.run(as_feeds(INPUT, job.inputs(size))), job.expected(size))
-            for size in job.sizes()
-        )
+        found = tuple(job.compare(size, lambda inputs: session.run(as_feeds(INPUT, inputs))) for size in job.sizes())
     parity = Parity("PyTorch", _tolerance(job, precision), found)
-    return _required(parity, precision, job)
+    return job.required(parity, f"in {precision}", single=precision == "fp32")
 
 
 @contextmanager
@@ -168,20 +167,12 @@ def _check_original(job: Job, path: Path) -> Parity:
         save_model(model, beside, job.settings.external_above)
         with opened(path) as session, opened(beside) as original:
             feeds = {name_size(size): as_feeds(INPUT, job.inputs(size)) for size in job.sizes()}
-            found = tuple(difference(name, session.run(fed), original.run(fed)) for name, fed in feeds.items())
-    return _required(Parity("the original's export", _tolerance(job, "fp32"), found), "fp32")
+            found = tuple(
+                difference(name, session.run(fed), original.run(fed), job.network.classes)
+                for name, fed in feeds.items()
+            )
+    return job.required(Parity("the original's export", _tolerance(job, "fp32"), found), "in fp32", single=False)
 
 
 def _tolerance(job: Job, precision: str) -> float:
     return TOLERANCES[precision] if job.settings.tolerance is None else job.settings.tolerance
-
-
-def _required(parity: Parity, precision: str, job: Job | None = None) -> Parity:
-    """Refuse a difference that is too large; with a job, what PyTorch itself does there is told."""
-    if parity.passed:
-        return parity
-    excuse = ""
-    if job is not None and precision == "fp32":
-        worst = next(size for size in job.sizes() if name_size(size) == parity.worst.size)
-        excuse = job.excuse(worst, parity.tolerance)
-    raise ParityError(parity, f"in {precision}", excuse)

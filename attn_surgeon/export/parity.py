@@ -19,7 +19,7 @@ class Difference:
     """How far outputs are from what they should be at one size of the images.
 
     `relative` is the largest difference over the largest value of the same output; `agreement` the share of places
-    where the first output has the same largest class, None where it has no classes. `silent` says that there was
+    where the output with classes has the same largest one, None without. `silent` says that there was
     nothing to compare: every value was zero, as those of a head that starts as zeros are.
     """
 
@@ -49,8 +49,8 @@ class Parity:
 
     @property
     def silent(self) -> bool:
-        """Say whether a size had nothing to compare."""
-        return any(difference.silent for difference in self.differences)
+        """Say whether there was nothing to compare at any size."""
+        return all(difference.silent for difference in self.differences)
 
     @property
     def worst(self) -> Difference:
@@ -81,15 +81,19 @@ class ParityError(ExportError):
         super().__init__(what, name, "; ".join(part for part in told if part))
 
 
-def difference(size: str, found: Sequence[Array], expected: Sequence[Array]) -> Difference:
-    """Measure how far outputs are from those expected; of another shape, they are infinitely far."""
+def difference(size: str, found: Sequence[Array], expected: Sequence[Array], classes: int | None = 0) -> Difference:
+    """Measure how far outputs are from those expected; of another shape, they are infinitely far.
+
+    `classes` is the place of the output that has any.
+    """
     pairs = list(zip(found, expected, strict=True))
     if any(one.shape != other.shape for one, other in pairs):
         return Difference(size, float("inf"), float("inf"), None)
     distances = [_distance(one, other) for one, other in pairs]
     absolute, relative = (float(np.max([distance[place] for distance in distances])) for place in (0, 1))
     silent = not any(other.any() for _, other in pairs)
-    return Difference(size, absolute, relative, _agreement(*pairs[0]), silent)
+    agreement = None if classes is None else _agreement(*pairs[classes])
+    return Difference(size, absolute, relative, agreement, silent)
 
 
 def _distance(found: Array, expected: Array) -> tuple[float, float]:

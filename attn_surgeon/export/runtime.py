@@ -72,7 +72,7 @@ def _ask(process: subprocess.Popen[bytes], path: Path, *request: Any) -> Any:
 
 def _said(answer: str) -> str:
     """Leave out of ONNX Runtime's words its own places in C++."""
-    return re.sub(r"\S*/onnxruntime/\S+:\d+ .*?\) (?=\S)", "", " ".join(answer.split()))
+    return re.sub(r"/\S*onnxruntime/\S+:\d+ .*?\) (?=\S)", " ", " ".join(answer.split()))
 
 
 def as_feeds(name: str, value: Any) -> dict[str, Array]:

@@ -95,9 +95,7 @@ def refusal(error: BaseException, axes: Sequence[Axis]) -> ExportError:
 def _way_on(axes: Sequence[Axis]) -> str:
     """Tell what to try where the exporter cannot leave these axes open."""
     names = [axis.name for axis in axes]
-    if len(names) > 1:
-        return "leave the height and width fixed: --dynamic batch"
-    return "see whether it goes with the batch fixed: --dynamic none" if names else "ATTN_SURGEON_DEBUG=1 shows where"
+    return f"see whether it goes with the {' and '.join(names)} fixed" if names else "ATTN_SURGEON_DEBUG=1 shows where"
 
 
 def lean(model: Any) -> Any:

@@ -106,7 +106,7 @@ def _load_torchvision(spec: SourceSpec) -> Loaded:
 def _load_own(spec: SourceSpec) -> Loaded:
     """Load a network of the user's."""
     mean, std = from_torchvision.IMAGENET_MEAN, from_torchvision.IMAGENET_STD
-    return Loaded(_BUILDERS[spec.kind](spec), spec, Preprocessing(mean, std, (224, 224)))
+    return Loaded(_BUILDERS[spec.kind](spec), spec, Preprocessing(mean, std, (224, 224), assumed=True))
 
 
 def _load_demo(spec: SourceSpec) -> Loaded:

@@ -30,7 +30,7 @@ def count_nodes(names: Sequence[str], shape: tuple[int, int, int]) -> dict[str, 
     """Count the nodes, by operator, of each block's static export; the one that picks its images is left out."""
     channels, height, width = shape
     model = to_onnx(
-        Network(Side(names, channels).eval(), tuple(names), None, None),
+        Network(Side(names, channels).eval(), tuple(names), None, None, softmax=False),
         torch.randn(1, channels, len(names), height, width),
         (),
         20,

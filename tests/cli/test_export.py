@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -102,24 +103,29 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "half program": (("export", "demo", "--pt2", "--fp16"), ("programs have single precision; --fp16", "--onnx")),
     "compiled file": ((*ONNX, "--compile"), ("only a program is compiled", "--pt2 --compile")),
     "lint of nothing": ((*ONNX, "--lint-only"), ("does nothing here; --lint-only; add --tensorrt",)),
+    "idle": (("export", "demo", "--tensorrt", "--lint-only", "--workspace", "3"), ("nothing here; --workspace",)),
+    "low range": (
+        ("export", "tiny.py:pool", "--weights", "none", "--onnx", "--size", "8", "--dynamic", "height=2:16"),
+        ("does not run on images 1×3×2×8", "the range of sizes"),
+    ),
     "axes of an engine": (("export", "demo", "--tensorrt", "--dynamic", "batch"), ("--dynamic", "from --shapes")),
     "opset of a program": (("export", "demo", "--pt2", "--opset", "20"), ("does nothing here; --opset",)),
     "data for a program": (("export", "demo", "--pt2", "--data", "demo"), ("does nothing here; --data", "--onnx")),
     "part of nothing": ((*ONNX, "--limit", "3"), ("does nothing here; --limit", "--data DIR")),
     "old brain": (("export", "demo", "--tensorrt", "--bf16", "--opset", "21"), ("opset 21", "from 22 on")),
-    "size": (("export", "tiny.py:net", "--weights", "none", "--onnx", "--size", "9"), ("images 1×3×9×9", "--size")),
+    "size": (("export", "tiny.py:net", "--weights", "none", "--onnx", "--size", "9"), ("images 1×3×9×9", "size")),
     "channels of a mean": (
         ("export", "tiny.py:net", "--weights", "none", "--onnx", "--mean", "0.5", "--std", "1", "--dynamic", "height"),
-        ("does not run on images 1×1×224×224", "--size and --mean"),
+        ("does not run on images 1×1×224×224", "channels that it takes"),
     ),
     "normalisation": (
         ("export", "tiny.py:net", "--weights", "none", "--onnx", "--size", "8", "--preprocess"),
         ("nothing says how", "--mean and --std"),
     ),
-    "no numbers": (("export", "tiny.py:nan", "--weights", "none", "--onnx", "--size", "8"), ("no numbers (NaN)",)),
+    "no numbers": (("export", "tiny.py:nan", "--weights", "none", "--onnx", "--size", "8"), ("no finite numbers",)),
     "whose classes": (
         ("export", "tiny.py:two", "--weights", "none", "--onnx", "--size", "8", "--softmax"),
-        ("several outputs could hold the classes: low, high", "logits"),
+        ("none of the outputs is plainly the one with classes: low, high", "logits"),
     ),
     "a file that is out already": (("export", "x.onnx", "--onnx"), ("this is an ONNX file", "profile")),
     "shapes": (("export", "demo", "--tensorrt", "--shapes", "1x1x32"), ("'1x1x32'", "NxCxHxW")),
@@ -143,6 +149,12 @@ class Forward(nn.Module):
 
 def net():
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+
+def conv():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 6 * 6, 2))
+
+def pool():
+    return Forward(lambda x: nn.functional.max_pool2d(x, 4).mean((2, 3)))
 
 def nan():
     return Forward(lambda x: x.mean((2, 3)) * torch.nan)
@@ -240,3 +252,36 @@ def test_integers_for_tensorrt_have_biases_that_it_reads(cli: Cli, opened: Path)
     assert (done.code, done.document["lint"]["findings"]) == (0, [])
     assert sum(node.op_type == "QuantizeLinear" for node in onnx.load("open-int8.onnx").graph.node) > 10
     assert [each["size"] for each in done.document["parity"][0]["sizes"]] == ["1×32×32"]
+
+
+def test_an_assumed_normalisation_stays_an_assumption(cli: Cli) -> None:
+    Path("tiny.py").write_text(TINY)
+    own = ("--weights", "none", "--size", "8")
+    done = cli("insert", "tiny.py:conv", "--block", "se", "--after", "0", *own, "--no-verify")
+    assert done.code == 0
+    assert "nobody said how images are normalised: taken are ImageNet's mean and std" in done.err
+    export = ("export", "conv-se.safetensors", "--source", "tiny.py:conv", "--onnx")
+    assert "nothing says how this network's images are normalised" in refused(cli, *export, "--preprocess")
+    assert cli(*export, "--json").document["notes"]
+    told = {item.key: item.value for item in onnx.load("conv-se.onnx").metadata_props}
+    assert json.loads(told["attn_surgeon.preprocessing"]) == {"size": [8, 8], "inside": False}
+    said = ("--mean", "0.1,0.2,0.3", "--std", "1,1,1")
+    assert cli(*export, "--preprocess", *said, "-o", "x.onnx", "--json").document["notes"] == []
+
+
+def test_accuracy_is_that_of_the_output_with_classes(cli: Cli) -> None:
+    Path("first.py").write_text(
+        "from attn_surgeon.demo import load_demo\n"
+        "from torch import nn\n"
+        "class Two(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.demo = load_demo()\n"
+        "    def forward(self, x):\n"
+        "        y = self.demo(x)\n"
+        "        return {'features': -y, 'logits': y}\n"
+    )
+    images = ("--size", "32", "--mean", "0.305", "--std", "0.323", "--data", "demo", "--limit", "20")
+    done = cli("export", "first.py:Two", "--onnx", *images, "--json")
+    assert done.code == 0, done.err
+    assert done.document["measured"][0]["top1"] > 0.9

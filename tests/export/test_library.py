@@ -130,7 +130,9 @@ def story(path: Path) -> dict[str, Any]:
 
 def test_of_images_that_nothing_is_known_of_only_the_size_is_told(network: nn.Module, tmp_path: Path) -> None:
     attn_surgeon.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE)
-    assert json.loads(story(tmp_path / "m.onnx")["attn_surgeon.preprocessing"]) == {"size": [16, 24]}
+    told = story(tmp_path / "m.onnx")
+    assert json.loads(told["attn_surgeon.preprocessing"]) == {"size": [16, 24], "inside": False}
+    assert json.loads(told["attn_surgeon.recipe"])["images"] == {"size": [16, 24]}
     assert read_onnx(str(tmp_path / "m.onnx")).size == (16, 24)
 
 
@@ -147,8 +149,9 @@ def test_normalisation_goes_inside(network: nn.Module, tmp_path: Path) -> None:
 def test_an_artefact_keeps_its_own_normalisation(tmp_path: Path) -> None:
     demo = open_subject("demo")
     attn_surgeon.export_onnx(demo.model, tmp_path / "m.onnx", example=torch.zeros(1, 1, 48, 48))
-    told = json.loads(story(tmp_path / "m.onnx")["attn_surgeon.preprocessing"])
-    assert (told["mean"], told["size"]) == ([0.305], [48, 48])
+    told = {name: json.loads(text) for name, text in story(tmp_path / "m.onnx").items() if text.startswith("{")}
+    for images in (told["attn_surgeon.preprocessing"], told["attn_surgeon.recipe"]["images"]):
+        assert (images["mean"], images["size"]) == ([0.305], [48, 48])
 
 
 def test_a_difference_leaves_no_file(network: nn.Module, tmp_path: Path) -> None:
@@ -226,6 +229,32 @@ def test_a_network_in_double_precision_goes_out_in_single(tmp_path: Path) -> Non
 def test_a_folder_that_is_not_there(network: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no such folder"):
         library.export_onnx(network, tmp_path / "none" / "m.onnx", example=EXAMPLE)
+
+
+def test_a_folder_of_the_files_name(network: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").mkdir()
+    with pytest.raises(ExportError, match="this is a folder"):
+        library.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE)
+
+
+def test_outputs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    class Same(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Any]:
+            return {"a": {"b": x}, "a_b": x * 2, "probabilities": x.mean((2, 3)), "logits": x.amax((2, 3))}
+
+    library.export_program(Same(), tmp_path / "m.pt2", example=EXAMPLE, softmax=True)
+    found = torch.export.load(tmp_path / "m.pt2").module()(EXAMPLE)
+    assert list(found) == ["a_b", "a_b_1", "probabilities", "probabilities_1"]
+    torch.testing.assert_close(found["probabilities_1"], EXAMPLE.amax((2, 3)).softmax(1))
+
+
+def test_a_program_that_draws_numbers_is_told_so(tmp_path: Path) -> None:
+    class Drawing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3)) + torch.randn(x.shape[0], 4)
+
+    with pytest.raises(ParityError, match="the network draws random numbers"):
+        library.export_program(Drawing(), tmp_path / "m.pt2", example=EXAMPLE)
 
 
 def test_an_option_that_there_is_not(network: nn.Module, tmp_path: Path) -> None:

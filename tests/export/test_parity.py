@@ -42,8 +42,9 @@ def test_outputs_without_a_value_are_told() -> None:
     nothing = np.zeros((1, 3))
     assert difference("x", [nothing], [nothing]).silent
     assert not difference("x", [nothing, ONE], [nothing, ONE]).silent
-    found = Parity("PyTorch", 1, (difference("x", [ONE], [ONE]), difference("y", [nothing], [nothing])))
-    assert found.silent
+    told, silent = difference("x", [ONE], [ONE]), difference("y", [nothing], [nothing])
+    assert Parity("PyTorch", 1, (silent, silent)).silent
+    assert not Parity("PyTorch", 1, (told, silent)).silent
 
 
 def test_another_shape_or_number_of_outputs_is_no_agreement() -> None:

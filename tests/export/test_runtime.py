@@ -42,7 +42,7 @@ def test_what_it_says_goes_without_places_in_its_own_code() -> None:
         "model.cc:181 onnxruntime::Model::Model(onnx::ModelProto&&, const logging::Logger&, const Options&) "
         "Unknown model file format version."
     )
-    told = "Fail: [ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx Unknown model file format version."
+    told = "Fail: [ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx failed: Unknown model file format version."
     assert _said(answer) == told
 
 

@@ -172,7 +172,7 @@ def test_pixels_in_and_probabilities_out(demo: Subject, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("model", "expected"),
-    [(Several(), ["probabilities", "maps_0", "maps_1"]), (Pyramid(), ["low", "probabilities", "output_images"])],
+    [(Several(), ["probabilities", "maps_0", "maps_1"]), (Pyramid(), ["low", "probabilities", "images_1"])],
 )
 def test_of_several_outputs_the_classes_become_probabilities(
     model: nn.Module, expected: list[str], tmp_path: Path

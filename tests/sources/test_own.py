@@ -17,7 +17,7 @@ from .helpers import IMAGENET, NET, holds, layer, load, random, refused
 def test_file(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = load(f"{net}:small_net", weights="default", width="6")
     assert layer(loaded.model).in_features == 6
-    assert loaded.preprocessing == Preprocessing(*IMAGENET, (224, 224))
+    assert loaded.preprocessing == Preprocessing(*IMAGENET, (224, 224), assumed=True)
     assert not loaded.model.training
     assert capsys.readouterr().out == ""
     assert str(net.parent) not in sys.path
