@@ -28,7 +28,6 @@ TORCHVISION = {
     "vgg11_bn": ("features.{6,13,20,27}", 32),
     "googlenet": ("inception*", 96),
     "swin_t": ("features.{1,3,5,7}", 64),
-    "vit_b_16": ("encoder.layers.encoder_layer_{2,5,8,11}", 64),
 }
 TIMM = {
     "resnet50": ("layer*", 64),
@@ -38,13 +37,10 @@ TIMM = {
     "efficientnet_b0": ("blocks.*", 64),
     "mobilenetv3_large_100": ("blocks.*", 64),
     "regnetx_002": ("s*", 64),
-    "swin_tiny_patch4_window7_224": ("layers.*", 224),
     "xcit_nano_12_p8_224": ("blocks.{2,5,8,11}", 64),
-    "maxvit_nano_rw_256": ("stages.*", 256),
 }
 SMALLER: dict[str, dict[str, Any]] = {
     "googlenet": {"init_weights": False},
-    "vit_b_16": {"image_size": 64},
     "vit_tiny_patch16_224": {"img_size": 64},
 }
 NETWORKS = [("torchvision", name) for name in TORCHVISION] + [("timm", name) for name in TIMM]

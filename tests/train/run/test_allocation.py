@@ -14,11 +14,13 @@ import sys, torch
 from pathlib import Path
 from attn_surgeon.train.run.allocation import keep_freed_memory
 assert "keep" not in sys.argv or keep_freed_memory()
-pages = lambda: int(Path("/proc/self/statm").read_text().split()[1])
-before = pages()
+torch.ones(1)
+lines = lambda: Path("/proc/self/status").read_text().splitlines()
+held = lambda: next(int(line.split()[1]) << 10 for line in lines() if line.startswith("RssAnon"))  # no file's pages
+before = held()
 tensors = [torch.ones(6 << 20) for _ in range(6)]
 del tensors
-print((pages() - before) * 4096)
+print(held() - before)
 """
 
 
