@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +64,11 @@ def _ask(process: subprocess.Popen[bytes], path: Path, *request: Any) -> Any:
         process.stdin.flush()
         state, answer = pickle.load(process.stdout)
     except (BrokenPipeError, EOFError):
-        what = f"ONNX Runtime crashed on this file (exit code {process.wait()})"
+        code = process.wait()
+        if code == -signal.SIGKILL:
+            what = "the system ended ONNX Runtime on this file, as it does where memory runs out"
+            raise ExportError(what, path.name, "take smaller images, or fewer at a time: --dynamic none") from None
+        what = f"ONNX Runtime crashed on this file (exit code {code})"
         raise ExportError(what, path.name, "export it in another precision or opset") from None
     if state == "failed":
         raise ExportError(f"ONNX Runtime refuses this file: {_said(str(answer))[:300]}", path.name)

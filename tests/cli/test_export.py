@@ -210,9 +210,18 @@ def test_a_head_of_zeros_is_told(cli: Cli) -> None:
     assert "every output is zero, so this compares nothing" in done.out
 
 
-def test_a_crash_of_the_runtime_is_told_in_a_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attn_surgeon.export.runtime.WORKER", ("-c", "import os; os.abort()"))
-    assert "ONNX Runtime crashed on this file" in refused(cli, *ONNX)
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ("os.abort()", "ONNX Runtime crashed on this file"),
+        ("os.kill(os.getpid(), 9)", "as it does where memory runs out"),
+    ],
+)
+def test_a_crash_of_the_runtime_is_told_in_a_line(
+    end: str, told: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attn_surgeon.export.runtime.WORKER", ("-c", f"import os; {end}"))
+    assert told in refused(cli, *ONNX)
 
 
 def test_without_tensorrt_the_file_for_it_is_written_and_linted(
