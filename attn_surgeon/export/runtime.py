@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from attn_surgeon.errors import ExportError
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 CPU = ("CPUExecutionProvider",)
+_KILLED = -9  # by the system, with a signal that Windows has no name for
 WORKER = ("-m", "attn_surgeon.export.worker")
 
 
@@ -65,7 +65,7 @@ def _ask(process: subprocess.Popen[bytes], path: Path, *request: Any) -> Any:
         state, answer = pickle.load(process.stdout)
     except (BrokenPipeError, EOFError):
         code = process.wait()
-        if code == -signal.SIGKILL:
+        if code == _KILLED:
             what = "the system ended ONNX Runtime on this file, as it does where memory runs out"
             raise ExportError(what, path.name, "take smaller images, or fewer at a time: --dynamic none") from None
         what = f"ONNX Runtime crashed on this file (exit code {code})"
