@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -88,11 +89,11 @@ def of_blocks(chosen: Sequence[str], done: set[str]) -> Iterator[tuple[bool, str
         yield outcome(f"{name} {group}", made, "batch,height,width", ("fp32", "fp16"))
 
 
-def of_networks(chosen: Sequence[str], done: set[str]) -> Iterator[tuple[bool, str, str]]:
+def of_networks(chosen: Sequence[str], done: set[str], largest: float = LARGEST) -> Iterator[tuple[bool, str, str]]:
     """Export each network with grafts; where that fails, without."""
     for name in (name for name in chosen if name not in done):
         parameters = size_of(name)
-        if parameters > LARGEST:
+        if parameters > largest:
             yield True, name, f"not tried: {parameters / 1e6:.0f} million parameters"
             continue
         plain = settled(woken(open_subject(name, weights="none")))
@@ -169,10 +170,12 @@ def main() -> int:
     parser.add_argument("what", choices=("blocks", "networks"))
     parser.add_argument("names", nargs="*")
     parser.add_argument("--file", type=Path, help="keep the lines here too")
+    parser.add_argument("--largest", type=float, default=LARGEST, help="the most parameters of a network that is tried")
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="the I-th of every N")
     given = parser.parse_args()
+    networks = partial(of_networks, largest=given.largest)
     torch.set_num_threads(1)
-    export, every = {"blocks": (of_blocks, blocks), "networks": (of_networks, classifiers)}[given.what]
+    every, export = (blocks, of_blocks) if given.what == "blocks" else (classifiers, networks)
     wanted = (given.names or list(every()))[given.part[0] :: given.part[1]]
     failed, start = 0, time.perf_counter()
     for went, name, detail in export(wanted, done_before(given.file)):
