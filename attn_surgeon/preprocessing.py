@@ -40,7 +40,7 @@ class Preprocessing:
             raise DataError(problem, _WHERE, "see the model's own data configuration")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values; of an assumption only that it is one."""
+        """Return the settings as plain JSON values; `assumed` is among them only where it is true."""
         known = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
         return known if self.assumed else {name: value for name, value in known.items() if name != "assumed"}
 

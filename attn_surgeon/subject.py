@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from attn_surgeon.artefact import Provenance, load, provenance_of, set_provenance
 from attn_surgeon.graph.surgery import list_grafts, take_out
 from attn_surgeon.preprocessing import Preprocessing
-from attn_surgeon.sources import SourceSpec, load_source, parse_source
+from attn_surgeon.sources import ASSUMED, SourceSpec, load_source, parse_source
 
 _ASSUMED = "nobody said how images are normalised: taken are ImageNet's mean and std"
-_IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224), assumed=True)
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Subject:
     def preprocessing(self) -> Preprocessing:
         """Give what the network expects of its images."""
         known = self.provenance.preprocessing
-        return known or _IMAGENET
+        return known or ASSUMED
 
     @cached_property
     def example(self) -> Tensor:

@@ -98,8 +98,21 @@ class Job:
         outputs = with_softmax([tensor for _, tensor in named_tensors(output)], place)
         return [tensor.numpy() for tensor in outputs]
 
-    def compare(self, size: Size, compute: Callable[[Tensor], Sequence[Array]]) -> Difference:
-        """Tell how far what a file computes is from the network's outputs at a size."""
+    def check(
+        self, compute: Callable[[Tensor], Sequence[Array]], usual: float, name: str, *, single: bool = True
+    ) -> Parity:
+        """Compare what a file computes with the network's outputs at every size; raise ParityError as `required` does.
+
+        `usual` is the tolerance where the settings have none.
+        """
+        found = tuple(self._compare(size, compute) for size in self.sizes())
+        return self.required(Parity("PyTorch", self.tolerance(usual), found), name, single=single)
+
+    def tolerance(self, usual: float) -> float:
+        """Give the difference that is allowed."""
+        return usual if self.settings.tolerance is None else self.settings.tolerance
+
+    def _compare(self, size: Size, compute: Callable[[Tensor], Sequence[Array]]) -> Difference:
         expected = self.expected(size)
         return difference(name_size(size), compute(self.inputs(size)), expected, self.network.classes)
 

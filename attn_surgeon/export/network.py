@@ -40,7 +40,7 @@ class Shipped(nn.Module):
 
 @dataclass(frozen=True)
 class Network:
-    """A module to export, the names of its outputs, the place of the one with classes, and what becomes of that."""
+    """A module to export, its outputs by name, the place of the one with classes, and whether as probabilities."""
 
     module: nn.Module
     outputs: tuple[str, ...]

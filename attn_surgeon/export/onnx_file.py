@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from attn_surgeon.export.bfloat import to_bfloat, widen
 from attn_surgeon.export.half import to_half
@@ -142,9 +143,11 @@ def _check_single(job: Job, path: Path, progress: Progress) -> tuple[Parity, ...
 def _check(job: Job, precision: str, path: Path) -> Parity:
     """Compare a file's outputs with PyTorch's at every corner of the sizes it is made for."""
     with _runnable(path, precision) as file, opened(file) as session:
-        found = tuple(job.compare(size, lambda inputs: session.run(as_feeds(INPUT, inputs))) for size in job.sizes())
-    parity = Parity("PyTorch", _tolerance(job, precision), found)
-    return job.required(parity, f"in {precision}", single=precision == "fp32")
+
+        def compute(inputs: Tensor) -> list[Array]:
+            return session.run(as_feeds(INPUT, inputs))
+
+        return job.check(compute, TOLERANCES[precision], f"in {precision}", single=precision == "fp32")
 
 
 @contextmanager
@@ -171,8 +174,5 @@ def _check_original(job: Job, path: Path) -> Parity:
                 difference(name, session.run(fed), original.run(fed), job.network.classes)
                 for name, fed in feeds.items()
             )
-    return job.required(Parity("the original's export", _tolerance(job, "fp32"), found), "in fp32", single=False)
-
-
-def _tolerance(job: Job, precision: str) -> float:
-    return TOLERANCES[precision] if job.settings.tolerance is None else job.settings.tolerance
+    parity = Parity("the original's export", job.tolerance(TOLERANCES["fp32"]), found)
+    return job.required(parity, "in fp32", single=False)

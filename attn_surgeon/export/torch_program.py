@@ -49,8 +49,7 @@ def write_program(
         progress("compile" if compiled else "write")
         run = (_compile if compiled else _save)(program, temporary, story)
         progress("compare with PyTorch")
-        parity = _check(job, run)
-        job.required(parity, target.name)
+        parity = _check(job, run, target.name)
     return WrittenProgram(target, parity)
 
 
@@ -110,9 +109,8 @@ def _leave_out_sources(package: Path) -> None:
 
 
 @torch.no_grad()
-def _check(job: Job, run: Callable[[Any], Any]) -> Parity:
+def _check(job: Job, run: Callable[[Any], Any], name: str) -> Parity:
     def compute(inputs: Tensor) -> list[Array]:
         return [tensor.numpy() for tensor in tensors(run(inputs))]
 
-    tolerance = TOLERANCES["fp32"] if job.settings.tolerance is None else job.settings.tolerance
-    return Parity("PyTorch", tolerance, tuple(job.compare(size, compute) for size in job.sizes()))
+    return job.check(compute, TOLERANCES["fp32"], name)

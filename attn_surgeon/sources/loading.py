@@ -17,6 +17,9 @@ from attn_surgeon.sources.calls import check_arguments
 from attn_surgeon.sources.spec import SourceSpec
 from attn_surgeon.weights import load_weights
 
+# what images are taken to be where nobody says
+ASSUMED = Preprocessing(from_torchvision.IMAGENET_MEAN, from_torchvision.IMAGENET_STD, (224, 224), assumed=True)
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -105,8 +108,7 @@ def _load_torchvision(spec: SourceSpec) -> Loaded:
 
 def _load_own(spec: SourceSpec) -> Loaded:
     """Load a network of the user's."""
-    mean, std = from_torchvision.IMAGENET_MEAN, from_torchvision.IMAGENET_STD
-    return Loaded(_BUILDERS[spec.kind](spec), spec, Preprocessing(mean, std, (224, 224), assumed=True))
+    return Loaded(_BUILDERS[spec.kind](spec), spec, ASSUMED)
 
 
 def _load_demo(spec: SourceSpec) -> Loaded:

@@ -43,22 +43,17 @@ def write_engine(
     progress("compare with PyTorch")
     engine = load(trt, plan)
     context = engine.create_execution_context()
-    parity = _check(job, precision, lambda images: run(trt, engine, context, images))
-    job.required(parity, target.name, single=precision == "fp32")
+
+    def compute(images: torch.Tensor) -> list[Array]:
+        outputs = run(trt, engine, context, images.cuda())
+        return [outputs[name].float().cpu().numpy() for name in job.network.outputs]
+
+    parity = job.check(compute, TOLERANCE[precision], target.name, single=precision == "fp32")
     images = job.inputs(dict(zip(NAMES, sides(shapes.usual), strict=True))).cuda()
     seconds = _seconds(lambda: run(trt, engine, context, images))
     with staged(target) as temporary:
         temporary.write_bytes(plan)
     return Engine(target, parity, seconds)
-
-
-def _check(job: Job, precision: str, run_on: Callable[[torch.Tensor], dict[str, torch.Tensor]]) -> Parity:
-    def compute(inputs: torch.Tensor) -> list[Array]:
-        outputs = run_on(inputs.cuda())
-        return [outputs[name].float().cpu().numpy() for name in job.network.outputs]
-
-    tolerance = TOLERANCE[precision] if job.settings.tolerance is None else job.settings.tolerance
-    return Parity("PyTorch", tolerance, tuple(job.compare(size, compute) for size in job.sizes()))
 
 
 def _seconds(once: Callable[[], object]) -> float:
