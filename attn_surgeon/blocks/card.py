@@ -118,8 +118,8 @@ class Card:
     block with the option that `needs_map` names. A block of
     two `inputs` takes two maps of one shape, and its output is shaped like them; one that is `selective` weighs one
     against the other, so that it needs two that differ. The costs are formulas of C, H and W
-    at the default options, with what else they name told after a comma; a learnt graft takes so many `nodes` in an ONNX
-    file of one size of 64 channels, 0 where nobody counted. An `open` card takes any option.
+    at the default options, with what else they name told after a comma; a learnt graft takes at most so many `nodes` in
+    an ONNX file of one size of 64 channels, 0 where nobody counted. An `open` card takes any option.
     """
 
     name: str

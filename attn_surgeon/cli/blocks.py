@@ -123,7 +123,7 @@ def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
         ("identity", card.identity),
         ("parameters", f"{card.parameters}  = {parameters} at ({at})"),
         ("MACs", f"{card.macs}  = {macs}"),
-        *([("ONNX nodes", f"{card.nodes} once it has learnt; none before")] if card.nodes else []),
+        *([("ONNX nodes", f"at most {card.nodes} once it has learnt; none before")] if card.nodes else []),
         *([("inputs", "two; --at skips, --at fusions or --with give the second")] if card.inputs > 1 else []),
         ("usual sites", card.usual_sites),
         ("runs on", REACHES[card.reach]),

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.attention import attention_of_four_axes
 from attn_surgeon.export.axes import Axis
+from attn_surgeon.export.factors import move_factors
 from attn_surgeon.export.forms import quicken
 from attn_surgeon.export.network import INNER, INPUT, Network
 from attn_surgeon.export.quiet import quiet
@@ -112,6 +113,7 @@ def lean(model: Any) -> Any:
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     if size < SLIM_LIMIT:
         model = onnx_ir.from_proto(_slimmed(onnx_ir.to_proto(model)))
+    move_factors(model)
     quicken(model)
     common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)

@@ -16,14 +16,14 @@ from .helpers import at_random, block
 
 
 class Side(nn.Module):
-    """Blocks side by side, each with images of its own: one export takes less time than many."""
+    """Blocks in the place of grafts, side by side, each with its own images: one export takes less time than many."""
 
     def __init__(self, names: Sequence[str], channels: int) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(at_random(block(name, channels)).eval() for name in names)
+        self.attn_surgeon = nn.ModuleList(at_random(block(name, channels)).eval() for name in names)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(part(images[:, :, place]) for place, part in enumerate(self.parts))
+        return tuple(part(images[:, :, place]) for place, part in enumerate(self.attn_surgeon))
 
 
 def count_nodes(names: Sequence[str], shape: tuple[int, int, int]) -> dict[str, Counter[str]]:

@@ -63,6 +63,41 @@ def test_a_mean_over_one_axis_is_a_pooling(axis: int) -> None:
     np.testing.assert_allclose(outputs(quick, [list(SHAPE)]), outputs(made, [list(SHAPE)]), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("shape", [list(SHAPE), [2, 3, "height", "width"]])
+def test_a_mean_over_a_map_is_a_pooling(shape: list[Any]) -> None:
+    made = model("ReduceMean", [shape], [-1, 2], keepdims=1)
+    quick, changed = quickened(made)
+    assert (changed, operators(quick)) == (1, Counter(GlobalAveragePool=1))
+    np.testing.assert_allclose(outputs(quick, [list(SHAPE)]), outputs(made, [list(SHAPE)]), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("operator", ["ReduceMax", "ReduceMean"])
+@pytest.mark.parametrize("batch", [2, "batch"])
+def test_channels_are_reduced_in_halves(operator: str, batch: Any) -> None:
+    made = model(operator, [[batch, 6, 4, 5]], [1], keepdims=1)
+    quick, changed = quickened(made)
+    assert (changed, operators(quick)) == (1, Counter({operator: 2, "Reshape": 1}))
+    for count in (2, 1) if batch == "batch" else (2,):
+        given, expected = outputs(quick, [[count, 6, 4, 5]]), outputs(made, [[count, 6, 4, 5]])
+        np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_maximum_and_a_mean_share_their_halves() -> None:
+    made = model("ReduceMax", [[2, 6, 4, 5]], [1], keepdims=1)
+    made.graph.node.append(helper.make_node("ReduceMean", ["x0", "axes"], ["z"], name=f"{IN_GRAFT}_2"))
+    made.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+    quick, changed = quickened(made)
+    assert (changed, operators(quick)) == (2, Counter(ReduceMax=2, ReduceMean=2, Reshape=1))
+
+
+def test_what_was_transposed_is_not_split() -> None:
+    made = model("ReduceMax", [[2, 6, 4, 5]], [1], keepdims=1)
+    made.graph.node.insert(0, helper.make_node("Transpose", ["x0"], ["t"], name=f"{IN_GRAFT}_0", perm=[0, 2, 1, 3]))
+    made.graph.node[1].input[0] = "t"
+    made.graph.value_info.append(helper.make_tensor_value_info("t", TensorProto.FLOAT, [2, 4, 6, 5]))
+    assert quickened(made)[1] == 0
+
+
 @pytest.mark.parametrize(
     ("operator", "shapes", "axes", "more"),
     [
@@ -70,8 +105,12 @@ def test_a_mean_over_one_axis_is_a_pooling(axis: int) -> None:
         ("Mul", [[2, 3, 4, 1], [2, 1, 1, 5]], None, {}),
         ("Mul", [[2, 3, 4, 1], [2, 3, 1, 1]], None, {}),
         ("Add", [[2, 3, 4, 1], [2, 3, 1, 5]], None, {}),
-        ("ReduceMean", [[2, 3, 4, 5]], [2, 3], {"keepdims": 1}),
+        ("ReduceMean", [[2, 3, 4, 5]], [2, 3], {"keepdims": 0}),
         ("ReduceMean", [[2, 3, 4, 5]], [1], {"keepdims": 1}),
+        ("ReduceMean", [[2, 6, 4, 5]], [1], {"keepdims": 0}),
+        ("ReduceMean", [[2, 6, 1, 1]], [1], {"keepdims": 1}),
+        ("ReduceMax", [[2, 6, "height", 5]], [1], {"keepdims": 1}),
+        ("ReduceMax", [[2, "channels", 4, 5]], [1], {"keepdims": 1}),
         ("ReduceMean", [[2, 3, 4, 5]], [3], {"keepdims": 0}),
         ("ReduceMean", [[2, 3, "height", 5]], [2], {"keepdims": 1}),
         ("ReduceMean", [[2, 3, 4]], [2], {"keepdims": 1}),

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
-from attn_surgeon.blocks.lean import channel_mean
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.widths import hidden_width
 
@@ -67,7 +66,7 @@ class ChannelAttention(nn.Module):
         identity="2σ(z), the norm's weight and bias = 0",
         parameters="2k² + 2",
         macs="2k²·HW",
-        nodes=7,
+        nodes=10,
         usual_sites="end of each residual branch, before the add",
         kind="spatial",
         reach="map",
@@ -85,7 +84,7 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        pooled = torch.cat((x.amax(1, keepdim=True), channel_mean(x)), 1)
+        pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
         return apply_gate(x, self.bn(self.conv(pooled)), self.factor)
 
 
@@ -99,7 +98,7 @@ class SpatialAttention(nn.Module):
         identity="2σ(z) in both halves, the last layer of each = 0",
         parameters="2C²/r + C/r + C + 2k² + 2",
         macs="4C²/r + 2k²·HW",
-        nodes=20,
+        nodes=23,
         usual_sites="end of each residual branch, before the add; after stages",
         kind="both",
         reach="map",

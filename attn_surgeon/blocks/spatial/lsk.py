@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.card import Card, Option
 from attn_surgeon.blocks.gating import start_at_zero, start_product
-from attn_surgeon.blocks.lean import channel_mean
 from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.spatial.lka import depthwise
 from attn_surgeon.blocks.widths import hidden_width
@@ -29,7 +28,7 @@ CARD = Card(
     identity="W = 0, b = 1; the choice starts even",
     parameters="3Cm + 2m + 77C + 4k² + 2, m = max(1, C/r)",
     macs="(3Cm + 74C + 4k²)·HW",
-    nodes=17,
+    nodes=20,
     usual_sites="in place of a transformer's token mixer; end of each residual branch",
     kind="spatial",
     reach="map",
@@ -59,6 +58,6 @@ class LargeSelectiveKernel(nn.Module):
         near = self.near(x)
         near, far = self.reduce_near(near), self.reduce_far(self.far(near))
         seen = torch.cat((near, far), 1)
-        choice = torch.sigmoid(self.choose(torch.cat((channel_mean(seen), seen.amax(1, keepdim=True)), 1)))
+        choice = torch.sigmoid(self.choose(torch.cat((seen.mean(1, keepdim=True), seen.amax(1, keepdim=True)), 1)))
         made: Tensor = self.mix(near * choice[:, :1] + far * choice[:, 1:])
         return x * made.to(x.dtype)

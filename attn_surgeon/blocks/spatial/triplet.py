@@ -28,7 +28,7 @@ CARD = Card(
     identity="2σ(z) three times, the norms' weights and biases = 0",
     parameters="6k² + 6",
     macs="2k²·(CW + HC + HW)",
-    nodes=24,
+    nodes=27,
     usual_sites="end of each residual branch, before the add",
     kind="spatial",
     reach="map",

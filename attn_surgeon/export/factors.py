@@ -1,0 +1,119 @@
+"""A gate's factor of two goes into the convolution before the graft, which takes a node out of the file.
+
+y = x · 2σ(z(x)) is y = 2x · σ(z(x)): the convolution that makes x makes 2x instead, and what is linear in x on the way
+to z halves its weights. A power of two changes no digit, so that the values stay the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from attn_surgeon.export.network import in_graft
+
+_PRODUCTS = {"Mul", "MatMul"}
+_VIEWS = {"Concat", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+_POOLINGS = {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMean"}
+_LINEAR = {"Conv", "Gemm", "MatMul"}  # of an input and constant weights
+
+
+def move_factors(model: Any) -> int:
+    """Rewrite the grafts of an `onnx_ir.Model` in place; give how many factors moved."""
+    grafts = [node for node in model.graph if in_graft(node.name or "")]
+    return sum(_moved(node) for node in grafts)
+
+
+def _moved(node: Any) -> bool:
+    """Move the factor of this node, if it is a multiplication by one that can go."""
+    gate, factor = _parts(node)
+    product, features = _product(node) if gate is not None else (None, None)
+    weights = _linear_in(features, product) if features is not None else None
+    if features is None or weights is None:
+        return False
+    for value in features.producer().inputs[1:]:
+        _scale(value, factor)
+    for value in weights:
+        _scale(value, 1 / factor)
+    node.outputs[0].replace_all_uses_with(gate)
+    return True
+
+
+def _parts(node: Any) -> tuple[Any, float]:
+    """Take a multiplication by a power of two apart."""
+    if node.op_type == "Mul":
+        for gate, other in (node.inputs, node.inputs[::-1]):
+            constant = None if other is None else other.const_value
+            if constant is not None and constant.size == 1 and not constant.shape.dims:
+                factor = float(constant.numpy())
+                return (gate, factor) if factor > 0 and math.frexp(factor)[0] == 1 / 2 else (None, 1.0)
+    return None, 1.0
+
+
+def _product(node: Any) -> tuple[Any, Any]:
+    """Find where a gate, alone or after other gates, meets features; and those as a convolution made them."""
+    while True:
+        uses = list(node.outputs[0].uses())
+        if len(uses) != 1 or node.outputs[0].is_graph_output():
+            return None, None
+        came, node = node.outputs[0], uses[0].node
+        if not in_graft(node.name or "") or node.op_type not in _PRODUCTS | _VIEWS - {"Concat"}:
+            return None, None
+        made = [_made(value) for value in node.inputs if value is not came] if node.op_type == "Mul" else []
+        if made and made[0] is not None:
+            return node, made[0]
+
+
+def _made(value: Any) -> Any:
+    """Go back from features, through their other gates, to the convolution that made them with weights of its own."""
+    maker = value.producer()
+    if maker is None or value.is_graph_output():
+        return None
+    if maker.op_type == "Mul" and in_graft(maker.name or ""):
+        return next((made for made in map(_made, maker.inputs) if made is not None), None)
+    own = all(_is_weight(each) and len(each.uses()) == 1 for each in maker.inputs[1:] if each is not None)
+    return value if maker.op_type == "Conv" and own else None
+
+
+def _linear_in(features: Any, product: Any) -> list[Any] | None:
+    """List the weights that the features meet on their other ways; None where one meets something else."""
+    seen, linear, joined = {id(features): features}, [], []
+    todo = [features]
+    while todo:
+        for node, place in todo.pop().uses():
+            if node is product:
+                continue
+            if not in_graft(node.name or "") or len(node.outputs) > 1 or node.outputs[0].is_graph_output():
+                return None
+            if node.op_type in _LINEAR and place == 0 and _is_weight(node.inputs[1]):
+                linear.append(node)
+                continue
+            if node.op_type not in _POOLINGS | _VIEWS | {"Mul"}:
+                return None
+            joined.append(node)
+            todo += [] if id(node.outputs[0]) in seen else [node.outputs[0]]
+            seen[id(node.outputs[0])] = node.outputs[0]
+    weights = {id(node.inputs[1]): node.inputs[1] for node in linear}
+    shared = any(use.node not in linear for value in weights.values() for use in value.uses())
+    return None if shared or not all(_keeps_scale(node, seen) for node in joined) else list(weights.values())
+
+
+def _keeps_scale(node: Any, scaled: Mapping[int, Any]) -> bool:
+    """Say whether what this node gives is as much larger as what it takes: all parts of a whole, one of a product."""
+    among = [id(value) in scaled for value in node.inputs]
+    if node.op_type == "Concat":
+        return all(among)
+    return sum(among) == 1
+
+
+def _is_weight(value: Any) -> bool:
+    return value is not None and value.is_initializer() and value.const_value is not None
+
+
+def _scale(value: Any, factor: float) -> None:
+    """Multiply constants; there may be none, as a convolution's biases."""
+    import onnx_ir
+
+    if value is not None:
+        values = value.const_value.numpy()
+        value.const_value = onnx_ir.tensor(values * values.dtype.type(factor), name=value.name)
