@@ -66,5 +66,6 @@ def hard_sigmoid(z: Tensor) -> Tensor:
 
 
 def apply_gate(x: Tensor, z: Tensor, factor: float, gate: Callable[[Tensor], Tensor] = torch.sigmoid) -> Tensor:
-    """Multiply (N, C, H, W) features by factor · σ(z), or another gate of z, in the features' own precision."""
-    return x * (factor * gate(z)).to(x.dtype)
+    """Multiply (N, C, H, W) features by factor · σ(z), or another gate, in their precision; z may be (N, C)."""
+    gates = (factor * gate(z)).to(x.dtype)
+    return x * (gates.unsqueeze(-1).unsqueeze(-1) if gates.ndim == 2 else gates)

@@ -57,7 +57,7 @@ def _product(node: Any) -> tuple[Any, Any]:
         if len(uses) != 1 or node.outputs[0].is_graph_output():
             return None, None
         came, node = node.outputs[0], uses[0].node
-        if not in_graft(node.name or "") or node.op_type not in _PRODUCTS | _VIEWS - {"Concat"}:
+        if not _is_grafts(node) or node.op_type not in _PRODUCTS | _VIEWS - {"Concat"}:
             return None, None
         made = [_made(value) for value in node.inputs if value is not came] if node.op_type == "Mul" else []
         if made and made[0] is not None:
@@ -83,7 +83,7 @@ def _linear_in(features: Any, product: Any) -> list[Any] | None:
         for node, place in todo.pop().uses():
             if node is product:
                 continue
-            if not in_graft(node.name or "") or len(node.outputs) > 1 or node.outputs[0].is_graph_output():
+            if not _is_grafts(node) or len(node.outputs) > 1 or node.outputs[0].is_graph_output():
                 return None
             if node.op_type in _LINEAR and place == 0 and _is_weight(node.inputs[1]):
                 linear.append(node)
@@ -104,6 +104,11 @@ def _keeps_scale(node: Any, scaled: Mapping[int, Any]) -> bool:
     if node.op_type == "Concat":
         return all(among)
     return sum(among) == 1
+
+
+def _is_grafts(node: Any) -> bool:
+    """Say whether a node is a graft's, or may be: those that only look at numbers lose their names in slimming."""
+    return node.op_type in _VIEWS or in_graft(node.name or "")
 
 
 def _is_weight(value: Any) -> bool:

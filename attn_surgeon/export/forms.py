@@ -2,8 +2,8 @@
 
 An outer product of a column and a row is a product of matrices; a mean over a map is a pooling, and one over one axis
 of it too, once the length of that axis is known. What is reduced over the channels of a single image it goes through
-number by number, and several times as fast in two steps, once the size of the map is known. The network's own nodes
-stay as they were.
+number by number, and several times as fast in two steps, once the size of the map is known. Weights that multiply two
+things which are added up are read once. The network's own nodes stay as they were.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from attn_surgeon.export.network import in_graft
 
 _MAP = 4  # axes of (N, C, H, W)
 _REDUCTIONS = {"ReduceMax", "ReduceMean"}
+_PRODUCTS = {"Conv", "Gemm", "MatMul"}
 
 
 def quicken(model: Any) -> int:
     """Rewrite the grafts' nodes of an `onnx_ir.Model` in place; give how many changed."""
     grafts = [node for node in model.graph if in_graft(node.name or "")]
-    return sum(_as_product(node) or _as_pooling(node) or _in_halves(node) for node in grafts)
+    return sum(any(form(node) for form in _FORMS) for node in grafts)
 
 
 def _as_product(node: Any) -> bool:
@@ -55,6 +56,39 @@ def _as_pooling(node: Any) -> bool:
     return True
 
 
+def _of_the_sum(node: Any) -> bool:
+    """Multiply a sum by weights, in place of adding up two products with the same weights."""
+    import onnx_ir
+
+    one, other = (value.producer() for value in node.inputs) if node.op_type == "Add" else (None, None)
+    if one is None or other is None or one is other or one.op_type not in _PRODUCTS or not _alike(one, other):
+        return False
+    total = onnx_ir.node("Add", [one.inputs[0], other.inputs[0]], name=f"{node.name}/Add")
+    total.outputs[0].name, total.outputs[0].dtype = total.name, one.inputs[0].dtype
+    total.outputs[0].shape = one.inputs[0].shape
+    node.graph.insert_before(node, total)
+    biases = [_constant(node, "biases", 2 * value.const_value.numpy()) for value in one.inputs[2:]]
+    node.op_type = one.op_type
+    node.resize_inputs(2 + len(biases))
+    for place, value in enumerate((total.outputs[0], one.inputs[1], *biases)):
+        node.replace_input_with(place, value)
+    for attribute in one.attributes.values():
+        node.attributes.add(attribute)
+    return True
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Say whether two products have inputs of one shape and the same constants, and only their sum is used."""
+    if any(node.outputs[0].is_graph_output() or len(node.outputs[0].uses()) > 1 for node in (one, other)):
+        return False
+    if one.op_type != other.op_type or dict(one.attributes) != dict(other.attributes):
+        return False
+    constants = [value for node in (one, other) for value in node.inputs[1:]]
+    known = all(value is not None and value.const_value is not None for value in constants)
+    shape = _shape(one.inputs[0])
+    return known and shape == _shape(other.inputs[0]) != () and constants[: len(constants) // 2] * 2 == constants
+
+
 def _in_halves(node: Any) -> bool:
     """Reduce each half of the channels, then the two."""
     shape, over = _reduced(node)
@@ -81,18 +115,26 @@ def _split(node: Any, shape: Sequence[Any]) -> Any:
     return made
 
 
-def _insert(before: Any, operator: str, value: Any, constants: list[int], **attributes: int) -> Any:
-    """Put a node of one tensor and constants into the graph; give what it makes."""
+def _insert(before: Any, operator: str, value: Any, numbers: list[int], **attributes: int) -> Any:
+    """Put a node of one tensor and some numbers into the graph; give what it makes."""
     import onnx_ir
 
     name = f"{before.name}/{operator}"
-    numbers = onnx_ir.tensor(np.array(constants, np.int64), name=f"{name}/numbers")
-    constant = onnx_ir.Value(name=numbers.name, const_value=numbers)
-    before.graph.register_initializer(constant)
+    constant = _constant(before, f"{operator}/numbers", np.array(numbers, np.int64))
     node = onnx_ir.node(operator, [value, constant], attributes, name=name)
     node.outputs[0].name, node.outputs[0].dtype = name, value.dtype
     before.graph.insert_before(before, node)
     return node.outputs[0]
+
+
+def _constant(node: Any, name: str, values: Any) -> Any:
+    """Give the graph a constant for a node."""
+    import onnx_ir
+
+    tensor = onnx_ir.tensor(values, name=f"{node.name}/{name}")
+    made = onnx_ir.Value(name=tensor.name, const_value=tensor)
+    node.graph.register_initializer(made)
+    return made
 
 
 def _reduced(node: Any) -> tuple[tuple[Any, ...], list[int]]:
@@ -116,3 +158,6 @@ def _shape(value: Any) -> tuple[Any, ...]:
 def _keeps(node: Any) -> bool:
     given = node.attributes.get("keepdims")
     return given is None or given.as_int() == 1
+
+
+_FORMS = (_as_product, _as_pooling, _of_the_sum, _in_halves)

@@ -164,7 +164,7 @@ def savings(model: nn.Module, x: Tensor, rounds: int = ROUNDS) -> dict[str, tupl
     made = list_grafts(model)
     works = [partial(timed, model, x), *(partial(_without, model, item.block, x) for item in made)]
     with mode(model, training=False), torch.inference_mode():
-        whole, *others = by_turns(works, rounds)
+        whole, *others = by_turns(works, rounds, again=False)  # all have the same weights
     found = {}
     for item, other in zip(made, others, strict=True):
         saved = summarise([full - less for full, less in zip(whole, other, strict=True)])

@@ -11,6 +11,7 @@ import onnx.reference
 import onnx_ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from attn_surgeon.export.forms import quicken
 
@@ -88,6 +89,60 @@ def test_a_maximum_and_a_mean_share_their_halves() -> None:
     made.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
     quick, changed = quickened(made)
     assert (changed, operators(quick)) == (2, Counter(ReduceMax=2, ReduceMean=2, Reshape=1))
+
+
+def of_two_products(operator: str = "Gemm", other: str = "w", **more: Any) -> Any:
+    """Add up products of the means and the maxima of a map with weights."""
+    draws = np.random.default_rng(0)
+    side = (1, 1) if operator == "Conv" else ()
+    constants = {"axes": np.array([2, 3])}
+    constants |= {name: draws.normal(size=(3, 3, *side)).astype(np.float32) for name in ("w", "v")}
+    constants["b"] = draws.normal(size=3).astype(np.float32)
+    biases = ["b"] if operator != "MatMul" else []
+    pooled = {"keepdims": int(operator == "Conv")}
+    attributes = {"transB": 1} if operator == "Gemm" else {}
+    nodes = [
+        helper.make_node("ReduceSum", ["x0", "axes"], ["sums"], **pooled),
+        helper.make_node("ReduceMin", ["x0", "axes"], ["least"], **pooled),
+        helper.make_node(operator, ["sums", "w", *biases], ["p"], **attributes),
+        helper.make_node(operator, ["least", other, *biases], ["q"], **attributes | more),
+        helper.make_node("Add", ["p", "q"], ["y"]),
+    ]
+    for place, node in enumerate(nodes):
+        node.name = f"{IN_GRAFT}_{place}"
+    kind, flat = TensorProto.FLOAT, [2, 3, *side]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x0", kind, SHAPE)],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        value_info=[helper.make_tensor_value_info(name, kind, flat) for name in ("sums", "least", "p", "q")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+@pytest.mark.parametrize("operator", ["Gemm", "Conv", "MatMul"])
+def test_two_products_with_the_same_weights_are_one_of_the_sum(operator: str) -> None:
+    made = of_two_products(operator)
+    quick, changed = quickened(made)
+    assert changed == 1
+    lean = onnx_ir.from_proto(quick)
+    RemoveUnusedNodesPass()(lean)
+    assert operators(onnx_ir.to_proto(lean)) == Counter({"ReduceSum": 1, "ReduceMin": 1, "Add": 1, operator: 1})
+    np.testing.assert_allclose(outputs(quick, [list(SHAPE)]), outputs(made, [list(SHAPE)]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("more", [{"other": "v"}, {"alpha": 2.0}])
+def test_two_products_of_other_things_stay_two(more: dict[str, Any]) -> None:
+    assert quickened(of_two_products(**more))[1] == 0
+
+
+@pytest.mark.parametrize("name", ["p", "q"])
+def test_two_products_of_which_one_is_used_elsewhere_stay_two(name: str) -> None:
+    made = of_two_products()
+    made.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    assert quickened(made)[1] == 0
 
 
 def test_what_was_transposed_is_not_split() -> None:

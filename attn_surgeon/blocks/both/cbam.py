@@ -32,7 +32,7 @@ _KERNEL = Option("kernel_size", 7, "side of the spatial convolution", minimum=1,
         identity="2σ(z), the MLP's last layer = 0",
         parameters="2C²/r + C/r + C",
         macs="4C²/r",
-        nodes=13,
+        nodes=12,
         usual_sites="end of each residual branch, before the add",
         kind="channel",
         reach="channels",
@@ -52,8 +52,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        z = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))
-        return apply_gate(x, z.unsqueeze(-1).unsqueeze(-1), self.factor)
+        return apply_gate(x, self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3))), self.factor)
 
 
 @register(
@@ -98,7 +97,7 @@ class SpatialAttention(nn.Module):
         identity="2σ(z) in both halves, the last layer of each = 0",
         parameters="2C²/r + C/r + C + 2k² + 2",
         macs="4C²/r + 2k²·HW",
-        nodes=23,
+        nodes=22,
         usual_sites="end of each residual branch, before the add; after stages",
         kind="both",
         reach="map",

@@ -30,7 +30,7 @@ CARD = Card(
     identity="2σ(z) with the MLP's last layer = 0; W = 0, b = 1",
     parameters="2Cm + m + C² + 112C, m = max(2, C/r)",
     macs="4Cm + (C² + 103C)·HW",
-    nodes=25,
+    nodes=24,
     usual_sites="stages of a segmentation network; end of each residual branch",
     kind="both",
     reach="map",

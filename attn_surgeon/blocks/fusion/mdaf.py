@@ -33,7 +33,7 @@ CARD = Card(
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C² + 173C + C",
     macs="(4C² + 156C + 2C(H + W))·HW",
-    nodes=80,
+    nodes=79,
     usual_sites="where two branches, or a skip and its decoder, are about to be joined",
     kind="two inputs",
     reach="map",
