@@ -1,11 +1,13 @@
 """What attention costs in ONNX Runtime: python -m tests.benchmarks.latency [ROUNDS].
 
 resnet50 with a block at the end of every residual branch, as attn-surgeon exports it before and after training, and
-with timm's own block at the same sites: one image of 224 × 224, one thread, turn by turn so that drift cancels.
+with timm's own block at the same sites, as a graft and written into the network by hand: one image of 224 × 224, one
+thread, turn by turn so that drift cancels.
 """
 
 from __future__ import annotations
 
+import copy
 import statistics
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from pathlib import Path
 import torch
 from timm.layers import create_attn
 from torch import nn
+from torchvision.models.resnet import Bottleneck
 
 from attn_surgeon import register_block
 from attn_surgeon.artefact import Provenance
@@ -49,8 +52,10 @@ def networks() -> dict[str, Subject]:
         made |= {f"{name} untrained": inserted} if name == "se" else {}
         made[name] = open_gates(insert(plain, name, example=example, at="residual"))
         if options is not None:
-            register_block(f"timm-{name}", of_timm(name, options))
+            block = of_timm(name, options)
+            register_block(f"timm-{name}", block)
             made[f"timm-{name}"] = insert(plain, f"timm-{name}", example=example, at="residual", init="paper")
+            made[f"timm-{name} by hand"] = by_hand(plain, block)
     provenance = Provenance(SourceSpec("object", "resnet50"), IMAGES)
     return {name: Subject(model.eval(), provenance) for name, model in made.items()}
 
@@ -61,6 +66,14 @@ def open_gates(model: nn.Module) -> nn.Module:
         for parameter in made.block.parameters():
             if is_gate(parameter):
                 parameter.data += torch.randn_like(parameter) / 10
+    return model
+
+
+def by_hand(plain: nn.Module, block: Callable[[int], nn.Module]) -> nn.Module:
+    """Put a block at the same sites without this package."""
+    model = copy.deepcopy(plain)
+    for module in [each for each in model.modules() if isinstance(each, Bottleneck)]:
+        module.bn3 = nn.Sequential(module.bn3, block(module.bn3.num_features))
     return model
 
 

@@ -96,6 +96,7 @@ def of_networks(chosen: Sequence[str], done: set[str], largest: float = LARGEST)
         if parameters > largest:
             yield True, name, f"not tried: {parameters / 1e6:.0f} million parameters"
             continue
+        torch.manual_seed(0)  # the same weights whatever was tried before
         plain = settled(woken(open_subject(name, weights="none")))
         found = with_grafts(name, plain)
         yield found
