@@ -1,17 +1,17 @@
 """A gate's factor of two goes into the convolution before the graft, which takes a node out of the file.
 
 y = x · 2σ(z(x)) is y = 2x · σ(z(x)): the convolution that makes x makes 2x instead, and what is linear in x on the way
-to z halves its weights. A power of two changes no digit, so that the values stay the same to the last bit.
+to z halves its weights. That changes no digit of any value, unless one leaves the range of its type.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from attn_surgeon.export.network import in_graft
 
+_FACTOR = 2
 _PRODUCTS = {"Mul", "MatMul"}
 _VIEWS = {"Concat", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 _POOLINGS = {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMean"}
@@ -26,42 +26,43 @@ def move_factors(model: Any) -> int:
 
 def _moved(node: Any) -> bool:
     """Move the factor of this node, if it is a multiplication by one that can go."""
-    gate, factor = _parts(node)
-    product, features = _product(node) if gate is not None else (None, None)
-    weights = _linear_in(features, product) if features is not None else None
-    if features is None or weights is None:
+    gate = _doubled(node)
+    met = None if gate is None else _met(node.outputs[0])
+    if met is None:
+        return False
+    product, features = met
+    weights = _linear_in(features, product)
+    if weights is None:
         return False
     for value in features.producer().inputs[1:]:
-        _scale(value, factor)
+        _scale(value, _FACTOR)
     for value in weights:
-        _scale(value, 1 / factor)
+        _scale(value, 1 / _FACTOR)
     node.outputs[0].replace_all_uses_with(gate)
     return True
 
 
-def _parts(node: Any) -> tuple[Any, float]:
-    """Take a multiplication by a power of two apart."""
-    if node.op_type == "Mul":
-        for gate, other in (node.inputs, node.inputs[::-1]):
-            constant = None if other is None else other.const_value
-            if constant is not None and constant.size == 1 and not constant.shape.dims:
-                factor = float(constant.numpy())
-                return (gate, factor) if factor > 0 and math.frexp(factor)[0] == 1 / 2 else (None, 1.0)
-    return None, 1.0
+def _doubled(node: Any) -> Any:
+    """Give what this node multiplies by two."""
+    for gate, other in (node.inputs, node.inputs[::-1]) if node.op_type == "Mul" else ():
+        constant = None if other is None else other.const_value
+        if constant is not None and not constant.shape.dims and float(constant.numpy()) == _FACTOR:
+            return gate
+    return None
 
 
-def _product(node: Any) -> tuple[Any, Any]:
+def _met(value: Any) -> tuple[Any, Any] | None:
     """Find where a gate, alone or after other gates, meets features; and those as a convolution made them."""
-    while True:
-        uses = list(node.outputs[0].uses())
-        if len(uses) != 1 or node.outputs[0].is_graph_output():
-            return None, None
-        came, node = node.outputs[0], uses[0].node
+    while len(value.uses()) == 1 and not value.is_graph_output():
+        (node, _), *_ = value.uses()
         if not _is_grafts(node) or node.op_type not in _PRODUCTS | _VIEWS - {"Concat"}:
-            return None, None
-        made = [_made(value) for value in node.inputs if value is not came] if node.op_type == "Mul" else []
-        if made and made[0] is not None:
-            return node, made[0]
+            return None
+        for other in node.inputs if node.op_type == "Mul" else ():
+            features = None if other is value else _made(other)
+            if features is not None:
+                return node, features
+        value = node.outputs[0]
+    return None
 
 
 def _made(value: Any) -> Any:
@@ -95,7 +96,8 @@ def _linear_in(features: Any, product: Any) -> list[Any] | None:
             seen[id(node.outputs[0])] = node.outputs[0]
     weights = {id(node.inputs[1]): node.inputs[1] for node in linear}
     shared = any(use.node not in linear for value in weights.values() for use in value.uses())
-    return None if shared or not all(_keeps_scale(node, seen) for node in joined) else list(weights.values())
+    kept = all(_keeps_scale(node, seen) for node in [*joined, product])
+    return None if shared or not kept else list(weights.values())
 
 
 def _keeps_scale(node: Any, scaled: Mapping[int, Any]) -> bool:
@@ -112,7 +114,10 @@ def _is_grafts(node: Any) -> bool:
 
 
 def _is_weight(value: Any) -> bool:
-    return value is not None and value.is_initializer() and value.const_value is not None
+    """Say whether a value is a constant that nobody outside can see or give."""
+    if value is None or value.const_value is None or not value.is_initializer():
+        return False
+    return not (value.is_graph_input() or value.is_graph_output())
 
 
 def _scale(value: Any, factor: float) -> None:

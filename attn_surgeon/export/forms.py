@@ -1,9 +1,9 @@
 """What grafts compute, in the operators that ONNX Runtime is fast at.
 
 An outer product of a column and a row is a product of matrices; a mean over a map is a pooling, and one over one axis
-of it too, once the length of that axis is known. What is reduced over the channels of a single image it goes through
-number by number, and several times as fast in two steps, once the size of the map is known. Weights that multiply two
-things which are added up are read once. The network's own nodes stay as they were.
+of it too, once the length of that axis is known. Weights that multiply two things whose products are added up are read
+once. A reduction over the channels of a single image, which the runtime does number by number, is several times as fast
+in two steps, once the size of the map is known. The network's own nodes stay as they were.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _PRODUCTS = {"Conv", "Gemm", "MatMul"}
 def quicken(model: Any) -> int:
     """Rewrite the grafts' nodes of an `onnx_ir.Model` in place; give how many changed."""
     grafts = [node for node in model.graph if in_graft(node.name or "")]
-    return sum(any(form(node) for form in _FORMS) for node in grafts)
+    halves: dict[int, Any] = {}
+    return sum(any(form(node) for form in _FORMS) or _in_halves(node, halves) for node in grafts)
 
 
 def _as_product(node: Any) -> bool:
@@ -47,12 +48,15 @@ def _as_pooling(node: Any) -> bool:
     whole = sorted(over) == [2, 3]
     if node.op_type != "ReduceMean" or not (whole or (over in ([2], [3]) and _known(shape[2:]))):
         return False
+    if node.inputs[0].dtype == onnx_ir.DataType.DOUBLE:  # in which the runtime has no poolings
+        return False
     node.op_type = "GlobalAveragePool" if whole else "AveragePool"
     node.resize_inputs(1)
     node.attributes.clear()
-    window = [side if axis in over else 1 for axis, side in enumerate(shape)][2:]
-    for name in () if whole else ("kernel_shape", "strides"):
-        node.attributes.add(onnx_ir.AttrInt64s(name, window))
+    if not whole:
+        window = [side if axis in over else 1 for axis, side in enumerate(shape)][2:]
+        node.attributes.add(onnx_ir.AttrInt64s("kernel_shape", window))
+        node.attributes.add(onnx_ir.AttrInt64s("strides", window))
     return True
 
 
@@ -79,40 +83,38 @@ def _of_the_sum(node: Any) -> bool:
 
 def _alike(one: Any, other: Any) -> bool:
     """Say whether two products have inputs of one shape and the same constants, and only their sum is used."""
-    if any(node.outputs[0].is_graph_output() or len(node.outputs[0].uses()) > 1 for node in (one, other)):
-        return False
+    for node in (one, other):
+        if not in_graft(node.name or "") or node.outputs[0].is_graph_output() or len(node.outputs[0].uses()) > 1:
+            return False
     if one.op_type != other.op_type or dict(one.attributes) != dict(other.attributes):
         return False
     constants = [value for node in (one, other) for value in node.inputs[1:]]
-    known = all(value is not None and value.const_value is not None for value in constants)
-    shape = _shape(one.inputs[0])
-    return known and shape == _shape(other.inputs[0]) != () and constants[: len(constants) // 2] * 2 == constants
-
-
-def _in_halves(node: Any) -> bool:
-    """Reduce each half of the channels, then the two."""
-    shape, over = _reduced(node)
-    if over != [1] or not _known(shape[1:]) or shape[1] % 2 or shape[2:] == (1, 1):
+    if any(value is None or value.const_value is None for value in constants):
         return False
-    maker = node.inputs[0].producer()
+    shape = _shape(one.inputs[0])
+    named = shape != () and all(getattr(side, "value", side) is not None for side in shape)
+    return named and shape == _shape(other.inputs[0]) and constants[: len(constants) // 2] * 2 == constants
+
+
+def _in_halves(node: Any, halves: dict[int, Any]) -> bool:
+    """Reduce each half of the channels, then the two; keep the features in halves for other reductions."""
+    import onnx_ir
+
+    shape, over = _reduced(node)
+    if over != [1] or not _known(shape[1:]) or shape[1] % 2 or shape[1] == 2 or shape[2:] == (1, 1):
+        return False
+    features = node.inputs[0]
+    maker = features.producer()
     if maker is not None and maker.op_type == "Transpose":  # the runtime reduces over another axis instead
         return False
-    halves = _split(node, shape)
-    each = _insert(node, node.op_type, halves, [2], keepdims=0)
+    size = [2, shape[1] // 2, *shape[2:]]
+    if id(features) not in halves:
+        halves[id(features)] = _insert(node, "Reshape", features, [0, *size])
+        halves[id(features)].shape = onnx_ir.Shape([shape[0], *size])
+    each = _insert(node, node.op_type, halves[id(features)], [2], keepdims=0)
+    each.shape = onnx_ir.Shape([shape[0], 2, *shape[2:]])
     node.replace_input_with(0, each)
-    each.shape = halves.shape.__class__([shape[0], 2, *shape[2:]])
     return True
-
-
-def _split(node: Any, shape: Sequence[Any]) -> Any:
-    """Give the features as (N, 2, C / 2, H, W); another reduction of them may have made that."""
-    features, size = node.inputs[0], [0, 2, shape[1] // 2, *shape[2:]]
-    for other, _ in features.uses():
-        if other.op_type == "Reshape" and other.inputs[1].const_value.numpy().tolist() == size:
-            return other.outputs[0]
-    made = _insert(node, "Reshape", features, size)
-    made.shape = features.shape.__class__([shape[0], *size[1:]])
-    return made
 
 
 def _insert(before: Any, operator: str, value: Any, numbers: list[int], **attributes: int) -> Any:
@@ -139,7 +141,7 @@ def _constant(node: Any, name: str, values: Any) -> Any:
 
 def _reduced(node: Any) -> tuple[tuple[Any, ...], list[int]]:
     """Give the shape of a map and the axes over which this node reduces it, if it does and keeps these."""
-    if node.op_type not in _REDUCTIONS or len(node.inputs) != 2 or not _keeps(node):
+    if node.op_type not in _REDUCTIONS or len(node.inputs) != 2 or node.inputs[1] is None or not _keeps(node):
         return (), []
     shape, axes = _shape(node.inputs[0]), node.inputs[1].const_value
     if len(shape) != _MAP or axes is None:
@@ -160,4 +162,4 @@ def _keeps(node: Any) -> bool:
     return given is None or given.as_int() == 1
 
 
-_FORMS = (_as_product, _as_pooling, _of_the_sum, _in_halves)
+_FORMS = (_as_product, _as_pooling, _of_the_sum)

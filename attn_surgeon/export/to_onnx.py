@@ -113,6 +113,7 @@ def lean(model: Any) -> Any:
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     if size < SLIM_LIMIT:
         model = onnx_ir.from_proto(_slimmed(onnx_ir.to_proto(model)))
+    common.NameFixPass()(model)
     move_factors(model)
     quicken(model)
     common.RemoveUnusedNodesPass()(model)

@@ -72,6 +72,13 @@ def test_a_mean_over_a_map_is_a_pooling(shape: list[Any]) -> None:
     np.testing.assert_allclose(outputs(quick, [list(SHAPE)]), outputs(made, [list(SHAPE)]), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("axes", [[2, 3], [2]])
+def test_means_in_double_precision_stay_what_the_runtime_has(axes: list[int]) -> None:
+    made = model("ReduceMean", [list(SHAPE)], axes, keepdims=1)
+    made.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    assert quickened(made)[1] == 0
+
+
 @pytest.mark.parametrize("operator", ["ReduceMax", "ReduceMean"])
 @pytest.mark.parametrize("batch", [2, "batch"])
 def test_channels_are_reduced_in_halves(operator: str, batch: Any) -> None:
@@ -89,6 +96,10 @@ def test_a_maximum_and_a_mean_share_their_halves() -> None:
     made.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
     quick, changed = quickened(made)
     assert (changed, operators(quick)) == (2, Counter(ReduceMax=2, ReduceMean=2, Reshape=1))
+    features = np.random.default_rng(0).normal(size=(2, 6, 4, 5)).astype(np.float32)
+    most, mean = onnx.reference.ReferenceEvaluator(quick).run(None, {"x0": features})
+    np.testing.assert_array_equal(most, features.max(1, keepdims=True))
+    np.testing.assert_allclose(mean, features.mean(1, keepdims=True), rtol=1e-5, atol=1e-7)
 
 
 def of_two_products(operator: str = "Gemm", other: str = "w", **more: Any) -> Any:
@@ -164,6 +175,7 @@ def test_what_was_transposed_is_not_split() -> None:
         ("ReduceMean", [[2, 3, 4, 5]], [1], {"keepdims": 1}),
         ("ReduceMean", [[2, 6, 4, 5]], [1], {"keepdims": 0}),
         ("ReduceMean", [[2, 6, 1, 1]], [1], {"keepdims": 1}),
+        ("ReduceMax", [[2, 2, 4, 5]], [1], {"keepdims": 1}),
         ("ReduceMax", [[2, 6, "height", 5]], [1], {"keepdims": 1}),
         ("ReduceMax", [[2, "channels", 4, 5]], [1], {"keepdims": 1}),
         ("ReduceMean", [[2, 3, 4, 5]], [3], {"keepdims": 0}),
