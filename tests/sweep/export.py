@@ -5,7 +5,7 @@ single and in half precision.
 `networks`: timm's and torchvision's classifiers with SE at stages, the batch open, in an order that is drawn once, so
 that a part of them stands for all. Where one fails, the network without grafts tells whose fault it is.
 Weights are random, those that start as zeros too, BatchNorms have the statistics of a batch, and gates stand open.
-Each line of the output is one export; what a --file holds is not done again.
+Each line of the output is one export; what a --file holds is not done again. Names of some only go before options.
 """
 
 from __future__ import annotations
