@@ -62,19 +62,14 @@ def _as_pooling(node: Any) -> bool:
 
 def _of_the_sum(node: Any) -> bool:
     """Multiply a sum by weights, in place of adding up two products with the same weights."""
-    import onnx_ir
-
     one, other = (value.producer() for value in node.inputs) if node.op_type == "Add" else (None, None)
     if one is None or other is None or one is other or one.op_type not in _PRODUCTS or not _alike(one, other):
         return False
-    total = onnx_ir.node("Add", [one.inputs[0], other.inputs[0]], name=f"{node.name}/Add")
-    total.outputs[0].name, total.outputs[0].dtype = total.name, one.inputs[0].dtype
-    total.outputs[0].shape = one.inputs[0].shape
-    node.graph.insert_before(node, total)
+    total = _insert(node, "Add", [one.inputs[0], other.inputs[0]], _shape(one.inputs[0]))
     biases = [_constant(node, "biases", 2 * value.const_value.numpy()) for value in one.inputs[2:]]
     node.op_type = one.op_type
     node.resize_inputs(2 + len(biases))
-    for place, value in enumerate((total.outputs[0], one.inputs[1], *biases)):
+    for place, value in enumerate((total, one.inputs[1], *biases)):
         node.replace_input_with(place, value)
     for attribute in one.attributes.values():
         node.attributes.add(attribute)
@@ -98,8 +93,6 @@ def _alike(one: Any, other: Any) -> bool:
 
 def _in_halves(node: Any, halves: dict[int, Any]) -> bool:
     """Reduce each half of the channels, then the two; keep the features in halves for other reductions."""
-    import onnx_ir
-
     shape, over = _reduced(node)
     if over != [1] or not _known(shape[1:]) or shape[1] % 2 or shape[1] == 2 or shape[2:] == (1, 1):
         return False
@@ -107,26 +100,25 @@ def _in_halves(node: Any, halves: dict[int, Any]) -> bool:
     maker = features.producer()
     if maker is not None and maker.op_type == "Transpose":  # the runtime reduces over another axis instead
         return False
-    size = [2, shape[1] // 2, *shape[2:]]
     if id(features) not in halves:
-        halves[id(features)] = _insert(node, "Reshape", features, [0, *size])
-        halves[id(features)].shape = onnx_ir.Shape([shape[0], *size])
-    each = _insert(node, node.op_type, halves[id(features)], [2], keepdims=0)
-    each.shape = onnx_ir.Shape([shape[0], 2, *shape[2:]])
+        size = [2, shape[1] // 2, *shape[2:]]
+        form = _constant(node, "form", np.array([0, *size]))
+        halves[id(features)] = _insert(node, "Reshape", [features, form], [shape[0], *size])
+    axes = _constant(node, "axes", np.array([2]))
+    each = _insert(node, node.op_type, [halves[id(features)], axes], [shape[0], 2, *shape[2:]], keepdims=0)
     node.replace_input_with(0, each)
     return True
 
 
-def _insert(before: Any, operator: str, value: Any, numbers: list[int], **attributes: int) -> Any:
-    """Put a node of one tensor and some numbers into the graph; give what it makes."""
+def _insert(before: Any, operator: str, inputs: Sequence[Any], shape: Sequence[Any], **attributes: int) -> Any:
+    """Put a node into the graph; give what it makes, of this shape and of its first input's type."""
     import onnx_ir
 
-    name = f"{before.name}/{operator}"
-    constant = _constant(before, f"{operator}/numbers", np.array(numbers, np.int64))
-    node = onnx_ir.node(operator, [value, constant], attributes, name=name)
-    node.outputs[0].name, node.outputs[0].dtype = name, value.dtype
+    node = onnx_ir.node(operator, inputs, attributes, name=f"{before.name}/{operator}")
+    (made,) = node.outputs
+    made.name, made.dtype, made.shape = node.name, inputs[0].dtype, onnx_ir.Shape(shape)
     before.graph.insert_before(before, node)
-    return node.outputs[0]
+    return made
 
 
 def _constant(node: Any, name: str, values: Any) -> Any:

@@ -5,7 +5,7 @@ single and in half precision.
 `networks`: timm's and torchvision's classifiers with SE at stages, the batch open, in an order that is drawn once, so
 that a part of them stands for all. Where one fails, the network without grafts tells whose fault it is.
 Weights are random, those that start as zeros too, BatchNorms have the statistics of a batch, and gates stand open.
-Each line of the output is one export; what a --file holds is not done again. Names of some only go before options.
+Each line of the output is one export; what a --file holds is not done again.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def main() -> int:
     parser.add_argument("--file", type=Path, help="keep the lines here too")
     parser.add_argument("--largest", type=float, default=LARGEST, help="the most parameters of a network that is tried")
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="the I-th of every N")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()  # names may follow options
     networks = partial(of_networks, largest=given.largest)
     torch.set_num_threads(1)
     every, export = (blocks, of_blocks) if given.what == "blocks" else (classifiers, networks)
