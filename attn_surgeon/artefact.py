@@ -16,9 +16,11 @@ from attn_surgeon.blocks.registry import is_known
 from attn_surgeon.errors import ArtefactError, BlockError
 from attn_surgeon.graph.certificate import Certificate
 from attn_surgeon.graph.forwards.binding import UntraceableError
-from attn_surgeon.graph.forwards.operated import RESERVED, is_operated
+from attn_surgeon.graph.forwards.grafts import RESERVED
+from attn_surgeon.graph.forwards.operated import is_operated
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.plan import Graft
-from attn_surgeon.graph.surgery import list_grafts, perform
+from attn_surgeon.graph.surgery import perform
 from attn_surgeon.operations import build_blocks
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.recipe import describe_operations

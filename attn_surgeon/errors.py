@@ -41,6 +41,10 @@ class PlanError(SurgeonError):
     """Report a plan that cannot be carried out as a whole."""
 
 
+class LostGraftError(SurgeonError):
+    """Report grafts that do not run any more because of what other code did to their network."""
+
+
 class ArtefactError(SurgeonError):
     """Report an artefact that is unreadable, damaged, or does not fit its base."""
 

@@ -16,13 +16,14 @@ from attn_surgeon.blocks.own import probe
 from attn_surgeon.errors import PlanError, SelectorError, nearest
 from attn_surgeon.graph.choice import Choice, Selection, Selectors, read_texts
 from attn_surgeon.graph.evidence import Evidence, gather
+from attn_surgeon.graph.made import bypassed, list_grafts, ran
 from attn_surgeon.graph.plan import Graft, Plan, UnfitError
 from attn_surgeon.graph.planner import Wanted, make_plan
 from attn_surgeon.graph.running import Example, parameter_device, same_bits
 from attn_surgeon.graph.selectors import matches
 from attn_surgeon.graph.sites.layouts import Feature
 from attn_surgeon.graph.sites.survey import survey
-from attn_surgeon.graph.surgery import bypassed, list_grafts, perform_checked, ran, take_out
+from attn_surgeon.graph.surgery import perform_checked, take_out
 
 
 @dataclass(frozen=True)

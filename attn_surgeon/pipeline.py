@@ -15,8 +15,9 @@ from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.graph.certificate import Certificate, certify
 from attn_surgeon.graph.choice import Choice
 from attn_surgeon.graph.learning import ignored_grafts, why_ignored
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.plan import Plan, Refusal, join_plans
-from attn_surgeon.graph.surgery import list_grafts, take_out
+from attn_surgeon.graph.surgery import take_out
 from attn_surgeon.operations import operate
 from attn_surgeon.subject import Subject
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact import Provenance, load, provenance_of, set_provenance
-from attn_surgeon.graph.surgery import list_grafts, take_out
+from attn_surgeon.graph.made import list_grafts
+from attn_surgeon.graph.surgery import take_out
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.sources import ASSUMED, SourceSpec, load_source, parse_source
 

@@ -21,8 +21,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from attn_surgeon.graph.choice import Selection
 from attn_surgeon.graph.forwards.operated import is_operated, original_class
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run, same_bits, seeded
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert, remove
 
 # network: (sites of the grafts, options); the first word is the library

@@ -18,7 +18,7 @@ from attn_surgeon import insert, load, remove, save
 from attn_surgeon.artefact import load_original, read_artefact
 from attn_surgeon.demo import load_demo
 from attn_surgeon.errors import ArtefactError, SurgeonError
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.recipe_schema import Recipe
 from attn_surgeon.subject import Images, open_subject
 

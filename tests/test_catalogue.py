@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from attn_surgeon.blocks import get_card, names
 from attn_surgeon.blocks.card import REACHES
 from attn_surgeon.errors import PlanError
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import seeded
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert
 
 

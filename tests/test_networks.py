@@ -13,8 +13,8 @@ import torchvision
 from torch import Tensor, nn
 
 from attn_surgeon.graph.forwards.operated import is_operated
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run, same_bits
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert, remove
 
 # network: (selector of its stages, smallest sensible input size)

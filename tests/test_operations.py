@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import BlockError, PlanError, SelectorError, SourceError
 from attn_surgeon.graph.choice import Choice
+from attn_surgeon.graph.made import bypassed, list_grafts
 from attn_surgeon.graph.running import run, same_bits
-from attn_surgeon.graph.surgery import bypassed, list_grafts
 from attn_surgeon.operations import insert, operate, plan, remove
 
 SE = BlockSpec("se", {"reduction": 2})

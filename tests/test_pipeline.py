@@ -10,7 +10,7 @@ from attn_surgeon.artefact import Provenance
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError
 from attn_surgeon.graph.choice import Choice
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.pipeline import Insertion, perform_insertions
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.sources import SourceSpec

@@ -12,7 +12,7 @@ from attn_surgeon import insert
 from attn_surgeon.artefact import save
 from attn_surgeon.demo import CLASS_NAMES, DEMO_PREPROCESSING, load_demo
 from attn_surgeon.errors import DataError
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.sources import SourceSpec
 from attn_surgeon.subject import Images, open_subject

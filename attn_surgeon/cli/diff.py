@@ -35,7 +35,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show the generated forward beside the original, and the parameters and MACs each graft adds."""
-    from attn_surgeon.graph.surgery import list_grafts
+    from attn_surgeon.graph.made import list_grafts
     from attn_surgeon.report.cost import graft_costs, macs, parameters
     from attn_surgeon.report.difference import differences
     from attn_surgeon.subject import open_subject

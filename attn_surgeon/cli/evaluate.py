@@ -163,7 +163,7 @@ def evaluate(
 
 def _rival(subject: Subject, compare: str, opened: Callable[[str], Subject], *, without_grafts: bool) -> Subject:
     """Open the network to compare with; raise OptionError or DataError where the two cannot be compared."""
-    from attn_surgeon.graph.surgery import list_grafts
+    from attn_surgeon.graph.made import list_grafts
     from attn_surgeon.train.evaluation.compare import require_same_classes
 
     if compare != ORIGINAL:

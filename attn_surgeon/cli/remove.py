@@ -33,7 +33,7 @@ def remove(
 ) -> None:
     """Take the grafts at the chosen sites out, by default all, and write the network without them."""
     from attn_surgeon.artefact import load, save
-    from attn_surgeon.graph.surgery import list_grafts
+    from attn_surgeon.graph.made import list_grafts
     from attn_surgeon.operations import remove as take_out
 
     path = artefact_or_newest(artefact)

@@ -12,9 +12,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.graph.made import Made, list_grafts
 from attn_surgeon.graph.plan import Graft
 from attn_surgeon.graph.running import same_bits
-from attn_surgeon.graph.surgery import Made, list_grafts, take_out
+from attn_surgeon.graph.surgery import take_out
 
 DRAWS = 2
 

@@ -20,8 +20,8 @@ from attn_surgeon.export.images import Pixels, folder_pixels, normalise, seeded_
 from attn_surgeon.export.network import Network, named_tensors, ship, tried, with_softmax
 from attn_surgeon.export.parity import Array, Difference, Parity, ParityError, difference
 from attn_surgeon.export.to_onnx import DEFAULT_OPSET
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.subject import Subject
 
 PROTOBUF_LIMIT = 1_900_000_000

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.errors import ExampleError, ExportError, first_line
 from attn_surgeon.export.images import normalise
-from attn_surgeon.graph.forwards.operated import RESERVED
+from attn_surgeon.graph.forwards.grafts import RESERVED
 from attn_surgeon.graph.running import run
 from attn_surgeon.preprocessing import Preprocessing
 

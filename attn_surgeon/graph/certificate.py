@@ -14,9 +14,10 @@ from attn_surgeon.errors import ExampleError, first_line
 from attn_surgeon.graph.evidence import Evidence, gather
 from attn_surgeon.graph.forwards.operated import original_class
 from attn_surgeon.graph.learning import Status, learn, some
+from attn_surgeon.graph.made import bypassed, list_grafts
 from attn_surgeon.graph.running import Example, enlarged, map_tensors, same_bits, tensors
 from attn_surgeon.graph.sites.sizes import other_sizes
-from attn_surgeon.graph.surgery import bypassed, list_grafts, take_out
+from attn_surgeon.graph.surgery import take_out
 
 RoundTrip = Callable[[nn.Module], nn.Module]
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.graph.forwards.operated import RESERVED
+from attn_surgeon.graph.forwards.grafts import RESERVED
 from attn_surgeon.graph.running import Example, hooked, run, tensors
 
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from attn_surgeon.errors import first_line
+from attn_surgeon.graph.made import Made, list_grafts
 from attn_surgeon.graph.observation.dataflow import Dataflow
 from attn_surgeon.graph.observation.observe import observe
 from attn_surgeon.graph.running import Example, call, enlarged, has_nan, hooked, map_tensors, mode, run, tensors
-from attn_surgeon.graph.surgery import Made, list_grafts
 
 Status = Literal["passed", "failed", "skipped"]
 Finding = tuple[Status, str]

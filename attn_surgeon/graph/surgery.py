@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
-from torch import nn
+import torch
+from torch import fx, nn
 
 from attn_surgeon.errors import first_line
 from attn_surgeon.graph.forwards.binding import UntraceableError
-from attn_surgeon.graph.forwards.operated import RESERVED, Grafts, grafts_of, is_operated, operate, reinstate, restore
+from attn_surgeon.graph.forwards.expected import Expected, expect, expected_of, forget, remember
+from attn_surgeon.graph.forwards.grafts import RESERVED, Grafts, grafts_of
+from attn_surgeon.graph.forwards.graph_module import drop_calls, grafted, graphs_of, set_graphs
+from attn_surgeon.graph.forwards.operated import operate, put_grafts, restore, set_state
 from attn_surgeon.graph.forwards.rewrite import write_code
+from attn_surgeon.graph.made import list_grafts, tracing
 from attn_surgeon.graph.plan import Graft, Refusal
 
 
@@ -22,31 +27,6 @@ class Outcome:
 
     made: tuple[Graft, ...]
     refused: tuple[Refusal, ...]
-
-
-@dataclass(frozen=True)
-class Made:
-    """A graft in a network: the module that owns it, its key there, and its block."""
-
-    owner: str
-    key: str
-    graft: Graft
-    block: nn.Module
-
-    @property
-    def path(self) -> str:
-        """Give the dotted path of the graft's block in the network."""
-        return f"{self.owner}.{RESERVED}.{self.key}".removeprefix(".")
-
-
-def list_grafts(model: nn.Module) -> list[Made]:
-    """List the grafts in a network, in the order of its modules."""
-    return [
-        Made(path, key, container.records[key], container[key])
-        for path, module in model.named_modules()
-        if (container := grafts_of(module)) is not None and is_operated(module)
-        for key in container
-    ]
 
 
 def perform(
@@ -65,12 +45,14 @@ def perform(
     with _undone_on_failure(model):
         for owner, group in by_owner.items():
             _perform_in(model.get_submodule(owner), group)
+        _remember(model)
 
 
 def _perform_in(owner: nn.Module, group: Sequence[tuple[Graft, nn.Module, str]]) -> None:
-    if RESERVED in owner._modules and not is_operated(owner):
+    found = grafts_of(owner)
+    if RESERVED in owner._modules and found is None:
         raise UntraceableError(f"it has a child called '{RESERVED}' already")
-    grafts = _copy(grafts_of(owner))
+    grafts = Grafts() if found is None else found.kept()
     for graft, block, key in group:
         grafts.add(key or _free_key(grafts, graft.placement.key), block, graft)
     _write(owner, grafts)
@@ -78,20 +60,16 @@ def _perform_in(owner: nn.Module, group: Sequence[tuple[Graft, nn.Module, str]])
 
 def _write(owner: nn.Module, grafts: Grafts) -> None:
     """Give a module exactly these grafts; none gives the original back."""
-    if len(grafts) == 0:
-        restore(owner)
-        return
-    code = write_code(owner, {key: grafts.records[key].placement for key in grafts})
+    placements = {key: grafts.record(key).placement for key in grafts}
     grafts.train(owner.training)
-    operate(owner, grafts, code)
-
-
-def _copy(grafts: Grafts | None) -> Grafts:
-    copy = Grafts()
-    for key, block in grafts.items() if grafts is not None else ():
-        assert grafts is not None
-        copy.add(key, block, grafts.records[key])
-    return copy
+    if isinstance(owner, fx.GraphModule):
+        graphs = [grafted(graph, placements) for graph in graphs_of(owner)]
+        put_grafts(owner, grafts)
+        set_graphs(owner, graphs)
+    elif placements or expected_of(owner) is not None:
+        operate(owner, grafts, write_code(owner, placements))
+    else:
+        restore(owner)
 
 
 def _free_key(grafts: Grafts, key: str) -> str:
@@ -101,20 +79,45 @@ def _free_key(grafts: Grafts, key: str) -> str:
     return free
 
 
-Snapshot = list[tuple[nn.Module, type[nn.Module], Grafts]]
+def _remember(model: nn.Module) -> None:
+    """Let a network remember its grafts and look after them in its forward; without any, it is the original again."""
+    if isinstance(model, fx.GraphModule):
+        return
+    expect(model)
+    _write(model, grafts_of(model) or Grafts())
 
 
-def _snapshot(model: nn.Module) -> Snapshot:
-    """Note what every operated module is; grafts are never changed in place, so this is enough to come back to."""
-    noted = [(module, type(module), grafts_of(module)) for module in model.modules() if is_operated(module)]
-    return [(module, cls, grafts) for module, cls, grafts in noted if grafts is not None]
+@dataclass(frozen=True)
+class _State:
+    """What surgery changes of a module: its class, its children, what it remembers, its graphs."""
+
+    module: nn.Module
+    cls: type[nn.Module]
+    children: dict[str, nn.Module | None]
+    expected: Expected | None
+    graphs: tuple[fx.Graph, ...]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Self:
+        """Note the state of a module; containers and graphs are never changed in place, so this is enough."""
+        graphs = tuple(graphs_of(module)) if isinstance(module, fx.GraphModule) else ()
+        return cls(module, type(module), dict(module._modules), expected_of(module), graphs)
+
+    def put_back(self) -> None:
+        """Give the module its state back."""
+        set_state(self.module, self.cls, self.children)
+        remember(self.module, self.expected)
+        if isinstance(self.module, fx.GraphModule) and list(self.graphs) != graphs_of(self.module):
+            set_graphs(self.module, self.graphs)
 
 
-def _put_back(model: nn.Module, before: Snapshot) -> None:
-    for module in [module for module in model.modules() if is_operated(module)]:
-        restore(module)
-    for module, cls, grafts in before:
-        reinstate(module, cls, grafts)
+def _snapshot(model: nn.Module) -> list[_State]:
+    return [_State.of(module) for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+
+
+def _put_back(before: Sequence[_State]) -> None:
+    for state in before:
+        state.put_back()
 
 
 @contextmanager
@@ -123,7 +126,7 @@ def _undone_on_failure(model: nn.Module) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _put_back(model, before)
+        _put_back(before)
         raise
 
 
@@ -145,7 +148,7 @@ def perform_checked(
             return Outcome(tuple(grafts), ())
     except Exception:  # whatever broke, the grafts are now tried one by one
         pass
-    _put_back(model, before)
+    _put_back(before)
     made: list[Graft] = []
     refused: list[Refusal] = []
     for graft, block in zip(grafts, blocks, strict=True):
@@ -169,62 +172,28 @@ def _perform_one(model: nn.Module, graft: Graft, block: nn.Module, fault: Callab
                 return moved
         except Exception as error:
             reason = first_line(error)
-        _put_back(model, before)
+        _put_back(before)
     return Refusal(graft.site, graft.side, reason)
 
 
 def take_out(model: nn.Module, chosen: Callable[[Graft], bool]) -> list[Graft]:
-    """Take the chosen grafts out in place and list them; modules left without grafts are the originals again."""
-    taken: list[Graft] = []
-    for module in [module for module in model.modules() if is_operated(module)]:
-        grafts = _copy(grafts_of(module))
-        keys = [key for key in grafts if chosen(grafts.records[key])]
-        for key in keys:
-            taken.append(grafts.records[key])
-            grafts.drop(key)
-        if keys:
-            _write(module, grafts)
-    return taken
+    """Take the chosen grafts out in place and list them; modules left without grafts are the originals again.
 
-
-@contextmanager
-def bypassed(blocks: Iterable[nn.Module]) -> Iterator[None]:
-    """Let blocks pass their input on, for a while, without computing anything."""
-    with ExitStack() as stack:
-        for block in blocks:
-            stack.enter_context(_forward(block, lambda x, *_, **__: x))
-        yield
-
-
-@contextmanager
-def _forward(block: nn.Module, function: Callable[..., Any]) -> Iterator[None]:
-    """Give one module another forward for a while."""
-    own = vars(block).get("forward")
-    vars(block)["forward"] = function
-    try:
-        yield
-    finally:
-        del vars(block)["forward"]
-        if own is not None:
-            vars(block)["forward"] = own
-
-
-@contextmanager
-def ran(model: nn.Module) -> Iterator[set[str]]:
-    """Watch which grafts run, without hooks, for these keep fused kernels off; the set names those that have not."""
-    made = list_grafts(model)
-    missed = {item.path for item in made}
-    with ExitStack() as stack:
-        for item in made:
-            stack.enter_context(_forward(item.block, _noting(item, missed)))
-        yield missed
-
-
-def _noting(made: Made, missed: set[str]) -> Callable[..., Any]:
-    forward = made.block.forward
-
-    def noted(*args: Any, **kwargs: Any) -> Any:
-        missed.discard(made.path)
-        return forward(*args, **kwargs)
-
-    return noted
+    Those that other code has lost are forgotten.
+    """
+    made = [item for item in list_grafts(model) if chosen(item.graft)]
+    forgotten = [graft for module in model.modules() for graft in forget(module, chosen)]
+    for item in made:
+        for graph, target in tracing(model, item):
+            drop_calls(graph, target.__eq__)
+    for owner in dict.fromkeys(item.owner for item in made):
+        module = model.get_submodule(owner)
+        found = grafts_of(module)
+        assert found is not None
+        found.dropped.update(item.key for item in made if item.owner == owner)
+        _write(module, found.kept())
+    for module in list(model.modules()):
+        if expected_of(module) is not None:
+            _remember(module)
+    listed = [item.graft for item in made]
+    return [*listed, *(graft for graft in forgotten if graft not in listed)]

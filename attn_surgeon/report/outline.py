@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.sites.survey import Site, Survey
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.report.cost import parameters
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.artefact import provenance_of, set_provenance
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.report.cost import graft_costs
 from attn_surgeon.report.latency import latencies
 from attn_surgeon.subject import Subject

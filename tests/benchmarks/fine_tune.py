@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from attn_surgeon import insert
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.train.evaluation.statistics import t_interval
 from attn_surgeon.train.settings import Settings
 

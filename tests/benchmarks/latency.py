@@ -28,7 +28,7 @@ from attn_surgeon.export.job import Settings, prepare
 from attn_surgeon.export.network import INPUT
 from attn_surgeon.export.onnx_file import Wanted, write_onnx
 from attn_surgeon.export.runtime import Session, as_feeds, opened
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.operations import insert
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.report.latency import by_turns

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from attn_surgeon.artefact import load, read_artefact
 from attn_surgeon.demo import load_demo
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 
 from .helpers import INSERT, Cli, contents
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from attn_surgeon.artefact import load, read_artefact, save
 from attn_surgeon.demo import load_demo
 from attn_surgeon.demo.network import WEIGHTS
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 
 from .helpers import INSERT, Cli, contents
 from .test_insert import CHECKS

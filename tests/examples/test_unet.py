@@ -12,8 +12,8 @@ from example_files import example
 from graph.helpers import block_at, identical
 from torch import Tensor, nn
 
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import remove
 
 ENCODER = [f"after enc{stage}" for stage in (1, 2, 3, 4)]

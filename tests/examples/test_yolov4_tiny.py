@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from attn_surgeon.artefact import load
 from attn_surgeon.cli.app import main
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run, same_bits
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert, remove
 
 NECK = ["backbone:0", "backbone:1", "upsample"]

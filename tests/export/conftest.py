@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attn_surgeon.artefact import provenance_of, set_provenance
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.operations import insert
 from attn_surgeon.subject import Subject, open_subject
 

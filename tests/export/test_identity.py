@@ -12,8 +12,8 @@ from networks.layouts import Tokens
 from torch import Tensor, nn
 
 from attn_surgeon.export.identity import closed_grafts, without_closed
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run, same_bits
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert
 from attn_surgeon.subject import Subject
 

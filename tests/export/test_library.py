@@ -22,7 +22,7 @@ from attn_surgeon.export import library
 from attn_surgeon.export.identity import is_gate
 from attn_surgeon.export.images import folder_pixels, normalise
 from attn_surgeon.export.parity import ParityError
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.profiling.onnx_file import read_onnx
 from attn_surgeon.subject import open_subject
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from attn_surgeon.graph.choice import Selectors
 from attn_surgeon.graph.forwards.placement import Side
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import Example, run, same_bits
 from attn_surgeon.graph.sites.survey import survey
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert
 
 

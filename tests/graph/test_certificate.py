@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.errors import ExampleError
 from attn_surgeon.graph.certificate import Certificate, Check, certify
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.operations import insert
 
 from .helpers import blocks, grafted, image, opened

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from attn_surgeon.errors import PlanError, SelectorError
 from attn_surgeon.graph.choice import Choice, choose
 from attn_surgeon.graph.forwards.placement import Side
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.selectors import is_within, matches, select
 from attn_surgeon.graph.sites.survey import Survey, find_sites, survey
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert
 
 from .helpers import after, image

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError
 from attn_surgeon.graph.choice import Choice
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.planner import make_plan
 from attn_surgeon.graph.sites.survey import survey
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert, plan, wanted
 
 from .helpers import image

@@ -16,9 +16,10 @@ from attn_surgeon.errors import SelectorError
 from attn_surgeon.graph.choice import Choice
 from attn_surgeon.graph.forwards.binding import UntraceableError
 from attn_surgeon.graph.forwards.operated import is_operated
+from attn_surgeon.graph.made import bypassed, list_grafts
 from attn_surgeon.graph.planner import make_plan
 from attn_surgeon.graph.sites.survey import survey
-from attn_surgeon.graph.surgery import bypassed, list_grafts, perform, perform_checked
+from attn_surgeon.graph.surgery import perform, perform_checked
 from attn_surgeon.operations import build_blocks, insert, remove, wanted
 
 from .helpers import block_at, changed, grafted, identical, image, open_up, opened

@@ -12,8 +12,8 @@ from torch import nn
 from train.segmentation.cells import write
 
 from attn_surgeon import insert
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.subject import Images, open_subject
 from attn_surgeon.train.run.loop import train
 from attn_surgeon.train.segmentation.task import fitted, open_parts, score

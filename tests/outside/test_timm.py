@@ -9,8 +9,8 @@ import timm
 import torch
 from torch import Tensor
 
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert
 
 from .helpers import require_all, require_learning

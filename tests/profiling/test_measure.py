@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from attn_surgeon.artefact import Provenance
 from attn_surgeon.demo import DEMO_PREPROCESSING, load_demo
 from attn_surgeon.errors import ExportError
+from attn_surgeon.graph.made import bypassed, list_grafts
 from attn_surgeon.graph.running import run
-from attn_surgeon.graph.surgery import bypassed, list_grafts
 from attn_surgeon.operations import insert
 from attn_surgeon.profiling.chart import draw
 from attn_surgeon.profiling.entrant import Entrant, original

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.errors import first_line
+from attn_surgeon.graph.made import Made, list_grafts
 from attn_surgeon.graph.running import call, mode, run, same_bits, seeded, tensors
-from attn_surgeon.graph.surgery import Made, list_grafts
 
 from .cases import SEED, Case, copied_buffers, restored_buffers
 

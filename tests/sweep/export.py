@@ -32,7 +32,7 @@ from attn_surgeon.export.identity import is_gate
 from attn_surgeon.export.images import normalise, seeded_pixels
 from attn_surgeon.export.job import Settings, prepare
 from attn_surgeon.export.onnx_file import Wanted, write_onnx
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.operations import insert
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.sources import SourceSpec

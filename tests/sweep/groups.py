@@ -14,11 +14,12 @@ from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError, first_line
 from attn_surgeon.graph.choice import Choice
 from attn_surgeon.graph.forwards.operated import is_operated
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.plan import Plan
 from attn_surgeon.graph.planner import make_plan
 from attn_surgeon.graph.running import run, same_bits
 from attn_surgeon.graph.sites.survey import Survey
-from attn_surgeon.graph.surgery import list_grafts, perform_checked, take_out
+from attn_surgeon.graph.surgery import perform_checked, take_out
 
 from .cases import Case
 from .checks import Verdict, same_and_alive, same_in_eval, same_in_train

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attn_surgeon.demo import load_demo
 from attn_surgeon.errors import SurgeonError
-from attn_surgeon.graph.surgery import bypassed, list_grafts
+from attn_surgeon.graph.made import bypassed, list_grafts
 from attn_surgeon.subject import Subject
 from attn_surgeon.train.classification import score
 from attn_surgeon.train.comparison import verdict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.train.grafts import openings
 from attn_surgeon.train.settings import Settings
 from attn_surgeon.train.tasks import get_task

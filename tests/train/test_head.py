@@ -12,7 +12,7 @@ from torchvision.models import get_model_weights
 
 from attn_surgeon import insert
 from attn_surgeon.artefact import Provenance, load, save, set_provenance
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.sources import SourceSpec, build, load_source, parse_source
 from attn_surgeon.subject import Images, Subject, open_subject

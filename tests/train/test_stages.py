@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.train.run import loop
 from attn_surgeon.train.run.loop import Trained, train
 from attn_surgeon.train.run.preparation import Run

@@ -15,7 +15,6 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from attn_surgeon.graph.forwards.operated import original_class
 from attn_surgeon.graph.observation.recorder import Held
 
 TENSOR = "<tensor>"
@@ -146,18 +145,10 @@ def take(value: Any, key: str | int) -> Any:
 PREAMBLE: tuple[Callable[..., Any], ...] = (require, require_several, take)
 
 
-def first_parameter(module: nn.Module) -> str:
-    """Name what a module's own forward takes first."""
-    parameters = list(inspect.signature(original_class(module).forward).parameters.values())[1:]
-    if not parameters or parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
-        return "input"
-    return parameters[0].name
-
-
-def own_methods(module: nn.Module) -> dict[str, Callable[..., Any]]:
-    """Map the helper methods of a module's own classes, those that its forward may call on itself."""
+def own_methods(module_class: type[nn.Module]) -> dict[str, Callable[..., Any]]:
+    """Return the helper methods of a class and its bases, those that its forward may call on itself."""
     methods: dict[str, Callable[..., Any]] = {}
-    for cls in reversed(type(module).__mro__):
+    for cls in reversed(module_class.__mro__):
         if cls.__module__.partition(".")[0] == "torch" or cls is object:
             continue
         methods |= {name: item for name, item in vars(cls).items() if inspect.isfunction(item)}

@@ -6,43 +6,36 @@ a reserved name that holds the grafts. Taking both away gives the original back.
 
 from __future__ import annotations
 
+import linecache
+import operator
 import types
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import update_wrapper
 from importlib import import_module
+from itertools import count
 from typing import Any
 
 from torch import nn
 
-RESERVED = "attn_surgeon"
+from attn_surgeon.errors import ExportError, LostGraftError
+from attn_surgeon.graph.forwards.assigned import Method
+from attn_surgeon.graph.forwards.grafts import RESERVED, Grafts, grafts_of, own_children
+from attn_surgeon.graph.forwards.wrapper import write_wrapper
 
-
-class Grafts(nn.ModuleDict):
-    """The grafts of one module, by key, in the order they were made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: dict[str, Any] = {}
-
-    def add(self, key: str, module: nn.Module, record: Any) -> None:
-        """Keep a graft's module and what is known of it."""
-        self[key] = module
-        self.records[key] = record
-
-    def drop(self, key: str) -> None:
-        """Forget a graft."""
-        del self[key], self.records[key]
+_BASE, _CODE = "_attn_surgeon_base", "_attn_surgeon_code"
+_set_class: Callable[[object, type], None] = vars(object)["__class__"].__set__
+_files = count()
 
 
 @dataclass(frozen=True, eq=False)
 class Code:
-    """Generated methods as source text, with the names that the text needs."""
+    """Generated methods as source text, the names that the text needs, and the keys of the grafts in it."""
 
     sources: Mapping[str, str]
     names: Mapping[str, Any]
+    keys: frozenset[str] = frozenset()
 
     def __deepcopy__(self, memo: object) -> Code:
         return self
@@ -50,18 +43,20 @@ class Code:
     def __reduce__(self) -> tuple[Any, ...]:
         modules = {key: item.__name__ for key, item in self.names.items() if isinstance(item, types.ModuleType)}
         others = {key: item for key, item in self.names.items() if key not in modules}
-        return _code, (dict(self.sources), modules, others)
+        return _code, (dict(self.sources), modules, others, self.keys)
 
 
-def _code(sources: dict[str, str], modules: dict[str, str], others: dict[str, Any]) -> Code:
-    return Code(sources, others | {key: import_module(name) for key, name in modules.items()})
+def _code(sources: dict[str, str], modules: dict[str, str], others: dict[str, Any], keys: frozenset[str]) -> Code:
+    return Code(sources, others | {key: import_module(name) for key, name in modules.items()}, keys)
 
 
 def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
-    """Make the subclass of `base` whose methods are the generated ones."""
+    """Build the subclass of `base` whose methods are the generated ones."""
 
     def reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
         parts: tuple[Any, ...] = tuple(super(cls, self).__reduce_ex__(protocol))
+        if type(self) is not cls:  # another tool has made a subclass of it, which it copies in its own way
+            return parts
         (_, *arguments), *rest = parts[1:]
         return (_rebuild, (base, code, *arguments), *rest)
 
@@ -70,24 +65,35 @@ def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
         "__reduce_ex__": reduce,
-        "_attn_surgeon_base": base,
-        "_attn_surgeon_code": code,
-        **_compiled(base, code),
+        "__class__": property(type, _assign_class),
+        "__prepare_scriptable__": _refuse_script,
+        _BASE: base,
+        _CODE: code,
+        **_methods(base, code),
         **_hidden_from_iteration(base),
     }
     cls: type[nn.Module] = type(base.__name__, (base,), namespace)
     return cls
 
 
+def _methods(base: type[nn.Module], code: Code) -> dict[str, Any]:
+    methods = {name: Method(name, function) for name, function in _compiled(base, code).items()}
+    # A forward without a graft of its own is watched too: one that replaces it may leave out the method that has.
+    return {"forward": Method("forward", base.forward), **methods}
+
+
 def _compiled(base: type[nn.Module], code: Code) -> dict[str, Any]:
     scope: dict[str, Any] = dict(code.names) | {"_original": base}
     for name, source in code.sources.items():
+        file = f"<attn_surgeon {base.__name__}.{name} {next(_files)}>"
+        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # tracebacks show the text
         # The text is what fx printed for the module's own forward, or the wrapper written in rewrite.py.
-        exec(compile(source, f"<attn_surgeon {base.__name__}.{name}>", "exec"), scope)
+        exec(compile(source, file, "exec"), scope)
     methods = {name: scope[name] for name in code.sources}
     for name, method in methods.items():
         if hasattr(base, name):
-            methods[name] = wraps(getattr(base, name))(method)
+            update_wrapper(method, getattr(base, name))
+            del method.__wrapped__  # Accelerate and others who unwrap methods would leave the grafts out
     return methods
 
 
@@ -100,91 +106,145 @@ def _hidden_from_iteration(base: type[nn.Module]) -> dict[str, Any]:
     """Keep the reserved child out of what a container's own forward and its users iterate over."""
     if issubclass(base, nn.ModuleDict):
         return {
-            "__iter__": lambda self: iter(_visible(self)),
-            "__len__": lambda self: len(_visible(self)),
-            "__contains__": lambda self, key: key in _visible(self),
-            "keys": lambda self: _visible(self).keys(),
-            "items": lambda self: _visible(self).items(),
-            "values": lambda self: _visible(self).values(),
+            "__iter__": lambda self: iter(own_children(self)),
+            "__len__": lambda self: len(own_children(self)),
+            "__contains__": lambda self, key: key in own_children(self),
+            "keys": lambda self: own_children(self).keys(),
+            "items": lambda self: own_children(self).items(),
+            "values": lambda self: own_children(self).values(),
         }
     if issubclass(base, nn.Sequential):
         return {
-            "__iter__": lambda self: iter(_visible(self).values()),
-            "__len__": lambda self: len(_visible(self)),
+            "__iter__": lambda self: iter(own_children(self).values()),
+            "__len__": lambda self: len(own_children(self)),
             "__getitem__": lambda self, index: _item(base, self, index),
         }
     return {}
 
 
-def _item(base: type[Any], module: Any, index: Any) -> Any:
-    """Give a child, or a Sequential of the class before any graft for a slice."""
-    if isinstance(index, slice):
-        return base(OrderedDict(list(_visible(module).items())[index]))
-    return base.__getitem__(module, index)
+def _item(base: type[Any], module: nn.Module, index: Any) -> Any:
+    """Return a child, or a Sequential of the class before any graft for a slice."""
+    children = list(own_children(module).items())
+    return base(OrderedDict(children[index])) if isinstance(index, slice) else children[operator.index(index)][1]
 
 
-def _visible(module: nn.Module) -> dict[str, nn.Module | None]:
-    return {name: child for name, child in module._modules.items() if name != RESERVED}
+def carrier(cls: type) -> type[nn.Module] | None:
+    """Return the operated class among a class and its bases, for other tools make subclasses of it; None if none is."""
+    return next((base for base in cls.__mro__ if _BASE in vars(base)), None)
 
 
 def is_operated(module: nn.Module) -> bool:
-    """Say whether a module carries grafts of its own."""
-    return "_attn_surgeon_base" in vars(type(module))
+    """Return whether a module's class runs grafts."""
+    return hasattr(type(module), _BASE)
+
+
+def runs_key(module: nn.Module, key: str) -> bool:
+    """Return whether a module's class runs the graft of this key."""
+    return is_operated(module) and key in getattr(type(module), _CODE).keys
 
 
 def original_class(module: nn.Module) -> type[nn.Module]:
-    """Give the class a module had before any graft."""
-    cls = type(module)
-    base: type[nn.Module] = vars(cls).get("_attn_surgeon_base", cls)
-    return base
+    """Return the class a module had before any graft, with what other tools made of it since."""
+    return _without(type(module))
+
+
+def _without(cls: type[nn.Module]) -> type[nn.Module]:
+    operated = carrier(cls)
+    if operated is None:
+        return cls
+    base: type[nn.Module] = vars(operated)[_BASE]
+    return base if cls is operated else _rebased(cls, operated, base)
+
+
+def _rebased(cls: type[Any], old: type, new: type) -> Any:
+    """Build a class again with one of its bases, at any depth, exchanged for another."""
+    if cls is old:
+        return new
+    if old not in cls.__mro__:
+        return cls
+    namespace = {name: item for name, item in vars(cls).items() if name not in ("__dict__", "__weakref__")}
+    make: Any = type(cls)
+    return make(cls.__name__, tuple(_rebased(base, old, new) for base in cls.__bases__), namespace)
 
 
 def generated_sources(module: nn.Module) -> Mapping[str, str]:
-    """Give the text of the generated methods of an operated module."""
-    code: Code = vars(type(module))["_attn_surgeon_code"]
+    """Return the text of the generated methods of an operated module."""
+    code: Code = getattr(type(module), _CODE)
     return code.sources
 
 
-def grafts_of(module: nn.Module) -> Grafts | None:
-    """Give the grafts a module carries itself, if any."""
-    child = module._modules.get(RESERVED)
-    return child if isinstance(child, Grafts) else None
-
-
 def grafts_in(module: nn.Module) -> list[nn.Module]:
-    """List the blocks that an operated module carries itself."""
-    grafts = grafts_of(module) if is_operated(module) else None
+    """List the blocks that a module carries itself."""
+    grafts = grafts_of(module)
     return [] if grafts is None else list(grafts.values())
 
 
 def operate(module: nn.Module, grafts: Grafts, code: Code) -> None:
     """Make `module` an operated one, in place."""
-    module.__class__ = operated_class(original_class(module), code)
-    module._modules[RESERVED] = grafts
+    cls = type(module)
+    old = carrier(cls)
+    base = cls if old is None else vars(old)[_BASE]
+    new = operated_class(base, code)
+    _set_class(module, new if old is None else _rebased(cls, old, new))
+    put_grafts(module, grafts)
+
+
+def put_grafts(module: nn.Module, grafts: Grafts) -> None:
+    """Give a module its grafts, as the first of its children: people cut networks with `children()[:-2]`."""
+    others = own_children(module)
+    module._modules.clear()
+    module._modules.update({RESERVED: grafts, **others} if len(grafts) else others)
 
 
 def restore(module: nn.Module) -> None:
     """Give a module its own class back and take its grafts out, in place."""
-    module.__class__ = original_class(module)
+    _set_class(module, original_class(module))
     if grafts_of(module) is not None:
         del module._modules[RESERVED]
 
 
-def reinstate(module: nn.Module, cls: type[nn.Module], grafts: Grafts) -> None:
-    """Make a module again what it was when it had this class and these grafts, in place."""
-    module.__class__ = cls
-    module._modules[RESERVED] = grafts
+def set_state(module: nn.Module, cls: type[nn.Module], children: Mapping[str, nn.Module | None]) -> None:
+    """Make a module again what it was when it had this class and these children, in place."""
+    if type(module) is not cls:
+        _set_class(module, cls)
+    if list(module._modules.items()) != list(children.items()):
+        module._modules.clear()
+        module._modules.update(children)
 
 
-@contextmanager
-def as_original(module: nn.Module) -> Iterator[None]:
-    """Let a module be what it was before any graft, for a while."""
-    cls, grafts = type(module), grafts_of(module)
-    if grafts is None:
-        yield
+def _assign_class(module: nn.Module, cls: type[nn.Module]) -> None:
+    """Set the class that other code assigns to an operated module, such that its grafts stay.
+
+    A subclass of the operated class has them already, as parametrizations and sharding make it. Another class with
+    the same methods gets them too, and its forward those at the module's entry and exit; raises LostGraftError for
+    one inside a forward that the class has otherwise.
+    """
+    old = carrier(type(module))
+    grafts = grafts_of(module)
+    if carrier(cls) is not None or old is None or grafts is None:
+        _set_class(module, cls)
         return
-    restore(module)
-    try:
-        yield
-    finally:
-        reinstate(module, cls, grafts)
+    base, code = vars(old)[_BASE], vars(old)[_CODE]
+    inside = [record for key in grafts if (record := grafts.record(key)).placement.kind == "edge"]
+    others = [name for name in code.sources if getattr(cls, name, None) is not getattr(base, name, None)]
+    if others and inside:
+        named = ", ".join(f"{record.side} {record.site}" for record in inside)
+        raise LostGraftError(
+            f"the grafts {named} would be lost: they are in a forward that the class {cls.__name__} has otherwise",
+            f"a {base.__name__} whose class is assigned",
+            "change classes before inserting, or take these grafts out with attn_surgeon.remove",
+        )
+    if others:
+        places = {key: grafts.record(key).placement for key in grafts}
+        source, names = write_wrapper(cls.forward, "_original.forward", places, [])
+        code = Code({"forward": source}, names, code.keys)
+    _set_class(module, operated_class(cls, code))
+
+
+def _refuse_script(module: nn.Module) -> nn.Module:
+    """Raise ExportError: TorchScript reads source, and the grafts are in none."""
+    raise ExportError(
+        f"torch.jit.script cannot compile a {type(module).__name__} with attn_surgeon's grafts in its forward",
+        "",
+        "use torch.jit.trace or torch.export, which take it, or script the network without grafts",
+    )

@@ -7,16 +7,18 @@ graft only ever needs the one graph its edge lives in.
 from __future__ import annotations
 
 import inspect
-import itertools
 import random
 import re
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx._symbolic_trace import _autowrap_check, _patch_wrapped_functions, _Patcher
 
 from attn_surgeon.errors import first_line
 from attn_surgeon.graph.forwards.binding import (
@@ -32,7 +34,8 @@ from attn_surgeon.graph.forwards.binding import (
     take,
 )
 from attn_surgeon.graph.forwards.inplace import USUAL_NAMES, InPlaceProxy
-from attn_surgeon.graph.forwards.operated import as_original
+from attn_surgeon.graph.forwards.operated import original_class
+from attn_surgeon.graph.forwards.stand_in import stand_in, tensors_of
 
 
 @dataclass(frozen=True)
@@ -54,18 +57,15 @@ def trace(module: nn.Module, binding: Binding, *, method: str = "forward", train
     """Trace one method of a module in one mode; raise UntraceableError with the reason where it cannot be."""
     tracer = _ShallowTracer(binding, method)
     try:
-        with as_original(module), _untouched(module), _no_side_effects(module), _training_flag(module, training):
-            own = set(vars(module))
-            graph = tracer.trace(module)
-            constants = [name for name in vars(module) if name not in own and name.startswith("_tensor")]
+        with _no_side_effects(module):
+            graph = tracer.trace_shallow(module, training)
     except UntraceableError:
         raise
     except Exception as error:  # user code under trace can raise anything
         raise UntraceableError(f"its forward does not trace ({type(error).__name__}: {first_line(error)})") from error
-    if constants:
+    if any(name.startswith("_tensor") for name in vars(tracer.root).keys() - vars(module).keys()):
         raise UntraceableError("its forward makes a constant tensor, which a trace would freeze")
-    graph.output_node().type = None  # an annotation may name what the generated code cannot see
-    return ShallowGraph(method, binding, graph, _names(graph), tracer.helper_bindings())
+    return ShallowGraph(method, binding, graph, name_nodes(graph), tracer.helper_bindings())
 
 
 def same_node_inlined(shallow: ShallowGraph, method: str, node: fx.Node) -> fx.Node | None:
@@ -78,18 +78,7 @@ def _same_origin(one: fx.Node, other: fx.Node, method: str) -> bool:
     return inside and (one.op, one.target) == (other.op, other.target)
 
 
-def node_inputs(node: fx.Node) -> list[fx.Node]:
-    """List the nodes that flow into a node, in the order of its arguments and as often as they do."""
-    found: list[fx.Node] = []
-    fx.map_arg((node.args, node.kwargs), found.append)
-    return found
-
-
-def replace_input(node: fx.Node, index: int, new: fx.Node) -> None:
-    """Let another node flow into `node` as its input of this index."""
-    count = itertools.count()
-    replaced = fx.map_arg((node.args, node.kwargs), lambda old: new if next(count) == index else old)
-    node.args, node.kwargs = replaced
+_lock = threading.Lock()
 
 
 class _ShallowTracer(fx.Tracer):
@@ -101,12 +90,59 @@ class _ShallowTracer(fx.Tracer):
         self.frames = [_Frame(method)]
         self.helper_calls: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
         self.helper_functions: dict[str, Callable[..., Any]] = {}
+        self.parameters: dict[str, fx.Proxy] = {}
+        self.stand_ins: dict[int, Any] = {}
+
+    def trace_shallow(self, module: nn.Module, training: bool) -> fx.Graph:
+        """Trace a module's method on a stand-in for it, in one mode.
+
+        What `torch.fx.wrap` and fx itself take for leaves, such as `math.sqrt`, is patched as fx does: these patches
+        only act on traced values, so other threads run on. The lock keeps them in order.
+        """
+        self.module = module
+        self.root: Any = stand_in(module, "", self)
+        self.root.training = training
+        self.graph = fx.Graph(tracer_cls=type(self))
+        self.tensor_attrs, self.submodule_paths = {}, None
+        function = getattr(type(self.root), self.traced_func_name)
+        run, _ = self.create_args_for_root(function, is_module=True)
+        with _lock, _Patcher() as patcher:
+            _patch_wrapped_functions(patcher)
+            for names in (function.__globals__, *(vars(each) for each in self._autowrap_search)):
+                _autowrap_check(patcher, names, self._autowrap_function_ids)
+            self.create_node("output", "output", (self.create_arg(run()),), {})
+        return self.graph
+
+    def call_leaf(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Proxy:
+        """Return the node of a call of a descendant."""
+        return self.create_proxy("call_module", path, args, kwargs)
+
+    def parameter(self, path: str, value: nn.Parameter) -> fx.Proxy:
+        """Return the node of a parameter, one for each."""
+        if path not in self.parameters:
+            self.parameters[path] = self.create_proxy("get_attr", path, (), {})
+        return self.parameters[path]
+
+    def path_of(self, module: nn.Module) -> str:
+        """Return the path of a descendant, the first it has; nothing for a module that is none."""
+        return self._paths.get(id(module), "")
+
+    @cached_property
+    def _paths(self) -> dict[int, str]:
+        return {id(module): path for path, module in self.module.named_modules()}
+
+    @cached_property
+    def _tensors(self) -> dict[int, str]:
+        return {id(tensor): path for path, tensor in tensors_of(self.module)}
+
+    def create_arg(self, a: Any) -> Any:
+        """Return what stands for an argument; a tensor of the module's is the attribute it is."""
+        if isinstance(a, torch.Tensor) and id(a) in self._tensors:
+            return self.create_node("get_attr", self._tensors[id(a)], (), {})
+        return super().create_arg(a)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return InPlaceProxy(node, self)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return True
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -122,8 +158,8 @@ class _ShallowTracer(fx.Tracer):
                 keywords[parameter.name] = value
             else:
                 positional.append(value)
-        with_helpers = self._watch_helpers(root_fn)
-        return lambda: with_helpers(self.root, *positional, **keywords), []
+        self._watch_helpers()
+        return lambda: root_fn(self.root, *positional, **keywords), []
 
     def _argument(self, parameter: inspect.Parameter) -> Any:
         default = () if parameter.default is inspect.Parameter.empty else (parameter.default,)
@@ -140,34 +176,20 @@ class _ShallowTracer(fx.Tracer):
         self.create_proxy("call_function", require, (parameter.name, proxy, constant), {})
         return constant
 
-    def _watch_helpers(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(root: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            with ExitStack() as stack:
-                for name, helper in own_methods(root).items():
-                    stack.enter_context(self._watch_helper(root, name, helper))
-                return function(root, *args, **kwargs)
+    def _watch_helpers(self) -> None:
+        """Note the calls of the module's helper methods, but for those that the user set on the object."""
+        for name, helper in own_methods(original_class(self.module)).items():
+            if name not in vars(self.module):
+                self.helper_functions[name] = helper
+                vars(self.root)[name] = partial(self._help, name, helper)
 
-        return watched
-
-    @contextmanager
-    def _watch_helper(self, root: nn.Module, name: str, helper: Callable[..., Any]) -> Iterator[None]:
-        def recorded(*args: Any, **kwargs: Any) -> Any:
-            self.helper_calls.setdefault(name, []).append((args, kwargs))
-            self.frames.append(_Frame(name))
-            try:
-                return helper(root, *args, **kwargs)
-            finally:
-                self.frames.pop()
-
-        if name in vars(root):  # the user's own override of the method on this very object
-            yield
-            return
-        self.helper_functions[name] = helper
-        vars(root)[name] = recorded
+    def _help(self, name: str, helper: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.helper_calls.setdefault(name, []).append((args, kwargs))
+        self.frames.append(_Frame(name))
         try:
-            yield
+            return helper(self.root, *args, **kwargs)
         finally:
-            del vars(root)[name]
+            self.frames.pop()
 
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(kind, *args, **kwargs)
@@ -197,21 +219,6 @@ class _Frame:
 
 
 @contextmanager
-def _untouched(module: nn.Module) -> Iterator[None]:
-    """Put back what tracing leaves on the module: fx stores constants there, and forwards may count calls."""
-    before = dict(vars(module))
-    tables = {name: dict(before[name]) for name in ("_parameters", "_buffers", "_modules")}
-    try:
-        yield
-    finally:
-        vars(module).clear()
-        vars(module).update(before)
-        for name, table in tables.items():
-            vars(module)[name].clear()
-            vars(module)[name].update(table)
-
-
-@contextmanager
 def _no_side_effects(module: nn.Module) -> Iterator[None]:
     """Refuse a forward that draws random numbers or changes a buffer as it is traced, for no node stands for that.
 
@@ -233,23 +240,14 @@ def _no_side_effects(module: nn.Module) -> Iterator[None]:
                 buffer.data.copy_(value)
 
 
-@contextmanager
-def _training_flag(module: nn.Module, training: bool) -> Iterator[None]:
-    flag, module.training = module.training, training
-    try:
-        yield
-    finally:
-        module.training = flag
-
-
 def _base_name(node: fx.Node) -> str:
     if node.op == "call_module":
         return str(node.target)
     return USUAL_NAMES.get(node.target) or re.sub(r"_\d+$", "", node.name)
 
 
-def _names(graph: fx.Graph) -> dict[str, fx.Node]:
-    """Name nodes by what they call, repeated ones with _1, _2 … in the order of execution."""
+def name_nodes(graph: fx.Graph) -> dict[str, fx.Node]:
+    """Return a graph's nodes by what they call, repeated ones with _1, _2 … in the order of execution."""
     children = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     names: dict[str, fx.Node] = {}
     for node in graph.nodes:

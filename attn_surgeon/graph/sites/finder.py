@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from attn_surgeon.graph import running
+from attn_surgeon.graph.forwards.edges import node_inputs
 from attn_surgeon.graph.forwards.items import list_items
-from attn_surgeon.graph.forwards.trace import ShallowGraph, node_inputs
+from attn_surgeon.graph.forwards.trace import ShallowGraph
 from attn_surgeon.graph.observation.flow import flow
 from attn_surgeon.graph.observation.observe import Call, Observation
 from attn_surgeon.graph.sites.layouts import Feature, read_feature, vector_lengths

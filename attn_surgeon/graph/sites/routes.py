@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from torch import fx, nn
 
-from attn_surgeon.graph.forwards.binding import UntraceableError, bind_calls, first_parameter, own_methods
+from attn_surgeon.graph.forwards.binding import UntraceableError, bind_calls, own_methods
 from attn_surgeon.graph.forwards.operated import original_class
 from attn_surgeon.graph.forwards.placement import Placement, Side
+from attn_surgeon.graph.forwards.signature import first_parameter
 from attn_surgeon.graph.forwards.trace import ShallowGraph, same_node_inlined, trace
 from attn_surgeon.graph.observation.observe import Observation
 
@@ -75,8 +76,8 @@ class Routes:
         """
         shallow, module = self.graph(caller), self.first.module(caller)
         helpers = shallow.helpers if isinstance(shallow, ShallowGraph) else {}
-        given = first_parameter(module)
-        codes = [method.__code__ for name, method in own_methods(module).items() if name not in helpers]
+        given = first_parameter(original_class(module).forward)
+        codes = [method.__code__ for name, method in own_methods(original_class(module)).items() if name not in helpers]
         others = [code for code in codes if code.co_varnames[1:2] == (given,) and code.co_argcount > 1]
         return any(child.partition(".")[0] in code.co_names for code in others)
 

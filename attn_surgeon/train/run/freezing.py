@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_surgeon.errors import nearest
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import hooked, mode, run, seeded, tensors
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.train.run.groups import graft_names, norm_names
 from attn_surgeon.train.settings import Settings, TrainingError
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from attn_surgeon.errors import first_line, nearest
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.operations import build_blocks
 from attn_surgeon.train.settings import Settings, TrainingError
 

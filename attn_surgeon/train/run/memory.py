@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from attn_surgeon.graph.forwards.operated import RESERVED
+from attn_surgeon.graph.forwards.grafts import RESERVED
 from attn_surgeon.train.settings import TrainingError
 
 

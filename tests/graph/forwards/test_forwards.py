@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.errors import PlanError
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run, same_bits
 from attn_surgeon.graph.sites.survey import find_sites
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert, remove
 
 from ..helpers import block_at, blocks, changed, grafted, identical, image, opened

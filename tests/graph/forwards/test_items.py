@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.graph.forwards.items import get_item, list_items, put_item
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run, same_bits
 from attn_surgeon.graph.sites.survey import find_sites
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import remove
 
 from ..helpers import block_at, grafted, identical, image, opened

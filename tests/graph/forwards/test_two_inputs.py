@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from attn_surgeon import load, save
 from attn_surgeon.errors import PlanError, SelectorError
 from attn_surgeon.graph.certificate import certify
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import Example, run, same_bits
-from attn_surgeon.graph.surgery import list_grafts
 from attn_surgeon.operations import insert, remove
 
 from ..helpers import block_at, blocks, changed, grafted, identical, image, open_up, opened

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from attn_surgeon.graph.forwards.operated import generated_sources
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.operations import insert
 
 from ..helpers import block_at, blocks, grafted, identical, image, opened

@@ -11,7 +11,7 @@ from timm.models import group_parameters
 from torch import nn
 
 from attn_surgeon import insert
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.train.run.freezing import freeze, start_training
 from attn_surgeon.train.run.groups import make_optimizer, parameter_groups, require_optimizer
 from attn_surgeon.train.run.loop import train

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attn_surgeon import storage
 from attn_surgeon.artefact import load
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.train.evaluation.evaluate import evaluate
 from attn_surgeon.train.run import checkpoint, loop
 from attn_surgeon.train.run.loop import Trained, train

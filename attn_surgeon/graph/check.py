@@ -1,0 +1,54 @@
+"""The proof that the grafts of a network run: one run on an example, in which each of them is watched."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from attn_surgeon.errors import ExampleError, LostGraftError, first_line
+from attn_surgeon.graph.made import Made, list_grafts, ran, require_grafts
+from attn_surgeon.graph.running import Example, run
+
+
+def check(model: nn.Module, example: Example) -> list[Made]:
+    """Return the grafts of a network, after one run on an example in which every one of them ran.
+
+    For networks that other code has trained, fused, wrapped or converted: a graft that does not run any more changes
+    nothing that a metric would show. The network is not changed, but for grafts put back onto a leaf, such as a
+    BatchNorm, that was replaced.
+
+    Args:
+        model: a network with grafts.
+        example: an input (N, C, H, W), a tuple of arguments or a dict of keyword arguments.
+
+    Returns:
+        The grafts, in the order of the network's modules; an empty list where it has none.
+
+    Raises:
+        LostGraftError: a graft does not run; the message names it.
+        ExampleError: the network does not run on the example.
+
+    Example:
+        >>> from attn_surgeon.demo import load_demo
+        >>> x = torch.zeros(1, 1, 32, 32)
+        >>> network = attn_surgeon.insert(load_demo(), "se", after="layer3", example=x)
+        >>> [made.place for made in attn_surgeon.check(network, x)]
+        ['after layer3']
+    """
+    require_grafts(model)
+    with ran(model) as missed:
+        try:
+            run(model, example)
+        except LostGraftError:
+            raise
+        except Exception as error:
+            what = f"the network does not run on the example: {first_line(error)}"
+            raise ExampleError(what, "", "give one it takes") from error
+    made = list_grafts(model)
+    silent = [item for item in made if item.path in missed]
+    if silent:
+        raise LostGraftError(
+            f"the grafts {', '.join(item.place for item in silent)} do not run on the example",
+            f"owned by {silent[0].owner or 'the network itself'}",
+            "the forward they are in was replaced, or is not called; to go on without them, call attn_surgeon.remove",
+        )
+    return made
