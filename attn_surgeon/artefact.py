@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from attn_surgeon.graph.certificate import Certificate
 from attn_surgeon.graph.forwards.binding import UntraceableError
 from attn_surgeon.graph.forwards.grafts import RESERVED
 from attn_surgeon.graph.forwards.operated import is_operated
+from attn_surgeon.graph.isolation import copied, isolates
 from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.plan import Graft
 from attn_surgeon.graph.surgery import perform
@@ -181,6 +181,7 @@ def _is_name(text: str) -> bool:
     return text.isidentifier() and not keyword.iskeyword(text)
 
 
+@isolates
 def load(
     path: str | Path,
     *,
@@ -225,7 +226,7 @@ def load_base(
 ) -> nn.Module:
     """Build the network an artefact was made from, without grafts; with its own weights for a patch only."""
     if model is not None:
-        base = copy.deepcopy(model)
+        base = copied(model)
     else:
         spec = _trusted_spec(artefact, source)
         base = load_source(spec, weights=weights).model if artefact.patch else build(spec)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from attn_surgeon.blocks.own import probe
 from attn_surgeon.errors import PlanError, SelectorError, nearest
 from attn_surgeon.graph.choice import Choice, Selection, Selectors, read_texts
 from attn_surgeon.graph.evidence import Evidence, gather
+from attn_surgeon.graph.isolation import copied, isolates
 from attn_surgeon.graph.made import bypassed, list_grafts, ran
 from attn_surgeon.graph.plan import Graft, Plan, UnfitError
 from attn_surgeon.graph.planner import Wanted, make_plan
@@ -59,6 +59,7 @@ def insert(
     return operate(model, spec, choice, example, strict=strict, seed=seed, inplace=inplace).model
 
 
+@isolates
 def plan(model: nn.Module, spec: BlockSpec, choice: Choice, example: Example, *, strict: bool = False) -> Plan:
     """Plan the insertion of one block at the chosen sites; nothing is changed."""
     planned = make_plan(survey(model, example), choice, wanted(spec))
@@ -66,6 +67,7 @@ def plan(model: nn.Module, spec: BlockSpec, choice: Choice, example: Example, *,
     return planned
 
 
+@isolates
 def operate(
     model: nn.Module,
     spec: BlockSpec,
@@ -79,7 +81,7 @@ def operate(
     """Plan and make the grafts; where the network's output would change, go on to other placements or refuse."""
     planned = plan(model, spec, choice, example, strict=strict)
     reference = gather(model, example)
-    operated = model if inplace else copy.deepcopy(model)
+    operated = model if inplace else copied(model)
     blocks = build_blocks(operated, planned.grafts, seed)
     outcome = perform_checked(operated, planned.grafts, blocks, _fault(operated, example, reference, blocks, spec))
     result = Plan(outcome.made, (*planned.refusals, *outcome.refused))
@@ -102,10 +104,24 @@ def _fault(
         with bypassed(() if spec.init == "identity" else blocks), ran(model) as missed:
             same = same_bits(gather(model, example).values, reference.values)
         if missed:
-            return "a block would not run there: a fused kernel takes the place of the modules around it"
+            return _why_missed(model, next(made.owner for made in list_grafts(model) if made.path in missed))
         return "" if same else "the network's output would change"
 
     return check
+
+
+def _why_missed(model: nn.Module, owner: str) -> str:
+    """Return why a graft does not run though its network does."""
+    names = owner.split(".")
+    above = [".".join(names[:depth]) for depth in range(len(names) + 1)]
+    replaced = [name for name in above if "forward" in vars(model.get_submodule(name))]
+    if replaced:
+        where = f"'{replaced[-1]}'" if replaced[-1] else "the network"
+        return (
+            f"a block would not run there: the forward of {where} was replaced on the object, by one that runs the "
+            "network it was made for and not a copy; insert with inplace=True"
+        )
+    return "a block would not run there: a fused kernel takes the place of the modules around it"
 
 
 def wanted(spec: BlockSpec) -> Wanted:
@@ -160,7 +176,7 @@ def remove(model: nn.Module, sites: Selectors = "**", *, inplace: bool = False) 
 
     `sites` are selectors. Raises SelectorError where one chooses no graft.
     """
-    restored = model if inplace else copy.deepcopy(model)
+    restored = model if inplace else copied(model)
     there = [made.graft.site for made in list_grafts(restored)]
     selectors = read_texts(sites)
     for selector in selectors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from attn_surgeon.artefact import load, save
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.graph.certificate import Certificate, certify
 from attn_surgeon.graph.choice import Choice
+from attn_surgeon.graph.isolation import copied
 from attn_surgeon.graph.learning import ignored_grafts, why_ignored
 from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.plan import Plan, Refusal, join_plans
@@ -51,7 +51,7 @@ def perform_insertions(
     progress: Progress = lambda step: None,
 ) -> Result:
     """Insert blocks one after the other and certify the result against the network without any grafts."""
-    model = copy.deepcopy(subject.model) if verify else subject.model
+    model = copied(subject.model) if verify else subject.model
     plans = []
     for insertion in insertions:
         progress(f"insert {insertion.spec.name}")

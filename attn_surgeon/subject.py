@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact import Provenance, load, provenance_of, set_provenance
+from attn_surgeon.graph.isolation import copied
 from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.surgery import take_out
 from attn_surgeon.preprocessing import Preprocessing
@@ -74,7 +74,7 @@ class Subject:
 
     def base(self) -> nn.Module:
         """Give the network without any grafts, as a copy."""
-        base = copy.deepcopy(self.model)
+        base = copied(self.model)
         if list_grafts(base):
             take_out(base, lambda graft: True)
         return base

@@ -21,8 +21,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from attn_surgeon.graph.choice import Selection
 from attn_surgeon.graph.forwards.operated import is_operated, original_class
+from attn_surgeon.graph.isolation import seeded
 from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import run, same_bits, seeded
+from attn_surgeon.graph.running import run, same_bits
 from attn_surgeon.operations import insert, remove
 
 # network: (sites of the grafts, options); the first word is the library
@@ -80,7 +81,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 def gradients(model: nn.Module, x: Tensor) -> list[Tensor]:
     """Give the output of one step in train mode and the gradients of all parameters."""
     model.train()
-    with seeded(model, 1):
+    with seeded(1):
         output = model(x)
         output.square().mean().backward()
     found = [output.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]

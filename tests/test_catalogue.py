@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from attn_surgeon.blocks import get_card, names
 from attn_surgeon.blocks.card import REACHES
 from attn_surgeon.errors import PlanError
+from attn_surgeon.graph.isolation import seeded
 from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import seeded
 from attn_surgeon.operations import insert
 
 
@@ -88,7 +88,7 @@ def test_block_in_network(name: str, layout: str) -> None:
 def output(model: nn.Module, x: Tensor, training: bool) -> Tensor:
     """Run without keeping what a run in train mode does to the statistics."""
     kept = {key: value.clone() for key, value in model.state_dict().items()}
-    with seeded(model, 0):
+    with seeded(0):
         made: Tensor = model.train(training)(x)
     model.eval().load_state_dict(kept)
     return made

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.graph.isolation import copied
 from attn_surgeon.graph.made import Made, list_grafts
 from attn_surgeon.graph.plan import Graft
 from attn_surgeon.graph.running import same_bits
@@ -28,7 +29,7 @@ def closed_grafts(model: nn.Module) -> list[Made]:
 def without_closed(model: nn.Module) -> nn.Module:
     """Copy a network without the grafts that are exactly the identity."""
     closed = {made.path for made in closed_grafts(model)}
-    lean = copy.deepcopy(model)
+    lean = copied(model)
     chosen = {id(made.graft) for made in list_grafts(lean) if made.path in closed}
     take_out(lean, lambda graft: id(graft) in chosen)
     return lean

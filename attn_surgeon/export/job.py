@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from attn_surgeon.export.images import Pixels, folder_pixels, normalise, seeded_
 from attn_surgeon.export.network import Network, named_tensors, ship, tried, with_softmax
 from attn_surgeon.export.parity import Array, Difference, Parity, ParityError, difference
 from attn_surgeon.export.to_onnx import DEFAULT_OPSET
+from attn_surgeon.graph.isolation import copied
 from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run
 from attn_surgeon.subject import Subject
@@ -127,7 +127,7 @@ class Job:
         """Say how far single precision alone moves PyTorch's outputs, relative to the largest; None if unknown."""
         images = self._images(size).double()
         try:
-            exact = run(copy.deepcopy(self.subject.model).double(), images)
+            exact = run(copied(self.subject.model).double(), images)
         except (RuntimeError, TypeError, ValueError):  # not every network runs in double precision
             return None
         return difference(name_size(size), self.expected(size), self._arrays(exact)).relative

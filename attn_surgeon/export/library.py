@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from attn_surgeon.export.onnx_file import TOLERANCES, Wanted, Written, write_onn
 from attn_surgeon.export.story import tell_story
 from attn_surgeon.export.to_onnx import DEFAULT_OPSET, require_opset
 from attn_surgeon.export.torch_program import WrittenProgram, write_program
+from attn_surgeon.graph.isolation import copied
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.subject import Images, Subject
 
@@ -129,7 +129,7 @@ def _subject(model: nn.Module, example: Tensor, said: Images) -> Subject:
         what = f"the example has {channels} channels, and the network's images have {known.channels}"
         raise ExportError(what, "example", "give mean and std too, if it is right")
     provenance = replace(provenance, preprocessing=said.applied(known))
-    own = copy.deepcopy(model)
+    own = copied(model)
     set_provenance(own, provenance)
     return Subject(own, provenance)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from attn_surgeon.errors import ExampleError, first_line
 from attn_surgeon.graph.evidence import Evidence, gather
 from attn_surgeon.graph.forwards.operated import original_class
+from attn_surgeon.graph.isolation import copied, isolates
 from attn_surgeon.graph.learning import Status, learn, some
 from attn_surgeon.graph.made import bypassed, list_grafts
 from attn_surgeon.graph.running import Example, enlarged, map_tensors, same_bits, tensors
@@ -57,6 +57,7 @@ class Certificate:
         return cls(tuple(Check(**check) for check in data["checks"]), data["torch"])
 
 
+@isolates
 def certify(
     original: nn.Module,
     model: nn.Module,
@@ -115,7 +116,7 @@ class _Case:
     def identity_in_train(self) -> Check:
         """Compare outputs, and BatchNorm statistics afterwards, in train mode with the same random draws."""
         name = "identity in train"
-        original, model = copy.deepcopy(self.original), copy.deepcopy(self.model)
+        original, model = copied(self.original), copied(self.model)
         batch = enlarged(self.example, lambda x: x.flip(-1)) if _is_single(self.example) else self.example
         outcome = self._same(name, original, model, batch, training=True)
         if outcome.status != "passed":
@@ -128,7 +129,7 @@ class _Case:
 
     def identity_in_bfloat16(self) -> Check:
         """Compare outputs of both networks in bfloat16."""
-        original, model = (copy.deepcopy(net).to(torch.bfloat16) for net in (self.original, self.model))
+        original, model = (copied(net).to(torch.bfloat16) for net in (self.original, self.model))
         smaller = self._other_size()
         example = map_tensors(self.example if smaller is None else smaller, _to_bfloat16)
         return self._same(f"identity in bfloat16, {_size(example)}", original, model, example)
@@ -150,7 +151,7 @@ class _Case:
     def removable(self) -> Check:
         """Take the grafts out; class, keys, values and output must be the original's."""
         name = "remove gives the original back"
-        restored = copy.deepcopy(self.model)
+        restored = copied(self.model)
         take_out(restored, lambda graft: True)
         mine, theirs = self.original.state_dict(), restored.state_dict()
         if list(mine) != list(theirs) or not same_bits(list(mine.values()), list(theirs.values())):
@@ -209,7 +210,12 @@ def _try_run(model: nn.Module, example: Example, *, training: bool = False) -> E
 
 
 def _classes(model: nn.Module) -> list[tuple[str, type, type]]:
-    return [(path, type(module), original_class(module)) for path, module in model.named_modules()]
+    return [(path, _class(type(module)), _class(original_class(module))) for path, module in model.named_modules()]
+
+
+def _class(cls: type) -> type:
+    """Return a class, for those that torch.fx makes for one object the one that they are made of."""
+    return cls.__bases__[0] if issubclass(cls, fx.GraphModule) and "forward" in vars(cls) else cls
 
 
 def _is_single(example: Example) -> bool:

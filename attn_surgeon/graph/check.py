@@ -5,10 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from attn_surgeon.errors import ExampleError, LostGraftError, first_line
+from attn_surgeon.graph.isolation import isolates
 from attn_surgeon.graph.made import Made, list_grafts, ran, require_grafts
 from attn_surgeon.graph.running import Example, run
 
 
+@isolates
 def check(model: nn.Module, example: Example) -> list[Made]:
     """Return the grafts of a network, after one run on an example in which every one of them ran.
 

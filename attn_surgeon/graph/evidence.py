@@ -45,7 +45,11 @@ def _listening(model: nn.Module, digests: list[Tensor]) -> Iterator[None]:
     def note(_: nn.Module, __: Any, output: Any) -> None:
         digests.extend(_digest(tensor) for tensor in tensors(output))
 
-    own = [module for path, module in model.named_modules() if RESERVED not in path.split(".")]
+    own = [
+        module
+        for path, module in model.named_modules()
+        if RESERVED not in path.split(".") and not isinstance(module, torch.jit.ScriptModule)
+    ]
     with hooked(module.register_forward_hook(note) for module in own):
         yield
 

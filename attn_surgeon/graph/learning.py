@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,18 +11,20 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from attn_surgeon.errors import first_line
+from attn_surgeon.graph.isolation import copied, isolates, mode
 from attn_surgeon.graph.made import Made, list_grafts
 from attn_surgeon.graph.observation.dataflow import Dataflow
 from attn_surgeon.graph.observation.observe import observe
-from attn_surgeon.graph.running import Example, call, enlarged, has_nan, hooked, map_tensors, mode, run, tensors
+from attn_surgeon.graph.running import Example, call, enlarged, has_nan, hooked, map_tensors, run, tensors
 
 Status = Literal["passed", "failed", "skipped"]
 Finding = tuple[Status, str]
 
 
+@isolates
 def learn(model: nn.Module, example: Example) -> Finding:
     """Take two SGD steps on a copy and tell which graft parameters have no gradient, and why."""
-    model = copy.deepcopy(model)
+    model = copied(model)
     parameters = _parameters(list_grafts(model))
     if not parameters:
         return "skipped", "there are no graft parameters"
@@ -44,9 +45,10 @@ def learn(model: nn.Module, example: Example) -> Finding:
     return _verdict(made, still, seen.fed, apart, _unread(model, example, apart) if apart else [])
 
 
+@isolates
 def ignored_grafts(model: nn.Module, example: Example) -> list[Made]:
     """List the grafts that the output does not depend on, such as those on tokens that no head reads."""
-    model = copy.deepcopy(model)
+    model = copied(model)
     made = list_grafts(model)
     parameters, seen = _parameters(made), _Seen()
     gradients = _gradients(model, parameters, _varied(example), seen)

@@ -11,19 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from attn_surgeon.graph.isolation import isolated, mode, seeded
+
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
-
-
-@contextmanager
-def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put `model` in train or eval mode for a while; every module gets its own flag back afterwards."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
 
 
 @contextmanager
@@ -36,15 +26,6 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
     finally:
         for handle in made:
             handle.remove()
-
-
-@contextmanager
-def seeded(model: nn.Module, seed: int) -> Iterator[None]:
-    """Fix the random streams the model can draw from; the caller's streams are untouched."""
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
 
 
 def call(model: nn.Module, example: Example) -> Any:
@@ -62,10 +43,22 @@ def run(
     seed: int = 0,
     under: AbstractContextManager[Any] | None = None,
 ) -> Any:
-    """Run the model once without gradients, deterministically, and give back its output; `under` watches the call."""
+    """Run the model once without gradients, deterministically, and return its output; `under` watches the call."""
     deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-    with mode(model, training=training), seeded(model, seed), torch.no_grad(), deterministic, under or nullcontext():
-        return call(model, example)
+    with (
+        isolated(),
+        mode(model, training=training),
+        seeded(seed),
+        torch.no_grad(),
+        deterministic,
+        under or nullcontext(),
+    ):
+        return call(model, usable(example))
+
+
+def usable(example: Example) -> Example:
+    """Return an example whose tensors were not made in inference mode, for autograd takes no such."""
+    return cast(Example, map_tensors(example, lambda tensor: tensor.clone() if tensor.is_inference() else tensor))
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:

@@ -8,8 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.graph.isolation import mode
 from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import mode, run
+from attn_surgeon.graph.running import run
 from attn_surgeon.profiling.onnx_file import OnnxFile
 from attn_surgeon.report.cost import macs, parameters
 from attn_surgeon.report.memory import peak_memory

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.errors import ExportError, first_line
+from attn_surgeon.graph.isolation import mode
 from attn_surgeon.graph.made import bypassed, list_grafts
-from attn_surgeon.graph.running import mode
 from attn_surgeon.profiling.entrant import Entrant, images, memory, size_of
 from attn_surgeon.profiling.runtimes import RUNTIMES, Running, Work
 from attn_surgeon.report.cost import graft_costs

@@ -21,7 +21,7 @@ from attn_surgeon.export.runtime import CPU, Session, as_feeds
 from attn_surgeon.export.runtime import opened as opened_session
 from attn_surgeon.export.to_onnx import reason
 from attn_surgeon.export.torch_program import require_compiler
-from attn_surgeon.graph.running import mode
+from attn_surgeon.graph.isolation import mode
 from attn_surgeon.profiling.entrant import Entrant, images
 from attn_surgeon.profiling.onnx_file import OnnxFile
 from attn_surgeon.report.latency import timed

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from attn_surgeon.graph.isolation import mode
 from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import Example, hooked, mode, run
+from attn_surgeon.graph.running import Example, hooked, run
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.graph.running import mode
+from attn_surgeon.graph.isolation import mode
 
 WARM, ROUNDS = 3, 15
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 from torch import nn
 
 from attn_surgeon.errors import SourceError
+from attn_surgeon.graph.isolation import copied
 from attn_surgeon.sources.calls import check_arguments
 from attn_surgeon.sources.spec import Scalar
 from attn_surgeon.user_code import found
@@ -18,7 +18,7 @@ def from_factory(name: str, args: Mapping[str, Scalar]) -> nn.Module:
     with found(name, SourceError) as factory:
         if isinstance(factory, nn.Module):
             check_arguments(lambda: None, args, name)
-            return copy.deepcopy(factory)  # the module stays imported; its own network must stay as it is
+            return copied(factory)  # the module stays imported; its own network must stay as it is
         check_arguments(factory, args, name)
         model = factory(**args)
         if isinstance(model, nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.artefact import provenance_of, set_provenance
+from attn_surgeon.graph.isolation import copied
 from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.report.cost import graft_costs
 from attn_surgeon.report.latency import latencies
@@ -108,7 +108,7 @@ def _arm(job: Job, name: str, seed: int, progress: Progress) -> Trained:
 
 def network(subject: Subject, *, grafts: bool) -> nn.Module:
     """Copy the network with or without its grafts."""
-    model = copy.deepcopy(subject.model) if grafts else subject.base()
+    model = copied(subject.model) if grafts else subject.base()
     set_provenance(model, provenance_of(subject.model))
     return model
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.graph.isolation import mode
 from attn_surgeon.graph.made import bypassed, list_grafts
-from attn_surgeon.graph.running import hooked, mode
+from attn_surgeon.graph.running import hooked
 from attn_surgeon.train.data.parts import Parts
 from attn_surgeon.train.run.precision import in_full_precision
 from attn_surgeon.train.tasks import Task

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.graph.isolation import seeded
 from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import Example, call, run, same_bits, seeded, tensors
+from attn_surgeon.graph.running import Example, call, run, same_bits, tensors
 from attn_surgeon.operations import insert, remove
 
 
@@ -82,7 +83,7 @@ def require_learning(operated: nn.Module, example: Example, loss: Callable[[Any]
     idle = set(parameters)
     for _ in range(2):
         optimizer.zero_grad()
-        with seeded(model, 0):
+        with seeded(0):
             (loss or squares)(call(model, example)).backward()  # type: ignore[no-untyped-call]
         idle -= {name for name, value in parameters.items() if value.grad is not None and value.grad.any()}
         optimizer.step()

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.errors import first_line
+from attn_surgeon.graph.isolation import mode, seeded
 from attn_surgeon.graph.made import Made, list_grafts
-from attn_surgeon.graph.running import call, mode, run, same_bits, seeded, tensors
+from attn_surgeon.graph.running import call, run, same_bits, tensors
 
 from .cases import SEED, Case, copied_buffers, restored_buffers
 
@@ -80,7 +81,7 @@ def _alive(grafts: list[Made], gradients: dict[nn.Parameter, Tensor | None]) -> 
 
 def _gradients(case: Case, parameters: list[nn.Parameter]) -> tuple[Any, tuple[Tensor | None, ...]]:
     example = case.train_example if case.loss else case.example
-    with mode(case.model, training=case.loss), seeded(case.model, SEED), torch.enable_grad():
+    with mode(case.model, training=case.loss), seeded(SEED), torch.enable_grad():
         output = call(case.model, example)
         outputs = [out for out in tensors(output) if out.requires_grad]
         if not outputs:

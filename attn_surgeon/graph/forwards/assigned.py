@@ -35,7 +35,8 @@ class Method:
             return self.function
         assigned = vars(module).get(self.name)
         if assigned is None:
-            return self.function.__get__(module)
+            bound: Callable[..., Any] = self.function.__get__(module)  # torch.compile knows no types.MethodType
+            return bound
         return types.MethodType(Around(self.name, assigned), module)
 
     def __set__(self, module: nn.Module, value: Callable[..., Any]) -> None:

@@ -148,7 +148,7 @@ def grafts_of(module: nn.Module) -> Grafts | None:
 
     A copy of a `torch.fx.GraphModule` has them in a plain module; that becomes a container again.
     """
-    child = module._modules.get(RESERVED)
+    child = None if isinstance(module, torch.jit.ScriptModule) else module._modules.get(RESERVED)
     if isinstance(child, Grafts) or child is None:
         return child
     blocks = {key: block for key, block in child._modules.items() if block is not None and record_of(block)}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -133,8 +135,38 @@ def run_recorded(model: nn.Module, example: running.Example, recorder: Recorder)
 
 
 def _run(model: nn.Module, example: running.Example, watch: _Watch) -> Any:
-    with running.hooked(_hooks(model, watch)):
+    with _scripted_shown(model), running.hooked(_hooks(model, watch)):
         return running.run(model, example, under=watch.recorder)
+
+
+class _Scripted(nn.Module):
+    """Stand for a scripted module, which takes no hooks that see what it is called with."""
+
+    def __init__(self, scripted: nn.Module) -> None:
+        super().__init__()
+        self.call = scripted.__call__  # no child, for it is not looked into
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(*args, **kwargs)
+
+
+@contextmanager
+def _scripted_shown(model: nn.Module) -> Iterator[None]:
+    """Put stand-ins for the scripted modules of a network for a while."""
+    kept = [
+        (module, name, child)
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+        for name, child in module._modules.items()
+        if isinstance(child, torch.jit.ScriptModule)
+    ]
+    for module, name, child in kept:
+        module._modules[name] = _Scripted(child)
+    try:
+        yield
+    finally:
+        for module, name, child in kept:
+            module._modules[name] = child
 
 
 def _hooks(model: nn.Module, watch: _Watch) -> Iterator[RemovableHandle]:

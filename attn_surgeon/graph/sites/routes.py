@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import fx, nn
 
 from attn_surgeon.graph.forwards.binding import UntraceableError, bind_calls, own_methods
@@ -49,16 +50,15 @@ class Routes:
     def of_item(self, path: str, caller: str, node: fx.Node | None, item: str) -> tuple[Placement, ...]:
         """List the placements at one of several tensors that a module gives back."""
         edges = () if node is None else self.of_node(caller, node, "after", item=item)
-        if "forward" in vars(self.first.module(path)):
-            return edges
-        return (Placement("exit", path, "after", item=item), *edges)
+        wrap = Placement("exit", path, "after", item=item)
+        return edges if has_fixed_class(self.first.module(path)) else (wrap, *edges)
 
     def of_module(self, path: str, caller: str, node: fx.Node | None, side: Side) -> tuple[Placement, ...]:
         """List the placements at a module's exit or entry; `node` is its only call in the caller's graph, if so."""
         module = self.first.module(path)
         edges = () if node is None else self.of_node(caller, node, side)
-        if "forward" in vars(module):  # it would hide the wrapper's
-            return edges
+        if has_fixed_class(module):
+            return (*(self._own_exit(path) if side == "after" else ()), *edges)
         wrap = Placement("exit" if side == "after" else "entry", path, side)
         if is_sequential(module):
             inner = self._through_sequential(path, side)
@@ -135,8 +135,15 @@ class Routes:
         return self.of_module(child, path, None, side)
 
 
+def has_fixed_class(module: nn.Module) -> bool:
+    """Return whether a module's class is made for it alone, and cannot be another: it was scripted, or is a graph's."""
+    return isinstance(module, (torch.jit.ScriptModule, fx.GraphModule))
+
+
 def opaque(module: nn.Module) -> str:
-    """Say why a module's forward is never traced: it is torch's own, or set on the object."""
+    """Return why a module's forward is never traced: it is torch's own, scripted, or set on the object."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return "it was scripted"
     if "forward" in vars(module):
         return "its forward was replaced on the object"
     defining = next(cls for cls in original_class(module).__mro__ if "forward" in vars(cls))
@@ -147,7 +154,7 @@ def opaque(module: nn.Module) -> str:
 
 def is_sequential(module: nn.Module) -> bool:
     """Say whether a module runs its children one after the other and nothing else."""
-    return original_class(module).forward is nn.Sequential.forward
+    return not has_fixed_class(module) and original_class(module).forward is nn.Sequential.forward
 
 
 def caller_nodes(shallow: ShallowGraph, module: nn.Module, callee: nn.Module) -> list[fx.Node]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from attn_surgeon.errors import ExampleError, SourceError, first_line
 from attn_surgeon.graph import running
+from attn_surgeon.graph.isolation import isolates
 from attn_surgeon.graph.observation.dataflow import Dataflow
 from attn_surgeon.graph.observation.observe import Observation, observe
 from attn_surgeon.graph.sites.carriers import Carriers
@@ -41,6 +42,7 @@ class Survey:
         return [site for site in self.sites if site.name.startswith(f"{name}:")]
 
 
+@isolates
 def find_sites(model: nn.Module, example: running.Example) -> list[Site]:
     """Find every site of a network, in the order of execution.
 

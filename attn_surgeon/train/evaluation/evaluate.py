@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from attn_surgeon.errors import DataError, first_line
-from attn_surgeon.graph.running import mode
+from attn_surgeon.graph.isolation import mode
 from attn_surgeon.train.data import ImageData
 
 Progress = Callable[[int, int], None]

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_surgeon.errors import nearest
+from attn_surgeon.graph.isolation import mode, seeded
 from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import hooked, mode, run, seeded, tensors
+from attn_surgeon.graph.running import hooked, run, tensors
 from attn_surgeon.train.run.groups import graft_names, norm_names
 from attn_surgeon.train.settings import Settings, TrainingError
 
@@ -64,7 +65,7 @@ def heads(model: nn.Module, example: Tensor) -> list[str]:
 
 
 def _with_gradients(model: nn.Module, example: Tensor) -> list[Tensor]:
-    with mode(model, training=False), seeded(model, 0), torch.enable_grad():
+    with mode(model, training=False), seeded(0), torch.enable_grad():
         return [tensor for tensor in tensors(model(example)) if tensor.grad_fn is not None]
 
 

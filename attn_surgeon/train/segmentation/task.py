@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attn_surgeon.errors import DataError, first_line
-from attn_surgeon.graph.running import mode, run
+from attn_surgeon.graph.isolation import mode
+from attn_surgeon.graph.running import run
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.subject import Subject
 from attn_surgeon.train.data.parts import Parts

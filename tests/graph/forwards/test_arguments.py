@@ -147,9 +147,10 @@ def test_own_buffer_changed_in_place() -> None:
     assert float(model.get_buffer("steps")) == counted + 1
 
 
-def test_planning_changes_no_buffer_beyond_the_example_runs() -> None:
+def test_planning_leaves_buffers_as_they_were() -> None:
     net, x = networks.CountsCalls(), image()
     runs: list[Tensor] = []
     net.conv.register_forward_hook(lambda _, args, __: runs.append(args[0]))
     find_sites(net, x)
-    assert float(net.steps) == len(runs)
+    assert len(runs) > 0
+    assert float(net.steps) == 0

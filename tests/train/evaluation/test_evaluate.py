@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from attn_surgeon.errors import DataError
-from attn_surgeon.graph.running import mode
+from attn_surgeon.graph.isolation import mode
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.train.data import ImageData, open_dataset
 from attn_surgeon.train.evaluation.evaluate import balanced, evaluate, ranks
