@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attn_surgeon.artefact import load, save
     from attn_surgeon.blocks.own import register_block
-    from attn_surgeon.errors import SurgeonError
+    from attn_surgeon.errors import LostGraftError, SurgeonError
     from attn_surgeon.export.library import export_onnx, export_program
     from attn_surgeon.export.parity import ParityError
     from attn_surgeon.graph.certificate import certify
+    from attn_surgeon.graph.check import check
+    from attn_surgeon.graph.made import list_grafts
     from attn_surgeon.graph.sites.survey import find_sites
     from attn_surgeon.operations import insert, remove
     from attn_surgeon.recipe import read_recipe
@@ -18,14 +20,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
+    "LostGraftError",
     "ParityError",
     "Recipe",
     "SurgeonError",
     "certify",
+    "check",
     "export_onnx",
     "export_program",
     "find_sites",
     "insert",
+    "list_grafts",
     "load",
     "read_recipe",
     "register_block",
@@ -34,14 +39,17 @@ __all__ = [
 ]
 
 _HOMES = {
+    "LostGraftError": "attn_surgeon.errors",
     "ParityError": "attn_surgeon.export.parity",
     "Recipe": "attn_surgeon.recipe_schema",
     "SurgeonError": "attn_surgeon.errors",
     "certify": "attn_surgeon.graph.certificate",
+    "check": "attn_surgeon.graph.check",
     "export_onnx": "attn_surgeon.export.library",
     "export_program": "attn_surgeon.export.library",
     "find_sites": "attn_surgeon.graph.sites.survey",
     "insert": "attn_surgeon.operations",
+    "list_grafts": "attn_surgeon.graph.made",
     "load": "attn_surgeon.artefact",
     "read_recipe": "attn_surgeon.recipe",
     "register_block": "attn_surgeon.blocks.own",

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import keyword
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.blocks.registry import is_known
 from attn_surgeon.errors import ArtefactError, BlockError
 from attn_surgeon.graph.certificate import Certificate
+from attn_surgeon.graph.check import check_remembered
 from attn_surgeon.graph.forwards.binding import UntraceableError
-from attn_surgeon.graph.forwards.grafts import RESERVED
-from attn_surgeon.graph.forwards.operated import is_operated
+from attn_surgeon.graph.forwards.grafts import RESERVED, grafts_of
 from attn_surgeon.graph.isolation import copied, isolates
 from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.plan import Graft
@@ -69,8 +71,11 @@ def set_provenance(model: nn.Module, provenance: Provenance) -> None:
 def save(model: nn.Module, path: str | Path, *, patch: bool = False, certificate: Certificate | None = None) -> None:
     """Save an operated network as one file, or as a patch that holds only the grafts and the base's hash.
 
-    Raises ArtefactError where the file cannot be written; it is then not there, or the one it was before.
+    Raises LostGraftError where one of its grafts does not run any more, and ArtefactError where the file cannot be
+    written; it is then not there, or the one it was before.
     """
+    _require_whole(model)
+    check_remembered(model, _input_of(model))
     base, grafts = split_tensors(model)
     provenance = provenance_of(model)
     made = list_grafts(model)
@@ -90,6 +95,20 @@ def save(model: nn.Module, path: str | Path, *, patch: bool = False, certificate
         "certificate": certificate and certificate.to_dict(),
     }
     write(Path(path), grafts if patch else base | grafts, payload)
+
+
+def _require_whole(model: nn.Module) -> None:
+    sharding: Any = sys.modules.get("torch.distributed.tensor")
+    if sharding is not None and any(isinstance(parameter, sharding.DTensor) for parameter in model.parameters()):
+        what = "the network is sharded over processes, so no process has all its weights"
+        hint = "gather them with torch.distributed.checkpoint.state_dict into a network that is not, and save that"
+        raise ArtefactError(what, "", hint)
+
+
+def _input_of(model: nn.Module) -> Tensor | None:
+    """Return the shape of the images that a network takes, as a meta tensor; None where that is not known."""
+    images = provenance_of(model).preprocessing
+    return None if images is None else torch.empty(1, images.channels, *images.size, device="meta")
 
 
 def require_base_again(model: nn.Module) -> None:
@@ -117,7 +136,7 @@ def split_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor
     """Split a network's state into the base's tensors and the grafts'; grafts are under one name each."""
     own = tuple(f"{made.path}." for made in list_grafts(model))
     every_module = model.named_modules(remove_duplicate=False)  # one module can have several names
-    reserved = tuple(f"{path}.{RESERVED}.".removeprefix(".") for path, module in every_module if is_operated(module))
+    reserved = tuple(f"{path}.{RESERVED}.".removeprefix(".") for path, module in every_module if grafts_of(module))
     state = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     base = {name: tensor for name, tensor in state.items() if not name.startswith(reserved)}
     return base, {name: tensor for name, tensor in state.items() if name.startswith(own)}

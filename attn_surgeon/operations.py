@@ -13,6 +13,7 @@ from torch import nn
 from attn_surgeon.blocks import BlockSpec, Second, adopt, build_block
 from attn_surgeon.blocks.own import probe
 from attn_surgeon.errors import PlanError, SelectorError, nearest
+from attn_surgeon.graph.check import remember_example
 from attn_surgeon.graph.choice import Choice, Selection, Selectors, read_texts
 from attn_surgeon.graph.evidence import Evidence, gather
 from attn_surgeon.graph.isolation import copied, isolates
@@ -91,6 +92,7 @@ def operate(
         new = {id(graft) for graft in outcome.made}
         take_out(operated, lambda graft: id(graft) in new)
         raise
+    remember_example(operated, example)
     return Operation(operated, result)
 
 

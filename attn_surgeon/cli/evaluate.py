@@ -110,6 +110,7 @@ def evaluate(
 
     The logits' hash tells bit-identical networks.
     """
+    from attn_surgeon.graph.check import check
     from attn_surgeon.train.data import Place
     from attn_surgeon.train.evaluation.answers import Reading
     from attn_surgeon.train.evaluation.assess import assess
@@ -126,6 +127,8 @@ def evaluate(
         rival = None if compare is None else _rival(subject, compare, opened, without_grafts=without_grafts)
     named: dict[str, Any] = {"network": path, "data": data, "split": split, "without_grafts": without_grafts}
     entrants = [replace(subject, model=model), *([] if rival is None else [rival])]
+    for entrant in entrants:
+        check(entrant.model, entrant.example)
     rivals = None if compare is None else Rivals(path, None if compare == ORIGINAL else compare)
     if _task(task, data) == "segmentation":
         _refuse_for_masks({"--report": report, "--max-bad": max_bad})

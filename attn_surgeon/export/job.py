@@ -19,6 +19,7 @@ from attn_surgeon.export.images import Pixels, folder_pixels, normalise, seeded_
 from attn_surgeon.export.network import Network, named_tensors, ship, tried, with_softmax
 from attn_surgeon.export.parity import Array, Difference, Parity, ParityError, difference
 from attn_surgeon.export.to_onnx import DEFAULT_OPSET
+from attn_surgeon.graph.check import check
 from attn_surgeon.graph.isolation import copied
 from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run
@@ -150,6 +151,7 @@ class Job:
 def prepare(subject: Subject, settings: Settings) -> Job:
     """Make a network ready for export, in single precision; raise ExportError where it cannot be."""
     subject.model.to(torch.device("cpu")).float().eval()
+    check(subject.model, subject.example)
     grafts = tuple(made.path for made in list_grafts(subject.model))
     closed = tuple(made.path for made in closed_grafts(subject.model))
     dropped = () if settings.keep_identity else closed

@@ -9,7 +9,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, fx, nn
 
-from attn_surgeon.errors import ExampleError, first_line
+from attn_surgeon.errors import ExampleError, SurgeonError, first_line
+from attn_surgeon.graph.check import check
 from attn_surgeon.graph.evidence import Evidence, gather
 from attn_surgeon.graph.forwards.operated import original_class
 from attn_surgeon.graph.isolation import copied, isolates
@@ -78,6 +79,7 @@ def certify(
         raise ExampleError(f"the original does not run on the example: {first_line(expected)}", "", "give one it takes")
     case = _Case(original, model, example, expect_identity)
     steps: dict[str, Callable[[], Check]] = {
+        "grafts": case.grafts_run,
         "eval": case.identity_in_eval,
         "other size": case.identity_at_other_size,
         "train": case.identity_in_train,
@@ -101,6 +103,15 @@ class _Case:
     model: nn.Module
     example: Example
     expect_identity: bool
+
+    def grafts_run(self) -> Check:
+        """Run the network once; every graft must run in it."""
+        name = "every graft runs"
+        try:
+            made = check(self.model, self.example)
+        except SurgeonError as error:
+            return Check(name, "failed", str(error))
+        return Check(name, "passed" if made else "skipped", f"{len(made)} of {len(made)} on the example")
 
     def identity_in_eval(self) -> Check:
         """Compare outputs in eval mode."""

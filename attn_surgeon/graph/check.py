@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from torch import nn
+from contextlib import suppress
+
+import torch
+from torch import Tensor, nn
 
 from attn_surgeon.errors import ExampleError, LostGraftError, first_line
+from attn_surgeon.graph.forwards.expected import expected_of
 from attn_surgeon.graph.isolation import isolates
 from attn_surgeon.graph.made import Made, list_grafts, ran, require_grafts
-from attn_surgeon.graph.running import Example, run
+from attn_surgeon.graph.running import Example, map_tensors, parameter_device, run
 
 
 @isolates
@@ -37,6 +41,8 @@ def check(model: nn.Module, example: Example) -> list[Made]:
         ['after layer3']
     """
     require_grafts(model)
+    if not list_grafts(model):
+        return []
     with ran(model) as missed:
         try:
             run(model, example)
@@ -54,3 +60,35 @@ def check(model: nn.Module, example: Example) -> list[Made]:
             "the forward they are in was replaced, or is not called; to go on without them, call attn_surgeon.remove",
         )
     return made
+
+
+def remember_example(model: nn.Module, example: Example) -> None:
+    """Note what a network takes, so that its grafts can be proved to run where no example is at hand."""
+    expected = expected_of(model)
+    if expected is not None:
+        expected.example = map_tensors(example, lambda tensor: torch.empty_like(tensor, device="meta"))
+
+
+def check_remembered(model: nn.Module, example: Example | None = None) -> None:
+    """Check that a network's grafts run, on an input like the one it was operated with where none is given.
+
+    Where it runs on no such input any more, such as after a change of its first layer, what its modules are is checked
+    alone. Raises LostGraftError where a graft does not run.
+    """
+    require_grafts(model)
+    expected = expected_of(model)
+    given = example if example is not None else expected and expected.example
+    if given is None:
+        return
+    with suppress(ExampleError):
+        check(model, map_tensors(given, lambda tensor: _like(tensor, model)))
+
+
+def _like(tensor: Tensor, model: nn.Module) -> Tensor:
+    """Return values of a tensor's shape that a model takes: on its device and, of real numbers, in its precision."""
+    if not tensor.is_floating_point():
+        return torch.zeros(tensor.shape, dtype=tensor.dtype, device=parameter_device(model))
+    weights = next((p for p in model.parameters() if p.is_floating_point()), tensor)
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
+    return values.to(device=parameter_device(model), dtype=weights.dtype)

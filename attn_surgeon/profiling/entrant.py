@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.graph.check import check
 from attn_surgeon.graph.isolation import mode
 from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run
@@ -47,6 +48,7 @@ def size_of(entrant: Entrant) -> Size:
     if isinstance(given, OnnxFile):
         return Size(given.parameters, None, given.image)
     example = given.example.to(_device(given.model))
+    check(given.model, example)
     return Size(parameters(given.model), macs(partial(run, given.model, example)), tuple(example.shape[1:]))
 
 

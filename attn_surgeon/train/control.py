@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.artefact import provenance_of, set_provenance
+from attn_surgeon.graph.check import check as check_grafts
 from attn_surgeon.graph.isolation import copied
 from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.report.cost import graft_costs
@@ -68,6 +69,7 @@ def check(job: Job) -> None:
     """Refuse a job that cannot be carried out, before anything is written."""
     if job.control and not list_grafts(job.subject.model):
         raise TrainingError("the network has no grafts", "--control", "insert some first, or leave --control out")
+    check_grafts(job.subject.model, job.subject.example)
     require_optimizer(job.settings.optimizer)
     if not len(job.parts.train.dataset):  # type: ignore[arg-type]
         raise TrainingError("there are no images to train on", "--data")

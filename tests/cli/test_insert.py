@@ -16,6 +16,7 @@ from attn_surgeon.graph.made import list_grafts
 from .helpers import INSERT, Cli, contents
 
 CHECKS = [
+    "every graft runs",
     "identity in eval, 1×1×32×32",
     "identity in eval, 1×1×64×64",
     "identity in train",

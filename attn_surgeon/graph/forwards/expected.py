@@ -25,10 +25,15 @@ _EXPECTED = "_attn_surgeon_expected"
 
 @dataclass
 class Expected:
-    """The containers of a network's grafts, by the path of the module that owns them."""
+    """The containers of a network's grafts, by the path of the module that owns them.
+
+    `leaves` are those paths at which a module without children of its own was; `example` is the input that the
+    network was last operated with, as meta tensors.
+    """
 
     grafts: dict[str, Grafts] = field(default_factory=dict)
     leaves: set[str] = field(default_factory=set)
+    example: Any = None
 
 
 def expected_of(model: nn.Module) -> Expected | None:
@@ -45,7 +50,8 @@ def expect(model: nn.Module) -> None:
         if (found := grafts_of(module)) is not None and not isinstance(module, fx.GraphModule)
     }
     leaves = {path for path in grafts if is_leaf(model.get_submodule(path))}
-    remember(model, Expected(grafts, leaves) if grafts else None)
+    known = expected_of(model)
+    remember(model, Expected(grafts, leaves, known and known.example) if grafts else None)
 
 
 def remember(module: nn.Module, expected: Expected | None) -> None:
