@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.blocks.registry import is_known
-from attn_surgeon.errors import ArtefactError, BlockError
+from attn_surgeon.errors import ArtefactError, BlockError, LostGraftError
 from attn_surgeon.graph.certificate import Certificate
 from attn_surgeon.graph.check import check_remembered
 from attn_surgeon.graph.forwards.binding import UntraceableError
@@ -32,6 +33,7 @@ from attn_surgeon.storage import damaged, hash_tensors, read_payload, read_tenso
 FORMAT = 1
 _PROVENANCE = "_attn_surgeon_provenance"
 _OWN_CODE = ("file", "module")
+_OF_A_GRAFT = re.compile(rf"(^|[._]){RESERVED}[._](after|before)")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def save(model: nn.Module, path: str | Path, *, patch: bool = False, certificate
     _require_whole(model)
     check_remembered(model, _input_of(model))
     base, grafts = split_tensors(model)
+    _require_known_tensors(base)
     provenance = provenance_of(model)
     made = list_grafts(model)
     payload = {
@@ -103,6 +106,14 @@ def _require_whole(model: nn.Module) -> None:
         what = "the network is sharded over processes, so no process has all its weights"
         hint = "gather them with torch.distributed.checkpoint.state_dict into a network that is not, and save that"
         raise ArtefactError(what, "", hint)
+
+
+def _require_known_tensors(base: Mapping[str, Tensor]) -> None:
+    """Raise LostGraftError where a network has grafts' weights and no grafts, as a scripted or exported one has."""
+    unknown = next((name for name in base if _OF_A_GRAFT.search(name)), None)
+    if unknown is not None:
+        what = f"the network has weights of attn_surgeon's grafts, such as {unknown}, but is not the one operated on"
+        raise LostGraftError(what, "", "save that one; what was traced, scripted or exported of it has its own format")
 
 
 def _input_of(model: nn.Module) -> Tensor | None:

@@ -16,6 +16,7 @@ from attn_surgeon.errors import PlanError, SelectorError, nearest
 from attn_surgeon.graph.check import remember_example
 from attn_surgeon.graph.choice import Choice, Selection, Selectors, read_texts
 from attn_surgeon.graph.evidence import Evidence, gather
+from attn_surgeon.graph.forwards.assigned import wraps_grafts
 from attn_surgeon.graph.isolation import copied, isolates
 from attn_surgeon.graph.made import bypassed, list_grafts, ran
 from attn_surgeon.graph.plan import Graft, Plan, UnfitError
@@ -173,11 +174,23 @@ def build_blocks(model: nn.Module, grafts: Sequence[Graft], seed: int) -> list[n
     return blocks
 
 
+def _require_unwrapped(model: nn.Module) -> None:
+    """Raise PlanError where a wrapper keeps a forward with grafts alive that removing them could not reach."""
+    wrapped = [path or "the network" for path, module in model.named_modules() if wraps_grafts(module)]
+    if wrapped:
+        raise PlanError(
+            f"the forward of {wrapped[0]} is wrapped by a function that holds on to the grafts",
+            "" if len(wrapped) == 1 else f"and those of {len(wrapped) - 1} modules more",
+            "take the wrapper off first, such as with accelerator.unwrap_model(network, keep_fp32_wrapper=False)",
+        )
+
+
 def remove(model: nn.Module, sites: Selectors = "**", *, inplace: bool = False) -> nn.Module:
     """Remove the grafts at the chosen sites, by default all; without grafts the network is the original again.
 
     `sites` are selectors. Raises SelectorError where one chooses no graft.
     """
+    _require_unwrapped(model)
     restored = model if inplace else copied(model)
     there = [made.graft.site for made in list_grafts(restored)]
     selectors = read_texts(sites)

@@ -21,7 +21,8 @@ class Graft:
 
     `calls` counts how often it runs in one forward pass, `block` tells what it is, in the words of whoever builds
     it. `second` is the second tensor of a block of two inputs, `other` the name it was asked for by, `layout` the one
-    asked for. `alternatives` are the placements to try where the first does not keep the network's output.
+    asked for. `followers` are the norms and activations that it feeds, by path. `alternatives` are the placements to
+    try where the first does not keep the network's output.
     """
 
     site: str
@@ -34,6 +35,7 @@ class Graft:
     second: Feature | None = None
     other: str = ""
     layout: str = ""
+    followers: tuple[str, ...] = ()
     alternatives: tuple[Placement, ...] = field(default=(), compare=False, repr=False)
 
     def moved(self, placement: Placement) -> Self:
@@ -54,6 +56,7 @@ class Graft:
             "feature": Feature.from_dict(data["feature"]),
             "second": None if second is None else Feature.from_dict(second),
             "placement": Placement.from_dict(data["placement"]),
+            "followers": tuple(data.get("followers", ())),
         }
         return cls(**{**data, **parts})
 

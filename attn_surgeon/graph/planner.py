@@ -90,6 +90,7 @@ def _plan_graft(found: Survey, chosen: Chosen, choice: Choice, wanted: Wanted, p
         second,
         choice.with_,
         choice.layout,
+        site.followers(side),
         placements[1:],
     )
 

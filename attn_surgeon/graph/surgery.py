@@ -81,10 +81,8 @@ def _free_key(grafts: Grafts, key: str) -> str:
 
 def _remember(model: nn.Module) -> None:
     """Let a network remember its grafts and look after them in its forward; without any, it is the original again."""
-    if isinstance(model, fx.GraphModule):
-        return
-    expect(model)
-    _write(model, grafts_of(model) or Grafts())
+    for module in expect(model):
+        _write(module, grafts_of(module) or Grafts())
 
 
 @dataclass(frozen=True)
@@ -192,8 +190,6 @@ def take_out(model: nn.Module, chosen: Callable[[Graft], bool]) -> list[Graft]:
         assert found is not None
         found.dropped.update(item.key for item in made if item.owner == owner)
         _write(module, found.kept())
-    for module in list(model.modules()):
-        if expected_of(module) is not None:
-            _remember(module)
+    _remember(model)
     listed = [item.graft for item in made]
     return [*listed, *(graft for graft in forgotten if graft not in listed)]

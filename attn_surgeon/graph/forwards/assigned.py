@@ -22,6 +22,7 @@ from attn_surgeon.graph.forwards.items import get_item, put_item
 from attn_surgeon.graph.forwards.signature import first_parameter
 
 _DEEPEST = 8
+MARK = "_attn_surgeon_generated"
 
 
 class Method:
@@ -138,12 +139,22 @@ def replaced(module: nn.Module, name: str) -> Callable[..., Any]:
 
 def _calls_replaced(assigned: Callable[..., Any], module: nn.Module, name: str) -> bool:
     """Return whether a function holds on to the forward that it replaced on the object, as wrappers do."""
-    own = replaced(module, name)
+    return _reaches(assigned, module, replaced(module, name).__eq__)
+
+
+def wraps_grafts(module: nn.Module) -> bool:
+    """Return whether a forward that was assigned to a module holds on to one with grafts."""
+    assigned = vars(module).get("forward")
+    return assigned is not None and _reaches(assigned, module, lambda found: MARK in getattr(found, "__dict__", ()))
+
+
+def _reaches(assigned: Callable[..., Any], module: nn.Module, wanted: Callable[[Any], object]) -> bool:
+    """Return whether a function holds on to another one, at any depth."""
     seen: set[int] = set()
     waiting: list[tuple[Any, int]] = [(assigned, 0)]
     while waiting:
         found, depth = waiting.pop()
-        if found is own:
+        if isinstance(found, types.FunctionType) and wanted(found) is True:
             return True
         if id(found) not in seen and depth < _DEEPEST:
             seen.add(id(found))

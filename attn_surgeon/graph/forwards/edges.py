@@ -65,6 +65,12 @@ def second_input(node: fx.Node, argument: str) -> tuple[fx.Node, ...]:
     return (node_inputs(node)[int(argument)] if argument else last_graft(node),)
 
 
+def called_children(graph: fx.Graph) -> set[str]:
+    """Return the children of the module that a graph calls, by name, without its grafts."""
+    targets = {str(node.target).partition(".")[0] for node in graph.nodes if node.op == "call_module"}
+    return targets - {RESERVED}
+
+
 def remove_nodes(graph: fx.Graph, targets: Callable[[str], bool]) -> None:
     """Take the grafts out of a graph in which they are nodes, those whose target is chosen."""
     for node in reversed(list(graph.nodes)):

@@ -3,12 +3,12 @@
 Some tools put new modules in the place of old ones: SyncBatchNorm for BatchNorm, a convolution with the BatchNorm
 folded in, an Identity for what was folded. The network that was operated on remembers its grafts, by the path of
 their owners. Each call of its forward puts a graft at a leaf's entry or exit onto the leaf that took its place, and
-raises LostGraftError where that cannot be.
+raises LostGraftError where that cannot be, or where the graft would work on something else than before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import fx, nn
 
 from attn_surgeon.errors import LostGraftError
 from attn_surgeon.graph.forwards.grafts import RESERVED, Grafts, grafts_of, own_children
-from attn_surgeon.graph.forwards.operated import Code, is_operated, operate, original_class
+from attn_surgeon.graph.forwards.operated import Code, is_operated, missing_children, operate, original_class
 from attn_surgeon.graph.forwards.wrapper import write_wrapper
 
 _EXPECTED = "_attn_surgeon_expected"
@@ -27,12 +27,14 @@ _EXPECTED = "_attn_surgeon_expected"
 class Expected:
     """The containers of a network's grafts, by the path of the module that owns them.
 
-    `leaves` are those paths at which a module without children of its own was; `example` is the input that the
-    network was last operated with, as meta tensors.
+    `leaves` are those paths at which a module without children of its own was; `followers` the norms and activations
+    that grafts feed, by path, each with an owner and a key; `example` is the input that the network was last operated
+    with, as meta tensors.
     """
 
-    grafts: dict[str, Grafts] = field(default_factory=dict)
-    leaves: set[str] = field(default_factory=set)
+    grafts: dict[str, Grafts]
+    leaves: set[str]
+    followers: dict[str, tuple[str, str]] = field(default_factory=dict)
     example: Any = None
 
 
@@ -42,23 +44,68 @@ def expected_of(model: nn.Module) -> Expected | None:
     return expected
 
 
-def expect(model: nn.Module) -> None:
-    """Let a network remember the grafts it has now; without any, it forgets."""
-    grafts = {
-        path: found
-        for path, module in model.named_modules()
-        if (found := grafts_of(module)) is not None and not isinstance(module, fx.GraphModule)
-    }
-    leaves = {path for path in grafts if is_leaf(model.get_submodule(path))}
-    known = expected_of(model)
-    remember(model, Expected(grafts, leaves, known and known.example) if grafts else None)
-
-
 def remember(module: nn.Module, expected: Expected | None) -> None:
     """Let a module remember these grafts, or none."""
     vars(module).pop(_EXPECTED, None)
     if expected is not None:
         vars(module)[_EXPECTED] = expected
+
+
+def expect(model: nn.Module) -> list[nn.Module]:
+    """Let a network remember the grafts it has now, and list the modules that begin or cease to do so.
+
+    So do the modules between it and all of its grafts, for these may be used alone, such as a network in a wrapper.
+    """
+    found = {path: held for path, module in model.named_modules() if (held := _held(module)) is not None}
+    before = {path: module for path, module in model.named_modules() if expected_of(module) is not None}
+    above = {path: model.get_submodule(path) for path in _above(found)}
+    looking = before | {path: module for path, module in above.items() if _has_forward(module)}
+    for path, module in looking.items():
+        below = {_relative(other, path): held for other, held in found.items() if _is_below(other, path)}
+        known = expected_of(module)
+        remember(module, _expected(module, path, below, known and known.example) if below else None)
+    return [module for path, module in looking.items() if (path in before) != (expected_of(module) is not None)]
+
+
+def _has_forward(module: nn.Module) -> bool:
+    """Return whether a module has a forward of its own that may be another one."""
+    fixed = isinstance(module, (fx.GraphModule, torch.jit.ScriptModule))
+    return not fixed and original_class(module).forward is not nn.Module.forward
+
+
+def _held(module: nn.Module) -> Grafts | None:
+    """Return the grafts that a module's class runs, if any; a graph module's graph needs no looking after."""
+    return None if isinstance(module, fx.GraphModule) else grafts_of(module)
+
+
+def _above(owners: Collection[str]) -> list[str]:
+    """List the paths from a network down to the last module that has all owners of grafts in it, without these."""
+    path, found = "", []
+    while owners and path not in owners and all(_is_below(owner, path) for owner in owners):
+        found.append(path)
+        rest = _relative(next(iter(owners)), path)
+        path = f"{path}.{rest.partition('.')[0]}".removeprefix(".")
+    return found or [""] * bool(owners)
+
+
+def _is_below(path: str, other: str) -> bool:
+    return not other or path == other or path.startswith(f"{other}.")
+
+
+def _relative(path: str, other: str) -> str:
+    return path[len(other) :].removeprefix(".") if other else path
+
+
+def _expected(module: nn.Module, path: str, grafts: Mapping[str, Grafts], example: Any) -> Expected:
+    leaves = {owner for owner in grafts if not own_children(module.get_submodule(owner))}
+    followers = {
+        _relative(follower, path): (owner, key)
+        for owner, held in grafts.items()
+        for key in held
+        for follower in held.record(key).followers
+        if _is_below(follower, path) and not _is_folded(_module_at(module, _relative(follower, path)))
+    }
+    return Expected(dict(grafts), leaves, followers, example)
 
 
 def forget(module: nn.Module, chosen: Callable[[Any], bool]) -> list[Any]:
@@ -72,19 +119,20 @@ def forget(module: nn.Module, chosen: Callable[[Any], bool]) -> list[Any]:
     return found
 
 
-def is_leaf(module: nn.Module) -> bool:
-    """Return whether a module has no children of its own."""
-    return not own_children(module)
-
-
 def require_expected(model: nn.Module) -> None:
     """Put back the grafts whose leaf was replaced; raise LostGraftError where one is lost."""
     expected = expected_of(model)
     if expected is None or torch.compiler.is_compiling():
         return
-    for path, grafts in expected.grafts.items():
-        if not _runs(_module_at(model, path), grafts):
-            _recover(model, path)
+    for path, grafts in list(expected.grafts.items()):
+        module = _module_at(model, path)
+        if module is None or not _runs(module, grafts):
+            _recover(model, expected, path)
+        elif gone := missing_children(module):
+            raise _lost(path, grafts, f"their forward calls '{min(gone)}', which is not there any more")
+    for follower, (owner, key) in expected.followers.items():
+        if _is_folded(_module_at(model, follower)) and key not in expected.grafts[owner].dropped:
+            raise _lost(owner, expected.grafts[owner], f"'{follower}', behind one, was folded into what is before it")
 
 
 def _module_at(model: nn.Module, path: str) -> nn.Module | None:
@@ -94,37 +142,36 @@ def _module_at(model: nn.Module, path: str) -> nn.Module | None:
     return module
 
 
-def _runs(module: nn.Module | None, grafts: Grafts) -> bool:
-    """Return whether a module has these grafts and a class that runs them."""
-    own = None if module is None else module._modules.get(RESERVED)
-    if module is None or own is None:
+def _is_folded(module: nn.Module | None) -> bool:
+    return module is None or isinstance(module, nn.Identity)
+
+
+def _runs(module: nn.Module, grafts: Grafts) -> bool:
+    """Return whether a module has these grafts, but for those dropped, and a class that runs them."""
+    own = module._modules.get(RESERVED)
+    if own is None or (own is not grafts and any(k not in own._modules and k not in grafts.dropped for k in grafts)):
         return grafts.dropped.issuperset(grafts._modules)
-    if own is not grafts and any(key not in own._modules and key not in grafts.dropped for key in grafts._modules):
-        return False
     return is_operated(module)
 
 
-def _recover(model: nn.Module, path: str) -> None:
+def _recover(model: nn.Module, expected: Expected, path: str) -> None:
     """Find grafts again under another path, or put them onto what took the place of their leaf; else raise."""
-    expected = expected_of(model)
-    assert expected is not None
-    grafts = expected.grafts[path].kept()
-    owned = {other: module for other, module in model.named_modules() if _holds(module, expected.grafts[path])}
-    moved = [other for other, owner in owned.items() if _runs(owner, grafts)]
-    module = _module_at(model, path)
+    grafts = expected.grafts[path]
+    kept, module = grafts.kept(), _module_at(model, path)
+    owners = [other for other, owner in model.named_modules() if owner._modules.get(RESERVED) is grafts]
+    moved = [other for other in owners if _runs(model.get_submodule(other), grafts)]
+    if not kept:
+        return
     if moved:  # another tool has wrapped the owner
-        expected.grafts = {moved[0] if other == path else other: kept for other, kept in expected.grafts.items()}
-    elif module is not None and path in expected.leaves and not any(_inside(grafts, key) for key in grafts):
-        put_around(module, grafts)
+        expected.grafts = {moved[0] if other == path else other: held for other, held in expected.grafts.items()}
+    elif module is not None and path in expected.leaves and not any(_is_inside(kept, key) for key in kept):
+        put_around(module, kept)
     else:
-        raise lost(model, path, [grafts.record(key) for key in grafts])
+        what = "is not there any more" if module is None else f"is another one now, a {type(module).__name__}"
+        raise _lost(path, grafts, f"the module that held them {what}")
 
 
-def _holds(module: nn.Module, grafts: Grafts) -> bool:
-    return module._modules.get(RESERVED) is grafts
-
-
-def _inside(grafts: Grafts, key: str) -> bool:
+def _is_inside(grafts: Grafts, key: str) -> bool:
     return bool(grafts.record(key).placement.kind == "edge")
 
 
@@ -135,13 +182,10 @@ def put_around(module: nn.Module, grafts: Grafts) -> None:
     operate(module, grafts, Code({"forward": source}, names, frozenset(grafts)))
 
 
-def lost(model: nn.Module, path: str, records: list[Any]) -> LostGraftError:
-    """Return the error for grafts that went with the module that held them."""
-    module = _module_at(model, path)
-    places = ", ".join(f"{record.side} {record.site}" for record in records)
-    what = "is not there any more" if module is None else f"is another one now, a {type(module).__name__}"
+def _lost(owner: str, grafts: Grafts, why: str) -> LostGraftError:
+    kept = [grafts.record(key) for key in grafts if key not in grafts.dropped]
     return LostGraftError(
-        f"the grafts {places} are lost: the module that held them {what}",
-        path,
+        f"attn_surgeon's grafts {', '.join(f'{record.side} {record.site}' for record in kept)} are lost: {why}",
+        owner,
         "change or fuse the network before inserting; to go on without them, call attn_surgeon.remove for these sites",
     )

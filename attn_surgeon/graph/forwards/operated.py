@@ -11,7 +11,7 @@ import operator
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import update_wrapper
 from importlib import import_module
 from itertools import count
@@ -20,7 +20,7 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.errors import ExportError, LostGraftError
-from attn_surgeon.graph.forwards.assigned import Method
+from attn_surgeon.graph.forwards.assigned import MARK, Method
 from attn_surgeon.graph.forwards.grafts import RESERVED, Grafts, grafts_of, own_children
 from attn_surgeon.graph.forwards.wrapper import write_wrapper
 
@@ -31,11 +31,15 @@ _files = count()
 
 @dataclass(frozen=True, eq=False)
 class Code:
-    """Generated methods as source text, the names that the text needs, and the keys of the grafts in it."""
+    """Generated methods as source text, the names that the text needs, and the keys of the grafts in it.
+
+    `children` are those that the text calls in train and in eval mode.
+    """
 
     sources: Mapping[str, str]
     names: Mapping[str, Any]
     keys: frozenset[str] = frozenset()
+    children: Mapping[bool, frozenset[str]] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: object) -> Code:
         return self
@@ -43,11 +47,11 @@ class Code:
     def __reduce__(self) -> tuple[Any, ...]:
         modules = {key: item.__name__ for key, item in self.names.items() if isinstance(item, types.ModuleType)}
         others = {key: item for key, item in self.names.items() if key not in modules}
-        return _code, (dict(self.sources), modules, others, self.keys)
+        return _code, (dict(self.sources), modules, others, self.keys, dict(self.children))
 
 
-def _code(sources: dict[str, str], modules: dict[str, str], others: dict[str, Any], keys: frozenset[str]) -> Code:
-    return Code(sources, others | {key: import_module(name) for key, name in modules.items()}, keys)
+def _code(sources: dict[str, str], modules: dict[str, str], others: dict[str, Any], *rest: Any) -> Code:
+    return Code(sources, others | {key: import_module(name) for key, name in modules.items()}, *rest)
 
 
 def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
@@ -62,7 +66,7 @@ def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
 
     namespace: dict[str, Any] = {
         "__module__": base.__module__,
-        "__qualname__": base.__qualname__,
+        "__qualname__": f"{base.__qualname__}.{RESERVED}",  # for messages that show a class
         "__doc__": base.__doc__,
         "__reduce_ex__": reduce,
         "__class__": property(type, _assign_class),
@@ -91,6 +95,7 @@ def _compiled(base: type[nn.Module], code: Code) -> dict[str, Any]:
         exec(compile(source, file, "exec"), scope)
     methods = {name: scope[name] for name in code.sources}
     for name, method in methods.items():
+        vars(method)[MARK] = True
         if hasattr(base, name):
             update_wrapper(method, getattr(base, name))
             del method.__wrapped__  # Accelerate and others who unwrap methods would leave the grafts out
@@ -141,6 +146,12 @@ def is_operated(module: nn.Module) -> bool:
 def runs_key(module: nn.Module, key: str) -> bool:
     """Return whether a module's class runs the graft of this key."""
     return is_operated(module) and key in getattr(type(module), _CODE).keys
+
+
+def missing_children(module: nn.Module) -> frozenset[str]:
+    """Return the children that an operated module's generated methods call and that are not there any more."""
+    code: Code = getattr(type(module), _CODE)
+    return code.children.get(module.training, frozenset()) - module._modules.keys()
 
 
 def original_class(module: nn.Module) -> type[nn.Module]:

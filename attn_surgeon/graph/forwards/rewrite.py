@@ -10,7 +10,7 @@ from typing import Any
 from torch import fx, nn
 
 from attn_surgeon.graph.forwards.binding import Binding, UntraceableError
-from attn_surgeon.graph.forwards.edges import graft_node, second_input
+from attn_surgeon.graph.forwards.edges import called_children, graft_node, second_input
 from attn_surgeon.graph.forwards.expected import expected_of, require_expected
 from attn_surgeon.graph.forwards.operated import Code, original_class
 from attn_surgeon.graph.forwards.placement import Placement
@@ -27,9 +27,10 @@ def write_code(module: nn.Module, placements: Mapping[str, Placement]) -> Code:
     """
     sources: dict[str, str] = {}
     names: dict[str, Any] = {}
+    children: dict[bool, set[str]] = {True: set(), False: set()}
     edges = {key: place for key, place in placements.items() if place.kind == "edge"}
     for method in dict.fromkeys(place.method for place in edges.values()):
-        sources |= _rewritten(module, method, edges, names)
+        sources |= _rewritten(module, method, edges, names, children)
     wraps = {key: place for key, place in placements.items() if place.kind != "edge"}
     guard = ["_require_expected(self)"] if expected_of(module) is not None else []
     if guard:
@@ -43,10 +44,16 @@ def write_code(module: nn.Module, placements: Mapping[str, Placement]) -> Code:
         names |= more
     elif guard:
         sources["forward"] = _with_lines(sources["forward"], [f"    {line}" for line in guard])
-    return Code(sources, names, frozenset(placements))
+    return Code(sources, names, frozenset(placements), {mode: frozenset(called) for mode, called in children.items()})
 
 
-def _rewritten(module: nn.Module, method: str, edges: Mapping[str, Placement], names: dict[str, Any]) -> dict[str, str]:
+def _rewritten(
+    module: nn.Module,
+    method: str,
+    edges: Mapping[str, Placement],
+    names: dict[str, Any],
+    children: dict[bool, set[str]],
+) -> dict[str, str]:
     """Rewrite one method; where train and eval mode take different paths, keep both.
 
     A trace holds the helper methods that the method calls, so their grafts are made in it too.
@@ -66,6 +73,7 @@ def _rewritten(module: nn.Module, method: str, edges: Mapping[str, Placement], n
                 graft_node(shallow.graph, key, edges[key], node, seconds[key]())
         code = shallow.graph.python_code("self")
         names |= code.globals
+        children[training] |= called_children(shallow.graph)
         texts[training] = _with_lines(_tidy(code.src, method), bypasses)
     if texts[False] == texts[True]:
         return {method: texts[False]}

@@ -15,6 +15,7 @@ from attn_surgeon.graph.observation.dataflow import Dataflow
 from attn_surgeon.graph.observation.observe import Observation, observe
 from attn_surgeon.graph.sites.carriers import Carriers
 from attn_surgeon.graph.sites.finder import Finder
+from attn_surgeon.graph.sites.followers import followers, is_foldable
 from attn_surgeon.graph.sites.groups import Groups, find_groups
 from attn_surgeon.graph.sites.influence import Influence
 from attn_surgeon.graph.sites.site import Site
@@ -63,7 +64,17 @@ def survey(model: nn.Module, example: running.Example) -> Survey:
         for name in dict.fromkeys(name for name, _ in members):
             belongs.setdefault(name, []).append(group)
     unused = tuple(path for path, _ in model.named_modules() if path not in first.calls)
-    return Survey([replace(site, groups=tuple(belongs.get(site.name, ()))) for site in sites], groups, unused, first)
+    fed = followers(first, finder.carried)
+    sites = [
+        replace(
+            site,
+            groups=tuple(belongs.get(site.name, ())),
+            feeds=fed.get(site.name, ()),
+            folds=site.name in first.calls and is_foldable(first.module(site.name)),
+        )
+        for site in sites
+    ]
+    return Survey(sites, groups, unused, first)
 
 
 def _groups(seen: Observation, finder: Finder) -> Groups:
