@@ -18,9 +18,10 @@ from fnmatch import fnmatch
 import torch
 
 from .host import Host
+from .messages import brief
 from .registry import HOSTS
 from .table import SIDES, Row, counts, draw_table
-from .verdict import judge
+from .verdict import Verdict, judge
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,10 +53,17 @@ def _skipped(host: Host) -> bool:
 def _judged(host: Host) -> Row:
     started = time.monotonic()
     with redirect_stdout(sys.stderr):
-        found = {side: judge(host, side) for side in SIDES}
+        found = {side: _verdict(host, side) for side in SIDES}
     said = " | ".join(str(found[side]) for side in SIDES)
     print(f"{host.name} {time.monotonic() - started:.1f} s: {said}", file=sys.stderr, flush=True)
     return host, found
+
+
+def _verdict(host: Host, side: str) -> Verdict:
+    try:
+        return judge(host, side)
+    except Exception as error:
+        return Verdict("BROKE", f"the cell itself: {brief(error)}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .host import call
 from .networks import Placements, Residual
 
 CUT = Placements("last", "block.bn2", "block")
@@ -21,7 +22,7 @@ def flowing_into(name: str) -> Any:
     def expected(network: nn.Module, x: Any) -> Any:
         seen: list[Any] = []
         handle = network.get_submodule(name).register_forward_pre_hook(lambda module, inputs: seen.extend(inputs))
-        network(x)
+        call(network, x)
         handle.remove()
         return seen[0]
 

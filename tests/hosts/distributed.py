@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 from torch import distributed as dist
+from torch import nn
 
 from .networks import Residual
 
@@ -27,11 +27,6 @@ def ddp(network: nn.Module, x: Any) -> Any:
     return nn.parallel.DistributedDataParallel(network)
 
 
-def sync_batchnorm_ddp(network: nn.Module, x: Any) -> Any:
-    synced = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    return nn.parallel.DistributedDataParallel(synced)
-
-
 def data_parallel(network: nn.Module, x: Any) -> Any:
     return nn.DataParallel(network)
 
@@ -41,7 +36,7 @@ def fully_sharded(network: nn.Module, x: Any) -> Any:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh("cpu", (1,))
-    for module in list(network.modules()):
+    for module in reversed(list(network.modules())):
         if isinstance(module, (Residual, nn.Sequential, nn.BatchNorm2d, nn.Conv2d)):
             fully_shard(module, mesh=mesh)
     return fully_shard(network, mesh=mesh)

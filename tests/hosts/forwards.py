@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .networks import Residual
+from .networks import Residual, Tiny
 
 
 def closed_over(network: nn.Module, x: Any) -> Any:
@@ -148,7 +148,7 @@ def checkpoint_wrapped(network: nn.Module, x: Any) -> Any:
     from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
     apply_activation_checkpointing(network, check_fn=lambda module: isinstance(module, (Residual, nn.Sequential)))
-    return lambda x: network(x)
+    return network
 
 
 def functional(network: nn.Module, x: Any) -> Any:
@@ -180,3 +180,41 @@ def unwrapped(network: nn.Module, x: Any) -> Any:
 
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     return accelerator.unwrap_model(accelerator.prepare_model(network), keep_fp32_wrapper=False).eval()
+
+
+def bound_first() -> nn.Module:
+    return bound(Tiny().eval(), None)  # type: ignore[no-any-return]
+
+
+def unbound(network: nn.Module, x: Any) -> Any:
+    """Give every module the forward back that it had before it was wrapped."""
+    for module in list(network.modules()):
+        if "_old_forward" in vars(module):
+            module.forward = vars(module).pop("_old_forward")
+    return network
+
+
+def undone(network: nn.Module, x: Any) -> Any:
+    """Take the forwards off that were set on objects."""
+    for module in list(network.modules()):
+        vars(module).pop("forward", None)
+    return network
+
+
+def accelerate_first() -> nn.Module:
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    network = Tiny().eval()
+    for module in list(network.modules()):
+        add_hook_to_module(module, ModelHook())
+    return network
+
+
+def unhooked(network: nn.Module, x: Any) -> Any:
+    from accelerate.hooks import remove_hook_from_module
+
+    return remove_hook_from_module(network, recurse=True)
+
+
+def as_it_is(network: nn.Module, x: Any) -> Any:
+    return network

@@ -20,7 +20,7 @@ LIGHT = {"torch", "timm", "torchvision"}
 def call(model: nn.Module, x: Any) -> Any:
     """Run a network on its example as it stands, without gradients."""
     with torch.no_grad():
-        return model(**x) if isinstance(x, dict) else model(x)
+        return model(*x) if isinstance(x, tuple) else model(x)
 
 
 @dataclass(frozen=True)

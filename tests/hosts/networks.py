@@ -72,13 +72,26 @@ def seeded(build: Callable[[], nn.Module]) -> nn.Module:
         model = build().eval()
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                _settle(module)
+                _vary(module)
+    return model
+
+
+def settled(model: nn.Module, x: Tensor) -> nn.Module:
+    """Give norms the statistics of an example; without them a deep network at random hardly looks at its input."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     return model
 
 
 @torch.no_grad()
-def _settle(norm: Any) -> None:
-    if norm.running_mean is not None:
+def _vary(norm: Any) -> None:
+    if norm.running_mean is not None and not norm.running_mean.any():
         norm.running_mean.normal_(0, 0.1)
         norm.running_var.uniform_(0.5, 1.5)
     if norm.affine:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .networks import Placements
+from .networks import Placements, Tiny
 
-MLP = Placements("stem", "block.bn2", "last")
+LORA = Placements("base_model.model.stem", "base_model.model.block.bn2", "base_model.model.block.conv2")
 
 
 def dynamic(network: nn.Module, x: Any) -> Any:
@@ -51,20 +51,14 @@ def _adapted(network: nn.Module) -> Any:
 
 
 def with_lora() -> nn.Module:
-    """Build a network that has adapters already."""
-    from .networks import Tiny
-
-    adapted: nn.Module = _adapted(Tiny()).base_model.model
+    """Build a network that has adapters already, with weights that do something."""
+    adapted: nn.Module = _adapted(Tiny())
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, 0, 0.1)
     return adapted
 
 
-def merged(network: nn.Module, x: Any) -> Any:
+def merged(network: Any, x: Any) -> Any:
     """Merge the adapters that were there before the grafts."""
-    from peft.tuners.lora import LoraLayer
-
-    for name, module in list(network.named_modules()):
-        if isinstance(module, LoraLayer):
-            module.merge()
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, module.get_base_layer())
-    return network
+    return network.merge_and_unload()

@@ -6,7 +6,6 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval, parametrizations, parametrize, prune
 from torch.nn.utils import spectral_norm as old_spectral_norm
@@ -41,7 +40,7 @@ def frozen_batchnorm(network: nn.Module, x: Any) -> Any:
 
 
 def timm_frozen_batchnorm(network: nn.Module, x: Any) -> Any:
-    from timm.utils import freeze_batch_norm_2d
+    from timm.layers import freeze_batch_norm_2d
 
     return freeze_batch_norm_2d(network)
 
@@ -127,16 +126,17 @@ def legacy_weight_norm(network: nn.Module, x: Any) -> Any:
 
 def spectral_norm(network: nn.Module, x: Any) -> Any:
     for module in _own_convolutions(network):
-        parametrizations.spectral_norm(module, n_power_iterations=200)
+        parametrizations.spectral_norm(module, n_power_iterations=1)
     return network
 
 
 def legacy_spectral_norm(network: nn.Module, x: Any) -> Any:
     for module in _own_convolutions(network):
-        old_spectral_norm(module, n_power_iterations=200)
-    network.train()
-    network(x)
-    return network.eval()
+        old_spectral_norm(module)
+        for hook in list(module._forward_pre_hooks.values()):
+            hook(module.train(), ())
+        module.eval()
+    return network
 
 
 def pruned(network: nn.Module, x: Any) -> Any:
@@ -187,9 +187,8 @@ def class_replaced(network: nn.Module, x: Any) -> Any:
 
 
 def normed() -> nn.Module:
-    """Build a network whose convolutions have a spectral norm of one, so that spectral norm leaves them as they are."""
+    """Build a network whose convolutions have singular values of one, so that spectral norm leaves them as they are."""
     model = Tiny()
     for module in _own_convolutions(model):
-        weight = module.weight.data
-        weight /= torch.linalg.matrix_norm(weight.flatten(1), 2)
+        nn.init.orthogonal_(module.weight)
     return model

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from . import apart, copies, distributed, forwards, quantised, rebuilt, reparam, traced
+from . import (
+    apart,
+    copies,
+    detection,
+    distributed,
+    forwards,
+    quantised,
+    rebuilt,
+    reparam,
+    traced,
+    trainers,
+    yolo,
+    yolo_v5,
+)
 from .host import Host
-from .networks import CONVS, NORMS, Placements, Residual
+from .networks import CONVS, NORMS, Placements
 
 _GRAPH = {"build": traced.graph, "placements": traced.GRAPH}
 _DUAL = {"build": traced.dual_graph, "placements": traced.GRAPH}
@@ -12,6 +25,30 @@ _TRAINING = {"build": traced.dual_graph, "placements": traced.GRAPH, "expected":
 _TIMM = {"build": traced.timm_resnet, "placements": traced.FEATURES}
 _SEQ = {"build": apart.sequential, "placements": apart.SLICE}
 _CUT = {"placements": apart.CUT, "expected": apart.flowing_into("avgpool")}
+_RESNET = {"build": detection.resnet, "placements": detection.LAYERS, "example": detection.image}
+_RETINA = {
+    "build": detection.retinanet,
+    "placements": detection.WHOLE,
+    "example": detection.images,
+    "expected": detection.features,
+}
+_V5 = {"build": yolo_v5.Yolo}
+_YOLO = {
+    "build": yolo.detector,
+    "example": yolo.image,
+    "expected": yolo.boxes,
+    "needs": ("ultralytics",),
+    "around": yolo.offline,
+}
+_STILL = {"build": trainers.still, "around": trainers.folder}
+_LIGHTNING = {**_STILL, "needs": ("lightning",)}
+_HF = {
+    "build": trainers.classifier,
+    "placements": trainers.HF,
+    "expected": trainers.logits,
+    "needs": ("transformers",),
+    "around": trainers.folder,
+}
 _WORLD = {"around": distributed.world}
 
 HOSTS = (
@@ -83,6 +120,11 @@ HOSTS = (
     Host("accelerate cpu_offload", "forwards", forwards.offloaded),
     Host("accelerate prepare, bf16", "forwards", forwards.fp32_outputs, tolerance=0.1),
     Host("accelerate prepare and unwrap", "forwards", forwards.unwrapped),
+    Host("a method around every forward first", "forwards", forwards.as_it_is, forwards.bound_first),
+    Host("a method around every forward first, then unwrapped", "forwards", forwards.unbound, forwards.bound_first),
+    Host("a method around every forward first, then deleted", "forwards", forwards.undone, forwards.bound_first),
+    Host("accelerate hooks first", "forwards", forwards.as_it_is, forwards.accelerate_first),
+    Host("accelerate hooks first, then removed", "forwards", forwards.unhooked, forwards.accelerate_first),
     Host("torch.fx.symbolic_trace", "traced", traced.symbolically_traced),
     Host("torchvision create_feature_extractor", "traced", traced.feature_extractor),
     Host("timm FeatureGraphNet", "traced", traced.feature_graph, expected=apart.flowing_into("global_pool"), **_TIMM),
@@ -97,7 +139,6 @@ HOSTS = (
     Host("torch.export.unflatten", "traced", traced.unflattened),
     Host("torch.onnx.export", "traced", traced.onnx),
     Host("DistributedDataParallel", "distributed", distributed.ddp, **_WORLD),
-    Host("DistributedDataParallel, SyncBatchNorm", "distributed", distributed.sync_batchnorm_ddp, **_WORLD),
     Host("DataParallel", "distributed", distributed.data_parallel),
     Host("FSDP2 fully_shard", "distributed", distributed.fully_sharded, **_WORLD),
     Host("FSDP1", "distributed", distributed.fsdp1, **_WORLD),
@@ -109,7 +150,7 @@ HOSTS = (
     Host("indices of a Sequential", "apart", apart.indexed, **_SEQ),
     Host("Sequential(*network, more)", "apart", apart.extended, **_SEQ),
     Host("append to a Sequential", "apart", apart.appended),
-    Host("another head", "apart", apart.head_replaced, placements=apart.HEAD),
+    Host("another head", "apart", apart.head_replaced, placements=apart.HEAD, block="se"),
     Host("the head dropped", "apart", apart.head_dropped, expected=apart.flowing_into("fc"), placements=apart.CUT),
     Host("timm FeatureListNet", "apart", apart.feature_list, expected=apart.flowing_into("global_pool"), **_TIMM),
     Host("timm FeatureHookNet", "apart", apart.feature_hooks, expected=apart.flowing_into("global_pool"), **_TIMM),
@@ -118,10 +159,45 @@ HOSTS = (
     ),
     Host("timm forward_features", "apart", apart.pooled_features, **_TIMM),
     Host("timm reset_classifier", "apart", apart.head_reset, expected=apart.flowing_into("fc"), **_TIMM),
+    Host(
+        "torchvision detection's pyramid", "apart", detection.pyramid, expected=apart.flowing_into("avgpool"), **_RESNET
+    ),
+    Host("torchvision RetinaNet: a copy", "apart", detection.kept_whole, **_RETINA),
+    Host("torchvision RetinaNet: FrozenBatchNorm2d", "apart", detection.norms_frozen, **_RETINA),
     Host("torch.ao quantize_dynamic", "quantised", quantised.dynamic, tolerance=0.2),
     Host("torch.ao fuse_modules", "quantised", quantised.fused_for_quantisation, placements=NORMS),
     Host("torchao int8, weights only", "quantised", quantised.weight_only, needs=("torchao",), tolerance=0.2),
     Host("peft LoRA on top", "quantised", quantised.lora_unmerged, needs=("peft",)),
     Host("peft LoRA, merged and unloaded", "quantised", quantised.lora, needs=("peft",)),
-    Host("peft LoRA first, then merged", "quantised", quantised.merged, quantised.with_lora, needs=("peft",)),
+    Host("peft LoRA first, then merged", "quantised", quantised.merged, quantised.with_lora, quantised.LORA, ("peft",)),
+    Host("YOLOv5 fuse, at convolutions", "yolo", yolo_v5.fused, placements=yolo_v5.CONV, **_V5),
+    Host("YOLOv5 fuse, at C3", "yolo", yolo_v5.fused, placements=yolo_v5.CSP, **_V5),
+    Host("YOLOv5 fuse, at norms", "yolo", yolo_v5.fused, placements=yolo_v5.NORM, **_V5),
+    Host("YOLOv5 fuse by type(module)", "yolo", yolo_v5.fused_by_type, placements=yolo_v5.CONV, **_V5),
+    Host("YOLOv5 fuse twice", "yolo", yolo_v5.fused_twice, placements=yolo_v5.CONV, **_V5),
+    Host("YOLOv5 fused first", "yolo", copies.deepcopied, yolo_v5.fused_first, yolo_v5.CSP),
+    Host("YOLOv5 fused first, then pickled", "yolo", copies.pickled, yolo_v5.fused_first, yolo_v5.CSP),
+    Host("ultralytics fuse, at convolutions", "yolo", yolo.fused, placements=yolo.CONV, **_YOLO),
+    Host("ultralytics fuse, at C2f", "yolo", yolo.fused, placements=yolo.C2F, **_YOLO),
+    Host("ultralytics fuse, YOLO11", "yolo", yolo.fused, placements=yolo.C2F, **_YOLO | {"build": yolo.newer}),
+    Host("ultralytics AutoBackend", "yolo", yolo.backend, placements=yolo.CONV, **_YOLO),
+    Host("ultralytics predict", "yolo", yolo.predicted, placements=yolo.C2F, **_YOLO),
+    Host("ultralytics export to TorchScript, at convolutions", "yolo", yolo.torchscript, placements=yolo.CONV, **_YOLO),
+    Host("ultralytics export to TorchScript, at C2f", "yolo", yolo.torchscript, placements=yolo.C2F, **_YOLO),
+    Host("ultralytics export to ONNX, at C2f", "yolo", yolo.onnx, placements=yolo.C2F, **_YOLO),
+    Host("ultralytics checkpoint", "yolo", yolo.checkpoint, placements=yolo.CONV, tolerance=0.05, **_YOLO),
+    Host("ultralytics checkpoint, fused", "yolo", yolo.checkpoint_fused, placements=yolo.C2F, **_YOLO),
+    Host("ultralytics ModelEMA", "yolo", yolo.averaged, placements=yolo.C2F, **_YOLO),
+    Host("ultralytics train", "yolo", yolo.trained, placements=yolo.CONV, **_YOLO),
+    Host("Lightning fit", "trainers", trainers.lightning_fit, **_LIGHTNING),
+    Host("Lightning sync_batchnorm", "trainers", trainers.lightning_sync_batchnorm, placements=NORMS, **_LIGHTNING),
+    Host("Lightning load_from_checkpoint", "trainers", trainers.lightning_restored, **_LIGHTNING),
+    Host("Lightning StochasticWeightAveraging", "trainers", trainers.lightning_swa, **_LIGHTNING),
+    Host("accelerate prepare, a step, unwrap_model", "trainers", trainers.accelerated, **_STILL),
+    Host("accelerate save_model, load_checkpoint", "trainers", trainers.accelerate_saved, **_STILL),
+    Host("transformers Trainer", "trainers", trainers.hf_trained, **_HF),
+    Host("transformers save_pretrained, from_pretrained", "trainers", trainers.hf_saved, **_HF),
+    Host("transformers Trainer.save_model, AutoModel", "trainers", trainers.hf_trainer_saved, **_HF),
+    Host("transformers gradient checkpointing", "trainers", trainers.hf_checkpointed, **_HF),
+    Host("transformers, the backbone taken out", "trainers", trainers.hf_backbone, **_HF),
 )

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 import attn_surgeon
 from attn_surgeon.artefact import read_artefact
-from attn_surgeon.errors import first_line
-from attn_surgeon.graph.running import tensors
 from attn_surgeon.graph.surgery import list_grafts
 
 from .host import Host, call
+from .messages import brief, names_graft
 from .networks import seeded
+from .outputs import Outputs, distance, train, vector
 
 Kind = Literal["kept", "refused", "LOST", "BROKE", "n/a"]
 
@@ -41,194 +38,126 @@ class Verdict:
         return f"{self.kind} ({self.note})" if self.note else self.kind
 
 
-class _Said(Exception):  # noqa: N818
+class _SaidError(Exception):
     """A verdict that ends the judging of a cell."""
 
     def __init__(self, kind: Kind, note: str) -> None:
         self.verdict = Verdict(kind, note)
 
 
+def judge(host: Host, side: str) -> Verdict:
+    """Operate on a host's network, apply the tool and say what became of the grafts."""
+    with warnings.catch_warnings(), host.around():
+        warnings.simplefilter("ignore")
+        try:
+            return _Cell(host, host.placements.wish(side), host.example()).judge()
+        except _SaidError as said:
+            return said.verdict
+
+
 @dataclass(frozen=True)
-class Outputs:
-    """What the network gives before the tool: with grafts, with each graft run twice, and without any."""
-
-    trained: Tensor
-    twice: Tensor
-    plain: Tensor
-
-    @property
-    def effect(self) -> float:
-        return distance(self.trained, self.plain)
-
-
-@dataclass
-class Cell:
-    """One host at one placement."""
-
+class _Cell:
     host: Host
-    side: str
-    x: Any = field(init=False)
+    wish: dict[str, str]
+    x: Any
 
     def judge(self) -> Verdict:
-        """Operate, apply the tool and say what became of the grafts."""
-        with warnings.catch_warnings(), self.host.around():
-            warnings.simplefilter("ignore")
-            self.x = self.host.example()
-            try:
-                return self._judge()
-            except _Said as said:
-                return said.verdict
+        control, network = self._control(), self._operated()
+        count = len(list_grafts(network))
+        outputs = Outputs.of(network, seeded(self.host.build), lambda model: self.host.expected(model, self.x))
+        if not outputs.telling:
+            raise ValueError(f"{self.host.name} at {self.wish}: the graft changes too little to be missed")
+        result = _aloud("", lambda: self.host.apply(network, self.x))
+        after = _aloud("next call: ", lambda: vector(_run(result, self.x)))
+        if not self._same(after, control, outputs):
+            return self._refused(result) or Verdict("LOST", outputs.describe(after, control))
+        if isinstance(result, nn.Module) and any("attn_surgeon" in name for name, _ in result.named_parameters()):
+            self._require_whole(result, count, control, outputs)
+        return Verdict("kept")
 
-    def _judge(self) -> Verdict:
-        host = self.host
-        control = self._control()
-        network = self._operated()
-        outputs, count = self._outputs(network), len(list_grafts(network))
-        result = self._aloud("", lambda: host.apply(network, self.x))
-        after = self._aloud("next call", lambda: vector(_run(result, self.x)))
-        error = distance(after, outputs.trained) / outputs.effect
-        if error > host.tolerance or distance(after, control) < 0.5 * outputs.effect:
-            site = next(iter(host.placements.wish(self.side).values()))
-            return _refused_later(result, site) or Verdict("LOST", _what(after, outputs, control, error))
-        return self._aftermath(result, count) or Verdict("kept", f"to {error:.0e} of the effect" * (error > 1e-3))
+    def _same(self, after: Tensor, control: Tensor, outputs: Outputs) -> bool:
+        """Say whether the output is the one before the tool, and not the tool's on the network without grafts."""
+        near = distance(after, outputs.trained) <= self.host.tolerance * outputs.effect
+        return near and distance(after, control) > 0.5 * outputs.effect
 
     def _control(self) -> Tensor:
         """Apply the tool to the network without grafts; a tool that cannot work with this has nothing to lose."""
         try:
             return vector(_run(self.host.apply(seeded(self.host.build), self.x), self.x))
         except Exception as error:
-            raise _Said("n/a", f"fails without grafts too: {brief(error)}") from error
+            raise _SaidError("n/a", f"fails without grafts too: {brief(error)}") from error
 
     def _operated(self) -> nn.Module:
-        plain, wish = seeded(self.host.build), self.host.placements.wish(self.side)
+        plain = seeded(self.host.build)
         try:
-            network = attn_surgeon.insert(plain, self.host.block, example=self.x, strict=True, **wish)  # type: ignore[arg-type]
+            network = attn_surgeon.insert(plain, self.host.block, example=self.x, strict=True, **self.wish)  # type: ignore[arg-type]
         except attn_surgeon.SurgeonError as error:
-            raise _Said("refused", f"insert: {brief(error)}") from error
+            raise _SaidError("refused", f"insert: {brief(error)}") from error
+        if network.training:
+            raise _SaidError("LOST", "insert gives a network in train mode for one in eval mode")
         return train(network)
 
-    def _outputs(self, network: nn.Module) -> Outputs:
-        trained = vector(self.host.expected(network, self.x))
-        with doubled(network):
-            twice = vector(self.host.expected(network, self.x))
-        outputs = Outputs(trained, twice, vector(self.host.expected(seeded(self.host.build), self.x)))
-        if not outputs.effect > 1e-3 * float(outputs.plain.abs().max()):
-            raise ValueError(f"{self.host.name}, {self.side}: the graft changes too little to be missed")
-        return outputs
+    def _refused(self, result: Any) -> Verdict | None:
+        """Ask each of the package's functions whether it says of the graft that it does not run."""
+        site = next(iter(self.wish.values()))
+        asked = _functions(seeded(self.host.build), self.x).items() if isinstance(result, nn.Module) else ()
+        said = {name: error for name, act in asked if (error := _error(act, result)) and site in str(error)}
+        return Verdict("refused", f"{', '.join(said)}: {brief(next(iter(said.values())))}") if said else None
 
-    def _aloud(self, when: str, act: Callable[[], Any]) -> Any:
-        try:
-            return act()
-        except Exception as error:
-            kind: Kind = "refused" if names_graft(error) else "BROKE"
-            raise _Said(kind, ": ".join(part for part in (when, brief(error)) if part)) from error
-
-    def _aftermath(self, result: Any, count: int) -> Verdict | None:
-        """Require that what still computes with its grafts is not saved without them."""
-        if not isinstance(result, nn.Module) or not any("attn_surgeon" in name for name in _keys(result)):
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "saved.safetensors"
-            try:
-                attn_surgeon.save(result, path)
-            except Exception:
-                return None
-            saved = len(read_artefact(path).grafts)
-        return None if saved == count else Verdict("LOST", f"runs, but saved with {saved} of {count} grafts")
-
-
-def judge(host: Host, side: str) -> Verdict:
-    """Judge one cell."""
-    return Cell(host, side).judge()
+    def _require_whole(self, result: nn.Module, count: int, control: Tensor, outputs: Outputs) -> None:
+        """Require that what computes with its grafts is not saved without them, and not damaged when they come off."""
+        saved, left = _tried(lambda: _saved(result)), _tried(lambda: vector(_run(attn_surgeon.remove(result), self.x)))
+        if saved is not None and saved != count:
+            raise _SaidError("LOST", f"runs, but is saved with {saved} of {count} grafts")
+        if left is not None and distance(left, control) > 1e-2 * outputs.effect:
+            raise _SaidError("LOST", f"remove() leaves a network {outputs.describe(left, control)}")
 
 
 def _run(result: Any, x: Any) -> Any:
     return call(result, x) if isinstance(result, nn.Module) else result(x)
 
 
-def _keys(module: nn.Module) -> Iterator[str]:
-    return (name for name, _ in module.named_parameters())
+def _aloud(when: str, act: Callable[[], Any]) -> Any:
+    try:
+        return act()
+    except Exception as error:
+        raise _SaidError("refused" if names_graft(error) else "BROKE", when + brief(error)) from error
 
 
-def vector(output: Any) -> Tensor:
-    """Give everything of an output that is a number as one vector."""
-    found = [value.detach().float().flatten() for value in tensors(output) if value.is_floating_point()]
-    return torch.cat(found) if found else torch.empty(0)
+def _functions(plain: nn.Module, x: Any) -> dict[str, Callable[[nn.Module], Any]]:
+    """List the functions that may notice; `check` belongs to newer versions."""
+    functions = {"save": _saved, "remove": attn_surgeon.remove}
+    if hasattr(attn_surgeon, "check"):
+        functions["check"] = lambda model: attn_surgeon.check(model, x)
+    return {**functions, "certify": lambda model: _certify(plain, model, x)}
 
 
-def distance(one: Tensor, other: Tensor) -> float:
-    """Give the largest difference; outputs of different sizes are infinitely far apart."""
-    if one.shape != other.shape or not len(one):
-        return float("inf")
-    value = float((one - other).abs().max())
-    return value if value == value else float("inf")
+def _certify(plain: nn.Module, model: nn.Module, x: Any) -> None:
+    certificate = attn_surgeon.certify(plain, model, x, expect_identity=False)
+    for check in certificate.checks:
+        if check.status == "failed" and "attn_surgeon" in check.detail:
+            raise attn_surgeon.SurgeonError(f"{check.name}: {check.detail}")
 
 
-@torch.no_grad()
-def train(network: nn.Module) -> nn.Module:
-    """Give grafts other parameters, as training would, the same each time."""
-    generator = torch.Generator().manual_seed(2)
-    for made in list_grafts(network):
-        for parameter in made.block.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return network
-
-
-@contextmanager
-def doubled(network: nn.Module) -> Iterator[None]:
-    """Let every graft work twice on what it is given."""
-    with ExitStack() as stack:
-        for made in list_grafts(network):
-            forward = made.block.forward
-            vars(made.block)["forward"] = lambda x, *rest, _f=forward: _f(_f(x, *rest), *rest)
-            stack.callback(vars(made.block).pop, "forward")
-        yield
-
-
-def names_graft(error: BaseException) -> bool:
-    """Say whether an error tells its reader that it is about a graft or this package."""
-    chain, link = [str(error)], error.__cause__
-    while link is not None:
-        chain.append(str(link))
-        link = link.__cause__
-    return isinstance(error, attn_surgeon.SurgeonError) or re.search(r"graft|attn.surgeon", " ".join(chain)) is not None
-
-
-def brief(error: BaseException) -> str:
-    """Give the start of an error's first line."""
-    line = first_line(error)
-    return line if len(line) <= 100 else f"{line[:99]}…"
-
-
-def _what(after: Tensor, outputs: Outputs, control: Tensor, error: float) -> str:
-    near = 0.05 * outputs.effect
-    if min(distance(after, outputs.plain), distance(after, control)) <= near:
-        return "as without grafts"
-    if distance(after, outputs.twice) <= near:
-        return "grafts run twice"
-    return f"another output, off by {error:.2g} of the effect"
-
-
-def _refused_later(result: Any, site: str) -> Verdict | None:
-    """Ask each of the package's functions whether it says of the graft at a site that it does not run."""
-    if not isinstance(result, nn.Module):
-        return None
-    said = {name: text for name, act in _functions().items() if site in (text := _error(act, result))}
-    return Verdict("refused", f"{', '.join(said)}: {next(iter(said.values()))}") if said else None
-
-
-def _functions() -> dict[str, Callable[[nn.Module], Any]]:
-    return {"save": _save, "remove": attn_surgeon.remove}
-
-
-def _save(network: nn.Module) -> None:
+def _saved(network: nn.Module) -> int:
+    """Count the grafts in the file that `save` writes."""
     with tempfile.TemporaryDirectory() as folder:
-        attn_surgeon.save(network, Path(folder) / "saved.safetensors")
+        path = Path(folder) / "saved.safetensors"
+        attn_surgeon.save(network, path)
+        return len(read_artefact(path).grafts)
 
 
-def _error(act: Callable[[nn.Module], Any], network: nn.Module) -> str:
+def _tried(act: Callable[[], Any]) -> Any:
+    """Give what a function gives, or nothing where it says aloud that it cannot."""
+    try:
+        return act()
+    except Exception:
+        return None
+
+
+def _error(act: Callable[[nn.Module], Any], network: nn.Module) -> BaseException | None:
     try:
         act(network)
     except Exception as error:
-        return str(error) if names_graft(error) else ""
-    return ""
+        return error
+    return None
