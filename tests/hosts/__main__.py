@@ -8,6 +8,7 @@ python -m tests.hosts --table > hosts.md
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 import time
@@ -52,7 +53,7 @@ def _skipped(host: Host) -> bool:
 
 def _judged(host: Host) -> Row:
     started = time.monotonic()
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(io.StringIO()):
         found = {side: _verdict(host, side) for side in SIDES}
     said = " | ".join(str(found[side]) for side in SIDES)
     print(f"{host.name} {time.monotonic() - started:.1f} s: {said}", file=sys.stderr, flush=True)

@@ -56,8 +56,8 @@ def _lightning(network: nn.Module, **options: Any) -> tuple[Any, Any]:
         def forward(self, x: Tensor) -> Any:
             return self.net(x)
 
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "barebones": False}
-    trainer = lightning.Trainer(max_steps=1, accelerator="cpu", devices=1, **{**quiet, **options})
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "max_steps": 1}
+    trainer = lightning.Trainer(accelerator="cpu", devices=1, **{**quiet, **options})
     task = Task(network)
     trainer.fit(task, _batches())
     return trainer, task
@@ -81,13 +81,6 @@ def lightning_restored(network: nn.Module, x: Any) -> Any:
     trainer, task = _lightning(network)
     trainer.save_checkpoint("last.ckpt")
     return type(task).load_from_checkpoint("last.ckpt", net=seeded(still), weights_only=False).eval()
-
-
-def lightning_swa(network: nn.Module, x: Any) -> Any:
-    from lightning.pytorch.callbacks import StochasticWeightAveraging
-
-    callback = StochasticWeightAveraging(swa_lrs=1e-9, swa_epoch_start=1)
-    return _lightning(network, enable_checkpointing=False, callbacks=[callback], max_epochs=3, max_steps=-1)[1].eval()
 
 
 def accelerated(network: nn.Module, x: Any) -> Any:
@@ -130,6 +123,12 @@ def _logits(network: Any) -> Any:
     return lambda x: logits(network, x)
 
 
+def _without_bars() -> None:
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def hf_trained(network: Any, x: Any) -> Any:
     return _logits(_hf_trainer(network).model.eval())
 
@@ -137,6 +136,7 @@ def hf_trained(network: Any, x: Any) -> Any:
 def _hf_trainer(network: Any) -> Any:
     from transformers import Trainer, TrainingArguments
 
+    _without_bars()
     rows = [{"pixel_values": torch.randn(3, 32, 32), "labels": index} for index in range(4)]
     settings = {"learning_rate": 0.0, "max_steps": 1, "use_cpu": True, "report_to": [], "disable_tqdm": True}
     trainer = Trainer(network, TrainingArguments("out", **settings), train_dataset=rows)
@@ -148,6 +148,7 @@ def hf_saved(network: Any, x: Any) -> Any:
     """Save with `save_pretrained`, in the class the user wrote, and load with `from_pretrained`."""
     from transformers import ResNetForImageClassification
 
+    _without_bars()
     network.save_pretrained("saved")
     return _logits(ResNetForImageClassification.from_pretrained("saved").eval())
 
@@ -157,12 +158,6 @@ def hf_trainer_saved(network: Any, x: Any) -> Any:
 
     _hf_trainer(network).save_model("saved")
     return _logits(AutoModelForImageClassification.from_pretrained("saved").eval())
-
-
-def hf_checkpointed(network: Any, x: Any) -> Any:
-    """Let transformers save activations, which it does by setting forwards and flags on layers."""
-    network.gradient_checkpointing_enable()
-    return _logits(network)
 
 
 def hf_backbone(network: Any, x: Any) -> Any:

@@ -85,10 +85,12 @@ def predicted(network: Any, x: Any) -> Any:
 
 def _yolo(network: Any) -> Any:
     from ultralytics import YOLO
+    from ultralytics.utils import DEFAULT_CFG_DICT
 
     model = YOLO("yolov8n.yaml", verbose=False)
     model.model = network
-    network.args = copy.copy(getattr(network, "args", None) or dict(model.overrides))
+    network.args = {**DEFAULT_CFG_DICT, "imgsz": 64, "model": "yolov8n.yaml"}
+    network.task, network.pt_path = "detect", "yolov8n.pt"
     return model
 
 
@@ -156,7 +158,7 @@ def _data() -> Path:
 
     root = Path("data").absolute()
     for part in ("images", "labels"):
-        (root / part).mkdir(parents=True)
+        (root / part).mkdir(parents=True, exist_ok=True)
     for index in range(2):
         Image.new("RGB", (64, 64), (40 * index, 90, 30)).save(root / "images" / f"{index}.png")
         (root / "labels" / f"{index}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
