@@ -32,7 +32,7 @@ def torch_saved(network: nn.Module, x: Any) -> Any:
 
 
 def swa_averaged(network: nn.Module, x: Any) -> Any:
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)  # type: ignore[no-untyped-call]
     average.update_parameters(network)
     return average.eval()
 
@@ -63,7 +63,7 @@ def double(network: nn.Module, x: Any) -> Any:
 
 
 def channels_last(network: nn.Module, x: Any) -> Any:
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(memory_format=torch.channels_last)
 
 
 def reloaded_state(network: nn.Module, x: Any) -> Any:

@@ -39,7 +39,10 @@ def retinanet() -> nn.Module:
     from torchvision.models.detection import RetinaNet
     from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 
-    return RetinaNet(_resnet_fpn_extractor(resnet(), trainable_layers=5), num_classes=3, min_size=64, max_size=64)
+    detector: nn.Module = RetinaNet(
+        _resnet_fpn_extractor(resnet(), trainable_layers=5), num_classes=3, min_size=64, max_size=64
+    )
+    return detector
 
 
 def images() -> tuple[list[Tensor]]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import distributed as dist
 from torch import nn
+from torch._C._distributed_c10d import HashStore
 
 from .networks import Residual
 
@@ -16,7 +17,7 @@ from .networks import Residual
 @contextmanager
 def world() -> Iterator[None]:
     """Be the only process of a group for a while."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         yield
     finally:

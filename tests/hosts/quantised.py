@@ -22,7 +22,7 @@ def fused_for_quantisation(network: nn.Module, x: Any) -> Any:
     from torch.ao.quantization import fuse_modules
 
     names = [["stem.0", "stem.1", "stem.2"], ["block.conv1", "block.bn1"], ["block.conv2", "block.bn2"]]
-    return fuse_modules(network, names)
+    return fuse_modules(network, names)  # type: ignore[no-untyped-call]
 
 
 def weight_only(network: nn.Module, x: Any) -> Any:

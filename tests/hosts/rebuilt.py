@@ -72,7 +72,7 @@ def reparameterized(network: nn.Module, x: Any) -> Any:
     return reparameterize_model(network, inplace=True)
 
 
-def replaced_batchnorm(network: nn.Module, x: Any) -> Any:
+def replaced_batchnorm(network: Any, x: Any) -> Any:
     """Put what `fuse()` gives in a child's place, as the code of LeViT, EfficientFormer and RepViT does."""
     for name, child in list(network.named_children()):
         if hasattr(child, "fuse"):
@@ -84,7 +84,7 @@ def replaced_batchnorm(network: nn.Module, x: Any) -> Any:
     return network
 
 
-def deployed(network: nn.Module, x: Any) -> Any:
+def deployed(network: Any, x: Any) -> Any:
     for module in list(network.modules()):
         if hasattr(module, "switch_to_deploy"):
             module.switch_to_deploy()
@@ -130,7 +130,7 @@ def spectral_norm(network: nn.Module, x: Any) -> Any:
     return network
 
 
-def legacy_spectral_norm(network: nn.Module, x: Any) -> Any:
+def legacy_spectral_norm(network: Any, x: Any) -> Any:
     for module in _own_convolutions(network):
         old_spectral_norm(module)
         for hook in list(module._forward_pre_hooks.values()):

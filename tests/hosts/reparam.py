@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,7 +68,7 @@ class RepBlock(nn.Module):
 
 @torch.no_grad()
 def _fused(branch: nn.Sequential) -> tuple[Tensor, Tensor]:
-    conv, norm = branch[0], branch[1]
+    conv, norm = cast(Any, branch[0]), cast(Any, branch[1])
     mean, var = norm.running_mean, norm.running_var
     return fuse_conv_bn_weights(conv.weight, None, mean, var, norm.eps, norm.weight, norm.bias)
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+import attn_surgeon
 from attn_surgeon.graph.surgery import list_grafts
 
-from .host import Host
+from .host import Host, call
 from .registry import HOSTS
 from .table import SIDES
 from .verdict import judge
@@ -26,27 +27,21 @@ def test_keeps_or_refuses(host: Host, side: str) -> None:
 
 
 def drops(network: nn.Module, x: Any) -> Any:
-    """Lose the grafts as a careless tool does: they stay where they are, and are passed by."""
-    for made in list_grafts(network):
-        vars(made.block)["forward"] = lambda x, *_: x
-    return network
+    """Lose the grafts as a tool does that builds the network again from its description."""
+    return attn_surgeon.remove(network)
 
 
 def doubles(network: nn.Module, x: Any) -> Any:
     for made in list_grafts(network):
-        made.block.register_forward_hook(_again)
-    return network
-
-
-def _again(block: Any, inputs: tuple[Any, ...], output: Any) -> Any:
-    return block.forward(output, *inputs[1:])
+        made.block.register_forward_hook(lambda block, inputs, output: block.forward(output, *inputs[1:]))
+    return lambda x: call(network, x)
 
 
 def blurs(network: nn.Module, x: Any) -> Any:
     """Keep a tenth of what a graft does."""
     for made in list_grafts(network):
         made.block.register_forward_hook(lambda block, inputs, output: torch.lerp(inputs[0], output, 0.1))
-    return network
+    return lambda x: call(network, x)
 
 
 def raises(network: nn.Module, x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from typing import Any
 
@@ -35,6 +36,11 @@ def dual_graph() -> nn.Module:
 
 def symbolically_traced(network: nn.Module, x: Any) -> Any:
     return fx.symbolic_trace(network)
+
+
+def copied_to_eval(network: nn.Module, x: Any) -> Any:
+    """Copy and choose the mode again, which a copy of torchvision's networks with two graphs does not keep."""
+    return copy.deepcopy(network).eval()
 
 
 def recompiled(network: Any, x: Any) -> Any:
@@ -141,7 +147,7 @@ def onnx(network: nn.Module, x: Any) -> Any:
     """Export with PyTorch's own exporter and run the file."""
     import onnxruntime
 
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()
     torch.onnx.export(network, (x,), buffer, dynamo=False, input_names=["x"])
     session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
     return lambda x: [torch.from_numpy(value) for value in session.run(None, {"x": x.numpy()})]

@@ -17,9 +17,16 @@ HF = Placements("resnet.encoder.stages.0", "resnet.encoder.stages.0.layers.0.lay
 
 
 @contextmanager
-def folder() -> Iterator[None]:
-    with tempfile.TemporaryDirectory() as path, chdir(path):
-        yield
+def alone() -> Iterator[None]:
+    """Work in a folder of its own, with an Accelerate that nobody has set up."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        with tempfile.TemporaryDirectory() as path, chdir(path):
+            yield
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def still() -> nn.Module:
@@ -42,7 +49,7 @@ def _batches() -> Any:
 def _lightning(network: nn.Module, **options: Any) -> tuple[Any, Any]:
     import lightning
 
-    class Task(lightning.LightningModule):
+    class Task(lightning.LightningModule):  # type: ignore[misc]
         def __init__(self, net: nn.Module) -> None:
             super().__init__()
             self.net = net
@@ -126,7 +133,7 @@ def _logits(network: Any) -> Any:
 def _without_bars() -> None:
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bar()
 
 
 def hf_trained(network: Any, x: Any) -> Any:

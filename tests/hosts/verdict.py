@@ -131,7 +131,7 @@ def _aloud(when: str, act: Callable[[], Any]) -> Any:
 
 def _functions(plain: nn.Module, x: Any) -> dict[str, Callable[[nn.Module], Any]]:
     """List the functions that may notice; `check` belongs to newer versions."""
-    functions = {"save": _saved, "remove": attn_surgeon.remove}
+    functions: dict[str, Callable[[nn.Module], Any]] = {"save": _saved, "remove": attn_surgeon.remove}
     if hasattr(attn_surgeon, "check"):
         functions["check"] = lambda model: attn_surgeon.check(model, x)
     return {**functions, "certify": lambda model: _certify(plain, model, x)}
