@@ -15,8 +15,11 @@ import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from fnmatch import fnmatch
+from pathlib import Path
 
 import torch
+
+import attn_surgeon
 
 from .host import Host
 from .messages import brief
@@ -33,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [
         host for host in HOSTS if any(fnmatch(host.name, glob) or host.group == glob for glob in given.only or ["*"])
     ]
+    print(f"attn_surgeon of {Path(attn_surgeon.__file__).parent}", file=sys.stderr)
     rows = [_judged(host) for host in chosen if not _skipped(host)]
     print(draw_table(rows) if given.table else counts(rows))
     return int(any(not verdict.good for _, found in rows for verdict in found.values()))

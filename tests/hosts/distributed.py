@@ -36,7 +36,7 @@ def fully_sharded(network: nn.Module, x: Any) -> Any:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh("cpu", (1,))
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for module in reversed(list(network.modules())):
         if isinstance(module, (Residual, nn.Sequential, nn.BatchNorm2d, nn.Conv2d)):
             fully_shard(module, mesh=mesh)

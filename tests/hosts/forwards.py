@@ -144,6 +144,11 @@ def checkpointed(network: nn.Module, x: Any) -> Any:
     return lambda x: checkpoint(network, x.requires_grad_(), use_reentrant=False)
 
 
+def timm_checkpointed(network: Any, x: Any) -> Any:
+    network.set_grad_checkpointing()
+    return lambda x: network(x.requires_grad_())
+
+
 def checkpoint_wrapped(network: nn.Module, x: Any) -> Any:
     from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 

@@ -25,6 +25,16 @@ def fused_for_quantisation(network: nn.Module, x: Any) -> Any:
     return fuse_modules(network, names)  # type: ignore[no-untyped-call]
 
 
+def static(network: nn.Module, x: Any) -> Any:
+    """Quantise weights and activations over a traced graph, with the example as calibration."""
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    prepared = prepare_fx(network, get_default_qconfig_mapping("x86"), (x,))
+    prepared(x)
+    return convert_fx(prepared)
+
+
 def weight_only(network: nn.Module, x: Any) -> Any:
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from .host import Apply
 from .networks import Placements, Tiny
 
 GRAPH = Placements("stem.2", "block.bn2", "block.conv2")
@@ -114,7 +115,7 @@ def jit_frozen(network: nn.Module, x: Any) -> Any:
     return torch.jit.freeze(torch.jit.script(network))
 
 
-def compiled(backend: str) -> Any:
+def compiled(backend: str) -> Apply:
     def compile_network(network: nn.Module, x: Any) -> Any:
         torch._dynamo.reset()
         return torch.compile(network, backend=backend)
@@ -143,11 +144,15 @@ def unflattened(network: nn.Module, x: Any) -> Any:
     return torch.export.unflatten(torch.export.export(network, (x,)))
 
 
-def onnx(network: nn.Module, x: Any) -> Any:
-    """Export with PyTorch's own exporter and run the file."""
-    import onnxruntime
+def onnx(*, dynamo: bool) -> Apply:
+    """Make a host that exports with one of PyTorch's own exporters and runs the file."""
 
-    buffer: Any = io.BytesIO()
-    torch.onnx.export(network, (x,), buffer, dynamo=False, input_names=["x"])
-    session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
-    return lambda x: [torch.from_numpy(value) for value in session.run(None, {"x": x.numpy()})]
+    def export(network: nn.Module, x: Any) -> Any:
+        import onnxruntime
+
+        buffer: Any = io.BytesIO()
+        torch.onnx.export(network, (x,), buffer, dynamo=dynamo, input_names=["x"], verbose=False)
+        session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
+        return lambda x: [torch.from_numpy(value) for value in session.run(None, {"x": x.numpy()})]
+
+    return export

@@ -77,13 +77,14 @@ class _Cell:
             self._require_whole(result, count, control, outputs)
         return Verdict("kept")
 
-    def _same(self, after: Tensor, control: Tensor, outputs: Outputs) -> bool:
-        """Say whether the output is the one before the tool, and not the tool's on the network without grafts.
+    def _allowed(self, control: Tensor, outputs: Outputs) -> float:
+        """Say how far off an output may be: what the tool changes without grafts it may change threefold with them."""
+        return self.host.tolerance * outputs.effect + 3 * distance(control, outputs.plain)
 
-        What the tool changes without grafts, such as by rounding weights, it may change threefold with them.
-        """
-        allowed = self.host.tolerance * outputs.effect + 3 * distance(control, outputs.plain)
-        return distance(after, outputs.trained) <= allowed and distance(after, control) > 0.5 * outputs.effect
+    def _same(self, after: Tensor, control: Tensor, outputs: Outputs) -> bool:
+        """Say whether the output is the one before the tool, and not the tool's on the network without grafts."""
+        near = distance(after, outputs.trained) <= self._allowed(control, outputs)
+        return near and distance(after, control) > 0.5 * outputs.effect
 
     def _control(self) -> Tensor:
         """Apply the tool to the network without grafts; a tool that cannot work with this has nothing to lose."""
@@ -114,7 +115,7 @@ class _Cell:
         saved, left = _tried(lambda: _saved(result)), _tried(lambda: vector(_run(attn_surgeon.remove(result), self.x)))
         if saved is not None and saved != count:
             raise _SaidError("LOST", f"runs, but is saved with {saved} of {count} grafts")
-        if left is not None and distance(left, control) > 1e-2 * outputs.effect:
+        if left is not None and distance(left, control) > 10 * self._allowed(control, outputs):
             raise _SaidError("LOST", f"remove() leaves a network {outputs.describe(left, control)}")
 
 
