@@ -33,9 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
-    chosen = [
-        host for host in HOSTS if any(fnmatch(host.name, glob) or host.group == glob for glob in given.only or ["*"])
-    ]
+    chosen = [host for host in HOSTS if _named(host, given.only) and not (given.quick and host.slow)]
     print(f"attn_surgeon of {Path(attn_surgeon.__file__).parent}", file=sys.stderr)
     rows = [_judged(host) for host in chosen if not _skipped(host)]
     print(draw_table(rows) if given.table else counts(rows))
@@ -45,8 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("tests.hosts", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", action="append", metavar="GLOB", help="hosts by name, or a group of them")
+    parser.add_argument("--quick", action="store_true", help="leave the slow ones out")
     parser.add_argument("--table", action="store_true", help="draw the matrix in Markdown")
     return parser
+
+
+def _named(host: Host, globs: Sequence[str] | None) -> bool:
+    return any(fnmatch(host.name, glob) or host.group == glob for glob in globs or ["*"])
 
 
 def _skipped(host: Host) -> bool:

@@ -167,7 +167,7 @@ HOSTS = (
     Host("the head dropped", "apart", apart.head_dropped, expected=apart.flowing_into("fc"), placements=apart.CUT),
     _pooled("timm FeatureListNet", "apart", apart.feature_list),
     _pooled("timm FeatureHookNet", "apart", apart.feature_hooks),
-    Host("timm forward_intermediates", "apart", apart.intermediates),
+    _pooled("timm forward_intermediates", "apart", apart.intermediates),
     _timm("timm forward_features", "apart", apart.pooled_features),
     _timm("timm set_grad_checkpointing", "forwards", forwards.timm_checkpointed),
     _timm("timm reset_classifier", "apart", apart.head_reset, expected=apart.flowing_into("fc")),
