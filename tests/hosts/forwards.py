@@ -187,6 +187,11 @@ def unwrapped(network: nn.Module, x: Any) -> Any:
     return accelerator.unwrap_model(accelerator.prepare_model(network), keep_fp32_wrapper=False).eval()
 
 
+def closed_first() -> nn.Module:
+    network: nn.Module = closed_over(Tiny().eval(), None)
+    return network
+
+
 def bound_first() -> nn.Module:
     return bound(Tiny().eval(), None)  # type: ignore[no-any-return]
 

@@ -32,7 +32,7 @@ _norms = partial(Host, placements=NORMS)
 _convs = partial(Host, placements=CONVS)
 _spectral = partial(_convs, build=rebuilt.normed, tolerance=0.01)
 _bound = partial(Host, build=forwards.bound_first)
-_resnet = partial(Host, build=detection.resnet, placements=detection.LAYERS, example=detection.image)
+_resnet = partial(Host, build=detection.resnet, placements=detection.LAYERS, example=detection.image, slow=True)
 _retina = partial(
     Host,
     build=detection.retinanet,
@@ -129,6 +129,7 @@ HOSTS = (
     _alone("accelerate cpu_offload", "forwards", forwards.offloaded),
     _alone("accelerate prepare, bf16", "forwards", forwards.fp32_outputs, tolerance=0.1),
     _alone("accelerate prepare and unwrap", "forwards", forwards.unwrapped),
+    Host("a closure around every forward first", "forwards", forwards.as_it_is, forwards.closed_first),
     _bound("a method around every forward first", "forwards", forwards.as_it_is),
     _bound("a method around every forward first, then unwrapped", "forwards", forwards.unbound),
     _bound("a method around every forward first, then deleted", "forwards", forwards.undone),
@@ -143,9 +144,11 @@ HOSTS = (
     Host("torch.compile, eager", "traced", traced.compiled("eager")),
     Host("torch.compile, aot_eager", "traced", traced.compiled("aot_eager"), slow=True),
     Host("torch.compile, inductor", "traced", traced.compiled("inductor"), slow=True),
-    Host("model.compile", "traced", traced.compiled_in_place),
+    Host("model.compile", "traced", traced.compiled_in_place, slow=True),
+    Host("model.compile first", "traced", forwards.as_it_is, traced.compiled_first, slow=True),
+    Host("a scripted child first", "traced", copies.deepcopied, traced.scripted_first, traced.BESIDE),
     Host("torch.export", "traced", traced.exported),
-    Host("torch.export, saved and loaded", "traced", traced.exported_and_loaded),
+    Host("torch.export, saved and loaded", "traced", traced.exported_and_loaded, slow=True),
     Host("torch.export.unflatten", "traced", traced.unflattened),
     Host("torch.onnx.export, TorchScript", "traced", traced.onnx(dynamo=False)),
     Host("torch.onnx.export, torch.export", "traced", traced.onnx(dynamo=True), slow=True),
@@ -164,6 +167,7 @@ HOSTS = (
     _sequential("Sequential(*network, more)", "apart", apart.extended),
     Host("append to a Sequential", "apart", apart.appended),
     Host("another head", "apart", apart.head_replaced, placements=apart.HEAD, block="se"),
+    Host("the stem and the block put in again", "apart", apart.children_replaced),
     Host("the head dropped", "apart", apart.head_dropped, expected=apart.flowing_into("fc"), placements=apart.CUT),
     _pooled("timm FeatureListNet", "apart", apart.feature_list),
     _pooled("timm FeatureHookNet", "apart", apart.feature_hooks),

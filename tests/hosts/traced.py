@@ -13,6 +13,7 @@ from .host import Apply
 from .networks import Placements, Tiny
 
 GRAPH = Placements("stem.2", "block.bn2", "block.conv2")
+BESIDE = Placements("block", "block.bn2", "block.conv2")
 FEATURES = Placements("layer2", "layer2.0.bn2", "layer2.0.conv2")
 
 
@@ -126,6 +127,20 @@ def compiled(backend: str) -> Apply:
 def compiled_in_place(network: nn.Module, x: Any) -> Any:
     torch._dynamo.reset()
     network.compile(backend="eager", fullgraph=True)
+    return network
+
+
+def compiled_first() -> nn.Module:
+    torch._dynamo.reset()
+    network = Tiny()
+    network.compile(backend="eager")
+    return network
+
+
+def scripted_first() -> Any:
+    """Build a network with one child that is a program already."""
+    network: Any = Tiny()
+    network.stem = torch.jit.script(network.stem)
     return network
 
 

@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,7 +75,7 @@ class _Cell:
         if not self._same(after, control, outputs):
             return self._refused(result) or Verdict("LOST", outputs.describe(after, control))
         if isinstance(result, nn.Module) and any("attn_surgeon" in name for name, _ in result.named_parameters()):
-            self._require_whole(result, count, control, outputs)
+            return Verdict("kept", self._aftermath(result, count, control, outputs))
         return Verdict("kept")
 
     def _allowed(self, control: Tensor, outputs: Outputs) -> float:
@@ -107,16 +108,29 @@ class _Cell:
         """Ask each of the package's functions whether it says of the graft that it does not run."""
         site = next(iter(self.wish.values()))
         asked = _functions(seeded(self.host.build), self.x).items() if isinstance(result, nn.Module) else ()
-        said = {name: error for name, act in asked if (error := _error(act, result)) and site in str(error)}
+        answers = {name: _tried(partial(act, result)) for name, act in asked}
+        said = {name: error for name, error in answers.items() if _refuses(error) and site in str(error)}
         return Verdict("refused", f"{', '.join(said)}: {brief(next(iter(said.values())))}") if said else None
 
-    def _require_whole(self, result: nn.Module, count: int, control: Tensor, outputs: Outputs) -> None:
-        """Require that what computes with its grafts is not saved without them, and not damaged when they come off."""
-        saved, left = _tried(lambda: _saved(result)), _tried(lambda: vector(_run(attn_surgeon.remove(result), self.x)))
-        if saved is not None and saved != count:
+    def _aftermath(self, result: nn.Module, count: int, control: Tensor, outputs: Outputs) -> str:
+        """Require that what keeps its grafts is not saved without them, nor another network when they come off.
+
+        The answer names the functions of the package that fail on such a network, aloud.
+        """
+        answers = {"save": _tried(lambda: _saved(result)), "check": _tried(lambda: _check(result, self.x))}
+        if isinstance(saved := answers["save"], int) and saved != count:
             raise _SaidError("LOST", f"runs, but is saved with {saved} of {count} grafts")
-        if left is not None and distance(left, control) > 10 * self._allowed(control, outputs):
-            raise _SaidError("LOST", f"remove() leaves a network {outputs.describe(left, control)}")
+        answers["remove"] = left = _tried(lambda: attn_surgeon.remove(result))
+        if not isinstance(left, Exception):
+            self._require_plain(left, control, outputs)
+        said = {name: brief(error) for name, error in answers.items() if isinstance(error, Exception)}
+        return "; ".join(f"{name}(): {error}" for name, error in said.items())
+
+    def _require_plain(self, left: nn.Module, control: Tensor, outputs: Outputs) -> None:
+        """Require of a network whose grafts were removed what the tool gives without them."""
+        after = _aloud("after remove(): ", lambda: vector(_run(left, self.x)))
+        if distance(after, control) > 10 * self._allowed(control, outputs):
+            raise _SaidError("LOST", f"remove() leaves a network {outputs.describe(after, control)}")
 
 
 def _run(result: Any, x: Any) -> Any:
@@ -131,11 +145,18 @@ def _aloud(when: str, act: Callable[[], Any]) -> Any:
 
 
 def _functions(plain: nn.Module, x: Any) -> dict[str, Callable[[nn.Module], Any]]:
-    """List the functions that may notice; `check` belongs to newer versions."""
-    functions: dict[str, Callable[[nn.Module], Any]] = {"save": _saved, "remove": attn_surgeon.remove}
+    """List the functions that may notice."""
+    return {
+        "save": _saved,
+        "remove": attn_surgeon.remove,
+        "check": lambda model: _check(model, x),
+        "certify": lambda model: _certify(plain, model, x),
+    }
+
+
+def _check(model: nn.Module, x: Any) -> None:
     if hasattr(attn_surgeon, "check"):
-        functions["check"] = lambda model: attn_surgeon.check(model, x)
-    return {**functions, "certify": lambda model: _certify(plain, model, x)}
+        attn_surgeon.check(model, x)
 
 
 def _certify(plain: nn.Module, model: nn.Module, x: Any) -> None:
@@ -154,16 +175,12 @@ def _saved(network: nn.Module) -> int:
 
 
 def _tried(act: Callable[[], Any]) -> Any:
-    """Give what a function gives, or nothing where it says aloud that it cannot."""
+    """Give what a function gives, or the error with which it says aloud that it cannot."""
     try:
         return act()
-    except Exception:
-        return None
-
-
-def _error(act: Callable[[nn.Module], Any], network: nn.Module) -> BaseException | None:
-    try:
-        act(network)
     except Exception as error:
         return error
-    return None
+
+
+def _refuses(answer: Any) -> bool:
+    return isinstance(answer, Exception) and names_graft(answer)
