@@ -25,5 +25,5 @@ def _lines(error: BaseException | None) -> list[str]:
 
 def _naming(line: str) -> bool:
     """Look for a name in a line, paths of files and modules and names made up by compilers aside."""
-    rest = re.sub(r'File ".*"|__torch__[\w.]*|\S*\.py\S*|No module named .*', "", line)
+    rest = re.sub(r'File ".*"|__torch__[\w.]*|\S*\.py\S*|No module named .*|has no attribute .*', "", line)
     return re.search(r"graft|attn.surgeon", rest) is not None

@@ -9,12 +9,14 @@ import torch
 from torch import nn
 
 import attn_surgeon
+from attn_surgeon.errors import SurgeonError
 from attn_surgeon.graph.surgery import list_grafts
 
 from .host import Host, call
+from .messages import names_graft
 from .registry import HOSTS
-from .table import SIDES
-from .verdict import judge
+from .table import SIDES, draw_table
+from .verdict import Verdict, judge
 
 LIGHT = [host for host in HOSTS if host.light]
 
@@ -50,10 +52,22 @@ def raises(network: nn.Module, x: Any) -> Any:
     return network
 
 
+def refuses(network: nn.Module, x: Any) -> Any:
+    if list_grafts(network):
+        raise RuntimeError("the graft after stem cannot be carried on")
+    return network
+
+
+def fails(network: nn.Module, x: Any) -> Any:
+    raise RuntimeError("out of order")
+
+
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize(
     ("tool", "kind", "note"),
     [
+        (refuses, "refused", "the graft after stem cannot"),
+        (fails, "n/a", "out of order"),
         (drops, "LOST", "as without grafts"),
         (doubles, "LOST", "grafts run twice"),
         (blurs, "LOST", "another output"),
@@ -65,3 +79,28 @@ def test_judge(tool: Any, kind: str, note: str, side: str) -> None:
     verdict = judge(Host("a tool of the tests", "tests", tool), side)
     assert verdict.kind == kind
     assert note in verdict.note
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("the grafts after stem did not run", True),
+        ("attn-surgeon cannot carry this on", True),
+        ('Unexpected key(s) in state_dict: "stem.2.attn_surgeon.after.fc1.weight"', True),
+        ("no such operator", False),
+        ('File "/lib/attn_surgeon/blocks/se.py", line 3', False),
+        ("'ReLU' object has no attribute 'attn_surgeon'", False),
+        ("Can't redefine method: forward on class: __torch__.attn_surgeon.blocks.se", False),
+    ],
+)
+def test_what_names_a_graft(text: str, named: bool) -> None:
+    assert names_graft(RuntimeError(text)) is named
+    assert names_graft(SurgeonError("no"))
+
+
+def test_table() -> None:
+    host = Host("a tool", "tests", fails)
+    text = draw_table([(host, dict.fromkeys(SIDES, Verdict("LOST", "as without grafts")))])
+    assert "| a tool | LOST | LOST | LOST |" in text
+    assert "3 cells: 3 LOST." in text
+    assert "- a tool: LOST, as without grafts" in text
