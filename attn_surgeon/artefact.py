@@ -106,6 +106,11 @@ def _require_whole(model: nn.Module) -> None:
         what = "the network is sharded over processes, so no process has all its weights"
         hint = "gather them with torch.distributed.checkpoint.state_dict into a network that is not, and save that"
         raise ArtefactError(what, "", hint)
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, Tensor) and (tensor.is_meta or type(tensor) not in (Tensor, nn.Parameter)):
+            state = "on the meta device" if tensor.is_meta else f"a {type(tensor).__name__}"
+            what = f"{name} has no plain values to save: it is {state}"
+            raise ArtefactError(what, "", "save the network before it is offloaded, quantised or sharded")
 
 
 def _require_known_tensors(base: Mapping[str, Tensor]) -> None:

@@ -203,7 +203,7 @@ HOSTS = (
     _yolo("ultralytics checkpoint", "yolo", yolo.checkpoint, placements=yolo.C2F, tolerance=0.1, block="se"),
     _yolo("ultralytics checkpoint, fused", "yolo", yolo.checkpoint_fused, placements=yolo.C2F),
     _yolo("ultralytics ModelEMA", "yolo", yolo.averaged, placements=yolo.C2F),
-    _yolo("ultralytics train", "yolo", yolo.trained, placements=yolo.CONV),
+    _yolo("ultralytics train", "yolo", yolo.trained, placements=yolo.CONV, anew=True),
     _lightning("Lightning fit", "trainers", trainers.lightning_fit),
     _lightning("Lightning sync_batchnorm", "trainers", trainers.lightning_sync_batchnorm, placements=NORMS),
     _lightning("Lightning load_from_checkpoint", "trainers", trainers.lightning_restored),

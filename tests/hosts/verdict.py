@@ -14,19 +14,23 @@ from torch import Tensor, nn
 
 import attn_surgeon
 from attn_surgeon.artefact import read_artefact
-from attn_surgeon.graph.surgery import list_grafts
+from attn_surgeon.graph.made import list_grafts
 
 from .host import Host, call
 from .messages import brief, names_graft
 from .networks import seeded
 from .outputs import Outputs, distance, train, vector
 
-Kind = Literal["kept", "refused", "LOST", "BROKE", "n/a"]
+Kind = Literal["kept", "refused", "warned", "not carried over", "LOST", "BROKE", "n/a"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of the grafts: kept, refused by name, lost in silence, or broken aloud with another's message."""
+    """What became of the grafts.
+
+    Kept, refused by name, lost with a warning that names them, not in a network that was built anew, lost in silence,
+    or broken aloud with another's message.
+    """
 
     kind: Kind
     note: str = ""
@@ -48,12 +52,16 @@ class _SaidError(Exception):
 
 def judge(host: Host, side: str) -> Verdict:
     """Operate on a host's network, apply the tool and say what became of the grafts."""
-    with warnings.catch_warnings(), host.around():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True) as heard, host.around():
+        warnings.simplefilter("always")
         try:
-            return _Cell(host, host.placements.wish(side), host.example()).judge()
+            verdict = _Cell(host, host.placements.wish(side), host.example()).judge()
         except _SaidError as said:
-            return said.verdict
+            verdict = said.verdict
+    named = [item.message for item in heard if isinstance(item.message, Warning) and names_graft(item.message)]
+    if verdict.kind == "LOST" and named:
+        return Verdict("warned", brief(named[0]))
+    return Verdict("not carried over") if verdict.kind == "LOST" and host.anew else verdict
 
 
 @dataclass(frozen=True)

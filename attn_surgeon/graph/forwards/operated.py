@@ -9,6 +9,7 @@ from __future__ import annotations
 import linecache
 import operator
 import types
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from typing import Any
 
 from torch import nn
 
-from attn_surgeon.errors import ExportError, LostGraftError
+from attn_surgeon.errors import LostGraftError
 from attn_surgeon.graph.forwards.assigned import MARK, Method
 from attn_surgeon.graph.forwards.grafts import RESERVED, Grafts, grafts_of, own_children
 from attn_surgeon.graph.forwards.wrapper import write_wrapper
@@ -70,14 +71,29 @@ def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
         "__doc__": base.__doc__,
         "__reduce_ex__": reduce,
         "__class__": property(type, _assign_class),
-        "__prepare_scriptable__": _refuse_script,
+        "__prepare_scriptable__": _prepare_scriptable,
         _BASE: base,
         _CODE: code,
         **_methods(base, code),
+        **_announced(base),
         **_hidden_from_iteration(base),
     }
     cls: type[nn.Module] = type(base.__name__, (base,), namespace)
     return cls
+
+
+def _announced(base: type[Any]) -> dict[str, Any]:
+    """Warn where a network is saved for a library that builds it anew from its configuration, without grafts."""
+
+    def save_pretrained(self: Any, *args: Any, **kwargs: Any) -> Any:
+        warnings.warn(
+            "from_pretrained builds this network from its configuration, without attn_surgeon's grafts: insert them "
+            "into what it gives and load the state again, or save with attn_surgeon.save",
+            stacklevel=2,
+        )
+        return base.save_pretrained(self, *args, **kwargs)
+
+    return {"save_pretrained": save_pretrained} if callable(getattr(base, "save_pretrained", None)) else {}
 
 
 def _methods(base: type[nn.Module], code: Code) -> dict[str, Any]:
@@ -145,13 +161,12 @@ def is_operated(module: nn.Module) -> bool:
 
 def runs_key(module: nn.Module, key: str) -> bool:
     """Return whether a module's class runs the graft of this key."""
-    return is_operated(module) and key in getattr(type(module), _CODE).keys
+    return is_operated(module) and key in code_of(module).keys
 
 
 def missing_children(module: nn.Module) -> frozenset[str]:
     """Return the children that an operated module's generated methods call and that are not there any more."""
-    code: Code = getattr(type(module), _CODE)
-    return code.children.get(module.training, frozenset()) - module._modules.keys()
+    return code_of(module).children.get(module.training, frozenset()) - module._modules.keys()
 
 
 def original_class(module: nn.Module) -> type[nn.Module]:
@@ -178,10 +193,15 @@ def _rebased(cls: type[Any], old: type, new: type) -> Any:
     return make(cls.__name__, tuple(_rebased(base, old, new) for base in cls.__bases__), namespace)
 
 
+def code_of(module: nn.Module) -> Code:
+    """Return the generated methods of an operated module."""
+    code: Code = getattr(type(module), _CODE)
+    return code
+
+
 def generated_sources(module: nn.Module) -> Mapping[str, str]:
     """Return the text of the generated methods of an operated module."""
-    code: Code = getattr(type(module), _CODE)
-    return code.sources
+    return code_of(module).sources
 
 
 def grafts_in(module: nn.Module) -> list[nn.Module]:
@@ -252,10 +272,7 @@ def _assign_class(module: nn.Module, cls: type[nn.Module]) -> None:
     _set_class(module, operated_class(cls, code))
 
 
-def _refuse_script(module: nn.Module) -> nn.Module:
-    """Raise ExportError: TorchScript reads source, and the grafts are in none."""
-    raise ExportError(
-        f"torch.jit.script cannot compile a {type(module).__name__} with attn_surgeon's grafts in its forward",
-        "",
-        "use torch.jit.trace or torch.export, which take it, or script the network without grafts",
-    )
+def _prepare_scriptable(module: nn.Module) -> nn.Module:
+    from attn_surgeon.graph.forwards.scripted import prepare_scriptable
+
+    return prepare_scriptable(module)
