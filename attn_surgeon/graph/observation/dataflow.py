@@ -1,7 +1,8 @@
 """What a run's values depend on, as a graph of numbered values with dominators.
 
 A value's dominators are the values that every path from the network's input to it passes through. On a residual
-network they are the feature maps between the blocks, not those inside one, for the shortcut passes these by.
+network they are the feature maps between the blocks, not those inside one, for the shortcut passes these by. Paths that
+only condition what flows on another are not followed: time embeddings, gates, masks, the context of a cross-attention.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ from functools import cached_property
 
 from torch import Tensor
 
+from attn_surgeon.graph.observation.functions import CATS, plain_name
 from attn_surgeon.graph.observation.observe import Call, Observation
 from attn_surgeon.graph.observation.recorder import Event
 from attn_surgeon.graph.running import tensors
 
 _PARAMETRIC = re.compile(r"^(conv|linear|bilinear|addmm|deform_conv|multi_head|[A-Z])")
 _MIXING = re.compile(r"conv|linear|matmul|mm$|einsum|attention|multi_head|pool|fft|fold|lstm|gru|rnn|roll|^[A-Z]")
+_ELEMENTWISE = ("add", "sub", "mul", "div", "where", "masked_fill", "addcmul", "addcdiv", "lerp", "maximum", "minimum")
 _UPSAMPLING = re.compile(r"^(interpolate|upsample|conv_transpose|pixel_shuffle|max_unpool)")
 
 
 class Dataflow:
     """The values that depend on the network's input, numbered in the order they were made.
 
-    `layered` ones are past the first layer: before it flows the image, at most normalised. `decoded` ones come from a
-    map that was made larger.
+    `led` has the sources of each value that do more than condition the others. `layered` ones are past the first layer:
+    before it flows the image, at most normalised. `decoded` ones come from a map that was made larger.
     """
 
     def __init__(self, seen: Observation) -> None:
@@ -34,6 +37,7 @@ class Dataflow:
         self.values: list[Tensor] = []
         self.makers: list[Event | None] = []
         self.sources: list[tuple[int, ...]] = []
+        self.led: list[tuple[int, ...]] = []
         self.users: list[list[Event]] = []
         self.layered: list[bool] = []
         self.decoded: list[bool] = []
@@ -58,7 +62,26 @@ class Dataflow:
         self.layered.append(any(self.layered[source] for source in sources) or self.parametric(len(self.values) - 1))
         enlarged = self.upsampled(len(self.values) - 1) and any(self.has_places(source) for source in sources)
         self.decoded.append(enlarged or any(self.decoded[source] for source in sources))
-        self._idom.append(self.common(sources) if sources else None)
+        self.led.append(self._leading(value, maker, sources))
+        self._idom.append(self.common(self.led[-1]) if sources else None)
+
+    def _leading(self, value: Tensor, maker: Event | None, sources: tuple[int, ...]) -> tuple[int, ...]:
+        """Leave out the sources of a value that only condition the others.
+
+        They are spread over the others, are no floating-point numbers, or come from another input of the network and
+        are neither added nor joined on to what flows here.
+        """
+        real = tuple(source for source in sources if self.values[source].is_floating_point()) or sources
+        alike = tuple(source for source in real if self.values[source].shape == value.shape)
+        name = plain_name(maker.function) if maker is not None else ""
+        if len(real) < 2 or name in CATS:
+            return real
+        if alike and name in _ELEMENTWISE:
+            real = alike
+        if name == "add":
+            return real
+        first = (alike or real)[0]
+        return tuple(source for source in real if source == first or self.common((first, source)) is not None)
 
     def number(self, value: object) -> int | None:
         """Give a value's number; None where it does not depend on the network's input."""
@@ -114,7 +137,8 @@ class Dataflow:
         found, waiting = {end}, [end]
         while waiting:
             for source in self.sources[waiting.pop()]:
-                if source != start and source not in found:
+                later = start is None or source > start  # what was made before the start is not on the way from it
+                if later and source not in found:
                     found.add(source)
                     waiting.append(source)
             if len(found) > limit:

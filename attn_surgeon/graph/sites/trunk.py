@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice, pairwise
 
 from attn_surgeon.graph.observation.dataflow import Dataflow
 from attn_surgeon.graph.observation.functions import ACTIVATIONS, CATS, NORMS, plain_name
 from attn_surgeon.graph.observation.observe import Call
-from attn_surgeon.graph.sites.layouts import Feature
+from attn_surgeon.graph.sites.detours import DOWN, Detours, Maps, whole_images
 
-_DOWN = 0.6  # a stride of two halves one axis at least; a convolution without padding takes off less
 _MOST_LIGHT_OPS = 1
 _MOST_TRIES = 20
 _MOST_IN_A_BOX = 4
 _KEEPS = ("add", *CATS, *NORMS, *ACTIVATIONS)
-
-Maps = Mapping[int, Feature]
 
 
 def find_heads(flow: Dataflow, maps: Maps, matters: Callable[[int], bool]) -> list[int]:
@@ -89,28 +86,28 @@ def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Co
     ends = [
         _settled(flow, maps, end, start)
         for end, start in pairwise(trunk)
-        if maps[start].positions < _DOWN * maps[end].positions
+        if maps[start].positions < DOWN * maps[end].positions
     ]
     return [end for end in dict.fromkeys([*ends, *trunk[-1:]]) if flow.layered[end]]
 
 
 def _on_trunk(flow: Dataflow, maps: Maps, number: int) -> bool:
     """Say whether a value is a map of whole images, not of regions or windows in them."""
-    images = flow.seen.inputs
-    return _is_map(maps, number) and maps[number].shape[0] in (len(images[0]) if images[0].ndim else 1, len(images))
+    return number in maps and whole_images(flow, maps[number])
 
 
 def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> int | None:
-    """Find the widest map of the lowest resolution, the last of them, not past the heads; a head, where one is."""
+    """Find the widest map of the lowest resolution that leads to its last, not past the heads; a head, where one is."""
     before = {number for head in heads for number in flow.between(None, head, limit=len(flow.values)) or ()}
-    reached = before or flow.reaching
+    reached = Detours(flow, maps, heads).trunk & (before or flow.reaching)
     candidates = [number for number in layers if number in reached and _on_trunk(flow, maps, number)]
     if not candidates:
         return None
     lowest = min(maps[number].positions for number in candidates)
-    low_heads = [head for head in heads if _on_trunk(flow, maps, head) and maps[head].positions <= lowest / _DOWN]
-    low = [number for number in candidates if maps[number].positions == lowest]
-    return max(low_heads) if low_heads else max(low, key=lambda number: (maps[number].channels, number))
+    low_heads = [head for head in heads if _on_trunk(flow, maps, head) and maps[head].positions <= lowest / DOWN]
+    low = {number for number in candidates if maps[number].positions == lowest}
+    leading = [number for number in flow.chain(max(low)) if number in low]
+    return max(low_heads) if low_heads else max(leading, key=lambda number: (maps[number].channels, number))
 
 
 def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
@@ -122,10 +119,7 @@ def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
         given = flow.given(call)
         if given is None or given not in maps or not _on_trunk(flow, maps, given):
             continue
-        if (
-            maps[given].positions < _DOWN * maps[end].positions
-            or maps[start].positions >= _DOWN * maps[given].positions
-        ):
+        if not DOWN < maps[given].positions / maps[end].positions < 1 / DOWN:
             return end
         if given != end and not _light(flow, given, end):
             return end

@@ -29,7 +29,7 @@ def drawn(seed: int, inputs: int = 1, size: int = 14) -> Dataflow:
     for number in range(inputs, inputs + size):
         near = values[max(0, number - 5) : number]
         sources = tuple(draw.sample(near, min(len(near), draw.choice((1, 1, 2, 2, 3)))))
-        name = draw.choice(("relu", "conv2d", "add", "linear", "cat"))
+        name = draw.choice(("add", "cat") if len(sources) > 1 else ("relu", "conv2d", "linear"))
         events.append(Event(name, None, sources, (values[number],), values[number]))
     seen = Observation({}, {}, tuple(events), tuple(values[:inputs]), values[-1], {}, {}, nn.Identity(), values[0])
     return Dataflow(seen)
