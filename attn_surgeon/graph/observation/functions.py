@@ -11,6 +11,10 @@ ACTIVATIONS = (
     *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish"),
     *("hardswish", "hardtanh", "softplus", "glu"),
 )
+RESHAPES = (
+    *("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "transpose", "permute", "movedim", "swapaxes"),
+    *("contiguous", "clone", "to", "mul", "div"),
+)
 
 
 def plain_name(name: str) -> str:

@@ -97,7 +97,10 @@ def _on_trunk(flow: Dataflow, maps: Maps, number: int) -> bool:
 
 
 def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> int | None:
-    """Find the widest map of the lowest resolution that leads to its last, not past the heads; a head, where one is."""
+    """Find the widest map of the lowest resolution, not past the heads; a head, where one is.
+
+    Of several, it is the last that all paths to the last map of that resolution pass through.
+    """
     before = {number for head in heads for number in flow.between(None, head, limit=len(flow.values)) or ()}
     reached = Detours(flow, maps, heads).trunk & (before or flow.reaching)
     candidates = [number for number in layers if number in reached and _on_trunk(flow, maps, number)]
@@ -105,9 +108,12 @@ def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collectio
         return None
     lowest = min(maps[number].positions for number in candidates)
     low_heads = [head for head in heads if _on_trunk(flow, maps, head) and maps[head].positions <= lowest / DOWN]
-    low = {number for number in candidates if maps[number].positions == lowest}
-    leading = [number for number in flow.chain(max(low)) if number in low]
-    return max(low_heads) if low_heads else max(leading, key=lambda number: (maps[number].channels, number))
+    if low_heads:
+        return max(low_heads)
+    low = [number for number in candidates if maps[number].positions == lowest]
+    widest = max(maps[number].channels for number in low)
+    wide = [number for number in low if maps[number].channels == widest]
+    return next((number for number in flow.chain(max(low)) if number in wide), max(wide))
 
 
 def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
