@@ -150,6 +150,14 @@ class Dataflow:
         maker = self.makers[number]
         return maker is not None and _PARAMETRIC.match(maker.function) is not None
 
+    def depthwise(self, number: int) -> bool:
+        """Say whether a convolution made the value that filters each channel for itself."""
+        maker = self.makers[number]
+        weights = (
+            [value for value in maker.inputs if value.ndim > 2 and id(value) not in self._numbers] if maker else []
+        )
+        return self.parametric(number) and bool(weights) and weights[0].shape[1] == 1
+
     def mixes(self, number: int) -> bool:
         """Say whether what made the value looks at more than one element at a time."""
         maker = self.makers[number]

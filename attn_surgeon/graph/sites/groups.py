@@ -10,7 +10,8 @@ from attn_surgeon.graph.observation.functions import ACTIVATIONS, NORMS, RESHAPE
 from attn_surgeon.graph.sites.carriers import Carriers
 from attn_surgeon.graph.sites.joins import Fusion, Residual, find_joins
 from attn_surgeon.graph.sites.site import Site
-from attn_surgeon.graph.sites.trunk import find_heads, find_stage_ends
+from attn_surgeon.graph.sites.stages import find_stage_ends
+from attn_surgeon.graph.sites.trunk import find_heads
 
 GROUPS: Mapping[str, str] = {
     "stages": "the last feature map before each downsampling, and the last of all",
@@ -32,8 +33,9 @@ def find_groups(flow: Dataflow, carriers: Carriers, matters: Callable[[int], boo
     places = {number for number, feature in maps.items() if feature.positions > 1}
     heads = find_heads(flow, maps, matters)
     residuals, fusions = find_joins(flow)
+    ends = find_stage_ends(flow, carriers.scaling, heads, _stage_layers(carriers, residuals))
     groups: dict[str, tuple[Member, ...]] = {
-        "stages": _after(map(carriers.maker, find_stage_ends(flow, maps, heads, _stage_layers(carriers, residuals)))),
+        "stages": _after(map(carriers.maker, ends)),
         "blocks": _after(_blocks(flow, carriers, residuals)),
         "residual": _residual(carriers, residuals),
         "head": _after(map(carriers.maker, heads)),
