@@ -70,7 +70,8 @@ class Carriers:
             id(one): other for event, twin in zip(first, second, strict=True) for one, other in _pairs(event, twin)
         }
         fixed = {number for number, value in enumerate(self.flow.values) if _same_shape(value, twins.get(id(value)))}
-        return {n: feature for n, feature in self.maps.items() if n not in fixed or feature.positions <= _FEW}
+        fixed -= {n for n, feature in self.maps.items() if feature.positions + feature.prefix <= _FEW}
+        return {number: feature for number, feature in self.maps.items() if number not in fixed}
 
     @property
     def layers(self) -> list[int]:

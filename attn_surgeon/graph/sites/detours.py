@@ -17,7 +17,7 @@ from attn_surgeon.graph.sites.layouts import Feature
 
 Maps = Mapping[int, Feature]
 DOWN = 0.6  # a stride of two halves one axis at least; a convolution without padding takes off less
-_LIGHT = 0.25  # of the layers before it, what a side branch that is no gate has at most
+_LIGHT = 0.5  # of the layers before it, what a side branch that is no gate has at most
 _GATES = ("sigmoid", "hardsigmoid", "softmax", "tanh", "hardtanh")
 _ATTENTION = re.compile(r"matmul|mm$|einsum|attention|multi_head")
 

@@ -73,17 +73,18 @@ def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
     A block may widen its input before it strides, or norm it; that map is not what its stage gave. A block that ends
     with the downsampling is given nothing that the stage ends with, unless all it does before is to narrow it.
     """
+    settled = end
     for call in _inner_calls(flow, start):
         given = flow.given(call)
         if given not in maps or given is None:
             continue
         if not DOWN < maps[given].positions / maps[end].positions < 1 / DOWN:
-            return end
+            break
         narrows = maps[end].channels < maps[given].channels
         if given != end and not (_light(flow, given, end) and (narrows or _goes_on(flow, call, end, start))):
-            return end
-        end = given
-    return end
+            break
+        settled = given
+    return settled
 
 
 def _inner_calls(flow: Dataflow, number: int) -> Iterator[Call]:
