@@ -22,6 +22,7 @@ from attn_surgeon.graph.running import tensors
 _PARAMETRIC = re.compile(r"^(conv|linear|bilinear|addmm|deform_conv|multi_head|[A-Z])")
 _MIXING = re.compile(r"conv|linear|matmul|mm$|einsum|attention|multi_head|pool|fft|fold|lstm|gru|rnn|roll|^[A-Z]")
 _ELEMENTWISE = ("add", "sub", "mul", "div", "where", "masked_fill", "addcmul", "addcdiv", "lerp", "maximum", "minimum")
+_SPREADING = re.compile(r"^(expand|repeat|tile|broadcast_to|interpolate|upsample)")
 _UPSAMPLING = re.compile(r"^(interpolate|upsample|conv_transpose|pixel_shuffle|max_unpool)")
 
 
@@ -41,6 +42,7 @@ class Dataflow:
         self.users: list[list[Event]] = []
         self.layered: list[bool] = []
         self.decoded: list[bool] = []
+        self._spread: list[bool] = []
         self._idom: list[int | None] = []
         self._numbers: dict[int, int] = {}
         for value in seen.inputs:
@@ -62,6 +64,7 @@ class Dataflow:
         self.layered.append(any(self.layered[source] for source in sources) or self.parametric(len(self.values) - 1))
         enlarged = self.upsampled(len(self.values) - 1) and any(self.has_places(source) for source in sources)
         self.decoded.append(enlarged or any(self.decoded[source] for source in sources))
+        self._spread.append(self._is_spread(value, maker, sources))
         self.led.append(self._leading(value, maker, sources))
         self._idom.append(self.common(self.led[-1]) if sources else None)
 
@@ -71,17 +74,27 @@ class Dataflow:
         They are spread over the others, are no floating-point numbers, or come from another input of the network and
         are neither added nor joined on to what flows here.
         """
-        real = tuple(source for source in sources if self.values[source].is_floating_point()) or sources
-        alike = tuple(source for source in real if self.values[source].shape == value.shape)
         name = plain_name(maker.function) if maker is not None else ""
+        if name.endswith("_as"):
+            return sources[:1]
+        real = tuple(source for source in sources if self.values[source].is_floating_point()) or sources
         if len(real) < 2 or name in CATS:
             return real
+        alike = tuple(source for source in real if self.values[source].shape == value.shape)
         if alike and name in _ELEMENTWISE:
-            real = alike
+            real = tuple(source for source in alike if not self._spread[source]) or alike
         if name == "add":
             return real
-        first = (alike or real)[0]
+        first = next((source for source in real if source in alike), real[0])
         return tuple(source for source in real if source == first or self.common((first, source)) is not None)
+
+    def _is_spread(self, value: Tensor, maker: Event | None, sources: tuple[int, ...]) -> bool:
+        """Say whether a value repeats one that has no places, at all places alike."""
+        if maker is None or self.mixes(len(self.values) - 1):
+            return False
+        fewest = min(self.values[source].numel() for source in sources)
+        spreads = _SPREADING.match(maker.function) is not None and value.numel() > fewest
+        return (spreads and not self.has_places(sources[0])) or all(self._spread[source] for source in sources)
 
     def number(self, value: object) -> int | None:
         """Give a value's number; None where it does not depend on the network's input."""
@@ -149,6 +162,12 @@ class Dataflow:
         """Say whether a convolution or a linear layer made the value."""
         maker = self.makers[number]
         return maker is not None and _PARAMETRIC.match(maker.function) is not None
+
+    def joins(self, number: int) -> bool:
+        """Say whether a cat or an add of several values made the value."""
+        maker = self.makers[number]
+        joined = maker is not None and plain_name(maker.function) in (*CATS, "add")
+        return joined and len(self.sources[number]) > 1
 
     def depthwise(self, number: int) -> bool:
         """Say whether a convolution made the value that filters each channel for itself."""

@@ -6,6 +6,7 @@ values of an attention, a pooled grid, a few layers inside a block. Its maps are
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -97,9 +98,14 @@ class Detours:
         return max(made, default=0) < self.maps[fork].channels
 
     def _light(self, fork: int, total: int, part: int) -> bool:
-        """Say whether few layers are on the way, in a network that does not go on to make the map larger."""
-        ways = self.flow.between(fork, part)
-        if ways is None or sum(map(self.flow.parametric, ways)) >= _LIGHT * self._layers[fork]:
+        """Say whether few layers are on the way, in a network that does not go on to make the map larger.
+
+        What leaves the first resolution of all and comes back is no side branch, for there is no other trunk.
+        """
+        ways, image = self.flow.between(fork, part), math.prod(self.flow.seen.inputs[0].shape[2:])
+        if self.maps[fork].positions >= DOWN * image or ways is None:
+            return False
+        if sum(map(self.flow.parametric, ways)) >= _LIGHT * self._layers[fork]:
             return False
         later = any(self._low(fork, number) for number in self.maps if number > total)
         heads = [self.maps[head].positions for head in self.heads if head in self.maps and head >= total]

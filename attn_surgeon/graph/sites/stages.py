@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from attn_surgeon.graph.observation.dataflow import Dataflow
 from attn_surgeon.graph.observation.observe import Call
+from attn_surgeon.graph.running import tensors
 from attn_surgeon.graph.sites.detours import DOWN, Detours, Maps, whole_images
 
 _MOST_LAYERS = 1
@@ -55,16 +56,20 @@ def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collectio
     if low_heads:
         return max(low_heads)
     low = [number for number in candidates if maps[number].positions == lowest]
-    whole = [number for number in low if not _inside(flow, number, low)] or low
+    whole = [number for number in low if not _inside(flow, maps, number, low)] or low
     widest = max(maps[number].channels for number in whole)
     wide = [number for number in whole if maps[number].channels == widest]
     return next((number for number in flow.chain(max(whole)) if number in wide), max(wide))
 
 
-def _inside(flow: Dataflow, number: int, others: Collection[int]) -> bool:
-    """Say whether a value is on its way to what a module gives back that is among the others."""
-    outputs = (flow.number(call.output) for call in _inner_calls(flow, number))
-    return any(output in others for output in outputs if output is not None and output > number)
+def _inside(flow: Dataflow, maps: Maps, number: int, low: Collection[int]) -> bool:
+    """Say whether a map is made on the way of a module, from a map of its resolution or to one among the others."""
+    for call in _inner_calls(flow, number):
+        output = flow.number(call.output)
+        given = [value for value in flow.numbers([*call.args, *call.kwargs.values()]) if value in maps]
+        if output != number and (output in low or any(_alike(maps, value, number) for value in given)):
+            return True
+    return False
 
 
 def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
@@ -78,13 +83,18 @@ def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
         given = flow.given(call)
         if given not in maps or given is None:
             continue
-        if not DOWN < maps[given].positions / maps[end].positions < 1 / DOWN:
+        if not _alike(maps, given, end):
             break
         narrows = maps[end].channels < maps[given].channels
-        if given != end and not (_light(flow, given, end) and (narrows or _goes_on(flow, call, end, start))):
+        ends = not narrows and not _begins(flow, maps, call, start)
+        if given != end and not _light(flow, given, end):
             break
-        settled = given
+        settled = settled if ends else given
     return settled
+
+
+def _alike(maps: Maps, one: int, other: int) -> bool:
+    return DOWN < maps[one].positions / maps[other].positions < 1 / DOWN
 
 
 def _inner_calls(flow: Dataflow, number: int) -> Iterator[Call]:
@@ -94,20 +104,20 @@ def _inner_calls(flow: Dataflow, number: int) -> Iterator[Call]:
         yield from (call for call in flow.callers(maker) if call.caller is not None)
 
 
-def _goes_on(flow: Dataflow, call: Call, end: int, start: int) -> bool:
-    """Say whether there are layers in a call from the downsampling on, or none before it."""
-    given = flow.given(call)
-    if given is not None and not any(map(flow.parametric, range(given + 1, end + 1))):
-        return True
-    return any(flow.parametric(number) and flow.made_in(number, call) for number in range(start, len(flow.values)))
+def _begins(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
+    """Say whether a call has layers from the downsampling on and stays at the resolution it leads to."""
+    outputs = [number for number in flow.numbers(tensors(call.output)) if number in maps]
+    stays = any(_alike(maps, number, start) for number in outputs)
+    last = max(outputs, default=start)
+    return stays and any(flow.parametric(n) and flow.made_in(n, call) for n in range(start, last + 1))
 
 
 def _light(flow: Dataflow, start: int, end: int) -> bool:
-    """Say whether little happens on the way: one layer that joins channels at most, and no paths that meet."""
+    """Say whether little happens on the way: one layer that joins channels at most, and no adds or cats."""
     if start not in flow.chain(end):
         return False
     path = flow.between(start, end)
     if path is None:
         return False
     layers = [number for number in path if flow.parametric(number) and not flow.depthwise(number)]
-    return len(layers) <= _MOST_LAYERS and all(len(flow.sources[n]) == 1 for n in path)
+    return len(layers) <= _MOST_LAYERS and not any(map(flow.joins, path))
