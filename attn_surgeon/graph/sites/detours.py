@@ -7,20 +7,18 @@ values of an attention, a pooled grid, a few layers inside a block. Its maps are
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, takewhile
 
 from attn_surgeon.graph.observation.dataflow import Dataflow
-from attn_surgeon.graph.observation.functions import plain_name
+from attn_surgeon.graph.observation.functions import ATTENTION, plain_name
 from attn_surgeon.graph.sites.layouts import Feature
 
 Maps = Mapping[int, Feature]
 DOWN = 0.6  # a stride of two halves one axis at least; a convolution without padding takes off less
 _LIGHT = 0.5  # of the layers before it, what a side branch that is no gate has at most
 _GATES = ("sigmoid", "hardsigmoid", "softmax", "tanh", "hardtanh")
-_ATTENTION = re.compile(r"matmul|mm$|einsum|attention|multi_head")
 
 
 def whole_images(flow: Dataflow, feature: Feature) -> bool:
@@ -78,7 +76,7 @@ class Detours:
         """Say whether what comes back is only a side branch's: see the tests one by one."""
         maker = self.flow.makers[total]
         name = plain_name(maker.function) if maker is not None else ""
-        if _ATTENTION.search(name):
+        if ATTENTION.search(name):
             return True
         way = list(takewhile(lambda number: number > fork, self.flow.chain(part)))
         if name == "mul" and self._any(way, lambda function: function in _GATES):

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from itertools import islice
 
 from attn_surgeon.graph.observation.dataflow import Dataflow
-from attn_surgeon.graph.observation.functions import ACTIVATIONS, CATS, NORMS, plain_name
+from attn_surgeon.graph.observation.functions import ACTIVATIONS, ATTENTION, CATS, NORMS, RESHAPES, plain_name
 from attn_surgeon.graph.sites.detours import Maps, whole_images
 
 _MOST_TRIES = 20
 _MOST_IN_A_BOX = 4
+_PREPARES = (*RESHAPES, *NORMS, "unbind", "getitem", "chunk", "split")
 _KEEPS = ("add", *CATS, *NORMS, *ACTIVATIONS)
 
 
@@ -63,6 +64,7 @@ def _is_features(flow: Dataflow, maps: Maps, number: int) -> bool:
 def _last_map(flow: Dataflow, maps: Maps, number: int, matters: Callable[[int], bool]) -> int | None:
     """Find the last map that all paths to a value pass through, else the last map on any of them."""
     chain = (value for value in flow.chain(number) if _is_map(maps, value) and flow.layered[value])
+    chain = (value for value in chain if not (flow.parametric(value) and _pools(flow, value)))
     head = next((value for value in chain if matters(value)), None)
     if head is not None:
         return head
@@ -74,3 +76,18 @@ def _last_map(flow: Dataflow, maps: Maps, number: int, matters: Callable[[int], 
 def _on_trunk(flow: Dataflow, maps: Maps, number: int) -> bool:
     """Say whether a value is a map of whole images, not of regions or windows in them."""
     return number in maps and whole_images(flow, maps[number])
+
+
+def _pools(flow: Dataflow, number: int) -> bool:
+    """Say whether all that becomes of a value is to be read by an attention, as what pools by one projects it first."""
+    waiting, read = [number], False
+    while waiting:
+        for event in flow.users[waiting.pop()]:
+            name = plain_name(event.function)
+            if ATTENTION.search(name):
+                read = True
+            elif name in _PREPARES:
+                waiting += flow.numbers(event.outputs)
+            else:
+                return False
+    return read
