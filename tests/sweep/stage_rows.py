@@ -10,9 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from .stage_verdicts import OPEN, verdict
-
-Level = tuple[int, int, str]  # stride, channels, name
+from .stage_verdicts import OPEN, Level, verdict
 
 
 @dataclass
@@ -54,7 +52,7 @@ class StageRow:
         """Say of each disagreement why it is one."""
         theirs, ours = last_by_stride(self.theirs), last_by_stride(self.ours)
         strides = [int(text.partition(":")[0]) for text in self.disagreements]
-        return [verdict(self.family, self.name, s, theirs.get(s), ours.get(s), ours) for s in strides]
+        return [verdict(self.family, self.name, theirs.get(s), ours.get(s), self.theirs) for s in strides]
 
     @property
     def open(self) -> bool:
