@@ -32,7 +32,8 @@ from attn_surgeon.graph.sites.survey import survey
 from . import from_timm
 from .__main__ import _shard
 from .quick import build
-from .stage_rows import Level, StageRow, draw, read_rows
+from .stage_rows import StageRow, draw, read_rows
+from .stage_verdicts import Level
 
 _LARGEST = 150_000_000
 _ROUNDING = 0.2
