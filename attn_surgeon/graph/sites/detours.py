@@ -33,6 +33,7 @@ class Detours:
     def __init__(self, flow: Dataflow, maps: Maps, heads: Sequence[int]) -> None:
         self.flow, self.heads = flow, heads
         self.maps = {number: feature for number, feature in maps.items() if whole_images(flow, feature)}
+        self._forks: dict[int, int | None] = {}
         self._layers = list(accumulate(map(flow.parametric, range(len(flow.values)))))
 
     @cached_property
@@ -51,16 +52,20 @@ class Detours:
             return False
         if part not in self.flow.led[total]:
             return True
-        fork = self._map_before(self.flow.common(sources))
+        fork = self._fork(total)
         return fork is not None and self._comes_back(fork, total, part) and self._slight(fork, total, part)
 
-    def _map_before(self, number: int | None) -> int | None:
-        return next((value for value in self.flow.chain(number) if value in self.maps), None)
+    def _fork(self, total: int) -> int | None:
+        """Find the map that all sources of a value come from, where there are lower resolutions since."""
+        if total not in self._forks:
+            chain = self.flow.chain(self.flow.common(self.flow.sources[total]))
+            fork = next((value for value in chain if value in self.maps), None)
+            since = range(total if fork is None else fork, total)
+            self._forks[total] = fork if fork is not None and any(self._low(fork, n) for n in since) else None
+        return self._forks[total]
 
     def _comes_back(self, fork: int, total: int, part: int) -> bool:
         """Say whether a source went through lower resolutions than another one did."""
-        if not any(self._low(fork, number) for number in range(fork, total)):
-            return False
         others = [source for source in self.flow.led[total] if source != part]
         lowest = max((self._lowest(fork, other) for other in others), default=0)
         return self._lowest(fork, part) < DOWN * lowest
