@@ -44,6 +44,7 @@ class Dataflow:
         self.decoded: list[bool] = []
         self._spread: list[bool] = []
         self._idom: list[int | None] = []
+        self._root: list[int] = []
         self._numbers: dict[int, int] = {}
         for value in seen.inputs:
             self._enter(value, None, ())
@@ -67,6 +68,7 @@ class Dataflow:
         self._spread.append(self._is_spread(value, maker, sources))
         self.led.append(self._leading(value, maker, sources))
         self._idom.append(self.common(self.led[-1]) if sources else None)
+        self._root.append(len(self._root) if self._idom[-1] is None else self._root[self._idom[-1]])
 
     def _leading(self, value: Tensor, maker: Event | None, sources: tuple[int, ...]) -> tuple[int, ...]:
         """Leave out the sources of a value that only condition the others.
@@ -86,7 +88,12 @@ class Dataflow:
         if name == "add":
             return real
         first = next((source for source in real if source in alike), real[0])
-        return tuple(source for source in real if source == first or self.common((first, source)) is not None)
+        return tuple(source for source in real if not self._from_elsewhere(source, first))
+
+    def _from_elsewhere(self, number: int, other: int) -> bool:
+        """Say whether a value comes from one input of the network, and another value does not."""
+        root = self._root[number]
+        return self.makers[root] is None and self._root[other] != root
 
     def _is_spread(self, value: Tensor, maker: Event | None, sources: tuple[int, ...]) -> bool:
         """Say whether a value repeats one that has no places, at all places alike."""

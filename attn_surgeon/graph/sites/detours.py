@@ -83,6 +83,8 @@ class Detours:
         name = plain_name(maker.function) if maker is not None else ""
         if ATTENTION.search(name):
             return True
+        if self._low(fork, part):  # it is not made larger again, but read beside the others, as a detector's levels are
+            return False
         way = list(takewhile(lambda number: number > fork, self.flow.chain(part)))
         if name == "mul" and self._any(way, lambda function: function in _GATES):
             return True

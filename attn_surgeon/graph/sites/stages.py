@@ -66,7 +66,7 @@ def _inside(flow: Dataflow, maps: Maps, number: int, low: Collection[int]) -> bo
     """Say whether a map is made on the way of a module, from a map of its resolution or to one among the others."""
     for call in _inner_calls(flow, number):
         output = flow.number(call.output)
-        given = [value for value in flow.numbers([*call.args, *call.kwargs.values()]) if value in maps]
+        given = [value for value in flow.numbers(tensors((call.args, call.kwargs))) if value in maps]
         if output != number and (output in low or any(_alike(maps, value, number) for value in given)):
             return True
     return False
