@@ -52,7 +52,7 @@ def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collectio
     if not candidates:
         return None
     lowest = min(maps[number].positions for number in candidates)
-    low_heads = [head for head in heads if head in maps and maps[head].positions <= lowest / DOWN]
+    low_heads = [head for head in heads if head in reached & maps.keys() and maps[head].positions <= lowest / DOWN]
     if low_heads:
         return max(low_heads)
     low = [number for number in candidates if maps[number].positions == lowest]
