@@ -14,6 +14,7 @@ from train.segmentation.cells import write
 from attn_surgeon import insert
 from attn_surgeon.graph.made import list_grafts
 from attn_surgeon.graph.running import run
+from attn_surgeon.graph.sites.survey import survey
 from attn_surgeon.subject import Images, open_subject
 from attn_surgeon.train.run.loop import train
 from attn_surgeon.train.segmentation.task import fitted, open_parts, score
@@ -46,6 +47,20 @@ def test_segmenters(network: str, encoder: str) -> None:
     x = torch.randn(2, 3, 64, 96)
     operated = require_all(model, x, sites + 4, after=[ENCODERS[encoder], *decoder])
     require_learning(operated, x)
+
+
+@pytest.mark.parametrize(
+    ("network", "stages"),
+    [
+        ("DeepLabV3Plus", ["encoder.relu", "encoder.layer1", "encoder.layer2", "encoder.layer4"]),
+        ("PSPNet", ["encoder.relu", "encoder.layer1", "decoder"]),
+        ("PAN", ["encoder.relu", "encoder.layer1", "encoder.layer2", "encoder.layer4"]),
+        ("FPN", ["encoder.relu", "encoder.layer1", "encoder.layer2", "encoder.layer3", "encoder.layer4"]),
+    ],
+)
+def test_stages_end_on_no_pooling_branch(network: str, stages: list[str]) -> None:
+    model = getattr(smp, network)("resnet18", encoder_weights=None)
+    assert list(survey(model, torch.randn(2, 3, 128, 128)).groups["stages"]) == [(name, "after") for name in stages]
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

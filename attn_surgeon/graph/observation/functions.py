@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _ARITHMETIC = ("add", "sub", "mul", "truediv", "div", "matmul", "pow", "floordiv", "mod")
 _SYNONYMS = {"truediv": "div", "floordiv": "floor_divide", "mod": "remainder"}
 
@@ -10,6 +12,11 @@ NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", 
 ACTIVATIONS = (
     *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish"),
     *("hardswish", "hardtanh", "softplus", "glu"),
+)
+ATTENTION = re.compile(r"matmul|mm$|einsum|attention|multi_head")
+RESHAPES = (
+    *("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "transpose", "permute", "movedim", "swapaxes"),
+    *("contiguous", "clone", "to", "mul", "div"),
 )
 
 

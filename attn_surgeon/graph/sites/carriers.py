@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from torch import Tensor
@@ -10,9 +10,12 @@ from torch import Tensor
 from attn_surgeon.graph.observation.dataflow import Dataflow
 from attn_surgeon.graph.observation.functions import plain_name
 from attn_surgeon.graph.observation.observe import Call
+from attn_surgeon.graph.observation.recorder import Event
 from attn_surgeon.graph.sites.finder import Finder
 from attn_surgeon.graph.sites.layouts import Feature
 from attn_surgeon.graph.sites.site import Site
+
+_FEW = 4
 
 
 class Carriers:
@@ -23,6 +26,7 @@ class Carriers:
 
     def __init__(self, flow: Dataflow, finder: Finder) -> None:
         self.flow = flow
+        self._second = finder.second
         self.after = self._by_number(finder.carried)
         self.before = self._by_number(finder.entered)
         self.entries: dict[tuple[int, int], Site] = {}
@@ -51,6 +55,23 @@ class Carriers:
         features = {number: [site.output for site in sites] for number, sites in self.after.items()}
         known = {number: [feature for feature in found if feature is not None] for number, found in features.items()}
         return {number: found[-1] for number, found in known.items() if found and len(found[-1].shape) <= rank}
+
+    @cached_property
+    def scaling(self) -> dict[int, Feature]:
+        """Give the maps but for those that have the same size whatever the image's: a pooled grid, a set of states.
+
+        The runs at the two sizes must have been made of the same operations. A few places are no evidence, for two
+        small sizes may be rounded to one.
+        """
+        first, second = self.flow.seen.events, self._second.events if self._second else ()
+        if [event.function for event in first] != [event.function for event in second]:
+            return self.maps
+        twins = {
+            id(one): other for event, twin in zip(first, second, strict=True) for one, other in _pairs(event, twin)
+        }
+        fixed = {number for number, value in enumerate(self.flow.values) if _same_shape(value, twins.get(id(value)))}
+        fixed -= {n for n, feature in self.maps.items() if feature.positions + feature.prefix <= _FEW}
+        return {number: feature for number, feature in self.maps.items() if number not in fixed}
 
     @property
     def layers(self) -> list[int]:
@@ -91,3 +112,12 @@ class Carriers:
             maker = self.flow.makers[number]
             return maker is not None and plain_name(maker.function) == plain_name(site.type)
         return not calls or any(self.flow.made_in(number, call) for call in calls)
+
+
+def _pairs(event: Event, twin: Event) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pair what an operation gave with what it gave at the second size."""
+    return zip(event.outputs, twin.outputs, strict=False)
+
+
+def _same_shape(value: Tensor, twin: Tensor | None) -> bool:
+    return twin is not None and value.shape == twin.shape

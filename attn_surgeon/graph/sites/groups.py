@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from attn_surgeon.graph.forwards.placement import Side
 from attn_surgeon.graph.observation.dataflow import Dataflow
-from attn_surgeon.graph.observation.functions import ACTIVATIONS, NORMS, plain_name
+from attn_surgeon.graph.observation.functions import ACTIVATIONS, NORMS, RESHAPES, plain_name
 from attn_surgeon.graph.sites.carriers import Carriers
 from attn_surgeon.graph.sites.joins import Fusion, Residual, find_joins
 from attn_surgeon.graph.sites.site import Site
-from attn_surgeon.graph.sites.trunk import find_heads, find_stage_ends
+from attn_surgeon.graph.sites.stages import find_stage_ends
+from attn_surgeon.graph.sites.trunk import find_heads
 
 GROUPS: Mapping[str, str] = {
     "stages": "the last feature map before each downsampling, and the last of all",
@@ -32,8 +33,9 @@ def find_groups(flow: Dataflow, carriers: Carriers, matters: Callable[[int], boo
     places = {number for number, feature in maps.items() if feature.positions > 1}
     heads = find_heads(flow, maps, matters)
     residuals, fusions = find_joins(flow)
+    ends = find_stage_ends(flow, carriers.scaling, heads, _stage_layers(carriers, residuals))
     groups: dict[str, tuple[Member, ...]] = {
-        "stages": _after(map(carriers.maker, find_stage_ends(flow, maps, heads, carriers.layers))),
+        "stages": _after(map(carriers.maker, ends)),
         "blocks": _after(_blocks(flow, carriers, residuals)),
         "residual": _residual(carriers, residuals),
         "head": _after(map(carriers.maker, heads)),
@@ -71,16 +73,38 @@ def _blocks(flow: Dataflow, carriers: Carriers, residuals: Sequence[Residual]) -
     return found
 
 
+def _stage_layers(carriers: Carriers, residuals: Sequence[Residual]) -> list[int]:
+    """Number what modules give back, but for what is inside the branch of a residual block of one resolution."""
+    maps, inside = carriers.maps, set[int]()
+    for residual in residuals:
+        branch = carriers.flow.between(residual.fork, residual.branch) or []
+        if len({maps[number].positions for number in branch if number in maps} - {1}) == 1:
+            inside.update(branch)
+    return [number for number in carriers.layers if number not in inside]
+
+
 def _residual(carriers: Carriers, residuals: Sequence[Residual]) -> tuple[Member, ...]:
     members: dict[Member, None] = {}
     for residual in residuals:
-        site, entry = carriers.last(residual.branch), carriers.entries.get((residual.total, residual.branch))
-        alone = len(carriers.flow.users[residual.branch]) == 1
+        entry = carriers.entries.get((residual.total, residual.branch))
+        branch = residual.branch if entry is not None else _before_reshaping(carriers, residual.branch)
+        site, alone = carriers.last(branch), len(carriers.flow.users[branch]) == 1
         if site is not None and (alone or entry is None):
             members[site.name, "after"] = None
         elif entry is not None:
             members[entry.name, "before"] = None
     return tuple(members)
+
+
+def _before_reshaping(carriers: Carriers, number: int) -> int:
+    """Go back to a value that can be operated on, over what only reshapes or rescales it."""
+    flow = carriers.flow
+    while not carriers.usable(number):
+        maker = flow.makers[number]
+        if maker is None or plain_name(maker.function) not in RESHAPES or len(flow.sources[number]) > 1:
+            break
+        (number,) = flow.sources[number]
+    return number
 
 
 def _fusions(carriers: Carriers, fusions: Sequence[Fusion], places: Collection[int]) -> tuple[Member, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from attn_surgeon.graph.observation.dataflow import Dataflow
-from attn_surgeon.graph.observation.functions import CATS, plain_name
+from attn_surgeon.graph.observation.functions import plain_name
 from attn_surgeon.graph.observation.recorder import Event
 
 _MOST_LAYERS_IN_A_SHORTCUT = 2
@@ -48,7 +48,7 @@ def find_joins(flow: Dataflow) -> tuple[list[Residual], list[Fusion]]:
 
 def _joins(flow: Dataflow) -> Iterator[tuple[Event, int]]:
     for number, maker in enumerate(flow.makers):
-        if maker is not None and len(flow.sources[number]) > 1 and plain_name(maker.function) in (*CATS, "add"):
+        if maker is not None and flow.joins(number):
             yield maker, number
 
 

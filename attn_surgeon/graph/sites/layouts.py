@@ -71,7 +71,7 @@ def read_feature(
     layout = _by_scaling(shape, probe)
     if layout is None and _scales(shape, probe):
         return None
-    layout = layout or _by_vectors(shape, vectors, images)
+    layout = layout or _by_vectors(shape, vectors, images, grids)
     if layout is None:
         return None
     channels = shape[layout.index("C")]
@@ -96,15 +96,26 @@ def _scales(shape: tuple[int, ...], probe: Sequence[int] | None) -> bool:
     return probe is not None and len(probe) == len(shape) and tuple(probe[1:]) != shape[1:]
 
 
-def _by_vectors(shape: tuple[int, ...], vectors: Counter[int], images: Sequence[tuple[int, int]]) -> str | None:
+def _by_vectors(
+    shape: tuple[int, ...],
+    vectors: Counter[int],
+    images: Sequence[tuple[int, int]],
+    grids: Sequence[Collection[tuple[int, int]]],
+) -> str | None:
     """Choose, among layouts with the image's aspect ratio, the one whose channels most parameter vectors nearby fit.
 
-    The usual layout where nothing tells them apart; None for what neither has the image's aspect nor fits any vector,
-    such as the (N, heads, L, C / heads) inside attention.
+    Where none does, that whose length is that of a map that flowed, else the usual one; None for what neither has the
+    image's aspect nor fits any vector, such as the (N, heads, L, C / heads) inside attention.
     """
     candidates = _BY_RANK[len(shape)]
     fitting = [layout for layout in candidates if _has_aspect(shape, layout, images)]
-    best = max(fitting or candidates, key=lambda layout: _plausible(shape[layout.index("C")], vectors))
+    known = _whole_patches(images[0]).union(*grids[:1]) if images else set()
+
+    def fit(layout: str) -> tuple[bool, int, bool]:
+        length = shape[layout.index("L")] if "L" in layout else 0
+        return *_plausible(shape[layout.index("C")], vectors), bool(known) and bool(_grid(length, known, images[0]))
+
+    best = max(fitting or candidates, key=fit)
     return best if fitting or vectors[shape[best.index("C")]] else None
 
 

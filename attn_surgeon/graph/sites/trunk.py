@@ -1,22 +1,18 @@
-"""The trunk of a network: the feature maps that all its paths pass through, from the input to the head."""
+"""The heads of a network: the last feature maps that all paths to its outputs pass through."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import islice, pairwise
+from collections.abc import Callable
+from itertools import islice
 
 from attn_surgeon.graph.observation.dataflow import Dataflow
-from attn_surgeon.graph.observation.functions import ACTIVATIONS, CATS, NORMS, plain_name
-from attn_surgeon.graph.observation.observe import Call
-from attn_surgeon.graph.sites.layouts import Feature
+from attn_surgeon.graph.observation.functions import ACTIVATIONS, ATTENTION, CATS, NORMS, RESHAPES, plain_name
+from attn_surgeon.graph.sites.detours import Maps, whole_images
 
-_DOWN = 0.6  # a stride of two halves one axis at least; a convolution without padding takes off less
-_MOST_LIGHT_OPS = 1
 _MOST_TRIES = 20
 _MOST_IN_A_BOX = 4
+_PREPARES = (*RESHAPES, *NORMS, "unbind", "getitem", "chunk", "split")
 _KEEPS = ("add", *CATS, *NORMS, *ACTIVATIONS)
-
-Maps = Mapping[int, Feature]
 
 
 def find_heads(flow: Dataflow, maps: Maps, matters: Callable[[int], bool]) -> list[int]:
@@ -68,6 +64,7 @@ def _is_features(flow: Dataflow, maps: Maps, number: int) -> bool:
 def _last_map(flow: Dataflow, maps: Maps, number: int, matters: Callable[[int], bool]) -> int | None:
     """Find the last map that all paths to a value pass through, else the last map on any of them."""
     chain = (value for value in flow.chain(number) if _is_map(maps, value) and flow.layered[value])
+    chain = (value for value in chain if not (flow.parametric(value) and _pools(flow, value)))
     head = next((value for value in chain if matters(value)), None)
     if head is not None:
         return head
@@ -76,75 +73,21 @@ def _last_map(flow: Dataflow, maps: Maps, number: int, matters: Callable[[int], 
     return next((value for value in islice(on_the_way, _MOST_TRIES) if matters(value)), None)
 
 
-def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> list[int]:
-    """Find the last feature map before each downsampling, and the last of all.
-
-    `layers` are the values that modules gave back, among which the deepest is looked for.
-    """
-    last = _deepest(flow, maps, heads, layers)
-    if last is None:
-        return []
-    chain = reversed(list(flow.chain(last)))
-    trunk = [number for number in chain if _on_trunk(flow, maps, number) and flow.layered[number]]
-    ends = [
-        _settled(flow, maps, end, start)
-        for end, start in pairwise(trunk)
-        if maps[start].positions < _DOWN * maps[end].positions
-    ]
-    return [end for end in dict.fromkeys([*ends, *trunk[-1:]]) if flow.layered[end]]
-
-
 def _on_trunk(flow: Dataflow, maps: Maps, number: int) -> bool:
     """Say whether a value is a map of whole images, not of regions or windows in them."""
-    images = flow.seen.inputs
-    return _is_map(maps, number) and maps[number].shape[0] in (len(images[0]) if images[0].ndim else 1, len(images))
+    return number in maps and whole_images(flow, maps[number])
 
 
-def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> int | None:
-    """Find the widest map of the lowest resolution, the last of them, not past the heads; a head, where one is."""
-    before = {number for head in heads for number in flow.between(None, head, limit=len(flow.values)) or ()}
-    reached = before or flow.reaching
-    candidates = [number for number in layers if number in reached and _on_trunk(flow, maps, number)]
-    if not candidates:
-        return None
-    lowest = min(maps[number].positions for number in candidates)
-    low_heads = [head for head in heads if _on_trunk(flow, maps, head) and maps[head].positions <= lowest / _DOWN]
-    low = [number for number in candidates if maps[number].positions == lowest]
-    return max(low_heads) if low_heads else max(low, key=lambda number: (maps[number].channels, number))
-
-
-def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
-    """Go back from inside the block that begins with the downsampling to what the block was given.
-
-    A block may widen its input before it strides, or norm it; that map is not what its stage gave.
-    """
-    for call in _inner_calls(flow, start):
-        given = flow.given(call)
-        if given is None or given not in maps or not _on_trunk(flow, maps, given):
-            continue
-        if (
-            maps[given].positions < _DOWN * maps[end].positions
-            or maps[start].positions >= _DOWN * maps[given].positions
-        ):
-            return end
-        if given != end and not _light(flow, given, end):
-            return end
-        end = given
-    return end
-
-
-def _inner_calls(flow: Dataflow, number: int) -> Iterator[Call]:
-    """List the calls a value was made in, without the network's own."""
-    maker = flow.makers[number]
-    if maker is not None:
-        yield from (call for call in flow.callers(maker) if call.caller is not None)
-
-
-def _light(flow: Dataflow, start: int, end: int) -> bool:
-    """Say whether little happens on the way: one layer at most, and no paths that meet."""
-    if start not in flow.chain(end):
-        return False
-    path = flow.between(start, end)
-    if path is None:
-        return False
-    return sum(map(flow.parametric, path)) <= _MOST_LIGHT_OPS and all(len(flow.sources[n]) == 1 for n in path)
+def _pools(flow: Dataflow, number: int) -> bool:
+    """Say whether all that becomes of a value is to be read by an attention, as what pools by one projects it first."""
+    waiting, read = [number], False
+    while waiting:
+        for event in flow.users[waiting.pop()]:
+            name = plain_name(event.function)
+            if ATTENTION.search(name):
+                read = True
+            elif name in _PREPARES:
+                waiting += flow.numbers(event.outputs)
+            else:
+                return False
+    return read

@@ -9,7 +9,7 @@ from itertools import pairwise
 import networks
 import pytest
 import torch
-from networks import joins, trunks
+from networks import detours, joins, trunks
 from torch import Tensor, nn
 
 from attn_surgeon.graph.observation.dataflow import Dataflow
@@ -29,7 +29,7 @@ def drawn(seed: int, inputs: int = 1, size: int = 14) -> Dataflow:
     for number in range(inputs, inputs + size):
         near = values[max(0, number - 5) : number]
         sources = tuple(draw.sample(near, min(len(near), draw.choice((1, 1, 2, 2, 3)))))
-        name = draw.choice(("relu", "conv2d", "add", "linear", "cat"))
+        name = draw.choice(("add", "cat") if len(sources) > 1 else ("relu", "conv2d", "linear"))
         events.append(Event(name, None, sources, (values[number],), values[number]))
     seen = Observation({}, {}, tuple(events), tuple(values[:inputs]), values[-1], {}, {}, nn.Identity(), values[0])
     return Dataflow(seen)
@@ -177,3 +177,38 @@ def test_where_values_are_made() -> None:
     assert flow.made_in(number, seen.calls["layer1"][0])
     assert not flow.made_in(number, seen.calls["layer2"][0])
     assert not flow.made_in(0, seen.calls[""][0])
+
+
+@pytest.mark.parametrize("mixing", [detours.added, detours.spread, detours.modulated, detours.gated])
+def test_a_condition_is_not_on_the_way(mixing: detours.Mixing) -> None:
+    seen = observe(detours.Diffusion(mixing), (image(2, 3, 16), torch.tensor([3, 5])))
+    flow = Dataflow(seen)
+    ends = [flow.number(seen.calls[name][0].output) for name in ("stem", "down1", "down2", "stride", "mid")]
+    stem, down1, down2, stride, mid = ends
+    assert [number for number in flow.chain(mid) if number in ends] == [mid, stride, down2, down1, stem]
+    assert flow.common((0, 1)) is None
+    given = flow.number(seen.calls["down1.conv2"][0].output)
+    assert given is not None
+    assert stem in list(flow.chain(given))
+    assert 1 in (flow.between(None, given) or ())
+
+
+def test_numbers_that_are_not_real_and_other_inputs_only_condition_an_attention() -> None:
+    example = (image(2, 3, 16), torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.long))
+    seen = observe(detours.Crossed(), example)
+    flow = Dataflow(seen)
+    embed, q, proj = (flow.number(seen.calls[name][0].output) for name in ("embed", "q", "proj"))
+    assert proj is not None
+    assert {embed, q} < set(flow.chain(proj))
+    scores = next(event for event in seen.events if event.function == "masked_fill")
+    number = flow.number(scores.output)
+    assert number is not None
+    assert len(flow.sources[number]) == 2
+    assert flow.led[number] == (flow.number(scores.inputs[0]),)
+
+
+def test_filters_of_single_channels() -> None:
+    seen = observe(trunks.Inverted(4, 4, 1), image())
+    flow = Dataflow(seen)
+    layers = [number for number in range(len(flow.values)) if flow.parametric(number)]
+    assert [flow.depthwise(number) for number in layers] == [False, True, False]
