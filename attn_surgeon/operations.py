@@ -17,6 +17,7 @@ from attn_surgeon.graph.check import remember_example
 from attn_surgeon.graph.choice import Choice, Selection, Selectors, read_texts
 from attn_surgeon.graph.evidence import Evidence, gather
 from attn_surgeon.graph.forwards.assigned import wraps_grafts
+from attn_surgeon.graph.forwards.expected import remembered
 from attn_surgeon.graph.isolation import copied, isolates
 from attn_surgeon.graph.made import bypassed, list_grafts, ran
 from attn_surgeon.graph.plan import Graft, Plan, UnfitError
@@ -192,7 +193,8 @@ def remove(model: nn.Module, sites: Selectors = "**", *, inplace: bool = False) 
     """
     _require_unwrapped(model)
     restored = model if inplace else copied(model)
-    there = [made.graft.site for made in list_grafts(restored)]
+    lost = [record.site for module in restored.modules() for record in remembered(module)]
+    there = list(dict.fromkeys([*(made.graft.site for made in list_grafts(restored)), *lost]))
     selectors = read_texts(sites)
     for selector in selectors:
         if not any(matches(site, selector) for site in there):

@@ -39,7 +39,7 @@ def forwards(model: nn.Module, sites: Sequence[Site]) -> list[Forward]:
 
 
 def _forward(model: nn.Module, site: Site) -> Forward:
-    from attn_surgeon.graph.forwards.operated import generated_sources, is_operated, original_class
+    from attn_surgeon.graph.forwards.operated import generated_sources, grafts_in, is_operated, original_class
     from attn_surgeon.report.difference import original_source, readable_text
 
     places = site.after or site.before
@@ -49,7 +49,7 @@ def _forward(model: nn.Module, site: Site) -> Forward:
     cls = original_class(module)
     own = cls.__module__.startswith("torch.nn.")
     before = "# torch's own forward; a graft here wraps it" if own else original_source(cls)
-    grafted = is_operated(module)
+    grafted = is_operated(module) and bool(grafts_in(module))
     after = readable_text(generated_sources(module)) if grafted else _would_be(module, site)
     return Forward(places[0].owner, cls.__name__, before, after, grafted)
 

