@@ -14,7 +14,7 @@ from attn_surgeon.graph.forwards.binding import UntraceableError
 from attn_surgeon.graph.forwards.edges import graft_node, remove_nodes, second_input
 from attn_surgeon.graph.forwards.grafts import RESERVED
 from attn_surgeon.graph.forwards.placement import Placement
-from attn_surgeon.graph.forwards.trace import name_nodes
+from attn_surgeon.graph.forwards.trace import ShallowGraph, name_nodes
 
 _PAIR = ("train_graph", "eval_graph")
 
@@ -44,6 +44,26 @@ def ungrafted(graph: fx.Graph) -> fx.Graph:
     plain._tracer_cls = graph._tracer_cls
     remove_nodes(plain, lambda target: target.startswith(f"{RESERVED}."))
     return plain
+
+
+def own_graph(module: fx.GraphModule) -> ShallowGraph:
+    """Return the graph that a module computes by, without its grafts."""
+    graph = ungrafted(graphs_of(module)[-1])
+    nodes = name_nodes(graph)
+    aliases = {name: node for name, node in _outputs_of_modules(graph).items() if name not in nodes}
+    return ShallowGraph("forward", {}, graph, nodes | aliases, {}, frozenset(aliases))
+
+
+def _outputs_of_modules(graph: fx.Graph) -> dict[str, fx.Node]:
+    """Return the node that is the output of each module that a graph was traced through, where there is one."""
+    inside: dict[str, dict[fx.Node, None]] = {}
+    for node in graph.nodes:
+        for path in node.meta.get("nn_module_stack", ()):
+            inside.setdefault(path, {})[node] = None
+    exits = {
+        path: [node for node in own if any(user not in own for user in node.users)] for path, own in inside.items()
+    }
+    return {path: nodes[0] for path, nodes in exits.items() if path and len(nodes) == 1}
 
 
 def grafted(graph: fx.Graph, placements: Mapping[str, Placement]) -> fx.Graph:

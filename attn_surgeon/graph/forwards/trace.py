@@ -40,13 +40,17 @@ from attn_surgeon.graph.forwards.stand_in import stand_in, tensors_of
 
 @dataclass(frozen=True)
 class ShallowGraph:
-    """The graph of one method of one module, with the names people know its nodes by."""
+    """The graph of one method of one module, with the names people know its nodes by.
+
+    `aliases` are names of modules that a graph was traced through, each for the node that its output is.
+    """
 
     method: str
     binding: Binding
     graph: fx.Graph
     nodes: dict[str, fx.Node]
     helpers: dict[str, Binding]
+    aliases: frozenset[str] = frozenset()
 
     def name_of(self, node: fx.Node) -> str:
         """Name a node as torchvision's feature extraction does, relative to the module."""

@@ -106,7 +106,7 @@ class _Watch:
 
 def observe(model: nn.Module, example: running.Example) -> Observation:
     """Run the model once in eval mode and record every module call and every operation on tensors."""
-    watch = _Watch()
+    watch, example = _Watch(), running.usable(example)
     inputs = tuple(running.tensors(watch.recorder.describe(example)))
     _run(model, example, watch)
     by_path: dict[str, list[Call]] = defaultdict(list)

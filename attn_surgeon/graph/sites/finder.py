@@ -51,7 +51,7 @@ class Finder:
         values = self._values(path, module, shallow)
         for name, node in shallow.nodes.items():
             full = f"{path}.{name}".removeprefix(".")
-            if node.op == "call_module":
+            if node.op == "call_module" and name not in shallow.aliases:
                 callee = module.get_submodule(str(node.target))
                 nodes = caller_nodes(shallow, module, callee)
                 call = self._callee(path, callee)

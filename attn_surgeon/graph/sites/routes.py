@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from attn_surgeon.graph.forwards.binding import UntraceableError, bind_calls, own_methods
+from attn_surgeon.graph.forwards.graph_module import own_graph
 from attn_surgeon.graph.forwards.operated import original_class
 from attn_surgeon.graph.forwards.placement import Placement, Side
 from attn_surgeon.graph.forwards.signature import first_parameter
@@ -40,6 +41,8 @@ class Routes:
         reason = opaque(module)
         if reason:
             return reason
+        if isinstance(module, fx.GraphModule):
+            return own_graph(module)
         calls = [call for seen in self.seen for call in seen.calls.get(path, ())]
         try:
             forward = original_class(module).forward
@@ -101,7 +104,7 @@ class Routes:
 
     def _helper(self, owner: str, shallow: ShallowGraph, node: fx.Node) -> ShallowGraph | None:
         """Trace the helper method a node was made in, so that calls of that method alone meet the graft too."""
-        method = node.meta["method"]
+        method = node.meta.get("method")
         if method not in shallow.helpers:
             return None
         if (owner, method) not in self._helpers:

@@ -186,7 +186,7 @@ def test_a_bound_forward_is_copied_with_its_module() -> None:
 def test_helper_methods_replaced_on_the_object() -> None:
     model, x = opened(networks.Helpers().eval(), after="body"), image()
     assert "forward" not in vars(model)
-    model.forward = types.MethodType(lambda self, x: x, model)  # type: ignore[method-assign]
+    model.forward = types.MethodType(lambda self, x: x, model)
     with pytest.raises(LostGraftError, match="after body"):
         model(x)
 

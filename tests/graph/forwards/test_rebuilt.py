@@ -42,19 +42,20 @@ class InForward(nn.Module):
 def test_a_norm_in_a_sequential_becomes_another_norm(site: dict[str, str]) -> None:
     model, x = opened(chain(), **site), image()
     expected = model(x)
-    converted = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))
+    converted: Any = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))  # type: ignore[no-untyped-call]
     assert isinstance(converted[1], nn.SyncBatchNorm)
     assert torch.equal(converted(x), expected)
     assert len(check(converted, x)) == 1
-    assert type(remove(converted)[1]) is nn.SyncBatchNorm
+    restored: Any = remove(converted)
+    assert type(restored[1]) is nn.SyncBatchNorm
 
 
 @torch.no_grad()
 def test_a_folded_norm_keeps_the_graft_behind_it() -> None:
-    model, x = opened(chain(), after="1"), image()
+    model: Any = opened(chain(), after="1")
+    x = image()
     expected = model(x)
-    model[0] = fuse_conv_bn_eval(model[0], model[1])  # type: ignore[index, operator]
-    model[1] = nn.Identity()  # type: ignore[index, operator]
+    model[0], model[1] = fuse_conv_bn_eval(model[0], model[1]), nn.Identity()
     assert torch.allclose(model(x), expected, atol=1e-5)
     assert len(list_grafts(model)) == 1
 
@@ -62,8 +63,7 @@ def test_a_folded_norm_keeps_the_graft_behind_it() -> None:
 @pytest.mark.parametrize("site", [{"after": "0"}, {"before": "1"}], ids=str)
 def test_a_norm_folded_across_a_graft_is_told(site: dict[str, str]) -> None:
     model: Any = opened(chain(), **site)
-    model[0] = fuse_conv_bn_eval(model[0], model[1])
-    model[1] = nn.Identity()
+    model[0], model[1] = fuse_conv_bn_eval(model[0], model[1]), nn.Identity()
     with pytest.raises(LostGraftError, match="'1', behind one, was folded"):
         model(image())
 
