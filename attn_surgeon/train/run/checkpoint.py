@@ -61,10 +61,26 @@ def read_checkpoint(folder: Path, parties: Parties, process: int = 0) -> Positio
         state = _read(folder)
         for name, party in vars(parties).items():
             if party is not None:
-                party.load_state_dict(state[name])
+                party.load_state_dict(in_order(state[name], party) if name == "optimizer" else state[name])
         if process < len(state["random"]):
             _restore_random_states(state["random"][process])
         return Position(**state["position"])
+
+
+def in_order(saved: dict[str, Any], optimizer: Any) -> dict[str, Any]:
+    """Return an optimizer's saved state with its parameters, which it has by number, in the order they have now.
+
+    Version 0.2.0 had grafts behind their module's other children, which are before them since.
+    """
+    by_title = {group.get("group"): group for group in saved["param_groups"]}
+    groups = []
+    for own in optimizer.param_groups:
+        old = by_title.get(own.get("group"), {})
+        numbers = dict(zip(old.get("names", ()), old.get("params", ()), strict=False))
+        if numbers.keys() != set(own.get("names", ())):
+            return saved  # which the optimizer refuses if it does not fit
+        groups.append(old | {"names": list(own["names"]), "params": [numbers[name] for name in own["names"]]})
+    return saved | {"param_groups": groups}
 
 
 def _read(folder: Path) -> Any:
