@@ -24,7 +24,7 @@ import attn_surgeon
 from .host import Host
 from .messages import brief
 from .registry import HOSTS
-from .table import SIDES, Row, counts, draw_table
+from .table import SIDES, Row, counts, draw_notes, draw_table
 from .verdict import Verdict, judge
 
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [host for host in HOSTS if _named(host, given.only) and not (given.quick and host.slow)]
     print(f"attn_surgeon of {Path(attn_surgeon.__file__).parent}", file=sys.stderr)
     rows = [_judged(host) for host in chosen if not _skipped(host)]
-    print(draw_table(rows) if given.table else counts(rows))
+    print(draw_table(rows) if given.table else f"{draw_notes(rows)}\n{counts(rows)}")
     return int(any(not verdict.good for _, found in rows for verdict in found.values()))
 
 

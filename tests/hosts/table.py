@@ -1,4 +1,4 @@
-"""The matrix in Markdown: a row for each host, a column for each placement."""
+"""The matrix in Markdown: a row for each host that does not keep all grafts, a column for each placement."""
 
 from __future__ import annotations
 
@@ -25,12 +25,18 @@ Row = tuple[Host, Mapping[str, Verdict]]
 
 
 def draw_table(rows: Iterable[Row]) -> str:
-    """Draw the table, the notes of what is not simply kept, and the versions."""
+    """Draw a row for each tool that does not keep all grafts, name the others, and count."""
     listed = list(rows)
+    kept = [host.name for host, found in listed if all(verdict.kind == "kept" for verdict in found.values())]
     lines = ["| tool | after a module | inside a forward | before a module |", "| --- | --- | --- | --- |"]
-    lines += [_line([host.name, *(found[side].kind for side in SIDES)]) for host, found in listed]
-    notes = [_note(*row) for row in listed if any(verdict.note for verdict in row[1].values())]
-    return "\n".join([*lines, "", f"{counts(listed)}. {_versions()}, CPU.", "", *notes])
+    lines += [_line([host.name, *(found[s].kind for s in SIDES)]) for host, found in listed if host.name not in kept]
+    named = f"Kept at all three: {'; '.join(kept)}." if kept else "None is kept at all three."
+    return "\n".join([*lines, "", named, "", f"{counts(listed)}. {_versions()}, CPU."])
+
+
+def draw_notes(rows: Iterable[Row]) -> str:
+    """List what was said of each tool, where something was."""
+    return "\n".join(_note(*row) for row in rows if any(verdict.note for verdict in row[1].values()))
 
 
 def counts(rows: Iterable[Row]) -> str:

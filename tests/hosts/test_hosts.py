@@ -15,7 +15,7 @@ from attn_surgeon.graph.made import list_grafts
 from .host import Host, call
 from .messages import names_graft
 from .registry import HOSTS
-from .table import SIDES, draw_table
+from .table import SIDES, draw_notes, draw_table
 from .verdict import Verdict, judge
 
 LIGHT = [host for host in HOSTS if host.light]
@@ -103,4 +103,7 @@ def test_table() -> None:
     text = draw_table([(host, dict.fromkeys(SIDES, Verdict("LOST", "as without grafts")))])
     assert "| a tool | LOST | LOST | LOST |" in text
     assert "3 cells: 3 LOST." in text
-    assert "- a tool: LOST, as without grafts" in text
+    assert draw_notes([(host, dict.fromkeys(SIDES, Verdict("LOST", "as without grafts")))]) == (
+        "- a tool: LOST, as without grafts"
+    )
+    assert "Kept at all three: a tool." in draw_table([(host, dict.fromkeys(SIDES, Verdict("kept")))])
