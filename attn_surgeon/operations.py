@@ -12,7 +12,7 @@ from torch import nn
 
 from attn_surgeon.blocks import BlockSpec, Second, adopt, build_block
 from attn_surgeon.blocks.own import probe
-from attn_surgeon.errors import PlanError, SelectorError, nearest
+from attn_surgeon.errors import PlanError, SelectorError, SourceError, nearest
 from attn_surgeon.graph.check import remember_example
 from attn_surgeon.graph.choice import Choice, Selection, Selectors, read_texts
 from attn_surgeon.graph.evidence import Evidence, gather
@@ -82,6 +82,7 @@ def operate(
     inplace: bool = False,
 ) -> Operation:
     """Plan and make the grafts; where the network's output would change, go on to other placements or refuse."""
+    _require_values(model)
     planned = plan(model, spec, choice, example, strict=strict)
     reference = gather(model, example)
     operated = model if inplace else copied(model)
@@ -96,6 +97,13 @@ def operate(
         raise
     remember_example(operated, example)
     return Operation(operated, result)
+
+
+def _require_values(model: nn.Module) -> None:
+    """Raise SourceError for a network without weights: the output after surgery could not be compared."""
+    if isinstance(model, nn.Module) and any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        what = "the network is on the meta device, so it has no weights"
+        raise SourceError(what, "", "give it some first, with network.to_empty(device='cpu') and load_state_dict")
 
 
 def _fault(

@@ -127,6 +127,14 @@ def test_plan_changes_nothing_and_counts_parameters(x: Tensor) -> None:
     assert same_bits(before, net.state_dict())
 
 
+def test_a_network_without_weights_is_refused_by_its_cause() -> None:
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())
+    for device in ("cpu", "meta"):
+        with pytest.raises(SourceError, match="on the meta device, so it has no weights"):
+            insert(net, "se", after="0", example=torch.zeros(1, 4, 8, 8, device=device))
+
+
 def test_remove_of_all_is_the_default(x: Tensor) -> None:
     net = networks.InPlace()
     model = insert(net, "eca", after=["bn", "add"], example=x)
