@@ -10,12 +10,12 @@ import linecache
 import operator
 import types
 import warnings
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import update_wrapper
 from importlib import import_module
-from itertools import count
 from typing import Any
 
 from torch import nn
@@ -25,9 +25,9 @@ from attn_surgeon.graph.forwards.assigned import MARK, Method
 from attn_surgeon.graph.forwards.grafts import RESERVED, Grafts, grafts_of, own_children
 from attn_surgeon.graph.forwards.wrapper import write_wrapper
 
+GUARD = "_require_expected"
 _BASE, _CODE = "_attn_surgeon_base", "_attn_surgeon_code"
 _set_class: Callable[[object, type], None] = vars(object)["__class__"].__set__
-_files = count()
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +105,7 @@ def _methods(base: type[nn.Module], code: Code) -> dict[str, Any]:
 def _compiled(base: type[nn.Module], code: Code) -> dict[str, Any]:
     scope: dict[str, Any] = dict(code.names) | {"_original": base}
     for name, source in code.sources.items():
-        file = f"<attn_surgeon {base.__name__}.{name} {next(_files)}>"
-        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # tracebacks show the text
-        # The text is what fx printed for the module's own forward, or the wrapper written in rewrite.py.
-        exec(compile(source, file, "exec"), scope)
+        run_source(source, f"{base.__name__}.{name}", scope)
     methods = {name: scope[name] for name in code.sources}
     for name, method in methods.items():
         vars(method)[MARK] = True
@@ -116,6 +113,16 @@ def _compiled(base: type[nn.Module], code: Code) -> dict[str, Any]:
             update_wrapper(method, getattr(base, name))
             del method.__wrapped__  # Accelerate and others who unwrap methods would leave the grafts out
     return methods
+
+
+def run_source(source: str, title: str, scope: dict[str, Any]) -> None:
+    """Define in `scope` what generated source defines, such that tracebacks and `inspect` show its text.
+
+    It is what fx printed for a module's own forward, or the wrapper written in wrapper.py.
+    """
+    file = f"<attn_surgeon {title} {zlib.crc32(source.encode()):08x}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    exec(compile(source, file, "exec"), scope)
 
 
 def _rebuild(base: type[nn.Module], code: Code, *arguments: Any) -> nn.Module:
@@ -267,8 +274,9 @@ def _assign_class(module: nn.Module, cls: type[nn.Module]) -> None:
         )
     if others:
         places = {key: grafts.record(key).placement for key in grafts}
-        source, names = write_wrapper(cls.forward, "_original.forward", places, [])
-        code = Code({"forward": source}, names, code.keys)
+        guards = {name: item for name, item in code.names.items() if name == GUARD}
+        source, names = write_wrapper(cls.forward, "_original.forward", places, [f"{name}(self)" for name in guards])
+        code = Code({"forward": source}, names | guards, code.keys)
     _set_class(module, operated_class(cls, code))
 
 

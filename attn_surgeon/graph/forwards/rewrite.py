@@ -12,7 +12,7 @@ from torch import fx, nn
 from attn_surgeon.graph.forwards.binding import Binding, UntraceableError
 from attn_surgeon.graph.forwards.edges import called_children, graft_node, second_input
 from attn_surgeon.graph.forwards.expected import expected_of, require_expected
-from attn_surgeon.graph.forwards.operated import Code, original_class
+from attn_surgeon.graph.forwards.operated import GUARD, Code, original_class
 from attn_surgeon.graph.forwards.placement import Placement
 from attn_surgeon.graph.forwards.signature import write_signature
 from attn_surgeon.graph.forwards.trace import ShallowGraph, same_node_inlined, trace
@@ -32,9 +32,9 @@ def write_code(module: nn.Module, placements: Mapping[str, Placement]) -> Code:
     for method in dict.fromkeys(place.method for place in edges.values()):
         sources |= _rewritten(module, method, edges, names, children)
     wraps = {key: place for key, place in placements.items() if place.kind != "edge"}
-    guard = ["_require_expected(self)"] if expected_of(module) is not None else []
+    guard = [f"{GUARD}(self)"] if expected_of(module) is not None else []
     if guard:
-        names["_require_expected"] = require_expected
+        names[GUARD] = require_expected
     if wraps or (guard and "forward" not in sources):
         inner = "_inner_forward" if "forward" in sources else ""
         if inner:

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import inspect
-import linecache
 import re
 import textwrap
 import warnings
-from itertools import count
 from typing import Any
 
 import torch
@@ -19,12 +17,11 @@ from torch import Tensor, nn
 from attn_surgeon.errors import ExportError, first_line
 from attn_surgeon.graph.forwards.expected import expected_of
 from attn_surgeon.graph.forwards.grafts import RESERVED, Grafts, grafts_of, own_children
-from attn_surgeon.graph.forwards.operated import code_of, original_class
+from attn_surgeon.graph.forwards.operated import GUARD, code_of, original_class, run_source
 from attn_surgeon.graph.isolation import isolates
 from attn_surgeon.graph.running import map_tensors, run, same_bits, tensors
 
-_GUARD = re.compile(r"^    (\w+ = \S*_require\w*\(.*|_require_expected\(self\))\n", re.MULTILINE)
-_files = count()
+_CHECKS = re.compile(rf"^    (\w+ = \S*_require\w*\(.*|{GUARD}\(self\))\n", re.MULTILINE)
 
 
 @isolates
@@ -81,7 +78,7 @@ def _with_source(module: nn.Module) -> type[nn.Module]:
         if chosen is not None:
             texts[method] = re.sub(r"^def \w+\(", f"def {method}(", chosen, count=1)
     texts["forward"] = texts.get("forward", "").replace("_original.forward(self, ", "self._own_forward(")
-    methods = {name: _compiled(name, _GUARD.sub("", text), dict(code.names)) for name, text in texts.items() if text}
+    methods = {name: _compiled(name, _CHECKS.sub("", text), dict(code.names)) for name, text in texts.items() if text}
     if "_own_forward(" in texts["forward"]:  # TorchScript names a method as its source does
         source = textwrap.dedent(inspect.getsource(base.forward)).replace("def forward(", "def _own_forward(", 1)
         methods["_own_forward"] = _compiled("_own_forward", source, dict(base.forward.__globals__))
@@ -91,9 +88,7 @@ def _with_source(module: nn.Module) -> type[nn.Module]:
 
 
 def _compiled(name: str, text: str, scope: dict[str, Any]) -> Any:
-    file = f"<attn_surgeon script {next(_files)}>"
-    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    exec(compile(text, file, "exec"), scope)  # what fx printed or wrapper.py wrote, as it runs without TorchScript
+    run_source(text, f"script {name}", scope)
     return scope[name]
 
 
