@@ -224,14 +224,19 @@ class Reshaped(nn.Module):
 
 
 class AttentionPooled(nn.Module):
-    """Classify what a query reads off the tokens."""
+    """Classify what a query reads off the tokens, without the class token if there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: int = 0) -> None:
         super().__init__()
+        self.prefix = nn.Parameter(torch.randn(1, prefix, 8)) if prefix else None
         self.embed, self.norm = nn.Conv2d(3, 8, 8, 8), nn.LayerNorm(8)
         self.query, self.kv, self.head = nn.Parameter(torch.randn(1, 1, 8)), nn.Linear(8, 16), nn.Linear(8, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        k, v = self.kv(self.norm(self.embed(x).flatten(2).transpose(1, 2))).chunk(2, -1)
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        if self.prefix is not None:
+            tokens = torch.cat((self.prefix.expand(x.shape[0], -1, -1), tokens), 1)
+        tokens = self.norm(tokens)
+        k, v = self.kv(tokens if self.prefix is None else tokens[:, self.prefix.shape[1] :]).chunk(2, -1)
         query = self.query.expand(x.shape[0], -1, -1)
         return self.head(F.scaled_dot_product_attention(query, k, v)[:, 0])  # type: ignore[no-any-return]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -116,8 +118,19 @@ class Grafts(nn.ModuleDict):
 
     def forward(self, x: Any) -> Any:
         """Return the input: `nn.Sequential(*network.children())` calls this child like any other."""
-        warn_apart([self.record(key) for key in self])
+        if not torch.compiler.is_compiling() and not self._is_within_owner():
+            warn_apart([self.record(key) for key in self])
         return x
+
+    def _is_within_owner(self) -> bool:
+        """Return whether the owner's own forward runs, which may go over its children, as that of RegNet's stages."""
+        frame = inspect.currentframe()
+        while frame is not None:
+            owner = frame.f_locals.get("self") if frame.f_code.co_filename.startswith("<attn_surgeon ") else None
+            if isinstance(owner, nn.Module) and owner._modules.get(RESERVED) is self:
+                return True
+            frame = frame.f_back
+        return False
 
 
 def _passed(x: Tensor, *others: Tensor) -> Tensor:
@@ -126,15 +139,12 @@ def _passed(x: Tensor, *others: Tensor) -> Tensor:
 
 def warn_apart(records: list[Any]) -> None:
     """Warn of the grafts that do not run where the children of their module are called one by one."""
-    import warnings
-
-    if not torch.compiler.is_compiling():
-        places = ", ".join(f"{record.side} {record.site}" for record in records)
-        warnings.warn(
-            f"the grafts {places} are part of a forward that does not run here: the children of its module were taken "
-            "apart; insert into the new network instead",
-            stacklevel=3,
-        )
+    places = ", ".join(f"{record.side} {record.site}" for record in records)
+    warnings.warn(
+        f"attn_surgeon's grafts {places} are part of a forward that does not run here: the children of its module were "
+        "taken apart; insert into the new network instead",
+        stacklevel=3,
+    )
 
 
 def own_children(module: nn.Module) -> dict[str, nn.Module | None]:

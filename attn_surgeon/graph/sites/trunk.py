@@ -11,7 +11,8 @@ from attn_surgeon.graph.sites.detours import Maps, whole_images
 
 _MOST_TRIES = 20
 _MOST_IN_A_BOX = 4
-_PREPARES = (*RESHAPES, *NORMS, "unbind", "getitem", "chunk", "split")
+_CUTS = ("getitem", "chunk", "split", "narrow")
+_PREPARES = (*RESHAPES, *NORMS, "unbind", *_CUTS)
 _KEEPS = ("add", *CATS, *NORMS, *ACTIVATIONS)
 
 
@@ -64,7 +65,7 @@ def _is_features(flow: Dataflow, maps: Maps, number: int) -> bool:
 def _last_map(flow: Dataflow, maps: Maps, number: int, matters: Callable[[int], bool]) -> int | None:
     """Find the last map that all paths to a value pass through, else the last map on any of them."""
     chain = (value for value in flow.chain(number) if _is_map(maps, value) and flow.layered[value])
-    chain = (value for value in chain if not (flow.parametric(value) and _pools(flow, value)))
+    chain = (value for value in chain if not ((flow.parametric(value) or _is_cut(flow, value)) and _pools(flow, value)))
     head = next((value for value in chain if matters(value)), None)
     if head is not None:
         return head
@@ -78,6 +79,12 @@ def _on_trunk(flow: Dataflow, maps: Maps, number: int) -> bool:
     return number in maps and whole_images(flow, maps[number])
 
 
+def _is_cut(flow: Dataflow, number: int) -> bool:
+    """Say whether a value is a part of another, such as the tokens without the class token."""
+    maker = flow.makers[number]
+    return maker is not None and plain_name(maker.function) in _CUTS
+
+
 def _pools(flow: Dataflow, number: int) -> bool:
     """Say whether all that becomes of a value is to be read by an attention, as what pools by one projects it first."""
     waiting, read = [number], False
@@ -86,7 +93,7 @@ def _pools(flow: Dataflow, number: int) -> bool:
             name = plain_name(event.function)
             if ATTENTION.search(name):
                 read = True
-            elif name in _PREPARES:
+            elif name in _PREPARES or name == "linear":
                 waiting += flow.numbers(event.outputs)
             else:
                 return False

@@ -190,6 +190,28 @@ def test_children_are_cut_as_the_originals_are() -> None:
     assert torch.equal(got, model.get_submodule("stage")(x))
 
 
+class GoesOverChildren(nn.Module):
+    """Run its children in turn, as the stages of timm's RegNet do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = networks.Residual(), networks.Residual()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for child in self.children():
+            x = child(x)
+        return x
+
+
+@torch.no_grad()
+def test_a_forward_that_goes_over_its_children_runs_its_grafts_without_a_word() -> None:
+    plain, x = networks.Root(GoesOverChildren()), image()
+    model = opened(plain, after="stage")
+    assert list(model.get_submodule("stage")._modules) == ["attn_surgeon", "first", "second"]
+    expected = block_at(model, "stage")(plain.get_submodule("stage")(x))
+    assert torch.equal(model.get_submodule("stage")(x), expected)
+
+
 def test_a_graft_removed_from_a_part_is_missed_by_nobody() -> None:
     model, x = opened(networks.Root(networks.Residual()), after="stage", before="fc"), image()
     remove(model.get_submodule("stage"), inplace=True)

@@ -75,3 +75,4 @@ def test_a_branch_that_is_reshaped_where_nothing_can_be_put() -> None:
 def test_the_projection_of_an_attention_that_pools_is_past_the_head() -> None:
     assert members(detours.AttentionPooled(), "head") == after("norm")
     assert members(detours.AttentionPooled(), "stages") == after("norm")
+    assert members(detours.AttentionPooled(1), "head") == after("norm")
