@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -135,7 +136,7 @@ def require_expected(model: nn.Module) -> None:
         module = _module_at(model, path)
         if module is None or not _runs(module, grafts):
             _recover(model, expected, path)
-        elif is_operated(module) and (gone := missing_children(module)):
+        elif gone := missing_children(module):
             raise _lost(path, grafts, f"their forward calls '{min(gone)}', which is not there any more")
     for follower, (owner, key) in expected.followers.items():
         if _is_folded(_module_at(model, follower)) and key not in expected.grafts[owner].dropped:
@@ -144,9 +145,16 @@ def require_expected(model: nn.Module) -> None:
 
 def _module_at(model: nn.Module, path: str) -> nn.Module | None:
     module: nn.Module | None = model
-    for name in path.split(".") if path else ():
-        module = module._modules.get(name) if module is not None else None
+    for name in _names(path):
+        if module is None:
+            break
+        module = module._modules.get(name)
     return module
+
+
+@cache
+def _names(path: str) -> tuple[str, ...]:
+    return tuple(path.split(".")) if path else ()
 
 
 def _is_folded(module: nn.Module | None) -> bool:

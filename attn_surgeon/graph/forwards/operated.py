@@ -25,6 +25,7 @@ from attn_surgeon.graph.forwards.assigned import MARK, Method
 from attn_surgeon.graph.forwards.grafts import RESERVED, Grafts, grafts_of, own_children
 from attn_surgeon.graph.forwards.wrapper import write_wrapper
 
+_NONE: frozenset[str] = frozenset()
 GUARD = "_require_expected"
 _BASE, _CODE = "_attn_surgeon_base", "_attn_surgeon_code"
 _set_class: Callable[[object, type], None] = vars(object)["__class__"].__set__
@@ -173,7 +174,8 @@ def runs_key(module: nn.Module, key: str) -> bool:
 
 def missing_children(module: nn.Module) -> frozenset[str]:
     """Return the children that an operated module's generated methods call and that are not there any more."""
-    return code_of(module).children.get(module.training, frozenset()) - module._modules.keys()
+    called = code_of(module).children.get(module.training, _NONE) if is_operated(module) else _NONE
+    return _NONE if called <= module._modules.keys() else called - module._modules.keys()
 
 
 def original_class(module: nn.Module) -> type[nn.Module]:
