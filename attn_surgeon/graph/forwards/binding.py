@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from attn_surgeon.graph.observation.recorder import Held
 
@@ -113,14 +113,14 @@ def _constant(name: str, value: Any) -> Constant:
 
 def is_proxy(value: Any) -> bool:
     """Say whether a value stands for another in a trace."""
-    from torch.fx import Proxy
-
-    return isinstance(value, Proxy)
+    return isinstance(value, fx.Proxy)
 
 
 def require(name: str, value: Any, expected: Any) -> None:
-    """Refuse a call whose argument differs from the one the forward was rewritten for."""
-    if value is not expected and (isinstance(value, Tensor) or value != expected):
+    """Refuse a call whose argument differs from the one the forward was rewritten for; in a trace, when that runs."""
+    if isinstance(value, fx.Proxy):
+        value.tracer.create_proxy("call_function", require, (name, value, expected), {})
+    elif value is not expected and (isinstance(value, Tensor) or value != expected):
         raise ValueError(
             f"this module's forward was rewritten for {name}={expected!r}, but is called with {name}={value!r}; "
             "insert the blocks with an example that calls it so"
@@ -129,6 +129,9 @@ def require(name: str, value: Any, expected: Any) -> None:
 
 def require_several(name: str, value: Any, kind: str, keys: Sequence[str | int]) -> None:
     """Refuse a call whose argument holds other tensors than the one the forward was rewritten for."""
+    if isinstance(value, fx.Proxy):
+        value.tracer.create_proxy("call_function", require_several, (name, value, kind, tuple(keys)), {})
+        return
     given = list(value) if isinstance(value, dict) else list(range(len(value)))
     if isinstance(value, dict) != (kind == "dict") or given != list(keys):
         raise ValueError(

@@ -21,6 +21,7 @@ from attn_surgeon.graph.forwards.grafts import RESERVED, Grafts, grafts_of, own_
 from attn_surgeon.graph.forwards.operated import Code, is_operated, missing_children, operate, original_class
 from attn_surgeon.graph.forwards.wrapper import write_wrapper
 
+_KINDS = ("Norm", "Conv", "Linear", "Pool", "Act")
 _EXPECTED = "_attn_surgeon_expected"
 
 
@@ -28,13 +29,14 @@ _EXPECTED = "_attn_surgeon_expected"
 class Expected:
     """The containers of a network's grafts, by the path of the module that owns them.
 
-    `leaves` are those paths at which a module without children of its own was; `followers` the norms and activations
-    that grafts feed, by path, each with an owner and a key; `example` is the input that the network was last operated
-    with, as meta tensors.
+    `leaves` are those paths at which a module without children of its own was, with the number of its parent's
+    children and its class: in a list from which one was deleted, another moves up. `followers` are the norms and
+    activations that grafts feed, by path, each with an owner and a key; `example` is the input that the network was
+    last operated with, as meta tensors.
     """
 
     grafts: dict[str, Grafts]
-    leaves: set[str]
+    leaves: dict[str, tuple[int, type[nn.Module]]]
     followers: dict[str, tuple[str, str]] = field(default_factory=dict)
     example: Any = None
 
@@ -98,7 +100,10 @@ def _relative(path: str, other: str) -> str:
 
 
 def _expected(module: nn.Module, path: str, grafts: Mapping[str, Grafts], example: Any) -> Expected:
-    leaves = {owner for owner in grafts if not own_children(module.get_submodule(owner))}
+    owners = {owner: module.get_submodule(owner) for owner in grafts}
+    leaves = {
+        path: (_siblings(module, path), original_class(owner)) for path, owner in owners.items() if is_leaf(owner)
+    }
     followers = {
         _relative(follower, path): (owner, key)
         for owner, held in grafts.items()
@@ -130,7 +135,7 @@ def forget(module: nn.Module, chosen: Callable[[Any], bool]) -> list[Any]:
 def require_expected(model: nn.Module) -> None:
     """Put back the grafts whose leaf was replaced; raise LostGraftError where one is lost."""
     expected = expected_of(model)
-    if expected is None or torch.compiler.is_compiling():
+    if expected is None:
         return
     for path, grafts in list(expected.grafts.items()):
         module = _module_at(model, path)
@@ -141,6 +146,10 @@ def require_expected(model: nn.Module) -> None:
     for follower, (owner, key) in expected.followers.items():
         if _is_folded(_module_at(model, follower)) and key not in expected.grafts[owner].dropped:
             raise _lost(owner, expected.grafts[owner], f"'{follower}', behind one, was folded into what is before it")
+
+
+# torch.compile runs it once, as it compiles: what torch.compiler.assume_constant_result sets, which is slow to import
+vars(require_expected)["_dynamo_marked_constant"] = True
 
 
 def _module_at(model: nn.Module, path: str) -> nn.Module | None:
@@ -164,9 +173,16 @@ def _is_folded(module: nn.Module | None) -> bool:
 def _runs(module: nn.Module, grafts: Grafts) -> bool:
     """Return whether a module has these grafts, but for those dropped, and a class that runs them."""
     own = module._modules.get(RESERVED)
-    if own is None or (own is not grafts and any(k not in own._modules and k not in grafts.dropped for k in grafts)):
+    if own is not grafts and not _is_copy(own, grafts):
         return grafts.dropped.issuperset(grafts._modules)
     return is_operated(module)
+
+
+def _is_copy(own: nn.Module | None, grafts: Grafts) -> bool:
+    """Return whether a container is another one of the same grafts, such as that of a copy or after a removal."""
+    if not isinstance(own, Grafts) or own.runs is not grafts.runs:
+        return False
+    return all(key in own._modules or key in grafts.dropped for key in grafts)
 
 
 def _recover(model: nn.Module, expected: Expected, path: str) -> None:
@@ -179,11 +195,37 @@ def _recover(model: nn.Module, expected: Expected, path: str) -> None:
         return
     if moved:  # another tool has wrapped the owner
         expected.grafts = {moved[0] if other == path else other: held for other, held in expected.grafts.items()}
-    elif module is not None and path in expected.leaves and not any(_is_inside(kept, key) for key in kept):
+    elif module is not None and _is_replaced(model, expected, path) and not any(_is_inside(kept, key) for key in kept):
         put_around(module, kept)
     else:
         what = "is not there any more" if module is None else f"is another one now, a {type(module).__name__}"
         raise _lost(path, grafts, f"the module that held them {what}")
+
+
+def _siblings(model: nn.Module, path: str) -> int:
+    parent = _module_at(model, path.rpartition(".")[0])
+    return 0 if parent is None else len(own_children(parent))
+
+
+def _is_replaced(model: nn.Module, expected: Expected, path: str) -> bool:
+    """Return whether what is at a leaf's path took its place, rather than came with grafts or moved up in a list."""
+    module = _module_at(model, path)
+    own = None if module is None else grafts_of(module)
+    ours = own is None or own.runs is expected.grafts[path].runs
+    siblings, cls = expected.leaves.get(path, (-1, nn.Module))
+    return module is not None and ours and siblings == _siblings(model, path) and _is_like(cls, original_class(module))
+
+
+def _is_like(old: type[nn.Module], new: type[nn.Module]) -> bool:
+    """Return whether a class may stand where another did: a norm for a norm, an Identity for anything."""
+    kinds = [{kind for kind in _KINDS if kind in cls.__name__} for cls in (old, new)]
+    activations = all(cls.__module__ == "torch.nn.modules.activation" for cls in (old, new))
+    return new is nn.Identity or new is old or activations or bool(kinds[0] & kinds[1])
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Return whether a module has no children of its own."""
+    return not own_children(module)
 
 
 def _is_inside(grafts: Grafts, key: str) -> bool:

@@ -13,6 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.errors import ExportError
+
 RESERVED = "attn_surgeon"
 _RECORD = "_attn_surgeon_graft"
 # fx takes modules of torch.nn for leaves, and asks the object, not its class: so a block is one node in every trace.
@@ -32,13 +34,18 @@ def record_of(block: nn.Module) -> Any | None:
 
 @dataclass
 class Run:
-    """One call of a forward that was assigned to a module: the grafts that ran in it.
+    """One call of a forward that was assigned to a module: the grafts that ran in it, by their container and key.
 
-    `made` ran before the call and are not to run again within it.
+    `made`, of the module's own container `owner`, ran before the call and are not to run again within it.
     """
 
+    owner: int
     made: frozenset[str] = frozenset()
-    taken: set[str] = field(default_factory=set)
+    taken: set[tuple[int, str]] = field(default_factory=set)
+
+    def ran(self, grafts: Grafts, *, copies: bool) -> set[str]:
+        """Return the keys of the grafts that ran, those of copies of the module too where they count."""
+        return {key for owner, key in self.taken if copies or owner == id(grafts)}
 
 
 class Runs:
@@ -62,9 +69,9 @@ class Runs:
         return self.by_thread.get(threading.get_ident(), [])
 
     @contextmanager
-    def watched(self, made: frozenset[str] = frozenset()) -> Iterator[Run]:
+    def watched(self, grafts: Grafts, made: frozenset[str] = frozenset()) -> Iterator[Run]:
         """Watch which grafts run in this thread for a while."""
-        run, thread = Run(made), threading.get_ident()
+        run, thread = Run(id(grafts), made), threading.get_ident()
         runs = self.by_thread.setdefault(thread, [])
         runs.append(run)
         try:
@@ -74,11 +81,11 @@ class Runs:
             if not runs:
                 del self.by_thread[thread]
 
-    def take(self, key: str) -> bool:
+    def take(self, grafts: Grafts, key: str) -> bool:
         """Note that a graft runs, and return whether it already did in this call."""
         for run in self.here:
-            run.taken.add(key)
-        return any(key in run.made for run in self.here)
+            run.taken.add((id(grafts), key))
+        return any(run.owner == id(grafts) and key in run.made for run in self.here)
 
 
 class Grafts(nn.ModuleDict):
@@ -112,7 +119,7 @@ class Grafts(nn.ModuleDict):
     def __getattr__(self, name: str) -> Any:
         value = super().__getattr__(name)
         runs = vars(self).get("runs")
-        if runs is not None and runs.by_thread and name in self._modules and runs.take(name):
+        if runs is not None and runs.by_thread and name in self._modules and runs.take(self, name):
             return _passed
         return value
 
@@ -121,6 +128,11 @@ class Grafts(nn.ModuleDict):
         if not torch.compiler.is_compiling() and not self._is_within_owner():
             warn_apart([self.record(key) for key in self])
         return x
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Raise ExportError: TorchScript compiles grafts with the network that they were inserted into."""
+        what = "torch.jit.script compiles no graph module, and no part of a network, with attn_surgeon's grafts"
+        raise ExportError(what, "", "script the network that they were inserted into, or use torch.jit.trace")
 
     def _is_within_owner(self) -> bool:
         """Return whether the owner's own forward runs, which may go over its children, as that of RegNet's stages."""

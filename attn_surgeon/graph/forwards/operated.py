@@ -163,8 +163,10 @@ def carrier(cls: type) -> type[nn.Module] | None:
 
 
 def is_operated(module: nn.Module) -> bool:
-    """Return whether a module's class runs grafts."""
-    return hasattr(type(module), _BASE)
+    """Return whether a module's class runs grafts: it was made for that, and nobody put another forward into it."""
+    cls = type(module)
+    operated = cls if _BASE in vars(cls) else carrier(cls)
+    return operated is not None and isinstance(vars(operated)["forward"], Method)
 
 
 def runs_key(module: nn.Module, key: str) -> bool:
@@ -261,10 +263,10 @@ def _assign_class(module: nn.Module, cls: type[nn.Module]) -> None:
     """
     old = carrier(type(module))
     grafts = grafts_of(module)
-    if carrier(cls) is not None or old is None or grafts is None:
+    if carrier(cls) is not None or old is None:
         _set_class(module, cls)
         return
-    base, code = vars(old)[_BASE], vars(old)[_CODE]
+    base, code, grafts = vars(old)[_BASE], vars(old)[_CODE], grafts or Grafts()
     inside = [record for key in grafts if (record := grafts.record(key)).placement.kind == "edge"]
     others = [name for name in code.sources if getattr(cls, name, None) is not getattr(base, name, None)]
     if others and inside:

@@ -12,7 +12,7 @@ from typing import Any
 import networks
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from attn_surgeon.errors import LostGraftError, PlanError
 from attn_surgeon.operations import remove
@@ -215,3 +215,77 @@ def test_without_grafts_another_forward_stays() -> None:
     restored = remove(model)
     assert type(stage(restored)) is networks.Residual
     assert torch.equal(stage(restored)(x), 3 * x)
+
+
+def scripted_method(module: Any, x: Tensor) -> None:
+    module.forward = torch.jit.trace(module, x).forward  # type: ignore[no-untyped-call]
+
+
+def over_a_trace(module: Any, x: Tensor) -> None:
+    traced = torch.jit.trace(module, x)  # type: ignore[no-untyped-call]
+    module.forward = lambda x: traced(x)  # noqa: PLW0108
+
+
+def over_a_graph_module(module: Any, x: Tensor) -> None:
+    module.forward = fx.symbolic_trace(module).forward
+
+
+def over_a_program(module: Any, x: Tensor) -> None:
+    program = torch.export.export(module, (x,)).module()
+    module.forward = lambda x: program(x)  # noqa: PLW0108
+
+
+def compiled(module: Any, x: Tensor) -> None:
+    module.forward = torch.compile(module.forward, backend="eager")
+
+
+def over_a_compiled_copy(module: Any, x: Tensor) -> None:
+    twin = torch.compile(copy.deepcopy(module), backend="eager")
+    module.forward = lambda x: twin(x)  # type: ignore[no-untyped-call]  # noqa: PLW0108
+
+
+def beside_a_teacher(module: Any, x: Tensor) -> None:
+    teacher, old = copy.deepcopy(module), module.forward
+    module.forward = lambda x: old(x) + 0 * teacher(x)
+
+
+ENGINES = [
+    scripted_method,
+    over_a_trace,
+    over_a_graph_module,
+    over_a_program,
+    compiled,
+    over_a_compiled_copy,
+    beside_a_teacher,
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:")
+@pytest.mark.parametrize("site", SITES, ids=str)
+@pytest.mark.parametrize("engine", ENGINES)
+@torch.no_grad()
+def test_engines_made_of_a_module_with_grafts_run_them_once(
+    engine: Callable[[Any, Tensor], None], site: dict[str, str]
+) -> None:
+    model, x = opened(net(), **site), image()
+    expected = model(x)
+    engine(stage(model), x)
+    for _ in range(3):
+        assert torch.allclose(model(x), expected, atol=1e-5)
+    torch.compiler.reset()
+
+
+@torch.no_grad()
+def test_a_wrapper_that_gives_what_it_stored_is_refused() -> None:
+    model, x = opened(net(), after="stage"), image()
+    stage(model).forward = functools.lru_cache(stage(model).forward)
+    model(x)
+    with pytest.raises(LostGraftError, match="a wrapper did not call the forward it is for"):
+        model(x)
+
+
+def test_a_forward_put_into_the_class_is_missed_at_the_next_call() -> None:
+    model, x = opened(net(), after="stage"), image()
+    type(stage(model)).forward = networks.Residual.forward
+    with pytest.raises(LostGraftError, match="after stage"):
+        model(x)

@@ -144,6 +144,16 @@ def test_a_graph_module_inside_a_network() -> None:
 
 
 @torch.no_grad()
+def test_blocks_with_constant_arguments_trace_where_they_did() -> None:
+    net = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=2, num_classes=3).eval()
+    x = torch.randn(1, 3, 64, 64)
+    model = open_up(insert(net, "se", at="residual", example=x))
+    again = fx.symbolic_trace(model)
+    assert torch.equal(again(x), model(x))
+    assert not torch.equal(again(x), net(x))
+
+
+@torch.no_grad()
 def test_features_of_an_operated_network() -> None:
     net, x = timm.create_model("resnet18", num_classes=3).eval(), torch.randn(1, 3, 64, 64)
     model = open_up(insert(net, "cbam", after="layer3", example=x))

@@ -190,6 +190,38 @@ def test_children_are_cut_as_the_originals_are() -> None:
     assert torch.equal(got, model.get_submodule("stage")(x))
 
 
+@pytest.mark.parametrize("change", [lambda seq: seq.__setitem__(1, seq[2]), lambda seq: seq.__delitem__(1)])
+def test_a_neighbour_in_the_place_of_a_leaf_is_told(change: Any) -> None:
+    plain = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4)).eval()
+    model = copy.deepcopy(opened(plain, after=["1", "2"]))
+    change(model)
+    with pytest.raises(LostGraftError, match="after 1 are lost"):
+        model(image())
+
+
+def test_another_kind_of_leaf_takes_no_graft() -> None:
+    model: Any = opened(chain(), after="1")
+    model[1] = nn.Conv2d(4, 4, 1)
+    with pytest.raises(LostGraftError, match="is another one now, a Conv2d"):
+        model(image())
+
+
+@torch.no_grad()
+def test_a_rebuilt_leaf_is_mended_before_it_is_compiled_or_exported() -> None:
+    model: Any = opened(chain(), after="1")
+    x = image()
+    expected = model(x)
+    for make in (lambda net: torch.compile(net, backend="eager", fullgraph=True), lambda net: exported(net, x)):
+        rebuilt = copy.deepcopy(model)
+        rebuilt[1] = nn.BatchNorm2d(4).eval()
+        assert torch.equal(make(rebuilt)(x), expected)  # type: ignore[no-untyped-call]
+    torch.compiler.reset()
+
+
+def exported(net: nn.Module, x: Tensor) -> nn.Module:
+    return torch.export.export(net, (x,)).module()
+
+
 class GoesOverChildren(nn.Module):
     """Run its children in turn, as the stages of timm's RegNet do."""
 
