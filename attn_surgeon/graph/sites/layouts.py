@@ -157,7 +157,7 @@ def _whole_patches(image: Sequence[int]) -> set[tuple[int, int]]:
 
 def _grid(count: int, known: Collection[tuple[int, int]], image: Sequence[int]) -> tuple[int, int] | None:
     """Choose the grid of so many places whose aspect ratio is nearest the image's."""
-    fitting = [grid for grid in known if grid[0] * grid[1] == count and _apart(grid, image) <= _GRID_ROUNDING]
+    fitting = [grid for grid in known if 0 < grid[0] * grid[1] == count and _apart(grid, image) <= _GRID_ROUNDING]
     return min(fitting, key=lambda grid: _apart(grid, image), default=None)
 
 

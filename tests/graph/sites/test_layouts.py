@@ -91,6 +91,13 @@ def test_grid_of_an_image_that_is_not_square() -> None:
     assert layout(feature) == ("NLC", 8, 1, (4, 6))
 
 
+def test_empty_maps_among_the_grids() -> None:
+    grids, vectors = [{(0, 3), (4, 4)}], Counter({8: 2})
+    feature = read_feature((2, 4, 4, 8), "float32", probe=None, vectors=vectors, images=[(8, 8)], grids=grids)
+    assert feature is not None
+    assert feature.layout == "NHWC"
+
+
 def test_positions() -> None:
     assert Feature((2, 8, 5, 7), "float32", "NCHW", 8).positions == 35
     assert Feature((2, 35, 8), "float32", "NLC", 8).positions == 35
