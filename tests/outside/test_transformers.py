@@ -107,7 +107,9 @@ def test_the_librarys_own_files_keep_the_pretrained_values(name: str, tmp_path: 
     """An operated network saved by `save_pretrained` loads into the original's class again, grafts left aside."""
     build, after, _ = NETWORKS[name]
     model: Any = build().eval()
-    opened(model, image().repeat(1, 1, 2, 2), after).save_pretrained(tmp_path)
+    operated = opened(model, image().repeat(1, 1, 2, 2), after)
+    with pytest.warns(UserWarning, match="builds this network from its configuration, without attn_surgeon's grafts"):
+        operated.save_pretrained(tmp_path)
     loaded, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
     assert all("attn_surgeon." in key for key in report["unexpected_keys"])
     assert not report["missing_keys"]

@@ -68,7 +68,7 @@ def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
 
     namespace: dict[str, Any] = {
         "__module__": base.__module__,
-        "__qualname__": f"{base.__qualname__}.{RESERVED}",  # for messages that show a class
+        "__qualname__": _qualname(base),
         "__doc__": base.__doc__,
         "__reduce_ex__": reduce,
         "__class__": property(type, _assign_class),
@@ -80,7 +80,17 @@ def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
         **_hidden_from_iteration(base),
     }
     cls: type[nn.Module] = type(base.__name__, (base,), namespace)
+    for name in [name for name, item in namespace.items() if isinstance(item, Method)]:
+        method: Any = vars(cls)[name]
+        if not isinstance(method, Method):  # transformers wraps the forward of every subclass of its layers
+            vars(method)[MARK] = True
+            setattr(cls, name, Method(name, method))
     return cls
+
+
+def _qualname(base: type[nn.Module]) -> str:
+    """Return what messages call a class; transformers looks its own up by it, torch shows its own in errors."""
+    return f"{base.__qualname__}.{RESERVED}" if base.__module__.startswith("torch.nn.") else base.__qualname__
 
 
 def _announced(base: type[Any]) -> dict[str, Any]:

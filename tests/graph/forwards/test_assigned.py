@@ -289,3 +289,40 @@ def test_a_forward_put_into_the_class_is_missed_at_the_next_call() -> None:
     type(stage(model)).forward = networks.Residual.forward
     with pytest.raises(LostGraftError, match="after stage"):
         model(x)
+
+
+class Wrapping(nn.Module):
+    """Wrap the forward of every subclass, as transformers' layers do for gradient checkpointing."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "forward" in vars(cls):
+            function = cls.forward
+
+            def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+                return function(self, *args, **kwargs)
+
+            cls.forward = forward
+
+
+class Wrapped(Wrapping):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = networks.conv()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("wrap", [closure, several])
+@torch.no_grad()
+def test_classes_that_wrap_the_forwards_of_their_subclasses(wrap: Assign) -> None:
+    plain, x = networks.Root(Wrapped()).eval(), image()
+    model = opened(plain, after="stage", before="stage")
+    expected = model(x)
+    enter, leave = block_at(model, "stage", "before"), block_at(model, "stage", "after")
+    assert torch.equal(stage(model)(x), leave(stage(plain)(enter(x))))
+    wrap(stage(model))
+    assert torch.equal(model(x), expected)
+    stage(model).forward = types.MethodType(other, stage(model))
+    assert torch.equal(stage(model)(x), leave(3 * enter(x)))
