@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import keyword
-import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.blocks.registry import is_known
-from attn_surgeon.errors import ArtefactError, BlockError, LostGraftError
+from attn_surgeon.errors import ArtefactError, BlockError
 from attn_surgeon.graph.certificate import Certificate
 from attn_surgeon.graph.check import check_remembered
 from attn_surgeon.graph.forwards.binding import UntraceableError
@@ -27,13 +25,13 @@ from attn_surgeon.graph.surgery import perform
 from attn_surgeon.operations import build_blocks
 from attn_surgeon.preprocessing import Preprocessing
 from attn_surgeon.recipe import describe_operations
+from attn_surgeon.savable import require_no_graft_weights, require_plain_values
 from attn_surgeon.sources import SourceSpec, build, load_source, parse_source
 from attn_surgeon.storage import damaged, hash_tensors, read_payload, read_tensors, write
 
 FORMAT = 1
 _PROVENANCE = "_attn_surgeon_provenance"
 _OWN_CODE = ("file", "module")
-_OF_A_GRAFT = re.compile(rf"(^|[._]){RESERVED}[._](after|before)")
 
 
 @dataclass(frozen=True)
@@ -76,10 +74,10 @@ def save(model: nn.Module, path: str | Path, *, patch: bool = False, certificate
     Raises LostGraftError where one of its grafts does not run any more, and ArtefactError where the file cannot be
     written; it is then not there, or the one it was before.
     """
-    _require_whole(model)
+    require_plain_values(model)
     check_remembered(model, _input_of(model))
     base, grafts = split_tensors(model)
-    _require_known_tensors(base)
+    require_no_graft_weights(base)
     provenance = provenance_of(model)
     made = list_grafts(model)
     payload = {
@@ -98,27 +96,6 @@ def save(model: nn.Module, path: str | Path, *, patch: bool = False, certificate
         "certificate": certificate and certificate.to_dict(),
     }
     write(Path(path), grafts if patch else base | grafts, payload)
-
-
-def _require_whole(model: nn.Module) -> None:
-    sharding: Any = sys.modules.get("torch.distributed.tensor")
-    if sharding is not None and any(isinstance(parameter, sharding.DTensor) for parameter in model.parameters()):
-        what = "the network is sharded over processes, so no process has all its weights"
-        hint = "gather them with torch.distributed.checkpoint.state_dict into a network that is not, and save that"
-        raise ArtefactError(what, "", hint)
-    for name, tensor in model.state_dict().items():
-        if isinstance(tensor, Tensor) and (tensor.is_meta or type(tensor) not in (Tensor, nn.Parameter)):
-            state = "on the meta device" if tensor.is_meta else f"a {type(tensor).__name__}"
-            what = f"{name} has no plain values to save: it is {state}"
-            raise ArtefactError(what, "", "save the network before it is offloaded, quantised or sharded")
-
-
-def _require_known_tensors(base: Mapping[str, Tensor]) -> None:
-    """Raise LostGraftError where a network has grafts' weights and no grafts, as a scripted or exported one has."""
-    unknown = next((name for name in base if _OF_A_GRAFT.search(name)), None)
-    if unknown is not None:
-        what = f"the network has weights of attn_surgeon's grafts, such as {unknown}, but is not the one operated on"
-        raise LostGraftError(what, "", "save that one; what was traced, scripted or exported of it has its own format")
 
 
 def _input_of(model: nn.Module) -> Tensor | None:

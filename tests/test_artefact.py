@@ -246,3 +246,11 @@ def test_a_newer_format_is_refused_by_its_number(tmp_path: Path) -> None:
     metadata = {"attn_surgeon": text, "attn_surgeon_sha256": hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
     save_file(load_file(path), path, metadata)
     assert "its format is 2" in refusal(path)
+
+
+def test_a_network_whose_values_are_elsewhere_is_not_saved(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())
+    model = insert(net, "se", after="0", example=torch.zeros(1, 4, 8, 8), options={"reduction": 2}).to("meta")
+    with pytest.raises(ArtefactError, match=r"0\.weight has no plain values to save: it is on the meta device"):
+        save(model, tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
