@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attn_surgeon.artefact import load, save
-    from attn_surgeon.blocks.own import register_block
+    from attn_surgeon.artefact.file import load, save
+    from attn_surgeon.artefact.recipe import read_recipe
+    from attn_surgeon.artefact.recipe_schema import Recipe
+    from attn_surgeon.blocks.base.own import register_block
     from attn_surgeon.errors import LostGraftError, SurgeonError
-    from attn_surgeon.export.library import export_onnx, export_program
+    from attn_surgeon.export.api import export_onnx, export_program
     from attn_surgeon.export.parity import ParityError
-    from attn_surgeon.graph.certificate import certify
-    from attn_surgeon.graph.check import check
-    from attn_surgeon.graph.made import list_grafts
-    from attn_surgeon.graph.sites.survey import find_sites
-    from attn_surgeon.operations import insert, remove
-    from attn_surgeon.recipe import read_recipe
-    from attn_surgeon.recipe_schema import Recipe
+    from attn_surgeon.operations.insert import insert, remove
+    from attn_surgeon.surgery.certificate import certify
+    from attn_surgeon.surgery.check import check
+    from attn_surgeon.surgery.installed import list_grafts
+    from attn_surgeon.surgery.sites.survey import find_sites
 
 __version__ = "0.2.0"
 __all__ = [
@@ -41,20 +41,20 @@ __all__ = [
 _HOMES = {
     "LostGraftError": "attn_surgeon.errors",
     "ParityError": "attn_surgeon.export.parity",
-    "Recipe": "attn_surgeon.recipe_schema",
+    "Recipe": "attn_surgeon.artefact.recipe_schema",
     "SurgeonError": "attn_surgeon.errors",
-    "certify": "attn_surgeon.graph.certificate",
-    "check": "attn_surgeon.graph.check",
-    "export_onnx": "attn_surgeon.export.library",
-    "export_program": "attn_surgeon.export.library",
-    "find_sites": "attn_surgeon.graph.sites.survey",
-    "insert": "attn_surgeon.operations",
-    "list_grafts": "attn_surgeon.graph.made",
-    "load": "attn_surgeon.artefact",
-    "read_recipe": "attn_surgeon.recipe",
-    "register_block": "attn_surgeon.blocks.own",
-    "remove": "attn_surgeon.operations",
-    "save": "attn_surgeon.artefact",
+    "certify": "attn_surgeon.surgery.certificate",
+    "check": "attn_surgeon.surgery.check",
+    "export_onnx": "attn_surgeon.export.api",
+    "export_program": "attn_surgeon.export.api",
+    "find_sites": "attn_surgeon.surgery.sites.survey",
+    "insert": "attn_surgeon.operations.insert",
+    "list_grafts": "attn_surgeon.surgery.installed",
+    "load": "attn_surgeon.artefact.file",
+    "read_recipe": "attn_surgeon.artefact.recipe",
+    "register_block": "attn_surgeon.blocks.base.own",
+    "remove": "attn_surgeon.operations.insert",
+    "save": "attn_surgeon.artefact.file",
 }
 
 

@@ -1,20 +1,71 @@
-"""The errors a user can cause: what is wrong, where, and what to do next."""
+"""The errors a user can cause: what is wrong, where, and what to do next.
+
+The same error reaches callers of two kinds. Its texts name options and functions by `option` and `function`, and are
+rendered for the caller: `layout='tokens'` and `attn_surgeon.find_sites(network, example)` in Python,
+`--layout tokens` and `attn-surgeon inspect NETWORK` on the command line.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_REFERENCE = re.compile("\x00(.*?)\x01(.*?)\x02", re.DOTALL)
+
+
+def option(name: str, value: object = "") -> str:
+    """Return a reference to an option for an error's text: `name=value` in Python, `--name value` on the command line.
+
+    Args:
+        name: the option's name in Python, such as `graft_lr_mult`.
+        value: the value to show, if any; `True` stands for a flag that takes none.
+    """
+    in_python = f"{name}={value}" if value != "" else name
+    dashes = f"--{name.replace('_', '-')}"
+    return f"\x00{in_python}\x01{dashes if value in ('', True) else f'{dashes} {value}'}\x02"
+
+
+def function(in_python: str, command: str) -> str:
+    """Return a reference to what a caller can run next, by its name in Python and as a command.
+
+    >>> str(SurgeonError("no site", "", f"list them: {function('find_sites(network, x)', 'inspect NETWORK')}"))
+    'no site; list them: attn_surgeon.find_sites(network, x)'
+    """
+    return f"\x00attn_surgeon.{in_python}\x01attn-surgeon {command}\x02"
+
+
+def for_python(text: str) -> str:
+    """Return a text with its references as a Python caller writes them."""
+    return _REFERENCE.sub(r"\1", text)
+
+
+def for_command_line(text: str) -> str:
+    """Return a text with its references as they are typed on the command line."""
+    return _REFERENCE.sub(r"\2", text)
+
 
 class SurgeonError(Exception):
-    """Report a request that cannot be carried out: what is wrong, where, and a hint on the way on."""
+    """Report a request that cannot be carried out.
+
+    Args:
+        what: what is wrong.
+        where: the file, site or option that it is about.
+        hint: the nearest valid name, or what to do next.
+    """
 
     def __init__(self, what: str, where: str = "", hint: str = "") -> None:
         self.what, self.where, self.hint = what, where, hint
         super().__init__(what, where, hint)
 
     def __str__(self) -> str:
-        return "; ".join(part for part in (self.what, self.where, self.hint) if part)
+        return for_python("; ".join(part for part in (self.what, self.where, self.hint) if part))
+
+    @property
+    def option(self) -> str | None:
+        """The option that the error is about, by its name in Python, or None."""
+        found = _REFERENCE.fullmatch(self.where)
+        return found[1].partition("=")[0] if found and found[2].startswith("--") else None
 
 
 class SourceError(SurgeonError):
@@ -66,11 +117,11 @@ class ExportError(SurgeonError):
 
 
 def first_line(error: BaseException) -> str:
-    """Give the first line of an error's message, or its kind where it has none."""
+    """Return the first line of an error's message, or its class where it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
-    """Name the closest valid names, as `did you mean a, b?`, or nothing where none is close."""
+    """Return the closest valid names as `did you mean a, b?`, or an empty text where none is close."""
     close = get_close_matches(name, list(names), n=count, cutoff=0.5)
     return f"did you mean {', '.join(close)}?" if close else ""

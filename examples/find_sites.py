@@ -3,7 +3,7 @@
 import torch
 
 import attn_surgeon
-from attn_surgeon.demo import load_demo
+from attn_surgeon.networks.demo import load_demo
 
 for site in attn_surgeon.find_sites(load_demo(), torch.randn(1, 1, 32, 32)):
     if site.output is not None:

@@ -3,7 +3,7 @@
 import torch
 
 import attn_surgeon
-from attn_surgeon.demo import load_demo
+from attn_surgeon.networks.demo import load_demo
 
 network = load_demo()
 x = torch.randn(1, 1, 32, 32)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 import attn_surgeon
-from attn_surgeon.demo import load_demo
+from attn_surgeon.networks.demo import load_demo
 
 
 class Contrast(nn.Module):

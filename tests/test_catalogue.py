@@ -11,11 +11,11 @@ import torchvision
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import get_card, names
-from attn_surgeon.blocks.card import REACHES
+from attn_surgeon.blocks.base.card import REACHES
 from attn_surgeon.errors import PlanError
-from attn_surgeon.graph.isolation import seeded
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.operations import insert
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.isolation import seeded
 
 
 def volumes() -> nn.Module:

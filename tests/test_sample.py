@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from sweep.exclusions import EXCLUSIONS
-from sweep.row import LIBRARIES, Settings, shortfalls, sweep_one
-from sweep.sample import SAMPLE
+
+from tests.sweep.exclusions import EXCLUSIONS
+from tests.sweep.row import LIBRARIES, Settings, shortfalls, sweep_one
+from tests.sweep.sample import SAMPLE
 
 
 @pytest.mark.filterwarnings("default")

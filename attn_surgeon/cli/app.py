@@ -20,7 +20,6 @@ from attn_surgeon.cli import (
     blocks,
     diff,
     evaluate,
-    export,
     finetune,
     insert,
     inspect,
@@ -29,6 +28,7 @@ from attn_surgeon.cli import (
     run,
     verify,
 )
+from attn_surgeon.cli.export import command as export
 from attn_surgeon.cli.output import print_error
 from attn_surgeon.errors import SurgeonError
 

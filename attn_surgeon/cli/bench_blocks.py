@@ -14,7 +14,7 @@ from attn_surgeon.cli.output import console, print_json, steps, table
 if TYPE_CHECKING:
     import torch
 
-    from attn_surgeon.report.bench import Speed
+    from attn_surgeon.measure.block_benchmark import Speed
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def bench_blocks(
 
     from attn_surgeon.blocks import BlockSpec, adopt
     from attn_surgeon.blocks import names as catalogue
-    from attn_surgeon.report.bench import Copy, measure
+    from attn_surgeon.measure.block_benchmark import Copy, measure
 
     require_device(device)
     shape, where = (batch, *read_shape(at)), torch.device(device)
@@ -63,7 +63,7 @@ def bench_blocks(
 
 
 def _bench(spec: Any, shape: tuple[int, int, int, int], where: torch.device) -> tuple[Speed | None, str]:
-    from attn_surgeon.report.bench import bench
+    from attn_surgeon.measure.block_benchmark import bench
 
     try:
         return bench(spec, shape, where), ""

@@ -60,7 +60,7 @@ def blocks(
 
 def markdown_table(cards: Sequence[Card]) -> str:
     """Write the catalogue as a table in Markdown, by kind."""
-    from attn_surgeon.blocks.card import KINDS
+    from attn_surgeon.blocks.base.card import KINDS
 
     lines = ["| block | | paper | parameters | MACs | needs |", "|---|---|---|---|---|---|"]
     for kind in KINDS:
@@ -84,7 +84,7 @@ def _cost(card: Card, shape: tuple[int, int, int]) -> dict[str, int] | None:
     import torch
 
     from attn_surgeon.blocks import BlockSpec, build_alone
-    from attn_surgeon.report.cost import block_cost
+    from attn_surgeon.measure.cost import block_cost
 
     try:
         with torch.device("meta"):
@@ -99,7 +99,7 @@ def _cells(cost: dict[str, int] | None) -> list[str]:
 
 
 def _show_catalogue(cards: Sequence[Card], at: str, costs: Costs) -> None:
-    from attn_surgeon.blocks.card import KINDS
+    from attn_surgeon.blocks.base.card import KINDS
 
     out = console()
     out.print(f"[bold]{len(cards)} blocks, costs at (C, H, W) = ({at})[/]")
@@ -113,7 +113,7 @@ def _show_catalogue(cards: Sequence[Card], at: str, costs: Costs) -> None:
 
 
 def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
-    from attn_surgeon.blocks.card import REACHES
+    from attn_surgeon.blocks.base.card import REACHES
 
     parameters, macs = _cells(cost)
     rows = [

@@ -15,7 +15,7 @@ from attn_surgeon.errors import SelectorError
 if TYPE_CHECKING:
     from torch import nn
 
-    from attn_surgeon.graph.sites.survey import Site
+    from attn_surgeon.surgery.sites.survey import Site
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def forwards(model: nn.Module, sites: Sequence[Site]) -> list[Forward]:
 
 
 def _forward(model: nn.Module, site: Site) -> Forward:
-    from attn_surgeon.graph.forwards.operated import generated_sources, grafts_in, is_operated, original_class
-    from attn_surgeon.report.difference import original_source, readable_text
+    from attn_surgeon.surgery.difference import original_source, readable_text
+    from attn_surgeon.surgery.rewrite.operated import generated_sources, grafts_in, is_operated, original_class
 
     places = site.after or site.before
     if not places:
@@ -56,9 +56,9 @@ def _forward(model: nn.Module, site: Site) -> Forward:
 
 def _would_be(module: nn.Module, site: Site) -> str:
     """Write the code for a graft that is not made, by the first way that can be written."""
-    from attn_surgeon.graph.forwards.binding import UntraceableError
-    from attn_surgeon.graph.forwards.rewrite import write_code
-    from attn_surgeon.report.difference import readable_text
+    from attn_surgeon.surgery.difference import readable_text
+    from attn_surgeon.surgery.rewrite.binding import UntraceableError
+    from attn_surgeon.surgery.rewrite.rewrite import write_code
 
     reason = ""
     places = site.after or site.before

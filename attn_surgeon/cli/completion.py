@@ -73,7 +73,7 @@ def _looked_up(key: str, look_up: Callable[[], list[str]]) -> list[str]:
 
 
 def _networks() -> list[str]:
-    from attn_surgeon.sources import model_names
+    from attn_surgeon.networks import model_names
 
     return model_names()
 
@@ -85,7 +85,7 @@ def _blocks() -> list[str]:
 
 
 def _groups() -> list[str]:
-    from attn_surgeon.graph.sites.groups import GROUPS
+    from attn_surgeon.surgery.sites.groups import GROUPS
 
     return list(GROUPS)
 
@@ -127,9 +127,9 @@ def _look_up_sites(source: str) -> list[str]:
     """Build a network without weights and list its sites; nothing where that would run the user's own code."""
     if not source or ":" in source or source.endswith(".safetensors"):
         return []
+    from attn_surgeon.artefact.opening import open_subject
     from attn_surgeon.errors import SurgeonError
-    from attn_surgeon.graph.sites.survey import find_sites
-    from attn_surgeon.subject import open_subject
+    from attn_surgeon.surgery.sites.survey import find_sites
 
     try:
         subject = open_subject(source, weights="none")

@@ -17,7 +17,7 @@ from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Weights
 from attn_surgeon.cli.output import console, print_json, steps, table
 
 if TYPE_CHECKING:
-    from attn_surgeon.report.difference import Difference
+    from attn_surgeon.surgery.difference import Difference
 
 _BESIDE = 120
 
@@ -35,10 +35,10 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show the generated forward beside the original, and the parameters and MACs each graft adds."""
-    from attn_surgeon.graph.made import list_grafts
-    from attn_surgeon.report.cost import graft_costs, macs, parameters
-    from attn_surgeon.report.difference import differences
-    from attn_surgeon.subject import open_subject
+    from attn_surgeon.artefact.opening import open_subject
+    from attn_surgeon.measure.cost import graft_costs, macs, parameters
+    from attn_surgeon.surgery.difference import differences
+    from attn_surgeon.surgery.installed import list_grafts
 
     path = artefact_or_newest(artefact)
     with steps(f"read {path}"):

@@ -33,7 +33,7 @@ from attn_surgeon.cli.scores import show
 from attn_surgeon.errors import nearest
 
 if TYPE_CHECKING:
-    from attn_surgeon.subject import Subject
+    from attn_surgeon.artefact.opening import Subject
 
 ORIGINAL = "original"
 
@@ -110,13 +110,13 @@ def evaluate(
 
     The logits' hash tells bit-identical networks.
     """
-    from attn_surgeon.graph.check import check
-    from attn_surgeon.train.data import Place
-    from attn_surgeon.train.evaluation.answers import Reading
-    from attn_surgeon.train.evaluation.assess import assess
-    from attn_surgeon.train.evaluation.compare import Rivals
-    from attn_surgeon.train.evaluation.report import make_folder, write_report
-    from attn_surgeon.train.evaluation.views import open_views, unlike
+    from attn_surgeon.data import Place
+    from attn_surgeon.evaluate.answers import Reading
+    from attn_surgeon.evaluate.assess import assess
+    from attn_surgeon.evaluate.compare import Rivals
+    from attn_surgeon.evaluate.report import make_folder, write_report
+    from attn_surgeon.evaluate.views import open_views, unlike
+    from attn_surgeon.surgery.check import check
 
     require_device(device)
     path = given_or_newest(artefact)
@@ -166,8 +166,8 @@ def evaluate(
 
 def _rival(subject: Subject, compare: str, opened: Callable[[str], Subject], *, without_grafts: bool) -> Subject:
     """Open the network to compare with; raise OptionError or DataError where the two cannot be compared."""
-    from attn_surgeon.graph.made import list_grafts
-    from attn_surgeon.train.evaluation.compare import require_same_classes
+    from attn_surgeon.evaluate.compare import require_same_classes
+    from attn_surgeon.surgery.installed import list_grafts
 
     if compare != ORIGINAL:
         rival = opened(compare)
@@ -181,8 +181,8 @@ def _rival(subject: Subject, compare: str, opened: Callable[[str], Subject], *, 
 
 def _task(said: str | None, data: str) -> str:
     """Give the task that was said, or that the data tells."""
-    from attn_surgeon.train.segmentation.pairs import is_masked
-    from attn_surgeon.train.settings import TASKS
+    from attn_surgeon.data.mask_pairs import is_masked
+    from attn_surgeon.finetune.settings import TASKS
 
     if said is not None and said not in TASKS:
         raise OptionError(f"there is no task '{said}'", "--task", nearest(said, TASKS) or f"known: {', '.join(TASKS)}")

@@ -14,10 +14,10 @@ from attn_surgeon.cli.output import bar, console, facts, print_json, print_table
 from attn_surgeon.cli.scores import interval, percent, show_robust
 
 if TYPE_CHECKING:
-    from attn_surgeon.subject import Subject
-    from attn_surgeon.train.data.parts import Parts
-    from attn_surgeon.train.evaluation.compare import Rivals
-    from attn_surgeon.train.tasks import Score
+    from attn_surgeon.artefact.opening import Subject
+    from attn_surgeon.data.parts import Parts
+    from attn_surgeon.evaluate.compare import Rivals
+    from attn_surgeon.tasks.base import Score
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def evaluate_masks(
     entrants: Sequence[Subject], named: dict[str, Any], looked: Looked, rivals: Rivals | None, *, as_json: bool
 ) -> None:
     """Measure one network, or two, on whole images by sliding windows of its input size, and say what came out."""
-    from attn_surgeon.train.segmentation.compare import compare
+    from attn_surgeon.evaluate.mask_compare import compare
 
     parts = _opened(entrants, named, looked)
     scored = _scored(entrants, parts, looked)
@@ -56,8 +56,8 @@ def evaluate_masks(
 
 def _opened(entrants: Sequence[Subject], named: dict[str, Any], looked: Looked) -> list[Parts]:
     """Open the data as each network wants it."""
-    from attn_surgeon.train.segmentation.compare import require_same_masks
-    from attn_surgeon.train.segmentation.task import open_part
+    from attn_surgeon.evaluate.mask_compare import require_same_masks
+    from attn_surgeon.tasks.segmentation import open_part
 
     with steps(f"open {named['data']}"):
         parts = [
@@ -70,8 +70,8 @@ def _opened(entrants: Sequence[Subject], named: dict[str, Any], looked: Looked) 
 
 def _scored(entrants: Sequence[Subject], parts: Sequence[Parts], looked: Looked) -> list[tuple[Score, float]]:
     """Measure each network; give its score and the seconds that took."""
-    from attn_surgeon.train.evaluation.robust import one_of
-    from attn_surgeon.train.segmentation.task import score
+    from attn_surgeon.evaluate.robust import one_of
+    from attn_surgeon.tasks.segmentation import score
 
     scored = []
     with bar("evaluate") as progress:
@@ -87,7 +87,7 @@ def _robust(
 ) -> dict[str, Any]:
     import torch
 
-    from attn_surgeon.train.segmentation.robust import described, robustness
+    from attn_surgeon.evaluate.mask_robust import described, robustness
 
     models = [entrant.model for entrant in entrants]
     with bar("corrupted images") as progress:

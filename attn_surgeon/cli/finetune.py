@@ -18,12 +18,12 @@ from attn_surgeon.cli.files import artefact_or_newest
 from attn_surgeon.cli.options import AsJson, OptionError, Own, Source, Weights
 from attn_surgeon.cli.output import bar, console, facts, print_json, print_table, say, steps, table
 from attn_surgeon.cli.settings import typed, with_settings
-from attn_surgeon.train.settings import Settings, flag
+from attn_surgeon.finetune.settings import Settings, flag
 
 if TYPE_CHECKING:
-    from attn_surgeon.subject import Subject
-    from attn_surgeon.train.control import Job
-    from attn_surgeon.train.folders import Request
+    from attn_surgeon.artefact.opening import Subject
+    from attn_surgeon.finetune.control import Job
+    from attn_surgeon.finetune.run_folders import Request
 
 OF_SEGMENTATION = ("crop", "crops", "overlap", "ignore_index", "dice")
 WITH_RESUME = ("resume", "source", "own", "weights", "as_json")
@@ -82,7 +82,7 @@ def finetune(
 
 
 def _resumed(resume: str, context: typer.Context) -> Request:
-    from attn_surgeon.train.folders import read_request
+    from attn_surgeon.finetune.run_folders import read_request
 
     begun_with = [name for name in typed(context) if name not in WITH_RESUME]
     if begun_with:
@@ -109,7 +109,7 @@ def _requested(
     source: str | None,
     weights: str | None,
 ) -> tuple[Request, Subject]:
-    from attn_surgeon.train.folders import Request, fingerprint
+    from attn_surgeon.finetune.run_folders import Request, fingerprint
 
     if data is None:
         raise OptionError("missing option '--data'", "finetune", "see: attn-surgeon finetune --help")
@@ -120,14 +120,14 @@ def _requested(
 
 
 def _open(path: str, source: str | None, weights: str | None) -> Subject:
-    from attn_surgeon.subject import open_subject
+    from attn_surgeon.artefact.opening import open_subject
 
     with steps(f"open {path}"):
         return open_subject(path, source=source, weights=weights)
 
 
 def _require_start(request: Request, subject: Subject) -> None:
-    from attn_surgeon.train.folders import fingerprint
+    from attn_surgeon.finetune.run_folders import fingerprint
 
     if fingerprint(subject.model) != request.start:
         raise OptionError("the artefact is not what the run began with", request.artefact, "start a new run")
@@ -135,10 +135,10 @@ def _require_start(request: Request, subject: Subject) -> None:
 
 def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, new: bool) -> Job:
     """Check everything, then make the folder."""
-    from attn_surgeon.train.control import Job, check
-    from attn_surgeon.train.data.parts import guarded
-    from attn_surgeon.train.run.processes import by_first
-    from attn_surgeon.train.tasks import get_task
+    from attn_surgeon.data.parts import guarded
+    from attn_surgeon.data.processes import by_first
+    from attn_surgeon.finetune.control import Job, check
+    from attn_surgeon.tasks.base import get_task
 
     task = get_task(request.settings.task)
     with steps(f"open {request.data}"):
@@ -151,7 +151,7 @@ def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, n
 
 
 def _new_folder(request: Request, out: str | None) -> Path:
-    from attn_surgeon.train.folders import new_folder, write_request
+    from attn_surgeon.finetune.run_folders import new_folder, write_request
 
     folder = new_folder(out, Path(request.artefact).stem)
     write_request(folder, request)
@@ -160,16 +160,16 @@ def _new_folder(request: Request, out: str | None) -> Path:
 
 def _speak_once() -> None:
     """Let only the first of several processes print; what goes wrong in another it still says."""
-    from attn_surgeon.train.run.processes import is_first
+    from attn_surgeon.data.processes import is_first
 
     if not is_first():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process
 
 
 def _carry_out(job: Job, *, as_json: bool) -> None:
-    from attn_surgeon.train.control import fine_tune
-    from attn_surgeon.train.run.allocation import keep_freed_memory
-    from attn_surgeon.train.run.processes import is_first
+    from attn_surgeon.data.processes import is_first
+    from attn_surgeon.finetune.allocation import keep_freed_memory
+    from attn_surgeon.finetune.control import fine_tune
 
     keep_freed_memory()
     # between the runs of a job, where nothing is lost, the one ends it as the other does

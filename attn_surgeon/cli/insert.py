@@ -103,9 +103,9 @@ def insert(
     as_json: AsJson = False,
 ) -> None:
     """Insert an attention block at the chosen sites, certify that nothing was lost, and write the artefact."""
+    from attn_surgeon.artefact.perform import Insertion
     from attn_surgeon.blocks import BlockSpec, adopt
-    from attn_surgeon.graph.choice import Choice
-    from attn_surgeon.pipeline import Insertion
+    from attn_surgeon.surgery.sites.choice import Choice
 
     spec = BlockSpec.read(adopt(block), read_pairs(options, "--set"), init)
     choice = Choice.read(

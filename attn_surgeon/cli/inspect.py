@@ -26,8 +26,8 @@ from attn_surgeon.cli.options import (
 from attn_surgeon.cli.output import console, print_json, say, steps
 
 if TYPE_CHECKING:
-    from attn_surgeon.graph.sites.survey import Site, Survey
-    from attn_surgeon.subject import Subject
+    from attn_surgeon.artefact.opening import Subject
+    from attn_surgeon.surgery.sites.survey import Site, Survey
 
 
 def register(app: typer.Typer) -> None:
@@ -80,7 +80,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show a network as a tree: names, shapes, parameters, groups. No weights are needed."""
-    from attn_surgeon.graph.sites.survey import survey
+    from attn_surgeon.surgery.sites.survey import survey
 
     target = _drawable(graph, force=force)
     with steps(f"look at {network}"):
@@ -104,8 +104,8 @@ def inspect(
 
 def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> list[tuple[str, Site]]:
     """Choose sites by selector, group and depth; for a group's sites also tell the side that is meant."""
-    from attn_surgeon.graph.choice import Choice, choose
-    from attn_surgeon.graph.selectors import select
+    from attn_surgeon.surgery.sites.choice import Choice, choose
+    from attn_surgeon.surgery.sites.selectors import select
 
     if at is None:
         chosen = select(surveyed.sites, selector, surveyed.unused) if selector else surveyed.sites
@@ -117,8 +117,8 @@ def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int |
 
 def _show(subject: Subject, surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> None:
     from attn_surgeon.cli.tree import ROWS, site_table, tree_table
-    from attn_surgeon.report.labels import short
-    from attn_surgeon.report.outline import opened, outline
+    from attn_surgeon.draw.labels import short
+    from attn_surgeon.draw.outline import opened, outline
 
     shape, total = "×".join(map(str, subject.example.shape)), len(surveyed.sites)
     title = f"{subject.provenance.source.text} on {shape}: "
@@ -133,7 +133,7 @@ def _show(subject: Subject, surveyed: Survey, selector: str | None, at: str | No
 
 
 def _show_groups(surveyed: Survey) -> None:
-    from attn_surgeon.report.groups import colour
+    from attn_surgeon.draw.group_colours import colour
 
     groups = {name: len(sites) for name, sites in surveyed.groups.items() if sites}
     listed = Text(" · ").join(Text(f"{name} {count}", style=colour(name)) for name, count in groups.items())
@@ -145,7 +145,7 @@ def _show_groups(surveyed: Survey) -> None:
 
 def _code(subject: Subject, surveyed: Survey, selector: str, *, show: bool) -> Sequence[Mapping[str, object]]:
     from attn_surgeon.cli.code import forwards, plain, print_code
-    from attn_surgeon.graph.selectors import select
+    from attn_surgeon.surgery.sites.selectors import select
 
     found = forwards(subject.model, select(surveyed.sites, selector, surveyed.unused))
     if show:
@@ -158,7 +158,7 @@ def _drawable(path: str | None, *, force: bool) -> Any:
     if path is None:
         return None
     from attn_surgeon.cli.files import writable
-    from attn_surgeon.report.picture import SUFFIXES, require_renderer
+    from attn_surgeon.draw.picture import SUFFIXES, require_renderer
 
     target = writable(path, force=force, suffixes=SUFFIXES, option="--graph")
     require_renderer(target.suffix)
@@ -166,7 +166,7 @@ def _drawable(path: str | None, *, force: bool) -> Any:
 
 
 def _draw(subject: Subject, surveyed: Survey, target: Any, depth: int | None) -> str:
-    from attn_surgeon.report.picture import draw
+    from attn_surgeon.draw.picture import draw
 
     with steps(f"draw {target}"):
         draw(surveyed, subject.provenance.source.text, target, depth)
@@ -174,7 +174,7 @@ def _draw(subject: Subject, surveyed: Survey, target: Any, depth: int | None) ->
 
 
 def _plain(sites: Sequence[Site], subject: Subject) -> list[dict[str, Any]]:
-    from attn_surgeon.report.cost import parameters
+    from attn_surgeon.measure.cost import parameters
 
     modules = dict(subject.model.named_modules(remove_duplicate=False))
     return [

@@ -13,7 +13,7 @@ from attn_surgeon.errors import SurgeonError, first_line
 if TYPE_CHECKING:
     import torch
 
-    from attn_surgeon.subject import Images, Subject
+    from attn_surgeon.artefact.opening import Images, Subject
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 Network = Annotated[
@@ -57,7 +57,7 @@ Arguments = Annotated[
 def _adopt_each(places: list[str] | None) -> list[str] | None:
     """Register blocks of the user's own before an artefact that holds them is read."""
     if places:
-        from attn_surgeon.blocks.own import adopt_as
+        from attn_surgeon.blocks.base.own import adopt_as
 
         for place in places:
             name, _, code = place.rpartition("=")
@@ -114,7 +114,7 @@ def open_network(
     allow_partial: bool = False,
 ) -> Subject:
     """Open what the user named, with the options that say how."""
-    from attn_surgeon.subject import open_subject
+    from attn_surgeon.artefact.opening import open_subject
 
     if text.endswith(".onnx"):
         raise OptionError("this is an ONNX file", text, "name a network or an artefact; ONNX files are for profile")
@@ -135,7 +135,7 @@ def read_pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
 
 def read_images(mean: str | None, std: str | None, size: str | None) -> Images:
     """Read what was said of the images."""
-    from attn_surgeon.subject import Images
+    from attn_surgeon.artefact.opening import Images
 
     return Images(_numbers(mean, "--mean"), _numbers(std, "--std"), read_size(size))
 

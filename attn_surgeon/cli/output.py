@@ -16,10 +16,12 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from attn_surgeon.errors import for_command_line
+
 if TYPE_CHECKING:
-    from attn_surgeon.graph.certificate import Certificate
-    from attn_surgeon.graph.plan import Graft, Plan
-    from attn_surgeon.graph.sites.layouts import Feature
+    from attn_surgeon.surgery.certificate import Certificate
+    from attn_surgeon.surgery.plan import Graft, Plan
+    from attn_surgeon.surgery.sites.layouts import Feature
 
 _WIDE = 140
 _WIDEST = 10_000
@@ -56,7 +58,8 @@ def _finite(value: Any) -> Any:
 
 
 def print_error(what: str, where: str, hint: str, *, as_json: bool) -> None:
-    """Say in one line what is wrong, where, and what to do next."""
+    """Print in one line what is wrong, where, and what to do next."""
+    what, where, hint = map(for_command_line, (what, where, hint))
     if as_json:
         print_json({"error": {"what": what, "where": where, "hint": hint}})
         return
@@ -66,8 +69,8 @@ def print_error(what: str, where: str, hint: str, *, as_json: bool) -> None:
 
 
 def say(text: str) -> None:
-    """Tell something on the side, on stderr."""
-    console(stderr=True).print(f"[dim]{escape(text)}[/]", soft_wrap=True)
+    """Print a note to stderr."""
+    console(stderr=True).print(f"[dim]{escape(for_command_line(text))}[/]", soft_wrap=True)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:

@@ -30,9 +30,9 @@ from attn_surgeon.cli.output import print_json, say, steps
 from attn_surgeon.errors import nearest
 
 if TYPE_CHECKING:
+    from attn_surgeon.artefact.opening import Subject
     from attn_surgeon.profiling.entrant import Entrant
     from attn_surgeon.profiling.onnx_file import OnnxFile
-    from attn_surgeon.subject import Subject
 
 ORIGINAL = "original"
 DEVICES = ("cpu", "cuda")
@@ -102,10 +102,10 @@ def profile(
     import torch
 
     from attn_surgeon.cli.timings import show
+    from attn_surgeon.files import staged
     from attn_surgeon.profiling import measure
     from attn_surgeon.profiling.chart import to_png
     from attn_surgeon.profiling.onnx_file import read_onnx
-    from attn_surgeon.storage import staged
 
     path = given_or_newest(network)
     opened = partial(open_network, weights=weights, args=args, source=source, mean=mean, std=std, size=size)

@@ -32,9 +32,9 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Take the grafts at the chosen sites out, by default all, and write the network without them."""
-    from attn_surgeon.artefact import load, save
-    from attn_surgeon.graph.made import list_grafts
-    from attn_surgeon.operations import remove as take_out
+    from attn_surgeon.artefact.file import load, save
+    from attn_surgeon.operations.insert import remove as take_out
+    from attn_surgeon.surgery.installed import list_grafts
 
     path = artefact_or_newest(artefact)
     target = writable(output or f"{Path(path).stem}-removed.safetensors", force=force)

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _recipe_names(incomplete: str) -> list[str]:
-    from attn_surgeon.recipe import list_recipes
+    from attn_surgeon.artefact.recipe import list_recipes
 
     return [name for name in list_recipes() if name.startswith(incomplete)]
 
@@ -35,11 +35,11 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Replay a recipe: build its network, make its insertions, certify and write the artefact."""
+    from attn_surgeon.artefact.opening import Images, open_subject
+    from attn_surgeon.artefact.perform import Insertion
+    from attn_surgeon.artefact.recipe import read_recipe
     from attn_surgeon.blocks import BlockSpec, adopt
-    from attn_surgeon.graph.choice import Choice
-    from attn_surgeon.pipeline import Insertion
-    from attn_surgeon.recipe import read_recipe
-    from attn_surgeon.subject import Images, open_subject
+    from attn_surgeon.surgery.sites.choice import Choice
 
     story = read_recipe(recipe)
     steps_ = [operation.insert for operation in story.operations]
@@ -66,7 +66,7 @@ def run(
 
 def recipes(as_json: AsJson = False) -> None:
     """List the recipes in ./recipes and those that come with the package."""
-    from attn_surgeon.recipe import first_comment, list_recipes
+    from attn_surgeon.artefact.recipe import first_comment, list_recipes
 
     found = list_recipes()
     if as_json:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from attn_surgeon.train.settings import Settings, flag
+from attn_surgeon.finetune.settings import Settings, flag
 
 _NAMES = tuple(item.name for item in fields(Settings))
 

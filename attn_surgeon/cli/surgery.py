@@ -14,9 +14,9 @@ from attn_surgeon.cli.files import size_text, writable
 from attn_surgeon.cli.output import console, print_certificate, print_json, print_plan, say, steps
 
 if TYPE_CHECKING:
-    from attn_surgeon.graph.plan import Plan
-    from attn_surgeon.pipeline import Insertion, Result
-    from attn_surgeon.subject import Subject
+    from attn_surgeon.artefact.opening import Subject
+    from attn_surgeon.artefact.perform import Insertion, Result
+    from attn_surgeon.surgery.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _plain(block: str) -> str:
 
 
 def _operate(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes) -> Result:
-    from attn_surgeon.pipeline import perform_insertions
+    from attn_surgeon.artefact.perform import perform_insertions
 
     with steps("operate") as progress:
         return perform_insertions(
@@ -76,7 +76,7 @@ def _operate(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes) 
 
 
 def _write(result: Result, target: Path, wishes: Wishes) -> None:
-    from attn_surgeon.artefact import require_base_again, save
+    from attn_surgeon.artefact.file import require_base_again, save
 
     if wishes.patch:
         require_base_again(result.model)
@@ -84,8 +84,8 @@ def _write(result: Result, target: Path, wishes: Wishes) -> None:
 
 
 def _dry_run(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes, label: str) -> None:
-    from attn_surgeon.graph.plan import join_plans
-    from attn_surgeon.operations import plan
+    from attn_surgeon.operations.insert import plan
+    from attn_surgeon.surgery.plan import join_plans
 
     made = join_plans(
         plan(subject.model, item.spec, item.choice, subject.example, strict=wishes.strict) for item in insertions

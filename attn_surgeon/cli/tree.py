@@ -12,16 +12,16 @@ from rich.text import Text
 from attn_surgeon.cli.output import shape_cells
 
 if TYPE_CHECKING:
-    from attn_surgeon.graph.sites.survey import Site
-    from attn_surgeon.report.outline import Part
-    from attn_surgeon.subject import Subject
+    from attn_surgeon.artefact.opening import Subject
+    from attn_surgeon.draw.outline import Part
+    from attn_surgeon.surgery.sites.survey import Site
 
 ROWS = 40
 
 
 def tree_table(title: str, root: Part, open_names: frozenset[str], depth: int | None) -> Table:
     """Show the parts that are open, indented, with what each holds."""
-    from attn_surgeon.report.outline import rows
+    from attn_surgeon.draw.outline import rows
 
     entries: list[Entry] = []
     for part, lasts in rows(root, open_names, depth):
@@ -34,8 +34,8 @@ def tree_table(title: str, root: Part, open_names: frozenset[str], depth: int | 
 
 def site_table(title: str, sites: Sequence[tuple[str, Site]], subject: Subject) -> Table:
     """Show chosen sites, one under the other, under their plain names; the text before each is the side meant."""
-    from attn_surgeon.report.cost import parameters
-    from attn_surgeon.report.outline import graft_texts
+    from attn_surgeon.draw.outline import graft_texts
+    from attn_surgeon.measure.cost import parameters
 
     sizes = {name: parameters(module) for name, module in subject.model.named_modules(remove_duplicate=False)}
     grafts = graft_texts(subject.model)
@@ -62,7 +62,7 @@ def _name(part: Part, lasts: Sequence[bool], is_open: bool) -> Text:
 
 def _table(title: str, entries: Sequence[Entry]) -> Table:
     """Make the table; columns in which no row has anything are left out."""
-    from attn_surgeon.report.labels import short
+    from attn_surgeon.draw.labels import short
 
     columns = {
         "site": [name for name, *_ in entries],
@@ -94,6 +94,6 @@ def _shape(site: Site | None) -> list[str]:
 
 
 def _groups(groups: Sequence[str]) -> Text:
-    from attn_surgeon.report.groups import colour, word
+    from attn_surgeon.draw.group_colours import colour, word
 
     return Text(" ").join(Text(word(group), style=colour(group)) for group in groups)

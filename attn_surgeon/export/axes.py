@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.errors import ExportError, first_line, nearest
-from attn_surgeon.graph.running import run
-from attn_surgeon.preprocessing import Preprocessing
+from attn_surgeon.networks.preprocessing import Preprocessing
+from attn_surgeon.surgery.running import run
 
 NAMES = ("batch", "height", "width")
 _SEEDED_IMAGES, _REAL_IMAGES = 3, 8

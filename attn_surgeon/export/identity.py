@@ -12,11 +12,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.graph.isolation import copied
-from attn_surgeon.graph.made import Made, list_grafts
-from attn_surgeon.graph.plan import Graft
-from attn_surgeon.graph.running import same_bits
-from attn_surgeon.graph.surgery import take_out
+from attn_surgeon.surgery.installed import Made, list_grafts
+from attn_surgeon.surgery.isolation import copied
+from attn_surgeon.surgery.perform import take_out
+from attn_surgeon.surgery.plan import Graft
+from attn_surgeon.surgery.running import same_bits
 
 DRAWS = 2
 

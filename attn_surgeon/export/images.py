@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from attn_surgeon.demo.data import TASKS, digits
+from attn_surgeon.data import SUFFIXES, images_in, read_image
 from attn_surgeon.errors import DataError
 from attn_surgeon.export.axes import Size
-from attn_surgeon.preprocessing import Preprocessing, fit
-from attn_surgeon.train.data import SUFFIXES, images_in, read_image
+from attn_surgeon.networks.demo.digits import TASKS, digits
+from attn_surgeon.networks.preprocessing import Preprocessing, fit
 
 Pixels = Callable[[Size], Tensor]
 

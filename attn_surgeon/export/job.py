@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.artefact.opening import Subject
 from attn_surgeon.errors import ExampleError, ExportError
 from attn_surgeon.export.axes import Axis, Size, corners, fill_ranges, traced
 from attn_surgeon.export.identity import closed_grafts, without_closed
 from attn_surgeon.export.images import Pixels, folder_pixels, normalise, seeded_pixels
 from attn_surgeon.export.network import Network, named_tensors, ship, tried, with_softmax
+from attn_surgeon.export.onnx.to_onnx import DEFAULT_OPSET
 from attn_surgeon.export.parity import Array, Difference, Parity, ParityError, difference
-from attn_surgeon.export.to_onnx import DEFAULT_OPSET
-from attn_surgeon.graph.check import check
-from attn_surgeon.graph.isolation import copied
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import run
-from attn_surgeon.subject import Subject
+from attn_surgeon.surgery.check import check
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.isolation import copied
+from attn_surgeon.surgery.running import run
 
 PROTOBUF_LIMIT = 1_900_000_000
 

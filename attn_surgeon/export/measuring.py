@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.data import ImageData, open_dataset
+from attn_surgeon.evaluate.accuracy import evaluate
 from attn_surgeon.export.job import Job
 from attn_surgeon.export.network import INPUT
-from attn_surgeon.export.runtime import Session, as_feeds, opened
-from attn_surgeon.report.latency import Latency, by_turns, summarise
-from attn_surgeon.train.data import ImageData, open_dataset
-from attn_surgeon.train.evaluation.evaluate import evaluate
+from attn_surgeon.export.onnx.runtime import Session, as_feeds, opened
+from attn_surgeon.measure.latency import Latency, by_turns, summarise
 
 if TYPE_CHECKING:
-    from attn_surgeon.train.evaluation.evaluate import Progress
+    from attn_surgeon.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from attn_surgeon.errors import ExampleError, ExportError, first_line
 from attn_surgeon.export.images import normalise
-from attn_surgeon.graph.forwards.grafts import RESERVED
-from attn_surgeon.graph.running import run
-from attn_surgeon.preprocessing import Preprocessing
+from attn_surgeon.networks.preprocessing import Preprocessing
+from attn_surgeon.surgery.rewrite.grafts import RESERVED
+from attn_surgeon.surgery.running import run
 
 INPUT = "images"
 INNER = "network"

@@ -8,14 +8,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.graph.check import check
-from attn_surgeon.graph.isolation import mode
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import run
+from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.measure.cost import macs, parameters
+from attn_surgeon.measure.peak_memory import peak_memory
 from attn_surgeon.profiling.onnx_file import OnnxFile
-from attn_surgeon.report.cost import macs, parameters
-from attn_surgeon.report.memory import peak_memory
-from attn_surgeon.subject import Subject
+from attn_surgeon.surgery.check import check
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.isolation import mode
+from attn_surgeon.surgery.running import run
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.artefact.opening import Subject
 from attn_surgeon.errors import ExportError, first_line
-from attn_surgeon.graph.isolation import mode
-from attn_surgeon.graph.made import bypassed, list_grafts
+from attn_surgeon.measure.cost import graft_costs
+from attn_surgeon.measure.latency import ROUNDS, by_turns, summarise, timed
 from attn_surgeon.profiling.entrant import Entrant, images, memory, size_of
 from attn_surgeon.profiling.runtimes import RUNTIMES, Running, Work
-from attn_surgeon.report.cost import graft_costs
-from attn_surgeon.report.latency import ROUNDS, by_turns, summarise, timed
-from attn_surgeon.subject import Subject
+from attn_surgeon.progress import StepProgress, no_steps
+from attn_surgeon.surgery.installed import bypassed, list_grafts
+from attn_surgeon.surgery.isolation import mode
 
-Progress = Callable[[str], None]
 Row = dict[str, Any]
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Wanted:
     rounds: int = ROUNDS
 
 
-def profile(entrants: Sequence[Entrant], wanted: Wanted, progress: Progress = lambda step: None) -> dict[str, Any]:
+def profile(entrants: Sequence[Entrant], wanted: Wanted, progress: StepProgress = no_steps) -> dict[str, Any]:
     """Describe networks, the first beside the others; raise ExportError where no runtime runs any.
 
     Milliseconds are medians of the rounds, with the distance of their quartiles as spread. `ratio` is the median over

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from attn_surgeon.errors import ExportError, first_line, nearest
-from attn_surgeon.export.runtime import Array
-from attn_surgeon.export.story import PREFIX
+from attn_surgeon.export.onnx.metadata import PREFIX
+from attn_surgeon.export.onnx.runtime import Array
 
 SUFFIX = ".onnx"
 Shape = tuple[int | None, ...]

@@ -12,20 +12,20 @@ from typing import Any
 
 import torch
 
+from attn_surgeon.artefact.opening import Subject
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.job import Settings, prepare
 from attn_surgeon.export.network import INPUT
-from attn_surgeon.export.onnx_file import Wanted, write_onnx
+from attn_surgeon.export.onnx.onnx_file import Wanted, write_onnx
+from attn_surgeon.export.onnx.runtime import CPU, Session, as_feeds
+from attn_surgeon.export.onnx.runtime import opened as opened_session
+from attn_surgeon.export.onnx.to_onnx import reason
+from attn_surgeon.export.program import require_compiler
 from attn_surgeon.export.quiet import quiet
-from attn_surgeon.export.runtime import CPU, Session, as_feeds
-from attn_surgeon.export.runtime import opened as opened_session
-from attn_surgeon.export.to_onnx import reason
-from attn_surgeon.export.torch_program import require_compiler
-from attn_surgeon.graph.isolation import mode
+from attn_surgeon.measure.latency import timed
 from attn_surgeon.profiling.entrant import Entrant, images
 from attn_surgeon.profiling.onnx_file import OnnxFile
-from attn_surgeon.report.latency import timed
-from attn_surgeon.subject import Subject
+from attn_surgeon.surgery.isolation import mode
 
 CUDA = ("CUDAExecutionProvider", *CPU)
 TENSORRT = ("TensorrtExecutionProvider", *CUDA)

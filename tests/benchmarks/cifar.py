@@ -5,8 +5,8 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from attn_surgeon.subject import Images, Subject, open_subject
-from attn_surgeon.train.data import ImageData, open_dataset
+from attn_surgeon.artefact.opening import Images, Subject, open_subject
+from attn_surgeon.data import ImageData, open_dataset
 
 REPO = Path(__file__).parents[2]
 DATA = REPO.parent / "shared" / "data"

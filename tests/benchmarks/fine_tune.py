@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from attn_surgeon import insert
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.train.evaluation.statistics import t_interval
-from attn_surgeon.train.settings import Settings
+from attn_surgeon.evaluate.statistics import t_interval
+from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.surgery.installed import list_grafts
 
 from .trials import Bench, Trial, mean_and_deviation, one_core
 from .tune import REGIMES

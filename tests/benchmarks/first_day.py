@@ -16,9 +16,9 @@ from timm.layers import create_attn
 from torch import nn
 
 from attn_surgeon import insert, register_block
-from attn_surgeon.subject import Subject
-from attn_surgeon.train.data import ImageData
-from attn_surgeon.train.evaluation.evaluate import evaluate
+from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.data import ImageData
+from attn_surgeon.evaluate.accuracy import evaluate
 
 from .cifar import images, resnet20
 

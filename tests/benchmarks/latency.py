@@ -22,18 +22,18 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 
 from attn_surgeon import register_block
-from attn_surgeon.artefact import Provenance
+from attn_surgeon.artefact.file import Provenance
+from attn_surgeon.artefact.opening import Subject
 from attn_surgeon.export.identity import is_gate
 from attn_surgeon.export.job import Settings, prepare
 from attn_surgeon.export.network import INPUT
-from attn_surgeon.export.onnx_file import Wanted, write_onnx
-from attn_surgeon.export.runtime import Session, as_feeds, opened
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.operations import insert
-from attn_surgeon.preprocessing import Preprocessing
-from attn_surgeon.report.latency import by_turns
-from attn_surgeon.sources import SourceSpec
-from attn_surgeon.subject import Subject
+from attn_surgeon.export.onnx.onnx_file import Wanted, write_onnx
+from attn_surgeon.export.onnx.runtime import Session, as_feeds, opened
+from attn_surgeon.measure.latency import by_turns
+from attn_surgeon.networks import SourceSpec
+from attn_surgeon.networks.preprocessing import Preprocessing
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.surgery.installed import list_grafts
 
 BLOCKS = {"se": {"rd_ratio": 1 / 16}, "eca": {}, "cbam": {"rd_ratio": 1 / 16}, "coord": None}
 IMAGES = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224))

@@ -21,16 +21,16 @@ import torch
 from torch import nn
 
 from attn_surgeon import insert
-from attn_surgeon.report.cost import parameters
-from attn_surgeon.subject import Images, Subject, open_subject
-from attn_surgeon.train.data import ImageData
-from attn_surgeon.train.data.parts import Parts
-from attn_surgeon.train.evaluation.statistics import t_interval, wilcoxon
-from attn_surgeon.train.grafts import openings
-from attn_surgeon.train.run.loop import train
-from attn_surgeon.train.segmentation.scenes import Scenes
-from attn_surgeon.train.segmentation.task import TASK, open_parts, score
-from attn_surgeon.train.settings import Settings
+from attn_surgeon.artefact.opening import Images, Subject, open_subject
+from attn_surgeon.data import ImageData
+from attn_surgeon.data.parts import Parts
+from attn_surgeon.data.scenes import Scenes
+from attn_surgeon.evaluate.statistics import t_interval, wilcoxon
+from attn_surgeon.finetune.graft_effects import openings
+from attn_surgeon.finetune.loop import train
+from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.measure.cost import parameters
+from attn_surgeon.tasks.segmentation import TASK, open_parts, score
 
 from .cifar import CACHE, DATA, REPO
 from .trials import mean_and_deviation, one_core

@@ -12,14 +12,14 @@ import tempfile
 from pathlib import Path
 
 from attn_surgeon import insert
-from attn_surgeon.artefact import Provenance
-from attn_surgeon.blocks.registry import get_card, names
-from attn_surgeon.demo import CLASS_NAMES, DEMO_PREPROCESSING, load_demo
-from attn_surgeon.sources import SourceSpec
-from attn_surgeon.subject import Subject
-from attn_surgeon.train.data.parts import open_parts
-from attn_surgeon.train.run.loop import train
-from attn_surgeon.train.settings import Settings
+from attn_surgeon.artefact.file import Provenance
+from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.blocks.base.registry import get_card, names
+from attn_surgeon.data.parts import open_parts
+from attn_surgeon.finetune.loop import train
+from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.networks import SourceSpec
+from attn_surgeon.networks.demo import CLASS_NAMES, DEMO_PREPROCESSING, load_demo
 
 from .trials import one_core
 

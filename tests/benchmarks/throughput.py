@@ -20,13 +20,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from attn_surgeon import insert
-from attn_surgeon.artefact import provenance_of, set_provenance
-from attn_surgeon.subject import Images, Subject, open_subject
-from attn_surgeon.train.data.parts import Drawn, Order, Parts, open_parts
-from attn_surgeon.train.run.allocation import keep_freed_memory
-from attn_surgeon.train.run.groups import make_optimizer
-from attn_surgeon.train.run.loop import train
-from attn_surgeon.train.settings import Settings
+from attn_surgeon.artefact.file import provenance_of, set_provenance
+from attn_surgeon.artefact.opening import Images, Subject, open_subject
+from attn_surgeon.data.parts import Drawn, Order, Parts, open_parts
+from attn_surgeon.finetune.allocation import keep_freed_memory
+from attn_surgeon.finetune.loop import train
+from attn_surgeon.finetune.parameter_groups import make_optimizer
+from attn_surgeon.finetune.settings import Settings
 
 from .cifar import CACHE, images, resnet20
 from .trials import one_core

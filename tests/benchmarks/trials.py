@@ -16,10 +16,10 @@ import torch
 from torch.utils.data import Subset
 
 from attn_surgeon import insert
-from attn_surgeon.train.data.parts import Parts, open_parts
-from attn_surgeon.train.evaluation.evaluate import evaluate
-from attn_surgeon.train.run.loop import train
-from attn_surgeon.train.settings import Settings
+from attn_surgeon.data.parts import Parts, open_parts
+from attn_surgeon.evaluate.accuracy import evaluate
+from attn_surgeon.finetune.loop import train
+from attn_surgeon.finetune.settings import Settings
 
 from .cifar import CACHE, images, resnet20
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attn_surgeon.train.settings import Settings
+from attn_surgeon.finetune.settings import Settings
 
 from .trials import Bench, Trial, described, mean_and_deviation, one_core
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_surgeon.blocks import BlockSpec, build_block, get_card, names
-from attn_surgeon.blocks.registry import get_factory
+from attn_surgeon.blocks.base.registry import get_factory
 
 NAMES = names()
 POOLING = [name for name in NAMES if get_card(name).reach == "channels"]

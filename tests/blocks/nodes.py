@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.export.network import Network
-from attn_surgeon.export.to_onnx import to_onnx
+from attn_surgeon.export.onnx.to_onnx import to_onnx
 
 from .helpers import at_random, block
 

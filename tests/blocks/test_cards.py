@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attn_surgeon.blocks import Card, get_card
-from attn_surgeon.report.cost import block_cost
+from attn_surgeon.measure.cost import block_cost
 
 from .card_formula import evaluate
 from .helpers import NAMES, block

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import get_card
-from attn_surgeon.blocks.card import Value
+from attn_surgeon.blocks.base.card import Value
+from attn_surgeon.blocks.base.registry import get_factory
 from attn_surgeon.blocks.channel.eca import adaptive_kernel
-from attn_surgeon.blocks.registry import get_factory
 
 from .formulas import CASES, COUNTS
 from .formulas.case import Array, Case, Count

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from attn_surgeon.blocks.gating import apply_gate, hard_sigmoid, start_gate, start_hidden
+from attn_surgeon.blocks.base.gating import apply_gate, hard_sigmoid, start_gate, start_hidden
 
 from .helpers import block
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from attn_surgeon.blocks import both
-from attn_surgeon.blocks.noise import Noise
+from attn_surgeon.blocks.base.noise import Noise
 
 from .helpers import bits, block, still
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from attn_surgeon.blocks import get_card
-from attn_surgeon.report.memory import peak_memory
+from attn_surgeon.measure.peak_memory import peak_memory
 
 from .helpers import NAMES, block
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from attn_surgeon.blocks import get_card
-from attn_surgeon.blocks.card import KINDS
+from attn_surgeon.blocks.base.card import KINDS
 
 from .helpers import NAMES
 from .nodes import count_nodes

@@ -8,8 +8,8 @@ import pytest
 from torch import nn
 
 from attn_surgeon.blocks import BlockSpec, build_block, get_card, names
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.errors import BlockError
 
 from .helpers import block

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attn_surgeon.blocks.outer import Outer
+from attn_surgeon.blocks.base.outer import Outer
 
 from .helpers import bits
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon import insert, load, remove, save
-from attn_surgeon.blocks import BlockSpec, adopt, build_block, get_card, register_block, registry
+from attn_surgeon.blocks import BlockSpec, adopt, build_block, get_card, register_block
+from attn_surgeon.blocks.base import registry
 from attn_surgeon.errors import BlockError, PlanError
 
 from .helpers import bits, still

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec, Second, build_block
-from attn_surgeon.blocks.registry import get_factory
+from attn_surgeon.blocks.base.registry import get_factory
 
 from .helpers import ALONE, PAIRS, at_random, bits, still
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from attn_surgeon.cli import completion
-from attn_surgeon.demo import load_demo
+from attn_surgeon.networks.demo import load_demo
 
 from .helpers import BLOCKS, Cli, process
 
@@ -25,7 +25,7 @@ def store(folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: p
 
 
 def few_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attn_surgeon.sources.model_names", lambda: ["demo", "resnet18", "tv/resnet18"])
+    monkeypatch.setattr("attn_surgeon.networks.model_names", lambda: ["demo", "resnet18", "tv/resnet18"])
 
 
 def sites(source: str, incomplete: str) -> list[str]:
@@ -49,7 +49,7 @@ def test_names_come_from_an_empty_cache_and_then_from_the_filled_one(
     assert completion.networks("re") == ["resnet18"]
     assert completion.blocks("cb") == ["cbam"]
     assert completion.blocks("eca+cb") == ["eca+cbam"]
-    monkeypatch.setattr("attn_surgeon.sources.model_names", lambda: 1 / 0)
+    monkeypatch.setattr("attn_surgeon.networks.model_names", lambda: 1 / 0)
     monkeypatch.setattr("attn_surgeon.blocks.names", lambda: 1 / 0)
     assert completion.networks("") == ["demo", "resnet18", "tv/resnet18"]
     assert completion.networks("timm/res") == ["timm/resnet18"]
@@ -61,7 +61,7 @@ def test_a_cache_of_other_versions_counts_as_empty(monkeypatch: pytest.MonkeyPat
     few_networks(monkeypatch)
     completion.networks("")
     store.write_text(store.read_text().replace("attn-surgeon 0", "attn-surgeon 9").replace("timm", "tomm"))
-    monkeypatch.setattr("attn_surgeon.sources.model_names", lambda: ["new"])
+    monkeypatch.setattr("attn_surgeon.networks.model_names", lambda: ["new"])
     assert completion.networks("") == ["new"]
 
 
@@ -101,7 +101,7 @@ def test_sites_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_inspecting_fills_the_cache_for_an_own_network_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     few_networks(monkeypatch)
     Path("own.py").write_text(
-        "from attn_surgeon.demo import demo as net\nfrom pathlib import Path\nPath('ran').touch()\n"
+        "from attn_surgeon.networks.demo import demo as net\nfrom pathlib import Path\nPath('ran').touch()\n"
     )
     assert sites("own.py:net", "") == []
     assert not Path("ran").exists()

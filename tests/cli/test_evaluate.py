@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from attn_surgeon.demo import CLASS_NAMES, DEMO_PREPROCESSING, digits, load_demo
+from attn_surgeon.networks.demo import CLASS_NAMES, DEMO_PREPROCESSING, digits, load_demo
 
 from .helpers import Cli, refused
 from .test_verify_diff_remove import open_gates

@@ -220,7 +220,7 @@ def test_a_head_of_zeros_is_told(cli: Cli) -> None:
 def test_a_crash_of_the_runtime_is_told_in_a_line(
     end: str, told: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attn_surgeon.export.runtime.WORKER", ("-c", f"import os; {end}"))
+    monkeypatch.setattr("attn_surgeon.export.onnx.runtime.WORKER", ("-c", f"import os; {end}"))
     assert told in refused(cli, *ONNX)
 
 
@@ -273,14 +273,14 @@ def test_an_assumed_normalisation_stays_an_assumption(cli: Cli) -> None:
     assert "nothing says how this network's images are normalised" in refused(cli, *export, "--preprocess")
     assert cli(*export, "--json").document["notes"]
     told = {item.key: item.value for item in onnx.load("conv-se.onnx").metadata_props}
-    assert json.loads(told["attn_surgeon.preprocessing"]) == {"size": [8, 8], "inside": False}
+    assert json.loads(told["attn_surgeon.networks.preprocessing"]) == {"size": [8, 8], "inside": False}
     said = ("--mean", "0.1,0.2,0.3", "--std", "1,1,1")
     assert cli(*export, "--preprocess", *said, "-o", "x.onnx", "--json").document["notes"] == []
 
 
 def test_accuracy_is_that_of_the_output_with_classes(cli: Cli) -> None:
     Path("first.py").write_text(
-        "from attn_surgeon.demo import load_demo\n"
+        "from attn_surgeon.networks.demo import load_demo\n"
         "from torch import nn\n"
         "class Two(nn.Module):\n"
         "    def __init__(self):\n"

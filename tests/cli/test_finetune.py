@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from attn_surgeon.demo import digits
-from attn_surgeon.storage import read_tensors
-from attn_surgeon.train.evaluation.evaluate import balanced
+from attn_surgeon.artefact.storage import read_tensors
+from attn_surgeon.evaluate.accuracy import balanced
+from attn_surgeon.networks.demo import digits
 
 from .helpers import Cli, contents, process, refused, start, wait_for
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from attn_surgeon.artefact import load, read_artefact
-from attn_surgeon.demo import load_demo
-from attn_surgeon.graph.made import list_grafts
+from attn_surgeon.artefact.file import load, read_artefact
+from attn_surgeon.networks.demo import load_demo
+from attn_surgeon.surgery.installed import list_grafts
 
 from .helpers import INSERT, Cli, contents
 
@@ -127,7 +127,7 @@ def test_force_replaces_what_was_there(cli: Cli) -> None:
 def test_a_failing_certificate_exits_1_and_writes_nothing(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, as_json: bool
 ) -> None:
-    from attn_surgeon.graph import certificate
+    from attn_surgeon.surgery import certificate
 
     def other(*args: Any, **kwargs: Any) -> certificate.Check:
         return certificate.Check("identity", "failed", "made to fail")

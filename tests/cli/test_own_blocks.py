@@ -9,8 +9,8 @@ import pytest
 from torch import nn
 
 from attn_surgeon import insert, register_block, save
-from attn_surgeon.blocks import registry
-from attn_surgeon.subject import open_subject
+from attn_surgeon.artefact.opening import open_subject
+from attn_surgeon.blocks.base import registry
 
 from .helpers import Cli
 from .test_catalogue import OWN

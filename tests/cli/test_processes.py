@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attn_surgeon.storage import read_tensors
+from attn_surgeon.artefact.storage import read_tensors
 
 from .helpers import Cli, process
 

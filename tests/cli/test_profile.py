@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from profiling.helpers import scaling
+
+from tests.profiling.helpers import scaling
 
 from .helpers import Cli, contents, refused
 

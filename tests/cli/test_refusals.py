@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from attn_surgeon.demo.network import WEIGHTS
+from attn_surgeon.networks.demo.network import WEIGHTS
 
 from .helpers import INSERT, Cli, contents, refused
 
@@ -244,7 +244,7 @@ def test_a_recipe_that_is_no_text(cli: Cli) -> None:
 
 
 def test_an_own_network_is_not_run_because_a_file_names_it(cli: Cli, folder: Path) -> None:
-    code = "from pathlib import Path\nfrom attn_surgeon.demo import load_demo as net\nPath('ran').touch()\n"
+    code = "from pathlib import Path\nfrom attn_surgeon.networks.demo import load_demo as net\nPath('ran').touch()\n"
     Path("own.py").write_text(code)
     images = ("--mean", "0.5", "--std", "0.5", "--size", "32")
     assert cli("insert", "own.py:net", *SE, *images, "--no-verify", "-o", "x.safetensors").code == 0

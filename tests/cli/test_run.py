@@ -8,9 +8,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from attn_surgeon.artefact import load, read_artefact
-from attn_surgeon.demo import load_demo
-from attn_surgeon.storage import read_payload
+from attn_surgeon.artefact.file import load, read_artefact
+from attn_surgeon.artefact.storage import read_payload
+from attn_surgeon.networks.demo import load_demo
 
 from .helpers import REPO, Cli, contents
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from train.segmentation.cells import write
+
+from tests.data.cells import write
 
 from .helpers import REPO, Cli, refused
 

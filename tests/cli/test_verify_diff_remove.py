@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from attn_surgeon.artefact import load, read_artefact, save
-from attn_surgeon.demo import load_demo
-from attn_surgeon.demo.network import WEIGHTS
-from attn_surgeon.graph.made import list_grafts
+from attn_surgeon.artefact.file import load, read_artefact, save
+from attn_surgeon.networks.demo import load_demo
+from attn_surgeon.networks.demo.network import WEIGHTS
+from attn_surgeon.surgery.installed import list_grafts
 
 from .helpers import INSERT, Cli, contents
 from .test_insert import CHECKS

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from example_files import REPO, example
 from torch import nn
 
-from attn_surgeon.preprocessing import Preprocessing
-from attn_surgeon.weights import load_weights
+from attn_surgeon.networks.preprocessing import Preprocessing
+from attn_surgeon.networks.weights import load_weights
+from tests.examples.example_files import REPO, example
 
 WEIGHTS = REPO.parent / "shared" / "data" / "resnet20-12fca82f.th"
 IMAGES = Path.home() / ".cache" / "attn-surgeon-data" / "cifar10-jpeg" / "val"

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from example_files import REPO
+from tests.examples.example_files import REPO
 
 SCRIPT = REPO / "examples" / "own_block.py"
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from example_files import example
-from graph.helpers import block_at, identical
 from torch import Tensor, nn
 
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import run
-from attn_surgeon.operations import remove
+from attn_surgeon.operations.insert import remove
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.running import run
+from tests.examples.example_files import example
+from tests.surgery.helpers import block_at, identical
 
 ENCODER = [f"after enc{stage}" for stage in (1, 2, 3, 4)]
 SKIPS = [f"before up{stage}.cat:0" for stage in (1, 2, 3, 4)]

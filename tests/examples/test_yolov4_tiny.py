@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from example_files import REPO, example
-from graph.helpers import block_at, identical
 from torch import Tensor, nn
 
-from attn_surgeon.artefact import load
+from attn_surgeon.artefact.file import load
 from attn_surgeon.cli.app import main
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import run, same_bits
-from attn_surgeon.operations import insert, remove
+from attn_surgeon.operations.insert import insert, remove
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.running import run, same_bits
+from tests.examples.example_files import REPO, example
+from tests.surgery.helpers import block_at, identical
 
 NECK = ["backbone:0", "backbone:1", "upsample"]
 BLOCKS = ["se", "cbam", "eca", "coord"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attn_surgeon.artefact import provenance_of, set_provenance
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.operations import insert
-from attn_surgeon.subject import Subject, open_subject
+from attn_surgeon.artefact.file import provenance_of, set_provenance
+from attn_surgeon.artefact.opening import Subject, open_subject
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.surgery.installed import list_grafts
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.axes import Axis, corners, fill_ranges, read_axes, traced
-from attn_surgeon.preprocessing import Preprocessing
+from attn_surgeon.networks.preprocessing import Preprocessing
 
 SQUARE = Preprocessing((0.5,), (0.5,), (32, 32), 1)
 

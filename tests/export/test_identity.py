@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from blocks.helpers import ALONE, at_random
-from networks.layouts import Tokens
 from torch import Tensor, nn
 
+from attn_surgeon.artefact.opening import Subject
 from attn_surgeon.export.identity import closed_grafts, without_closed
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import run, same_bits
-from attn_surgeon.operations import insert
-from attn_surgeon.subject import Subject
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.running import run, same_bits
+from tests.blocks.helpers import ALONE, at_random
+from tests.toy_networks.layouts import Tokens
 
 
 def net() -> nn.Module:

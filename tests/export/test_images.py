@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from attn_surgeon.demo import DEMO_PREPROCESSING
+from attn_surgeon.data import open_dataset
 from attn_surgeon.errors import DataError
 from attn_surgeon.export.images import folder_pixels, normalise, seeded_pixels
-from attn_surgeon.preprocessing import Preprocessing
-from attn_surgeon.train.data import open_dataset
+from attn_surgeon.networks.demo import DEMO_PREPROCESSING
+from attn_surgeon.networks.preprocessing import Preprocessing
 
 COLOUR = Preprocessing((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), (6, 8))
 SIZE = {"batch": 5, "height": 6, "width": 8}

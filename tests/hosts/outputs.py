@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import tensors
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.running import tensors
 
 
 @dataclass(frozen=True)

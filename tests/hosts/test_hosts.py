@@ -10,7 +10,7 @@ from torch import nn
 
 import attn_surgeon
 from attn_surgeon.errors import SurgeonError
-from attn_surgeon.graph.made import list_grafts
+from attn_surgeon.surgery.installed import list_grafts
 
 from .host import Host, call
 from .messages import names_graft

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 import attn_surgeon
-from attn_surgeon.artefact import read_artefact
-from attn_surgeon.graph.made import list_grafts
+from attn_surgeon.artefact.file import read_artefact
+from attn_surgeon.surgery.installed import list_grafts
 
 from .host import Host, call
 from .messages import brief, names_graft

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.graph.isolation import seeded
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import Example, call, run, same_bits, tensors
-from attn_surgeon.operations import insert, remove
+from attn_surgeon.operations.insert import insert, remove
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.isolation import seeded
+from attn_surgeon.surgery.running import Example, call, run, same_bits, tensors
 
 
 def require_all(

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from train.segmentation.cells import write
 
 from attn_surgeon import insert
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import run
-from attn_surgeon.graph.sites.survey import survey
-from attn_surgeon.subject import Images, open_subject
-from attn_surgeon.train.run.loop import train
-from attn_surgeon.train.segmentation.task import fitted, open_parts, score
-from attn_surgeon.train.settings import Settings
+from attn_surgeon.artefact.opening import Images, open_subject
+from attn_surgeon.finetune.loop import train
+from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.running import run
+from attn_surgeon.surgery.sites.survey import survey
+from attn_surgeon.tasks.segmentation import fitted, open_parts, score
+from tests.data.cells import write
 
 from .helpers import require_all, require_learning
 

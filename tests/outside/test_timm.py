@@ -9,9 +9,9 @@ import timm
 import torch
 from torch import Tensor
 
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.running import run
-from attn_surgeon.operations import insert
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.running import run
 
 from .helpers import require_all, require_learning
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import detection, segmentation
 
-from attn_surgeon.operations import insert
+from attn_surgeon.operations.insert import insert
 
 from .helpers import require_all, require_learning
 

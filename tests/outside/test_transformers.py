@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from graph.helpers import open_up
 from torch import nn
 
-from attn_surgeon.graph.choice import Selectors
-from attn_surgeon.graph.running import run, same_bits
-from attn_surgeon.operations import insert
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.sites.choice import Selectors
+from tests.surgery.helpers import open_up
 
 from .helpers import require_all, require_learning
 

@@ -11,20 +11,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact import Provenance
-from attn_surgeon.demo import DEMO_PREPROCESSING, load_demo
+from attn_surgeon.artefact.file import Provenance
+from attn_surgeon.artefact.opening import Subject
 from attn_surgeon.errors import ExportError
-from attn_surgeon.graph.made import bypassed, list_grafts
-from attn_surgeon.graph.running import run
-from attn_surgeon.operations import insert
+from attn_surgeon.measure.cost import graft_costs, macs, parameters
+from attn_surgeon.measure.peak_memory import peak_memory
+from attn_surgeon.networks import SourceSpec
+from attn_surgeon.networks.demo import DEMO_PREPROCESSING, load_demo
+from attn_surgeon.operations.insert import insert
 from attn_surgeon.profiling.chart import draw
 from attn_surgeon.profiling.entrant import Entrant, original
 from attn_surgeon.profiling.measure import Wanted, profile, savings
 from attn_surgeon.profiling.onnx_file import read_onnx
-from attn_surgeon.report.cost import graft_costs, macs, parameters
-from attn_surgeon.report.memory import peak_memory
-from attn_surgeon.sources import SourceSpec
-from attn_surgeon.subject import Subject
+from attn_surgeon.surgery.installed import bypassed, list_grafts
+from attn_surgeon.surgery.running import run
 
 from .helpers import scaling
 

@@ -11,7 +11,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.graph.running import Example, map_tensors, run, tensors
+from attn_surgeon.surgery.running import Example, map_tensors, run, tensors
 
 from .quick import settle
 

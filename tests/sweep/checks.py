@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.errors import first_line
-from attn_surgeon.graph.isolation import mode, seeded
-from attn_surgeon.graph.made import Made, list_grafts
-from attn_surgeon.graph.running import call, run, same_bits, tensors
+from attn_surgeon.surgery.installed import Made, list_grafts
+from attn_surgeon.surgery.isolation import mode, seeded
+from attn_surgeon.surgery.running import call, run, same_bits, tensors
 
 from .cases import SEED, Case, copied_buffers, restored_buffers
 

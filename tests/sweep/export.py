@@ -24,19 +24,19 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attn_surgeon.artefact import Provenance
+from attn_surgeon.artefact.file import Provenance
+from attn_surgeon.artefact.opening import Subject, open_subject
 from attn_surgeon.blocks import names as blocks
 from attn_surgeon.errors import SurgeonError, first_line
 from attn_surgeon.export.axes import read_axes
 from attn_surgeon.export.identity import is_gate
 from attn_surgeon.export.images import normalise, seeded_pixels
 from attn_surgeon.export.job import Settings, prepare
-from attn_surgeon.export.onnx_file import Wanted, write_onnx
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.operations import insert
-from attn_surgeon.preprocessing import Preprocessing
-from attn_surgeon.sources import SourceSpec
-from attn_surgeon.subject import Subject, open_subject
+from attn_surgeon.export.onnx.onnx_file import Wanted, write_onnx
+from attn_surgeon.networks import SourceSpec
+from attn_surgeon.networks.preprocessing import Preprocessing
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.surgery.installed import list_grafts
 
 LARGEST = 150_000_000  # parameters: these take minutes and gigabytes each
 SMALL = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (64, 64))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision.models import get_model_builder, list_models
 
-from attn_surgeon.graph.running import Example
+from attn_surgeon.surgery.running import Example
 
 from .cases import Case, try_case
 from .quick import build

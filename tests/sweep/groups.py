@@ -9,17 +9,17 @@ from unittest import mock
 
 from torch import Tensor, nn
 
-from attn_surgeon import operations
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError, first_line
-from attn_surgeon.graph.choice import Choice
-from attn_surgeon.graph.forwards.operated import is_operated
-from attn_surgeon.graph.made import list_grafts
-from attn_surgeon.graph.plan import Plan
-from attn_surgeon.graph.planner import make_plan
-from attn_surgeon.graph.running import run, same_bits
-from attn_surgeon.graph.sites.survey import Survey
-from attn_surgeon.graph.surgery import perform_checked, take_out
+from attn_surgeon.operations import insert as operations
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.perform import perform_checked, take_out
+from attn_surgeon.surgery.plan import Plan
+from attn_surgeon.surgery.planner import make_plan
+from attn_surgeon.surgery.rewrite.operated import is_operated
+from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.sites.choice import Choice
+from attn_surgeon.surgery.sites.survey import Survey
 
 from .cases import Case
 from .checks import Verdict, same_and_alive, same_in_eval, same_in_train

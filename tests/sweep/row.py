@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from attn_surgeon.errors import first_line
-from attn_surgeon.graph.sites.survey import survey
+from attn_surgeon.surgery.sites.survey import survey
 
 from . import from_timm, from_torchvision
 from .groups import GroupRow, sweep_group, values_of

@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from attn_surgeon.errors import first_line
-from attn_surgeon.graph.sites.survey import survey
+from attn_surgeon.surgery.sites.survey import survey
 
 from . import from_timm
 from .__main__ import _shard

@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
-from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.widths import hidden_width
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.widths import hidden_width
 
 _PAPER = "Woo et al. 2018, CBAM: Convolutional Block Attention Module"
 _REDUCTION = Option("reduction", 16, "hidden channels are C / reduction, at least 2", minimum=1)

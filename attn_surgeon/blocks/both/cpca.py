@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import start_product
+from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.both.cbam import ChannelAttention
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import start_product
-from attn_surgeon.blocks.registry import register
 from attn_surgeon.blocks.spatial.lka import depthwise
 
 LENGTHS = (7, 11, 21)

@@ -18,10 +18,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import start_gate
+from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.channel.eca import adaptive_kernel
-from attn_surgeon.blocks.gating import start_gate
-from attn_surgeon.blocks.registry import register
 
 CARD = Card(
     name="mlca",

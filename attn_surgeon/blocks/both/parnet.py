@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.card import Card
-from attn_surgeon.blocks.outer import Outer
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card
+from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
     name="parnet",

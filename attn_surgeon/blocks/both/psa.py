@@ -15,10 +15,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import apply_gate, start_at_zero
-from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.widths import hidden_width
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import apply_gate, start_at_zero
+from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.widths import hidden_width
 
 _PAPER = "Liu et al. 2021, Polarized Self-Attention: Towards High-Quality Pixel-Wise Regression"
 _REDUCTION = Option("reduction", 2, "inner channels are C / reduction, at least 2", minimum=1)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
-from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.widths import hidden_width
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
     name="scse",

@@ -12,12 +12,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import start_hidden
-from attn_surgeon.blocks.norms import PooledNorm
-from attn_surgeon.blocks.outer import Outer
-from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.widths import hidden_width
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import start_hidden
+from attn_surgeon.blocks.base.norms import PooledNorm
+from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
     name="bam-channel",

@@ -12,9 +12,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import apply_gate, start_gate
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import apply_gate, start_gate
+from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
     name="eca",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card
-from attn_surgeon.blocks.gating import apply_gate, hard_sigmoid, start_gate
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card
+from attn_surgeon.blocks.base.gating import apply_gate, hard_sigmoid, start_gate
+from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
     name="ese",

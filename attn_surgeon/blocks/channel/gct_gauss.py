@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.outer import Outer
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
     name="gct-gauss",

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import apply_gate, start_gate, start_hidden
-from attn_surgeon.blocks.norms import PooledNorm
-from attn_surgeon.blocks.outer import Outer
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.norms import PooledNorm
+from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
     name="ge",

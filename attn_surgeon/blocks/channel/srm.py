@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card
-from attn_surgeon.blocks.gating import apply_gate, start_gate
-from attn_surgeon.blocks.norms import PooledNorm, widen
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card
+from attn_surgeon.blocks.base.gating import apply_gate, start_gate
+from attn_surgeon.blocks.base.norms import PooledNorm, widen
+from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
     name="srm",

@@ -16,12 +16,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card, Option
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import start_gate, start_hidden
+from attn_surgeon.blocks.base.norms import PooledNorm
+from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.widths import hidden_width
 from attn_surgeon.blocks.fusion.mixing import mix
-from attn_surgeon.blocks.gating import start_gate, start_hidden
-from attn_surgeon.blocks.norms import PooledNorm
-from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.widths import hidden_width
 
 _PAPER = "Dai et al. 2021, Attentional Feature Fusion"
 _SITES = "where a skip or a branch is about to be added or joined; it needs two maps that differ"

@@ -12,13 +12,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import start_at_zero
-from attn_surgeon.blocks.norms import AnyGroupNorm
-from attn_surgeon.blocks.outer import add_residual
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import start_at_zero
+from attn_surgeon.blocks.base.norms import AnyGroupNorm
+from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.widths import divisor
 from attn_surgeon.blocks.self_attention.windows import split_heads
-from attn_surgeon.blocks.widths import divisor
 
 CARD = Card(
     name="cross",

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.outer import Outer
-from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.widths import divisor
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.widths import divisor
 
 LENGTHS = (7, 11, 21)
 CARD = Card(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from attn_surgeon.blocks.outer import add_residual
+from attn_surgeon.blocks.base.outer import add_residual
 
 
 def mix(x: Tensor, y: Tensor, share: Tensor) -> Tensor:

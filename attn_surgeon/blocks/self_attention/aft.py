@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import start_at_zero
-from attn_surgeon.blocks.outer import add_residual
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import start_at_zero
+from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.self_attention.attend import share
 
 _PAPER = "Zhai et al. 2021, An Attention Free Transformer"

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.gating import start_at_zero
-from attn_surgeon.blocks.lean import lean
-from attn_surgeon.blocks.widths import divisor
+from attn_surgeon.blocks.base.gating import start_at_zero
+from attn_surgeon.blocks.base.lean import lean
+from attn_surgeon.blocks.base.widths import divisor
 
 
 def tokens(x: Tensor, heads: int = 1) -> Tensor:

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import start_hidden
-from attn_surgeon.blocks.outer import Outer
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import start_hidden
+from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.widths import divisor, hidden_width
 from attn_surgeon.blocks.self_attention.windows import count_windows
-from attn_surgeon.blocks.widths import divisor, hidden_width
 
 CARD = Card(
     name="bat",

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card
-from attn_surgeon.blocks.outer import add_residual
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card
+from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.self_attention.mhsa import HEADS
 from attn_surgeon.blocks.self_attention.relative import WINDOW, RelativeHeads
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.lean import lean
-from attn_surgeon.blocks.outer import Outer
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.lean import lean
+from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.widths import divisor
 from attn_surgeon.blocks.self_attention.windows import parts_of
-from attn_surgeon.blocks.widths import divisor
 
 CARD = Card(
     name="lambda",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.card import Option
+from attn_surgeon.blocks.base.card import Option
 from attn_surgeon.blocks.self_attention.attend import MultiHead, positions, tokens
 
 WINDOW = Option("window", 14, "side of the map whose offsets the tables of relative positions hold", minimum=2)

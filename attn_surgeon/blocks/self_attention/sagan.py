@@ -12,11 +12,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.outer import add_residual
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.widths import hidden_width
 from attn_surgeon.blocks.self_attention.attend import attend, positions, tokens
-from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="self",

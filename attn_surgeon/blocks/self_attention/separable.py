@@ -11,12 +11,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.card import Card
-from attn_surgeon.blocks.gating import start_at_zero, start_hidden
-from attn_surgeon.blocks.outer import add_residual
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card
+from attn_surgeon.blocks.base.gating import start_at_zero, start_hidden
+from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.widths import hidden_width
 from attn_surgeon.blocks.self_attention.attend import share
-from attn_surgeon.blocks.widths import hidden_width
 
 CARD = Card(
     name="separable",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.lean import lean
+from attn_surgeon.blocks.base.lean import lean
 
 
 def parts_of(heads: int, most: int = 4) -> int:

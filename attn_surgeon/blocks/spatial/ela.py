@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import apply_gate, start_gate
-from attn_surgeon.blocks.norms import AnyGroupNorm
-from attn_surgeon.blocks.registry import register
-from attn_surgeon.blocks.widths import divisor
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import apply_gate, start_gate
+from attn_surgeon.blocks.base.norms import AnyGroupNorm
+from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.widths import divisor
 
 CARD = Card(
     name="ela",

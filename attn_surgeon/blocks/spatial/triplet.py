@@ -14,10 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.card import Card, Option
-from attn_surgeon.blocks.gating import start_gate
-from attn_surgeon.blocks.norms import PooledNorm
-from attn_surgeon.blocks.registry import register
+from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gating import start_gate
+from attn_surgeon.blocks.base.norms import PooledNorm
+from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
     name="triplet",

@@ -13,13 +13,13 @@ import torch
 
 from attn_surgeon.export.axes import NAMES
 from attn_surgeon.export.job import Job
-from attn_surgeon.export.onnx_file import TOLERANCES
+from attn_surgeon.export.onnx.onnx_file import TOLERANCES
 from attn_surgeon.export.parity import Array, Parity
 from attn_surgeon.export.tensorrt.build import Options, build, load, run
 from attn_surgeon.export.tensorrt.shapes import Shapes, sides
-from attn_surgeon.storage import staged
+from attn_surgeon.files import staged
+from attn_surgeon.progress import StepProgress
 
-Progress = Callable[[str], None]
 ROUNDS = 20
 # TF32 rounds the inputs of convolutions to ten bits where nothing forbids it
 TOLERANCE = {**TOLERANCES, "fp32": 5e-3}
@@ -35,7 +35,14 @@ class Engine:
 
 
 def write_engine(
-    trt: Any, job: Job, onnx: Path, target: Path, shapes: Shapes, options: Options, precision: str, progress: Progress
+    trt: Any,
+    job: Job,
+    onnx: Path,
+    target: Path,
+    shapes: Shapes,
+    options: Options,
+    precision: str,
+    progress: StepProgress,
 ) -> Engine:
     """Build an engine of an ONNX file; raise ParityError, and leave nothing, where it computes something else."""
     progress("build the engine")

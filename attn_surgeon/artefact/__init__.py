@@ -1,0 +1,1 @@
+"""One file per operated network: where it comes from, saving, loading, recipes."""

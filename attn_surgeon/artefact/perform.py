@@ -1,0 +1,109 @@
+"""The main job from end to end: a network, the insertions into it, the certificate."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from attn_surgeon.artefact.file import load, save
+from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.blocks import BlockSpec
+from attn_surgeon.operations.insert import operate
+from attn_surgeon.progress import StepProgress, no_steps
+from attn_surgeon.surgery.certificate import Certificate, certify
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.isolation import copied
+from attn_surgeon.surgery.liveness import ignored_grafts, why_ignored
+from attn_surgeon.surgery.perform import take_out
+from attn_surgeon.surgery.plan import Plan, Refusal, join_plans
+from attn_surgeon.surgery.sites.choice import Choice
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """One block to insert at the chosen sites."""
+
+    spec: BlockSpec
+    choice: Choice
+
+
+@dataclass(frozen=True)
+class Result:
+    """The operated network, what was planned and refused, and the certificate if one was made."""
+
+    model: nn.Module
+    plan: Plan
+    certificate: Certificate | None
+
+
+def perform_insertions(
+    subject: Subject,
+    insertions: Sequence[Insertion],
+    *,
+    strict: bool = False,
+    seed: int = 0,
+    verify: bool = True,
+    progress: StepProgress = no_steps,
+) -> Result:
+    """Insert blocks one after the other and certify the result against the network without any grafts."""
+    model = copied(subject.model) if verify else subject.model
+    plans = []
+    for insertion in insertions:
+        progress(f"insert {insertion.spec.name}")
+        done = operate(
+            model,
+            insertion.spec,
+            insertion.choice,
+            subject.example,
+            strict=strict,
+            seed=seed,
+            inplace=True,
+        )
+        plans.append(done.plan)
+    plan = join_plans(plans)
+    if not verify:
+        return Result(model, plan, None)
+    plan = _without_ignored(model, plan, subject, strict=strict)
+    return Result(model, plan, certify_subject(subject.base(), model, subject, progress))
+
+
+def _without_ignored(model: nn.Module, plan: Plan, subject: Subject, *, strict: bool) -> Plan:
+    """Take out and refuse the grafts that could never matter; where that is all, the certificate is to say so."""
+    found = [made for made in ignored_grafts(model, subject.example) if made.graft in plan.grafts]
+    if len(found) == len(plan.grafts):
+        return plan
+    ignored = [made.graft for made in found]
+    refusals = [Refusal(made.graft.site, made.graft.side, why_ignored(made)) for made in found]
+    kept = tuple(graft for graft in plan.grafts if graft not in ignored)
+    reduced = Plan(kept, (*plan.refusals, *refusals))
+    reduced.require(strict=strict)
+    take_out(model, lambda graft: graft in ignored)
+    return reduced
+
+
+def certify_subject(
+    original: nn.Module, model: nn.Module, subject: Subject, progress: StepProgress = no_steps
+) -> Certificate:
+    """Certify an operated network against its original, with saving and loading among the checks.
+
+    Grafts that start by the published formula are bypassed where outputs are compared.
+    """
+    return certify(
+        original,
+        model,
+        subject.example,
+        expect_identity=all(made.graft.block["init"] == "identity" for made in list_grafts(model)),
+        round_trip=lambda network: _saved_and_loaded(network, original),
+        progress=progress,
+    )
+
+
+def _saved_and_loaded(model: nn.Module, original: nn.Module) -> nn.Module:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save(model, path)
+        return load(path, model=original)

@@ -1,0 +1,111 @@
+"""Make the block that a specification names, fit for a site's channels and layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from attn_surgeon.blocks.base.card import Card
+from attn_surgeon.blocks.base.layout import Flat, Permuted, Tokens
+from attn_surgeon.blocks.base.paired import Doubled, Paired, Second
+from attn_surgeon.blocks.base.registry import get_card, get_factory
+from attn_surgeon.blocks.base.spec import BlockSpec
+from attn_surgeon.blocks.base.stack import Stack
+from attn_surgeon.errors import first_line
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What is known of the features."""
+
+    layout: str
+    prefix: int
+    grid: tuple[int, int] | None
+    positions: int
+
+
+def build_block(
+    spec: BlockSpec,
+    channels: int,
+    *,
+    layout: str = "NCHW",
+    prefix: int = 0,
+    grid: tuple[int, int] | None = None,
+    positions: int = 0,
+    other: Second | None = None,
+) -> nn.Module:
+    """Build a block for features of a layout; raise ValueError with the reason where it cannot run there.
+
+    `positions` is the number of places in the example, 0 where unknown; `prefix` and `grid` are for tokens. With
+    `other`, a block of two inputs takes a second tensor laid out so; without, it sees the same map twice. A stack
+    takes it where its parts do.
+    """
+    place = _Place(layout, prefix, grid, positions)
+    if len(spec.parts) == 1:
+        return _build(spec, channels, place, other)
+    if other is not None and spec.inputs == 1:
+        raise ValueError(f"{spec.name} takes one input")
+    paired = [other is not None and part.inputs == 2 for part in spec.parts]
+    blocks = [
+        _build(part, channels, place, other if takes else None) for part, takes in zip(spec.parts, paired, strict=True)
+    ]
+    return Stack(blocks, paired)
+
+
+def build_alone(spec: BlockSpec, channels: int, positions: int) -> nn.Module:
+    """Build a block outside any network, to count or measure it: of two inputs, both are the same map."""
+    if spec.inputs == 1:
+        return build_block(spec, channels, positions=positions)
+    return Doubled(build_block(spec, channels, positions=positions, other=Second(channels)))
+
+
+def _build(spec: BlockSpec, channels: int, place: _Place, other: Second | None) -> nn.Module:
+    card, layout = get_card(spec.name), place.layout
+    mapped = card.reach_with(spec.options) == "map" or other is not None
+    _require_positions(card, place)
+    if mapped:
+        _require_map(spec.name, place)
+    if card.selective and other is None:
+        raise ValueError(f"{card.name} weighs two tensors against each other, and there is only one: name it by --with")
+    if other is not None:
+        _require_second(card, other)
+    block = _made(spec, channels)
+    if card.inputs == 2:
+        block = Doubled(block) if other is None else Paired(block, channels, other)
+    if layout == "NCHW":
+        return block
+    if layout == "NLC":
+        return Tokens(block, place.prefix, place.grid if mapped else None)
+    if layout == "NHWC":
+        return Permuted(block)
+    return Permuted(Flat(block)) if layout == "NDHWC" else Flat(block)
+
+
+def _made(spec: BlockSpec, channels: int) -> nn.Module:
+    try:
+        block: nn.Module = get_factory(spec.name)(channels, **spec.options, init=spec.init)
+    except (ArithmeticError, MemoryError, RuntimeError, TypeError) as error:  # of options beyond what torch can hold
+        raise ValueError(f"{spec.name} cannot be made with these options: {first_line(error)[:200]}") from error
+    return block
+
+
+def _require_positions(card: Card, place: _Place) -> None:
+    if card.reach != "channels" and (place.positions == 1 or place.layout == "NC"):
+        raise ValueError(f"{card.name} tells positions apart, and there is only one")
+
+
+def _require_map(name: str, place: _Place) -> None:
+    if place.layout == "NLC" and place.grid is None:
+        raise ValueError(f"{name} needs a map, and its tokens form none of whole patches")
+    if place.layout not in ("NCHW", "NHWC", "NLC"):
+        raise ValueError(f"{name} runs on maps (N, C, H, W), not on {place.layout}")
+
+
+def _require_second(card: Card, other: Second) -> None:
+    if card.inputs == 1:
+        raise ValueError(f"{card.name} takes one input")
+    if other.layout == "NLC" and other.grid is None:
+        raise ValueError(f"{card.name} needs a map as its second input, and those tokens form none of whole patches")
+    if other.layout not in ("NCHW", "NHWC", "NLC"):
+        raise ValueError(f"{card.name} takes a map (N, C, H, W) as its second input, not {other.layout}")

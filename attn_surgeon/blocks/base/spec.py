@@ -1,0 +1,86 @@
+"""What is asked for: a block, or a stack of blocks, by name, with options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from attn_surgeon.blocks.base.gating import INITS
+from attn_surgeon.blocks.base.registry import get_card, is_own
+from attn_surgeon.errors import BlockError, nearest
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """A block by name, with its options and how it starts: `identity`, or `paper` for the published formula.
+
+    `se+spatial` is a stack, one after the other; its options are `se.reduction` and `spatial.kernel_size`.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    init: str = "identity"
+
+    @classmethod
+    def read(cls, name: str, options: Mapping[str, Any], init: str = "identity") -> Self:
+        """Check name, options and start; raise BlockError where one is wrong."""
+        if not isinstance(name, str):
+            raise BlockError(f"a block is named by text, not by a {type(name).__name__}", "", "such as block='cbam'")
+        if init not in INITS:
+            hint = nearest(init, INITS) or f"it is one of {', '.join(INITS)}"
+            raise BlockError(f"no start is called '{init}'", f"block '{name}'", hint)
+        parts = name.split("+")
+        if len(parts) == 1:
+            return cls(name, get_card(name).read_options(options), init)
+        shared = _by_part(parts, options)
+        read = {part: get_card(part).read_options(shared[part]) for part in shared}
+        return cls(name, {f"{part}.{key}": value for part in read for key, value in read[part].items()}, init)
+
+    @property
+    def parts(self) -> tuple[BlockSpec, ...]:
+        """Give the blocks of a stack, or the one."""
+        names = self.name.split("+")
+        if len(names) == 1:
+            return (self,)
+        shared = _by_part(names, self.options)
+        return tuple(BlockSpec(name, shared[name], self.init) for name in names)
+
+    @property
+    def inputs(self) -> int:
+        """Count the maps that it takes."""
+        return max(get_card(part.name).inputs for part in self.parts)
+
+    @property
+    def own(self) -> bool:
+        """Tell whether code of the user's own is in it."""
+        return any(is_own(part.name) for part in self.parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the specification as plain data."""
+        return {"name": self.name, "options": dict(self.options), "init": self.init}
+
+
+def _by_part(names: list[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give each option of a stack to its part: the one it names, else the only one that has it."""
+    shared: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for key, value in options.items():
+        part, _, option = key.rpartition(".")
+        shared[_owner(names, part, option)][option] = value
+    return shared
+
+
+def _owner(names: list[str], part: str, option: str) -> str:
+    where = f"stack '{'+'.join(names)}'"
+    if part and part not in names:
+        raise BlockError(f"no block of the stack is called '{part}'", where, nearest(part, names))
+    having = [name for name in dict.fromkeys(names) if get_card(name).has(option)]
+    if part or len(having) == 1:
+        return part or having[0]
+    if not having:
+        known = [f"{name}.{each.name}" for name in dict.fromkeys(names) for each in get_card(name).options]
+        raise BlockError(
+            f"no option is called '{option}'", where, nearest(option, known) or f"it has {', '.join(known)}"
+        )
+    hint = f"write {' or '.join(f'{name}.{option}' for name in having)}"
+    raise BlockError(f"{len(having)} of its blocks have an option '{option}'", where, hint)

@@ -1,0 +1,91 @@
+"""Folders of class folders of image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from attn_surgeon.data.images import one_line
+from attn_surgeon.errors import DataError
+
+SPLITS = ("train", "val", "test")
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+class Files:
+    """Give image files with their labels."""
+
+    def __init__(self, files: list[Path], labels: list[int]) -> None:
+        self.files, self.labels = files, labels
+
+    def name(self, index: int) -> str:
+        """Give an image's path."""
+        return str(self.files[index])
+
+    def open(self, index: int) -> BinaryIO:
+        """Open an image file."""
+        return self.files[index].open("rb")
+
+
+def open_folder(spec: str, split: str) -> tuple[Files, tuple[str, ...]]:
+    """Find the images of a folder's split, or of the folder itself where it has none, and name its classes.
+
+    A class may have no images, but not each of them.
+    """
+    folder = _split_folder(Path(spec), split)
+    classes = {name.name: images_in(name) for name in _subfolders(folder)}
+    if not classes:
+        raise DataError("no class folders", str(folder), "give every class a folder of its images")
+    if not any(classes.values()):
+        raise DataError("no images", str(folder), f"read are {', '.join(sorted(SUFFIXES))}")
+    files = [file for found in classes.values() for file in found]
+    labels = [label for label, found in enumerate(classes.values()) for _ in found]
+    return Files(files, labels), tuple(classes)
+
+
+def folder_splits(spec: str) -> list[str]:
+    """Name the splits of a folder, or none where its folders are the classes."""
+    folders = _subfolders(_require_folder(Path(spec)))
+    splits = [folder for folder in folders if folder.name in SPLITS]
+    # A class may be called `train` too: splits hold folders themselves, or stand alone.
+    if len(splits) == len(folders) or any(_subfolders(folder) for folder in splits):
+        return [folder.name for folder in splits]
+    return []
+
+
+def _require_folder(root: Path) -> Path:
+    """Refuse what is no folder."""
+    if not root.is_dir():
+        what = "this is no folder" if root.exists() else "no such folder"
+        raise DataError(
+            what, str(root), "give a folder of class folders, a dataset as timm names it, demo or demo-clutter"
+        )
+    return root
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    """Choose the folder that holds the class folders."""
+    splits = folder_splits(str(root))
+    if not splits or split in splits:
+        return root / split if splits else root
+    raise DataError(f"no split {split!r}", str(root), f"splits here: {', '.join(splits)}")
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """List the visible folders in a folder, alphabetically."""
+    try:
+        found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except OSError as error:
+        raise DataError("cannot list this folder", str(folder), one_line(error)) from error
+    return sorted(found, key=lambda path: path.name)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """List the image files of a class at any depth, alphabetically."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in found if not _hidden(path.relative_to(folder)))
+
+
+def _hidden(path: Path) -> bool:
+    """Tell whether a part of a path starts with a dot."""
+    return any(part.startswith(".") for part in path.parts)

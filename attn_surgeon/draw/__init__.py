@@ -1,0 +1,1 @@
+"""Draw networks with their sites and grafts as pictures and pages."""

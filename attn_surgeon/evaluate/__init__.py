@@ -1,0 +1,1 @@
+"""Evaluate networks: accuracy, calibration, paired comparisons, corrupted images."""

@@ -1,0 +1,1 @@
+"""Write ONNX files, rewrite their graphs, change their precision, run them."""

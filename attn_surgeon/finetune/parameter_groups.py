@@ -1,0 +1,101 @@
+"""Parameter groups: which parameter trains at which rate, and with how much weight decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from attn_surgeon.errors import first_line, nearest
+from attn_surgeon.finetune.settings import Settings, TrainingError
+from attn_surgeon.operations.insert import build_blocks
+from attn_surgeon.surgery.installed import list_grafts
+
+
+def require_optimizer(name: str) -> None:
+    """Refuse a name that is none of timm's optimizers."""
+    from timm.optim import list_optimizers
+
+    known = list_optimizers()
+    if name not in known:
+        hint = nearest(name, known) or "timm's are adamw, sgd, lamb, lion …"
+        raise TrainingError(f"unknown optimizer '{name}'", "--optimizer", hint)
+
+
+def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """Make one of timm's optimizers for what is to train; raise TrainingError where it cannot be had."""
+    from timm.optim import create_optimizer_v2
+
+    try:
+        groups = parameter_groups(model, settings)
+        made: torch.optim.Optimizer = create_optimizer_v2(groups, settings.optimizer, settings.base_rate, momentum=0.9)
+    except (AssertionError, ImportError, TypeError, ValueError) as error:
+        what = f"timm cannot make it: {first_line(error)}"
+        raise TrainingError(what, f"--optimizer {settings.optimizer}", "try --optimizer adamw") from error
+    return made
+
+
+def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
+    """Split what trains into base and grafts, each with and without weight decay; `names` says what is where.
+
+    Norms and what is one-dimensional do not decay, nor does a graft's gate: decay would pull it back to the identity.
+    With --layer-decay the base has a group for each of its layers.
+    """
+    grafts, spared = graft_names(model), _gate_names(model) | norm_names(model)
+    layers = _layer_scales(model, settings.layer_decay)
+    groups: dict[str, dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        part = "grafts" if name in grafts else "base"
+        layer, scale = layers.get(name, (None, 1.0)) if part == "base" else (None, 1.0)
+        rate = scale * (settings.base_rate if part == "base" else settings.graft_rate)
+        decays = parameter.ndim > 1 and name not in spared
+        title = part + ("" if layer is None else f" layer {layer}") + ("" if decays else " without decay")
+        group = groups.setdefault(title, _group(title, rate, settings.weight_decay if decays else 0.0))
+        group["params"].append(parameter)
+        group["names"].append(name)
+    if not groups:
+        raise TrainingError("nothing is left to train", f"--freeze {settings.freeze}", "freeze less")
+    return list(groups.values())
+
+
+def _group(title: str, rate: float, decay: float) -> dict[str, Any]:
+    return {"group": title, "params": [], "names": [], "lr": rate, "peak": rate, "weight_decay": decay}
+
+
+def _layer_scales(model: nn.Module, decay: float) -> dict[str, tuple[int, float]]:
+    """Number each parameter's layer, as timm does, with its rate's factor: less the further from the head."""
+    if decay == 1:
+        return {}
+    from timm.models import group_parameters
+    from timm.optim._param_groups import auto_group_layers
+
+    matcher = getattr(model, "group_matcher", None)
+    found = group_parameters(model, matcher(coarse=False), reverse=True) if matcher else auto_group_layers(model)
+    last = max(found.values())
+    return {name: (layer, decay ** (last - layer)) for name, layer in found.items()}
+
+
+def graft_names(model: nn.Module) -> set[str]:
+    """Name the grafts' parameters."""
+    return {f"{made.path}.{name}" for made in list_grafts(model) for name, _ in made.block.named_parameters()}
+
+
+def norm_names(model: nn.Module) -> set[str]:
+    """Name the parameters of norms, whatever their shape."""
+    norms = ((path, module) for path, module in model.named_modules() if "Norm" in type(module).__name__)
+    return {f"{path}.{name}" for path, module in norms for name, _ in module.named_parameters(recurse=False)}
+
+
+def _gate_names(model: nn.Module) -> set[str]:
+    """Name the parameters that make grafts the identity: those that a fresh block has at zero."""
+    made = list_grafts(model)
+    fresh = build_blocks(model, [item.graft for item in made], seed=0)
+    return {
+        f"{item.path}.{name}"
+        for item, block in zip(made, fresh, strict=True)
+        for name, parameter in block.named_parameters()
+        if not bool(parameter.any())
+    }

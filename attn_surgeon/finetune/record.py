@@ -1,0 +1,37 @@
+"""What a run writes while it trains: a line and TensorBoard's figures for each epoch, and the artefacts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from attn_surgeon.artefact.file import save
+from attn_surgeon.finetune.checkpoint import write_file
+
+METRICS = "metrics.jsonl"
+BOARD = "tensorboard"
+
+
+def write_epoch(folder: Path, model: nn.Module, history: Sequence[Mapping[str, Any]], *, better: bool) -> None:
+    """Write an epoch's metrics and the network as it is; where it is the best so far, as that too."""
+    save(model, folder / "last.safetensors")
+    if better:
+        save(model, folder / "best.safetensors")
+    lines = "".join(f"{json.dumps(line)}\n" for line in history)
+    write_file(folder / METRICS, lambda path: Path(path).write_text(lines))
+    _write_board(folder / BOARD, history)
+
+
+def _write_board(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Add the last epoch for TensorBoard; an epoch that a resumed run did again is there once only."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    line = history[-1]
+    with SummaryWriter(str(folder), purge_step=line["epoch"]) as writer:
+        for name, value in line.items():
+            if isinstance(value, float):
+                writer.add_scalar(name, value, line["epoch"])

@@ -1,0 +1,1 @@
+"""Measure latency, cost and memory of networks and blocks."""

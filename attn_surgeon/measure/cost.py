@@ -1,0 +1,63 @@
+"""What grafts cost: parameters and multiply-accumulates.
+
+Multiply-accumulates are those of convolutions and matrix products, as torch counts them; pooling, sigmoids and the
+product with the gate are not in the count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.isolation import mode
+from attn_surgeon.surgery.running import Example, hooked, run
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, and multiply-accumulates for one example."""
+
+    parameters: int
+    macs: int
+
+
+def parameters(module: nn.Module) -> int:
+    """Count a module's parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def macs(run_once: Callable[[], Any]) -> int:
+    """Count the multiply-accumulates of one run."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        run_once()
+    return int(counter.get_total_flops()) // 2
+
+
+def graft_costs(model: nn.Module, example: Example) -> Mapping[str, Cost]:
+    """Count what each graft adds in one forward pass, by its path in the network."""
+    made = list_grafts(model)
+    inputs: dict[str, list[Any]] = {item.path: [] for item in made}
+    handles = (
+        item.block.register_forward_pre_hook(lambda _, args, path=item.path: inputs[path].append(args)) for item in made
+    )
+    with hooked(handles):
+        run(model, example)
+    return {item.path: _cost(item.block, inputs[item.path]) for item in made}
+
+
+def _cost(block: nn.Module, calls: list[Any]) -> Cost:
+    with mode(block, training=False):
+        return Cost(parameters(block), sum(macs(partial(block, *args)) for args in calls))
+
+
+def block_cost(block: nn.Module, shape: tuple[int, ...]) -> Cost:
+    """Count what a block costs on features (N, C, H, W), without computing anything."""
+    with mode(block, training=False):
+        return Cost(parameters(block), macs(lambda: block.to("meta")(torch.empty(shape, device="meta"))))

@@ -1,1 +1,0 @@
-"""What an operation costs and what it changed, as data that can be shown."""

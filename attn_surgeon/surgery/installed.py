@@ -1,0 +1,120 @@
+"""The grafts in a network, and whether each of them runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from attn_surgeon.errors import LostGraftError
+from attn_surgeon.surgery.plan import Graft
+from attn_surgeon.surgery.rewrite.expected import expected_of, require_expected
+from attn_surgeon.surgery.rewrite.grafts import RESERVED, grafts_of
+from attn_surgeon.surgery.rewrite.graph_module import calls
+from attn_surgeon.surgery.rewrite.operated import runs_key
+
+
+@dataclass(frozen=True)
+class Made:
+    """A graft in a network: the module that owns it, its key there, and its block."""
+
+    owner: str
+    key: str
+    graft: Graft
+    block: nn.Module
+
+    @property
+    def path(self) -> str:
+        """Return the dotted path of the graft's block in the network."""
+        return f"{self.owner}.{RESERVED}.{self.key}".removeprefix(".")
+
+    @property
+    def place(self) -> str:
+        """Return where the graft is, in the words of the plan."""
+        return f"{self.graft.side} {self.graft.site}"
+
+
+def list_grafts(model: nn.Module) -> list[Made]:
+    """List the grafts in a network, in the order of its modules, also those that do not run any more."""
+    return [
+        Made(path, key, container.record(key), container[key])
+        for path, module in model.named_modules()
+        if (container := grafts_of(module)) is not None
+        for key in container
+    ]
+
+
+def require_grafts(model: nn.Module) -> None:
+    """Put back grafts whose leaf was replaced; raise LostGraftError where other code has lost one."""
+    for module in list(model.modules()):
+        if expected_of(module) is not None:
+            require_expected(module)
+    silent = [made for made in list_grafts(model) if not _runs(model, made)]
+    if silent:
+        raise LostGraftError(
+            f"the grafts {', '.join(made.place for made in silent)} do not run: their module was replaced or rebuilt",
+            silent[0].owner,
+            "change or fuse the network before inserting; to go on without them, call attn_surgeon.remove",
+        )
+
+
+def _runs(model: nn.Module, made: Made) -> bool:
+    """Return whether a graft is in its owner's forward, or in a graph that was traced of a network around it."""
+    if runs_key(model.get_submodule(made.owner), made.key):
+        return True
+    return any(calls(graph, target) for graph, target in tracing(model, made))
+
+
+def tracing(model: nn.Module, made: Made) -> Iterator[tuple[fx.GraphModule, str]]:
+    """List the graph modules that a graft is in, at any depth, with the path of its block in each."""
+    names = made.path.split(".")
+    for depth in range(len(names) - 1):
+        module = model.get_submodule(".".join(names[:depth]))
+        if isinstance(module, fx.GraphModule):
+            yield module, ".".join(names[depth:])
+
+
+@contextmanager
+def bypassed(blocks: Iterable[nn.Module]) -> Iterator[None]:
+    """Let blocks pass their input on, for a while, without computing anything."""
+    with ExitStack() as stack:
+        for block in blocks:
+            stack.enter_context(_forward(block, lambda x, *_, **__: x))
+        yield
+
+
+@contextmanager
+def _forward(block: nn.Module, function: Callable[..., Any]) -> Iterator[None]:
+    """Give one module another forward for a while."""
+    own = vars(block).get("forward")
+    vars(block)["forward"] = function
+    try:
+        yield
+    finally:
+        del vars(block)["forward"]
+        if own is not None:
+            vars(block)["forward"] = own
+
+
+@contextmanager
+def ran(model: nn.Module) -> Iterator[set[str]]:
+    """Watch which grafts run, without hooks, for these keep fused kernels off; the set names those that have not."""
+    made = list_grafts(model)
+    missed = {item.path for item in made}
+    with ExitStack() as stack:
+        for item in made:
+            stack.enter_context(_forward(item.block, _noting(item, missed)))
+        yield missed
+
+
+def _noting(made: Made, missed: set[str]) -> Callable[..., Any]:
+    forward = made.block.forward
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        missed.discard(made.path)
+        return forward(*args, **kwargs)
+
+    return noted

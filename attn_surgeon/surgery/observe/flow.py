@@ -1,0 +1,123 @@
+"""What flows through a shallow graph: every node's value as its stand-in in the observed run.
+
+A node is an event of the run where it has the same name and the same inputs. Where none is, its shape at least is
+found on the meta device, without computing anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from attn_surgeon.surgery.observe.functions import plain_name
+from attn_surgeon.surgery.observe.observe import Call, Observation
+from attn_surgeon.surgery.observe.recorder import Event
+from attn_surgeon.surgery.rewrite.binding import require, require_several
+from attn_surgeon.surgery.rewrite.operated import original_class
+from attn_surgeon.surgery.rewrite.trace import ShallowGraph
+from attn_surgeon.surgery.running import tensors
+
+
+class _Unknown:
+    """Stand for a value that no meta kernel could tell."""
+
+
+def flow(module: nn.Module, shallow: ShallowGraph, call: Call, seen: Observation) -> dict[fx.Node, Any]:
+    """Follow one observed call through the module's graph; nodes whose value is unknown are left out."""
+    outputs = _recorded_outputs(module, call, seen)
+    values: dict[fx.Node, Any] = {}
+    arguments = _arguments(module, call)
+    pending = list(seen.events_in.get(call.index, ()))
+    for node in shallow.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = arguments.get(str(node.target), _Unknown)
+        elif node.op == "call_module":
+            queue = outputs.get(id(module.get_submodule(str(node.target))), [])
+            values[node] = queue.pop(0) if queue else _Unknown
+        elif node.op != "output" and node.target not in (require, require_several):
+            values[node] = _evaluate(module, node, values, pending, seen)
+    return {node: value for node, value in values.items() if value is not _Unknown}
+
+
+def _recorded_outputs(module: nn.Module, call: Call, seen: Observation) -> dict[int, list[Any]]:
+    """Queue what each called module gave back, by the module's identity."""
+    outputs: dict[int, list[Any]] = {}
+    for callee in seen.callees.get(call.index, ()):
+        outputs.setdefault(id(seen.module(callee.path)), []).append(callee.output)
+    return outputs
+
+
+def _arguments(module: nn.Module, call: Call) -> dict[str, Any]:
+    signature = inspect.signature(original_class(module).forward)
+    bound = signature.bind(None, *call.args, **call.kwargs)
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def _evaluate(
+    module: nn.Module, node: fx.Node, values: dict[fx.Node, Any], pending: list[Event], seen: Observation
+) -> Any:
+    inputs = [values.get(source, _Unknown) for source in node.all_input_nodes]
+    if any(value is _Unknown for value in inputs):
+        return _Unknown
+    args = fx.map_arg(node.args, lambda source: values[source])
+    kwargs = fx.map_arg(node.kwargs, lambda source: values[source])
+    parameters = {id(values[source]) for source in node.all_input_nodes if source.op == "get_attr"}
+    events = _events(node, tensors((args, kwargs)), parameters, pending, seen)
+    result = _on_meta(module, node, args, kwargs) if len(events) != 1 else None
+    if len(events) > 1:  # one may be inside a wrapped function that calls its like
+        events = [event for event in events if _shapes(event.output) == _shapes(result)] or events
+    if not events:
+        return result
+    pending.remove(events[0])
+    return events[0].output
+
+
+def _on_meta(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    try:
+        with torch.no_grad():
+            return _apply(module, node, args, kwargs)
+    except Exception:  # a function without a meta kernel, or one that looks at values
+        return _Unknown
+
+
+def _shapes(value: Any) -> list[torch.Size]:
+    return [tensor.shape for tensor in tensors(value)]
+
+
+def _events(
+    node: fx.Node, inputs: list[Tensor], parameters: set[int], pending: list[Event], seen: Observation
+) -> list[Event]:
+    """List the events not yet taken that may be this node.
+
+    A parameter has no stand-in to know it by, and a value may have been changed in place since its node gave it.
+    """
+    if node.op not in ("call_function", "call_method"):
+        return []
+    name = plain_name(node.target if isinstance(node.target, str) else getattr(node.target, "__name__", ""))
+    return [
+        event
+        for event in pending
+        if plain_name(event.function) == name
+        and len(event.inputs) == len(inputs)
+        and all(id(own) in parameters or _became(own, one, seen) for one, own in zip(event.inputs, inputs, strict=True))
+    ]
+
+
+def _became(value: Tensor, later: Tensor, seen: Observation) -> bool:
+    return any(version is later for version in seen.versions(value))
+
+
+def _apply(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    if node.op == "get_attr":
+        value: Any = module
+        for part in str(node.target).split("."):
+            value = getattr(value, part)
+        return value.to("meta") if isinstance(value, Tensor) else value
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    assert callable(node.target)
+    return node.target(*args, **kwargs)

@@ -1,0 +1,94 @@
+"""Grafts in a `torch.fx.GraphModule`: nodes of its own graph, for its forward is made from that and from nothing else.
+
+Copies, pickles, `recompile()` and torchvision's pair of graphs for train and eval mode all start from the graphs.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import fx
+
+from attn_surgeon.surgery.rewrite.binding import UntraceableError
+from attn_surgeon.surgery.rewrite.edges import graft_node, remove_nodes, second_input
+from attn_surgeon.surgery.rewrite.grafts import RESERVED
+from attn_surgeon.surgery.rewrite.placement import Placement
+from attn_surgeon.surgery.rewrite.trace import ShallowGraph, name_nodes
+
+_PAIR = ("train_graph", "eval_graph")
+
+
+def graphs_of(module: fx.GraphModule) -> list[fx.Graph]:
+    """Return the graphs a module computes by: one, or those of torchvision's DualGraphModule for train and eval."""
+    return [vars(module)[name] for name in _PAIR] if _is_dual(module) else [module.graph]
+
+
+def set_graphs(module: fx.GraphModule, graphs: Sequence[fx.Graph]) -> None:
+    """Let a module compute by these graphs, in place."""
+    if _is_dual(module):
+        for name, graph in zip(_PAIR, graphs, strict=True):
+            setattr(module, name, graph)
+        module.graph = graphs[0 if module.training else 1]
+    else:
+        module.graph = graphs[0]
+
+
+def _is_dual(module: fx.GraphModule) -> bool:
+    return all(isinstance(vars(module).get(name), fx.Graph) for name in _PAIR)
+
+
+def ungrafted(graph: fx.Graph) -> fx.Graph:
+    """Return a copy of a graph without the grafts that are nodes of it."""
+    plain = copy.deepcopy(graph)
+    plain._tracer_cls = graph._tracer_cls
+    remove_nodes(plain, lambda target: target.startswith(f"{RESERVED}."))
+    return plain
+
+
+def own_graph(module: fx.GraphModule) -> ShallowGraph:
+    """Return the graph that a module computes by, without its grafts."""
+    graph = ungrafted(graphs_of(module)[-1])
+    nodes = name_nodes(graph)
+    aliases = {name: node for name, node in _outputs_of_modules(graph).items() if name not in nodes}
+    return ShallowGraph("forward", {}, graph, nodes | aliases, {}, frozenset(aliases))
+
+
+def _outputs_of_modules(graph: fx.Graph) -> dict[str, fx.Node]:
+    """Return the node that is the output of each module that a graph was traced through, where there is one."""
+    inside: dict[str, dict[fx.Node, None]] = {}
+    for node in graph.nodes:
+        for path in node.meta.get("nn_module_stack", ()):
+            inside.setdefault(path, {})[node] = None
+    exits = {
+        path: [node for node in own if any(user not in own for user in node.users)] for path, own in inside.items()
+    }
+    return {path: nodes[0] for path, nodes in exits.items() if path and len(nodes) == 1}
+
+
+def grafted(graph: fx.Graph, placements: Mapping[str, Placement]) -> fx.Graph:
+    """Return a copy of a graph with exactly these grafts in it; raise UntraceableError where a node is not there."""
+    new = ungrafted(graph)
+    nodes = name_nodes(new)
+    for key, place in placements.items():
+        name, _, argument = place.other.partition(":")
+        if place.kind != "edge" or place.node not in nodes or (name and name not in nodes):
+            raise UntraceableError(f"its graph has no node '{place.node or place.kind}'")
+        second = second_input(nodes[name], argument) if name else ()
+        graft_node(new, key, place, nodes[place.node], second)
+    new.lint()
+    return new
+
+
+def calls(module: fx.GraphModule, target: str) -> bool:
+    """Return whether all graphs of a module call the module at a path."""
+    return all(any(node.op == "call_module" and node.target == target for node in g.nodes) for g in graphs_of(module))
+
+
+def drop_calls(module: fx.GraphModule, chosen: Callable[[str], bool]) -> None:
+    """Take grafts out of a module's graphs, those whose target is chosen, in place."""
+    graphs = [copy.deepcopy(graph) for graph in graphs_of(module)]
+    for old, graph in zip(graphs_of(module), graphs, strict=True):
+        graph._tracer_cls = old._tracer_cls
+        remove_nodes(graph, chosen)
+    set_graphs(module, graphs)

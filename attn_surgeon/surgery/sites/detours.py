@@ -1,0 +1,117 @@
+"""Detours through lower resolutions: the way down and up of an encoder and its decoder, or only a side branch.
+
+A side branch leaves the trunk, and what comes of it only conditions the trunk or adds a little: a gate, the keys and
+values of an attention, a pooled grid, a few layers inside a block. Its maps are no stages of the network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate, takewhile
+
+from attn_surgeon.surgery.observe.dataflow import Dataflow
+from attn_surgeon.surgery.observe.functions import ATTENTION, plain_name
+from attn_surgeon.surgery.sites.layouts import Feature
+
+Maps = Mapping[int, Feature]
+DOWN = 0.6  # a stride of two halves one axis at least; a convolution without padding takes off less
+_LIGHT = 0.5  # of the layers before it, what a side branch that is no gate has at most
+_GATES = ("sigmoid", "hardsigmoid", "softmax", "tanh", "hardtanh")
+
+
+def whole_images(flow: Dataflow, feature: Feature) -> bool:
+    """Say whether a map is one of whole images, not of regions or windows in them."""
+    images = flow.seen.inputs
+    return feature.positions > 1 and feature.shape[0] in (len(images[0]) if images[0].ndim else 1, len(images))
+
+
+class Detours:
+    """Tell side branches from the trunk, in one run; `heads` are the last maps before the network's outputs."""
+
+    def __init__(self, flow: Dataflow, maps: Maps, heads: Sequence[int]) -> None:
+        self.flow, self.heads = flow, heads
+        self.maps = {number: feature for number, feature in maps.items() if whole_images(flow, feature)}
+        self._forks: dict[int, int | None] = {}
+        self._layers = list(accumulate(map(flow.parametric, range(len(flow.values)))))
+
+    @cached_property
+    def trunk(self) -> frozenset[int]:
+        """Number the values that the network's outputs depend on by other ways than side branches."""
+        found = set(self.flow.outputs)
+        for number in reversed(range(len(self.flow.values))):
+            if number in found:
+                found.update(source for source in self.flow.sources[number] if not self.aside(number, source))
+        return frozenset(found)
+
+    def aside(self, total: int, part: int) -> bool:
+        """Say whether a value takes one of its sources from a side branch."""
+        sources = self.flow.sources[total]
+        if len(sources) == 1:
+            return False
+        if part not in self.flow.led[total]:
+            return True
+        fork = self._fork(total)
+        return fork is not None and self._comes_back(fork, total, part) and self._slight(fork, total, part)
+
+    def _fork(self, total: int) -> int | None:
+        """Find the map that all sources of a value come from, where there are lower resolutions since."""
+        if total not in self._forks:
+            chain = self.flow.chain(self.flow.common(self.flow.sources[total]))
+            fork = next((value for value in chain if value in self.maps), None)
+            since = range(total if fork is None else fork, total)
+            self._forks[total] = fork if fork is not None and any(self._low(fork, n) for n in since) else None
+        return self._forks[total]
+
+    def _comes_back(self, fork: int, total: int, part: int) -> bool:
+        """Say whether a source went through lower resolutions than another one did."""
+        others = [source for source in self.flow.led[total] if source != part]
+        lowest = max((self._lowest(fork, other) for other in others), default=0)
+        return self._lowest(fork, part) < DOWN * lowest
+
+    def _low(self, fork: int, number: int) -> bool:
+        return number in self.maps and self.maps[number].positions < DOWN * self.maps[fork].positions
+
+    def _lowest(self, fork: int, part: int) -> int:
+        ways = self.flow.between(fork, part) or ()
+        return min(self.maps[number].positions for number in (fork, *ways) if number in self.maps)
+
+    def _slight(self, fork: int, total: int, part: int) -> bool:
+        """Say whether what comes back is only a side branch's: see the tests one by one."""
+        maker = self.flow.makers[total]
+        name = plain_name(maker.function) if maker is not None else ""
+        if ATTENTION.search(name):
+            return True
+        if self._low(fork, part):  # it is not made larger again, but read beside the others, as a detector's levels are
+            return False
+        way = list(takewhile(lambda number: number > fork, self.flow.chain(part)))
+        if name == "mul" and self._any(way, lambda function: function in _GATES):
+            return True
+        pooled = self._any(way, lambda function: function.startswith("adaptive_"), only=self.maps)
+        return pooled or self._narrow(fork, part) or self._light(fork, total, part)
+
+    def _any(self, way: Sequence[int], wanted: Callable[[str], bool], only: Maps | None = None) -> bool:
+        makers = [self.flow.makers[number] for number in way if only is None or number in only]
+        return any(wanted(plain_name(maker.function)) for maker in makers if maker is not None)
+
+    def _narrow(self, fork: int, part: int) -> bool:
+        """Say whether all that layers made at the lower resolutions has fewer channels than where it left."""
+        low = [number for number in self.flow.between(fork, part) or () if self._low(fork, number)]
+        first = next((number for number in low if self.flow.parametric(number)), None)
+        made = [self.maps[number].channels for number in low if first is not None and number >= first]
+        return max(made, default=0) < self.maps[fork].channels
+
+    def _light(self, fork: int, total: int, part: int) -> bool:
+        """Say whether few layers are on the way, in a network that does not go on to make the map larger.
+
+        What leaves the first resolution of all and comes back is no side branch, for there is no other trunk.
+        """
+        ways, image = self.flow.between(fork, part), math.prod(self.flow.seen.inputs[0].shape[2:])
+        if self.maps[fork].positions >= DOWN * image or ways is None:
+            return False
+        if sum(map(self.flow.parametric, ways)) >= _LIGHT * self._layers[fork]:
+            return False
+        later = any(self._low(fork, number) for number in self.maps if number > total)
+        heads = [self.maps[head].positions for head in self.heads if head in self.maps and head >= total]
+        return later or max(heads, default=0) <= self.maps[fork].positions / DOWN

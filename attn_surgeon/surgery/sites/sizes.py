@@ -1,0 +1,51 @@
+"""Other sizes of an example: a second run tells which axes are places and which is the channel."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from attn_surgeon.surgery import running
+
+
+def other_sizes(example: running.Example) -> list[running.Example]:
+    """Offer an example's images at other sizes, multiples of 32 with the same aspect ratio first.
+
+    Images are (N, C, H, W) tensors, videos and volumes (N, C, T, H, W), which keep T. All of an example's must have
+    the same height and width; otherwise there is no other size to offer.
+    """
+    size = image_size(example)
+    images = [tensor for tensor in running.tensors(example) if _is_image(tensor)]
+    if size is None or any(tuple(image.shape[-2:]) != size for image in images):
+        return []
+    if any(tensor.ndim > 1 and not _is_image(tensor) for tensor in running.tensors(example)):
+        return []
+    height, width = size
+    shrunk = (max(32, height * 3 // 4 // 32 * 32), max(32, width * 3 // 4 // 32 * 32))
+    alike = [(height * part // 4, width * part // 4) for part in (3, 2, 8)]
+    alike = [
+        other for other in alike if other[0] % 32 == other[1] % 32 == 0 and shrunk[0] * width != shrunk[1] * height
+    ]
+    others = dict.fromkeys([*alike, shrunk, (height * 2, width * 2)])
+    return [_resized(example, other) for other in others if other[0] != height and other[1] != width]
+
+
+def _resized(example: running.Example, size: tuple[int, int]) -> running.Example:
+    def resize(tensor: Tensor) -> Tensor:
+        if not _is_image(tensor):
+            return tensor
+        flat = tensor.reshape(-1, 1, *tensor.shape[-2:])
+        return nn.functional.interpolate(flat, size=size, mode="nearest").reshape(*tensor.shape[:-2], *size)
+
+    return cast(running.Example, running.map_tensors(example, resize))
+
+
+def _is_image(tensor: Tensor) -> bool:
+    return tensor.ndim in (4, 5) and tensor.is_floating_point()
+
+
+def image_size(example: running.Example) -> tuple[int, int] | None:
+    """Give the (H, W) of the first image in an example."""
+    first = next((tensor for tensor in running.tensors(example) if _is_image(tensor)), None)
+    return None if first is None else (int(first.shape[-2]), int(first.shape[-1]))

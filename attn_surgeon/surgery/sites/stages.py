@@ -1,0 +1,123 @@
+"""The ends of a network's stages: of the maps that all paths to its lowest resolution pass through, the last ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
+
+from attn_surgeon.surgery.observe.dataflow import Dataflow
+from attn_surgeon.surgery.observe.observe import Call
+from attn_surgeon.surgery.running import tensors
+from attn_surgeon.surgery.sites.detours import DOWN, Detours, Maps, whole_images
+
+_MOST_LAYERS = 1
+
+
+def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> list[int]:
+    """Find the last feature map before each downsampling, and the last of all.
+
+    `layers` are the values that modules gave back, among which the deepest is looked for.
+    """
+    maps = {number: maps[number] for number in maps if whole_images(flow, maps[number]) and flow.layered[number]}
+    last = _deepest(flow, maps, heads, layers)
+    if last is None:
+        return []
+    trunk = _shrinking(flow, maps, reversed(list(flow.chain(last))))
+    ends = [
+        _settled(flow, maps, end, start)
+        for end, start in pairwise(trunk)
+        if maps[start].positions < DOWN * maps[end].positions
+    ]
+    return list(dict.fromkeys([*ends, *trunk[-1:]]))
+
+
+def _shrinking(flow: Dataflow, maps: Maps, chain: Iterator[int]) -> list[int]:
+    """Leave out what is no map, and what has more places than before though nothing made it larger."""
+    kept: list[int] = []
+    for number in chain:
+        places = maps[number].positions if number in maps else 0
+        if places and (not kept or flow.decoded[number] or places <= maps[kept[-1]].positions / DOWN):
+            kept.append(number)
+    return kept
+
+
+def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> int | None:
+    """Find the widest map of the lowest resolution, not past the heads; a head, where one is.
+
+    Of several, it is the last that all paths to the last map of that resolution pass through.
+    """
+    before = {number for head in heads for number in flow.between(None, head, limit=len(flow.values)) or ()}
+    reached = Detours(flow, maps, heads).trunk & (before or flow.reaching)
+    candidates = [number for number in layers if number in reached and number in maps]
+    if not candidates:
+        return None
+    lowest = min(maps[number].positions for number in candidates)
+    low_heads = [head for head in heads if head in reached & maps.keys() and maps[head].positions <= lowest / DOWN]
+    if low_heads:
+        return max(low_heads)
+    low = [number for number in candidates if maps[number].positions == lowest]
+    whole = [number for number in low if not _inside(flow, maps, number, low)] or low
+    widest = max(maps[number].channels for number in whole)
+    wide = [number for number in whole if maps[number].channels == widest]
+    return next((number for number in flow.chain(max(whole)) if number in wide), max(wide))
+
+
+def _inside(flow: Dataflow, maps: Maps, number: int, low: Collection[int]) -> bool:
+    """Say whether a map is made on the way of a module, from a map of its resolution or to one among the others."""
+    for call in _inner_calls(flow, number):
+        output = flow.number(call.output)
+        given = [value for value in flow.numbers(tensors((call.args, call.kwargs))) if value in maps]
+        if output != number and (output in low or any(_alike(maps, value, number) for value in given)):
+            return True
+    return False
+
+
+def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
+    """Go back from inside the block that begins with the downsampling to what the block was given.
+
+    A block may widen its input before it strides, or norm it; that map is not what its stage gave. A block that ends
+    with the downsampling is given nothing that the stage ends with, unless all it does before is to narrow it.
+    """
+    settled = end
+    for call in _inner_calls(flow, start):
+        given = flow.given(call)
+        if given not in maps or given is None:
+            continue
+        if not _alike(maps, given, end):
+            break
+        narrows = maps[end].channels < maps[given].channels
+        ends = not narrows and not _begins(flow, maps, call, start)
+        if given != end and not _light(flow, given, end):
+            break
+        settled = settled if ends else given
+    return settled
+
+
+def _alike(maps: Maps, one: int, other: int) -> bool:
+    return DOWN < maps[one].positions / maps[other].positions < 1 / DOWN
+
+
+def _inner_calls(flow: Dataflow, number: int) -> Iterator[Call]:
+    """List the calls a value was made in, without the network's own."""
+    maker = flow.makers[number]
+    if maker is not None:
+        yield from (call for call in flow.callers(maker) if call.caller is not None)
+
+
+def _begins(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
+    """Say whether a call has layers from the downsampling on and stays at the resolution it leads to."""
+    outputs = [number for number in flow.numbers(tensors(call.output)) if number in maps]
+    stays = any(_alike(maps, number, start) for number in outputs)
+    last = max(outputs, default=start)
+    return stays and any(flow.parametric(n) and flow.made_in(n, call) for n in range(start, last + 1))
+
+
+def _light(flow: Dataflow, start: int, end: int) -> bool:
+    """Say whether little happens on the way: one layer that joins channels at most, and no adds or cats."""
+    if start not in flow.chain(end):
+        return False
+    path = flow.between(start, end)
+    if path is None:
+        return False
+    layers = [number for number in path if flow.parametric(number) and not flow.depthwise(number)]
+    return len(layers) <= _MOST_LAYERS and not any(map(flow.joins, path))

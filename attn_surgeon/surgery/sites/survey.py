@@ -1,0 +1,107 @@
+"""The sites of a network: every place where a tensor flows, under a stable name, and the groups they form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from torch import nn
+
+from attn_surgeon.errors import ExampleError, SourceError, first_line
+from attn_surgeon.surgery import running
+from attn_surgeon.surgery.isolation import isolates
+from attn_surgeon.surgery.observe.dataflow import Dataflow
+from attn_surgeon.surgery.observe.observe import Observation, observe
+from attn_surgeon.surgery.sites.carriers import Carriers
+from attn_surgeon.surgery.sites.finder import Finder
+from attn_surgeon.surgery.sites.followers import followers, is_foldable
+from attn_surgeon.surgery.sites.groups import Groups, find_groups
+from attn_surgeon.surgery.sites.influence import Influence
+from attn_surgeon.surgery.sites.site import Site
+from attn_surgeon.surgery.sites.sizes import other_sizes
+
+__all__ = ["Site", "Survey", "find_sites", "survey"]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The sites of a network, the groups they form, the modules that were not called, and the run that showed them."""
+
+    sites: list[Site]
+    groups: Groups
+    unused: tuple[str, ...]
+    seen: Observation
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Site]:
+        """Find sites by their names."""
+        return {site.name: site for site in self.sites}
+
+    def items(self, name: str) -> list[Site]:
+        """List the sites of the several tensors at one place."""
+        return [site for site in self.sites if site.name.startswith(f"{name}:")]
+
+
+@isolates
+def find_sites(model: nn.Module, example: running.Example) -> list[Site]:
+    """Find every site of a network, in the order of execution.
+
+    `example` is one input, a tuple of arguments or a dict of keyword arguments. The model is run on it, and on a
+    second size where it takes one; it is not changed. Raises ExampleError where it does not run on the example.
+    """
+    return survey(model, example).sites
+
+
+def survey(model: nn.Module, example: running.Example) -> Survey:
+    """Run a network on its example, list its sites, and tell which groups they form."""
+    first = _observe_first_size(model, example)
+    finder = Finder(first, _observe_second_size(model, example))
+    sites = list(finder.inside(""))
+    groups = _groups(first, finder)
+    belongs: dict[str, list[str]] = {}
+    for group, members in groups.items():
+        for name in dict.fromkeys(name for name, _ in members):
+            belongs.setdefault(name, []).append(group)
+    unused = tuple(path for path, _ in model.named_modules() if path not in first.calls)
+    fed = followers(first, finder.carried)
+    sites = [
+        replace(
+            site,
+            groups=tuple(belongs.get(site.name, ())),
+            feeds=fed.get(site.name, ()),
+            folds=site.name in first.calls and is_foldable(first.module(site.name)),
+        )
+        for site in sites
+    ]
+    return Survey(sites, groups, unused, first)
+
+
+def _groups(seen: Observation, finder: Finder) -> Groups:
+    flow = Dataflow(seen)
+    carriers = Carriers(flow, finder)
+    return find_groups(flow, carriers, Influence(flow, carriers))
+
+
+def _observe_first_size(model: nn.Module, example: running.Example) -> Observation:
+    if not isinstance(model, nn.Module) or type(model).__module__.startswith("torch.jit"):
+        what = f"a {type(model).__name__} cannot be operated on"
+        raise SourceError(what, "", "give the torch.nn.Module itself, before it is scripted")
+    try:
+        return observe(model, example)
+    except Exception as error:
+        shapes = ", ".join("×".join(map(str, tensor.shape)) for tensor in running.tensors(example))
+        raise ExampleError(
+            f"the network does not run on its example: {first_line(error)}",
+            f"input {shapes or 'without tensors'}",
+            "say what it takes with example=…, on the command line with --size and --mean",
+        ) from error
+
+
+def _observe_second_size(model: nn.Module, example: running.Example) -> Observation | None:
+    for smaller in other_sizes(example):
+        try:
+            return observe(model, smaller)
+        except Exception:  # a network of one size says so in its own way
+            continue
+    return None

@@ -1,1 +1,0 @@
-"""Open image data, measure a network on it, and train what a surgery added."""

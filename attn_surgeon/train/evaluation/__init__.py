@@ -1,1 +1,0 @@
-"""What a network is worth: accuracy, calibration, comparisons, corrupted images."""

@@ -1,1 +1,0 @@
-"""One run: steps, epochs, checkpoints, and going on where one stopped."""

@@ -1,1 +1,0 @@
-"""Label every pixel: images with masks, windows, mIoU."""

@@ -1,0 +1,82 @@
+"""Subjects: where a network comes from, its images and its example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from attn_surgeon import insert
+from attn_surgeon.artefact.file import save
+from attn_surgeon.artefact.opening import Images, open_subject
+from attn_surgeon.errors import DataError
+from attn_surgeon.networks import SourceSpec
+from attn_surgeon.networks.demo import CLASS_NAMES, DEMO_PREPROCESSING, load_demo
+from attn_surgeon.networks.preprocessing import Preprocessing
+from attn_surgeon.surgery.installed import list_grafts
+
+USUAL = Preprocessing((0.1, 0.2, 0.3), (1.0, 2.0, 3.0), (64, 64), crop_pct=0.875)
+
+
+def test_the_demo_comes_with_all_that_is_known() -> None:
+    subject = open_subject("demo")
+    assert subject.provenance.source == SourceSpec("demo", "demo")
+    assert (subject.preprocessing, subject.provenance.class_names) == (DEMO_PREPROCESSING, CLASS_NAMES)
+    assert (subject.name, subject.notes) == ("demo", ())
+    x = torch.randn(2, 1, 32, 32)
+    assert torch.equal(subject.model(x), load_demo()(x))
+
+
+def test_the_example_is_the_same_every_time() -> None:
+    first, second = open_subject("demo").example, open_subject("demo").example
+    assert first.shape == (1, 1, 32, 32)
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (Images(), USUAL),
+        (Images(size=(64, 64)), USUAL),
+        (Images(size=(32, 48)), Preprocessing(USUAL.mean, USUAL.std, (32, 48), crop_pct=1.0)),
+        (Images(mean=(0.5,), std=(2.0,)), Preprocessing((0.5,), (2.0,), (64, 64), channels=1, crop_pct=0.875)),
+        (Images(std=(1.0, 1.0, 1.0)), Preprocessing(USUAL.mean, (1.0, 1.0, 1.0), (64, 64), crop_pct=0.875)),
+    ],
+)
+def test_what_the_user_says_of_images_goes_first(images: Images, expected: Preprocessing) -> None:
+    assert images.applied(USUAL) == expected
+
+
+def test_a_mean_without_its_std_is_refused() -> None:
+    with pytest.raises(DataError, match="std must hold 1"):
+        Images(mean=(0.5,)).applied(USUAL)
+
+
+def test_an_artefact_brings_its_images_along(tmp_path: Path) -> None:
+    subject = open_subject("demo", images=Images(size=(40, 48)))
+    model = insert(subject.model, "se", after="layer1", example=subject.example)
+    save(model, tmp_path / "x.safetensors")
+    again = open_subject(str(tmp_path / "x.safetensors"))
+    assert again.provenance == subject.provenance
+    assert again.preprocessing.size == (40, 48)
+    assert [made.graft.site for made in list_grafts(again.model)] == ["layer1"]
+    assert list_grafts(again.base()) == []
+    assert [made.graft.site for made in list_grafts(again.model)] == ["layer1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("demo", "demo"), ("tv/squeezenet1_1", "squeezenet1_1"), ("test_resnet.r160_in1k", "test_resnet")],
+)
+def test_a_name_for_files(text: str, name: str) -> None:
+    subject = open_subject(text, weights="none")
+    assert subject.name == name
+    assert isinstance(subject.model, nn.Module)
+
+
+def test_a_factory_gives_its_name_to_files(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from attn_surgeon.networks.demo import demo as small\n")
+    subject = open_subject(f"{tmp_path / 'mine.py'}:small", images=Images((0.0,), (1.0,), (32, 32)))
+    assert subject.name == "small"

@@ -1,0 +1,162 @@
+"""The flow chart: the boxes and arrows of networks whose flow is known."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon import insert
+from attn_surgeon.draw.chart import Chart
+from attn_surgeon.draw.flowchart import chart
+from attn_surgeon.surgery.sites.survey import survey
+
+IMAGE = torch.randn(1, 3, 16, 16)
+
+
+class Block(nn.Module):
+    """conv → bn, and the input added."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.bn = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.relu(self.conv(x))
+        out: Tensor = self.relu(self.bn(inner) + x)
+        return out
+
+
+class Small(nn.Module):
+    """A stem, a branch beside two blocks alike, a join, and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.Sequential(Block(8), Block(8))
+        self.side = nn.Conv2d(8, 8, 1)
+        self.drop = nn.Dropout()
+        self.fc = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = torch.cat([self.drop(self.blocks(x)), self.side(x)], dim=1)
+        scores: Tensor = self.fc(x.mean((2, 3)).flatten(1))
+        return scores
+
+
+class Pyramid(nn.Module):
+    """Two levels, the coarse one added to the fine one, in a forward that cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(3, 4, 3, padding=1)
+        self.coarse = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.out = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        fine = self.fine(x)
+        coarse = self.coarse(fine)
+        if float(coarse.sum()) > 1e9:
+            return [coarse]
+        larger = nn.functional.interpolate(coarse, size=fine.shape[-2:])
+        return [self.out(fine + larger), self.out(coarse)]
+
+
+def drawn(model: nn.Module, depth: int | None = None) -> Chart:
+    return chart(survey(model.eval(), IMAGE), "a network", depth)
+
+
+def arrows(model: nn.Module, depth: int | None = None) -> set[tuple[str, str]]:
+    return {(arrow.source, arrow.target) for arrow in drawn(model, depth).arrows}
+
+
+def test_arrows_are_the_flow_between_modules_and_joins() -> None:
+    assert arrows(Small(), depth=1) == {
+        ("input", "stem"), ("stem", "blocks"), ("stem", "side"), ("blocks", "cat"), ("side", "cat"),
+        ("cat", "mean"), ("mean", "fc"), ("fc", "output"),
+    }  # fmt: skip
+
+
+def test_a_run_of_blocks_shows_the_flow_of_one_and_a_module_called_twice_is_two_boxes() -> None:
+    run = "blocks.{0..1}"
+    assert arrows(Small(), depth=3) == {
+        ("input", "stem"), ("stem", f"{run}.conv"), ("stem", f"{run}.add"), ("stem", "side"),
+        (f"{run}.conv", f"{run}.relu"), (f"{run}.relu", f"{run}.bn"), (f"{run}.bn", f"{run}.add"),
+        (f"{run}.add", f"{run}.relu_1"), (f"{run}.relu_1", "cat"), ("side", "cat"),
+        ("cat", "mean"), ("mean", "fc"), ("fc", "output"),
+    }  # fmt: skip
+    assert drawn(Small(), depth=3).frames["blocks.{0..1}"] == 2
+
+
+def test_functions_of_a_forward_that_cannot_be_traced_are_seen() -> None:
+    assert arrows(Pyramid()) == {
+        ("input", "fine"), ("fine", "coarse"), ("coarse", "interpolate"), ("interpolate", "add"), ("fine", "add"),
+        ("add", "out"), ("coarse", "out"), ("out", "output"),
+    }  # fmt: skip
+
+
+def test_boxes_tell_shapes_counts_and_parameters() -> None:
+    boxes = {box.name: box for box in drawn(Small(), depth=2).boxes}
+    run = boxes["blocks.{0..1}"]
+    assert (run.type, run.count, run.shapes, run.frames) == ("Block", 2, ("1×8×16×16",), ("blocks",))
+    assert run.parameters == sum(parameter.numel() for parameter in Small().blocks.parameters())
+    assert boxes["cat"].shapes == ("1×16×16×16",)
+
+
+def test_groups_are_told_on_the_box_that_makes_the_value() -> None:
+    boxes = {box.name: box for box in drawn(Small(), depth=2).boxes}
+    assert boxes["blocks.{0..1}"].groups == ("blocks",)
+    assert "residual" in boxes["blocks.{0..1}"].inner
+    assert "fusions" in boxes["cat"].groups
+
+
+def test_grafts_are_told_on_the_boxes_of_their_sites() -> None:
+    operated = insert(Small(), block="eca", after=["blocks.1.bn", "stem", "blocks"], example=IMAGE)
+    made = drawn(operated, depth=2)
+    assert {box.name: box.grafts for box in made.boxes if box.grafts} == {
+        "stem": ("eca after",),
+        "blocks.1": ("eca after blocks.1.bn", "eca after blocks"),
+    }
+    flow = {(arrow.source, arrow.target) for arrow in made.arrows}
+    assert {("stem", "blocks.0"), ("stem", "side"), ("blocks.0", "blocks.1"), ("blocks.1", "cat")} <= flow
+
+
+class Looking(nn.Module):
+    """A residual block whose forward looks at values, so that it cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x)
+        return out if float(out.sum()) > 1e9 else out + x
+
+
+class Ladder(nn.Module):
+    """Two lists of modules, used in turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList([nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1)])
+        self.act = nn.ModuleList([nn.PReLU(), nn.PReLU(5)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, act in zip(self.down, self.act, strict=True):
+            x = act(conv(x))
+        return x
+
+
+def test_functions_without_a_graph_are_folded_with_their_blocks() -> None:
+    run = "{0..2}"
+    assert arrows(nn.Sequential(Looking(), Looking(), Looking()), depth=2) == {
+        ("input", f"{run}.conv"), ("input", f"{run}.add"), (f"{run}.conv", f"{run}.add"), (f"{run}.add", "output"),
+    }  # fmt: skip
+
+
+def test_lists_used_in_turns_are_opened() -> None:
+    assert arrows(Ladder(), depth=1) == {
+        ("input", "down.0"), ("down.0", "act.0"), ("act.0", "down.1"), ("down.1", "act.1"), ("act.1", "output"),
+    }  # fmt: skip

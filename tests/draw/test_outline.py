@@ -1,0 +1,105 @@
+"""The outline: what is folded, what is opened, and under which names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+from attn_surgeon import insert
+from attn_surgeon.draw.outline import Part, opened, outline, rows
+from attn_surgeon.surgery.sites.selectors import matches
+from attn_surgeon.surgery.sites.survey import survey
+
+STEM = ["conv1", "bn1", "relu", "maxpool"]
+
+
+class Unit(nn.Module):
+    """A convolution with its own shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.conv(x)
+        return out
+
+
+def chain(*channels: int) -> nn.Module:
+    """Put units after one another; where the channels change, a 1×1 convolution goes between."""
+    modules: list[nn.Module] = []
+    for index, width in enumerate(channels):
+        if index and width != channels[index - 1]:
+            modules.append(nn.Conv2d(channels[index - 1], width, 1))
+        modules.append(Unit(width))
+    return nn.Sequential(*modules)
+
+
+def small(model: nn.Module) -> Part:
+    return outline(survey(model, torch.randn(1, 4, 8, 8)))
+
+
+@pytest.fixture(scope="module")
+def resnet() -> Iterator[Part]:
+    yield outline(survey(resnet50(weights=None).eval(), torch.randn(1, 3, 64, 64)))
+
+
+def shown(root: Part, limit: int, depth: int | None = None) -> list[str]:
+    return [part.name for part, _ in rows(root, opened(root, limit, depth), depth)]
+
+
+def test_resnet50_is_folded_to_a_screen(resnet: Part) -> None:
+    stages = [
+        name
+        for stage, last in ((1, 2), (2, 3), (3, 5), (4, 2))
+        for name in (f"layer{stage}", f"layer{stage}.0", f"layer{stage}.{{1..{last}}}")
+    ]
+    assert shown(resnet, 40) == [*STEM, *stages, "avgpool", "flatten", "fc"]
+
+
+def test_a_run_stands_for_all_of_its_modules(resnet: Part) -> None:
+    (run,) = [part for part in resnet.walk() if part.name == "layer3.{1..5}"]
+    block = sum(parameter.numel() for parameter in resnet50(weights=None).layer3[1].parameters())
+    assert run.names == tuple(f"layer3.{index}" for index in range(1, 6))
+    assert run.parameters == 5 * block
+    assert run.groups == ("blocks",)
+    inner = next(part for part in run.children if part.name.endswith(".bn3"))
+    assert inner.name == "layer3.{1..5}.bn3"
+    assert inner.names == tuple(f"layer3.{index}.bn3" for index in range(1, 6))
+
+
+def test_the_name_of_a_run_is_a_selector() -> None:
+    named = [name for name in (f"layer3.{index}.bn3" for index in range(12)) if matches(name, "layer3.{9..11}.bn3")]
+    assert named == ["layer3.9.bn3", "layer3.10.bn3", "layer3.11.bn3"]
+
+
+def test_depth_opens_by_levels(resnet: Part) -> None:
+    assert shown(resnet, 40, depth=1) == [
+        *STEM,
+        *(f"layer{stage}" for stage in (1, 2, 3, 4)),
+        "avgpool",
+        "flatten",
+        "fc",
+    ]
+    assert "layer1.{1..2}.bn3" in shown(resnet, 40, depth=3)
+    assert "layer1.{1..2}.bn3" not in shown(resnet, 40, depth=2)
+
+
+def test_few_rows_leave_all_closed(resnet: Part) -> None:
+    assert shown(resnet, 5) == shown(resnet, 40, depth=1)
+
+
+def test_only_neighbours_built_alike_are_folded() -> None:
+    assert [part.name for part in small(chain(4, 4, 6, 6, 6)).children] == ["{0..1}", "2", "{3..5}"]
+    mixed = nn.Sequential(Unit(4), nn.Identity(), Unit(4))
+    assert [part.name for part in small(mixed).children] == ["0", "1", "2"]
+
+
+def test_a_graft_sets_a_module_apart() -> None:
+    operated = insert(chain(4, 4, 4, 4), block="eca", after="2.conv", example=torch.randn(1, 4, 8, 8))
+    parts = {part.name: part.all_grafts for part in small(operated).children}
+    assert parts == {"{0..1}": (), "2": ("eca after 2.conv",), "3": ()}

@@ -1,0 +1,50 @@
+"""What the tests of training share: a small task, and the demo with grafts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon import insert
+from attn_surgeon.artefact.file import Provenance, set_provenance
+from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.data import ImageData
+from attn_surgeon.data.parts import Chosen, Parts, open_parts
+from attn_surgeon.evaluate.accuracy import balanced, labels_of
+from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.networks import SourceSpec
+from attn_surgeon.networks.demo import CLASS_NAMES, DEMO_PREPROCESSING, load_demo
+
+EXAMPLE = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def operated(block: str = "cbam", at: str = "layer3.*.bn2") -> nn.Module:
+    """Insert blocks into the demo."""
+    model = insert(load_demo(), block, after=at, example=EXAMPLE)
+    set_provenance(model, Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES))
+    return model
+
+
+def subject(block: str = "cbam") -> Subject:
+    """Wrap the demo with grafts as what a fine-tune starts from."""
+    model = operated(block)
+    return Subject(model, Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES))
+
+
+def parts(settings: Settings, val: int = 60) -> Parts:
+    """Open the clean digits, a few of them to measure on."""
+    found = open_parts("demo", DEMO_PREPROCESSING, settings)
+    few = Chosen(found.val.dataset, balanced(labels_of(found.val.dataset), val), keep=True)
+    return replace(found, val=ImageData(few, CLASS_NAMES))
+
+
+def same(first: nn.Module, second: nn.Module) -> bool:
+    """Say whether two networks hold the same bits."""
+    return equal(list(first.state_dict().values()), list(second.state_dict().values()))
+
+
+def equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    return len(first) == len(second) and all(map(torch.equal, first, second))
