@@ -1,0 +1,24 @@
+"""Optional packages: what needs one says which extra of attn-surgeon brings it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from attn_surgeon.errors import SurgeonError
+
+
+def require_extra(extra: str, *modules: str, what: str = "this") -> None:
+    """Raise SurgeonError where a module that an extra brings is not installed.
+
+    Args:
+        extra: the extra of attn-surgeon, as in `pip install 'attn-surgeon[draw]'`.
+        modules: the top-level modules that must be importable; none is imported.
+        what: what needs them, as the error's subject.
+
+    >>> require_extra("draw", "json")
+    >>> require_extra("draw", "no_such_module", what="the chart")
+    Traceback (most recent call last):
+    attn_surgeon.errors.SurgeonError: the chart needs no_such_module; pip install 'attn-surgeon[draw]'
+    """
+    if missing := [module for module in modules if find_spec(module) is None]:
+        raise SurgeonError(f"{what} needs {' and '.join(missing)}", "", f"pip install 'attn-surgeon[{extra}]'")
