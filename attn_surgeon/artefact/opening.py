@@ -41,7 +41,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Subject:
+class LoadedNetwork:
     """A network in eval mode, where it comes from, and what there is to say about that.
 
     `trusted` is the source by the user's own word, whose code may run again; what a file says is no such word.
@@ -80,7 +80,7 @@ class Subject:
         return base
 
 
-def open_subject(
+def open_network(
     text: str,
     *,
     weights: str | None = None,
@@ -88,29 +88,31 @@ def open_subject(
     images: Images | None = None,
     source: str | None = None,
     allow_partial: bool = False,
-) -> Subject:
+) -> LoadedNetwork:
     """Open a network by source, or an artefact by path; `source` is the user's own network behind an artefact."""
     if text.endswith(".safetensors"):
-        subject = _open_artefact(text, source, weights)
+        loaded = _open_artefact(text, source, weights)
     else:
-        subject = _open_source(text, weights, args, allow_partial)
+        loaded = _open_source(text, weights, args, allow_partial)
     said = images or Images()
-    preprocessing = said.applied(subject.preprocessing)
-    provenance = replace(subject.provenance, preprocessing=preprocessing)
-    set_provenance(subject.model, provenance)
-    notes = (*subject.notes, _ASSUMED) if preprocessing.assumed else subject.notes
-    return replace(subject, provenance=provenance, notes=notes)
+    preprocessing = said.applied(loaded.preprocessing)
+    provenance = replace(loaded.provenance, preprocessing=preprocessing)
+    set_provenance(loaded.model, provenance)
+    notes = (*loaded.notes, _ASSUMED) if preprocessing.assumed else loaded.notes
+    return replace(loaded, provenance=provenance, notes=notes)
 
 
-def _open_artefact(path: str, source: str | None, weights: str | None) -> Subject:
+def _open_artefact(path: str, source: str | None, weights: str | None) -> LoadedNetwork:
     model = load(path, source=source, weights=weights)
     provenance = provenance_of(model)
     spec = provenance.source
     trusted = None if source is None else replace(parse_source(source), args=spec.args, weights=spec.weights)
-    return Subject(model, provenance, trusted=trusted)
+    return LoadedNetwork(model, provenance, trusted=trusted)
 
 
-def _open_source(text: str, weights: str | None, args: Mapping[str, object] | None, allow_partial: bool) -> Subject:
+def _open_source(
+    text: str, weights: str | None, args: Mapping[str, object] | None, allow_partial: bool
+) -> LoadedNetwork:
     loaded = load_source(parse_source(text, args=args, weights=weights or "default"), allow_partial=allow_partial)
     provenance = Provenance(loaded.spec, loaded.preprocessing, loaded.class_names)
-    return Subject(loaded.model, provenance, loaded.notes, loaded.spec)
+    return LoadedNetwork(loaded.model, provenance, loaded.notes, loaded.spec)

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from attn_surgeon.artefact.file import load, save
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.operations.insert import operate
 from attn_surgeon.progress import StepProgress, no_steps
@@ -41,7 +41,7 @@ class Result:
 
 
 def perform_insertions(
-    subject: Subject,
+    loaded: LoadedNetwork,
     insertions: Sequence[Insertion],
     *,
     strict: bool = False,
@@ -50,7 +50,7 @@ def perform_insertions(
     progress: StepProgress = no_steps,
 ) -> Result:
     """Insert blocks one after the other and certify the result against the network without any grafts."""
-    model = copied(subject.model) if verify else subject.model
+    model = copied(loaded.model) if verify else loaded.model
     plans = []
     for insertion in insertions:
         progress(f"insert {insertion.spec.name}")
@@ -58,7 +58,7 @@ def perform_insertions(
             model,
             insertion.spec,
             insertion.choice,
-            subject.example,
+            loaded.example,
             strict=strict,
             seed=seed,
             inplace=True,
@@ -67,13 +67,13 @@ def perform_insertions(
     plan = join_plans(plans)
     if not verify:
         return Result(model, plan, None)
-    plan = _without_ignored(model, plan, subject, strict=strict)
-    return Result(model, plan, certify_subject(subject.base(), model, subject, progress))
+    plan = _without_ignored(model, plan, loaded, strict=strict)
+    return Result(model, plan, certify_loaded(loaded.base(), model, loaded, progress))
 
 
-def _without_ignored(model: nn.Module, plan: Plan, subject: Subject, *, strict: bool) -> Plan:
+def _without_ignored(model: nn.Module, plan: Plan, loaded: LoadedNetwork, *, strict: bool) -> Plan:
     """Take out and refuse the grafts that could never matter; where that is all, the certificate is to say so."""
-    found = [made for made in ignored_grafts(model, subject.example) if made.graft in plan.grafts]
+    found = [made for made in ignored_grafts(model, loaded.example) if made.graft in plan.grafts]
     if len(found) == len(plan.grafts):
         return plan
     ignored = [made.graft for made in found]
@@ -85,8 +85,8 @@ def _without_ignored(model: nn.Module, plan: Plan, subject: Subject, *, strict: 
     return reduced
 
 
-def certify_subject(
-    original: nn.Module, model: nn.Module, subject: Subject, progress: StepProgress = no_steps
+def certify_loaded(
+    original: nn.Module, model: nn.Module, loaded: LoadedNetwork, progress: StepProgress = no_steps
 ) -> Certificate:
     """Certify an operated network against its original, with saving and loading among the checks.
 
@@ -95,7 +95,7 @@ def certify_subject(
     return certify(
         original,
         model,
-        subject.example,
+        loaded.example,
         expect_identity=all(made.graft.block["init"] == "identity" for made in list_grafts(model)),
         round_trip=lambda network: _saved_and_loaded(network, original),
         progress=progress,

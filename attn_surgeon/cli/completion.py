@@ -127,13 +127,13 @@ def _look_up_sites(source: str) -> list[str]:
     """Build a network without weights and list its sites; nothing where that would run the user's own code."""
     if not source or ":" in source or source.endswith(".safetensors"):
         return []
-    from attn_surgeon.artefact.opening import open_subject
+    from attn_surgeon.artefact.opening import open_network
     from attn_surgeon.errors import SurgeonError
     from attn_surgeon.surgery.sites.survey import find_sites
 
     try:
-        subject = open_subject(source, weights="none")
-        names = [site.name for site in find_sites(subject.model, subject.example)]
+        loaded = open_network(source, weights="none")
+        names = [site.name for site in find_sites(loaded.model, loaded.example)]
     except SurgeonError:
         return []
     remember(source, names)

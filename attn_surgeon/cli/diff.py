@@ -35,19 +35,19 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show the generated forward beside the original, and the parameters and MACs each graft adds."""
-    from attn_surgeon.artefact.opening import open_subject
+    from attn_surgeon.artefact.opening import open_network
     from attn_surgeon.measure.cost import graft_costs, macs, parameters
     from attn_surgeon.surgery.difference import differences
     from attn_surgeon.surgery.installed import list_grafts
 
     path = artefact_or_newest(artefact)
     with steps(f"read {path}"):
-        subject = open_subject(path, source=source, weights=weights)
-        costs = graft_costs(subject.model, subject.example)
-        base = subject.base()
-        total = {"parameters": parameters(base), "macs": macs(lambda: base(subject.example))}
-    changes = differences(subject.model)
-    made = list_grafts(subject.model)
+        loaded = open_network(path, source=source, weights=weights)
+        costs = graft_costs(loaded.model, loaded.example)
+        base = loaded.base()
+        total = {"parameters": parameters(base), "macs": macs(lambda: base(loaded.example))}
+    changes = differences(loaded.model)
+    made = list_grafts(loaded.model)
     if as_json:
         grafts = [{"path": m.path, **m.graft.to_dict(), "cost": asdict(costs[m.path])} for m in made]
         print_json({"base": total, "grafts": grafts, "code": [asdict(change) for change in changes]})

@@ -25,7 +25,7 @@ from attn_surgeon.cli.options import (
     Source,
     Std,
     Weights,
-    open_network,
+    open_from_options,
     require_device,
 )
 from attn_surgeon.cli.output import bar, json_text, print_json, say, steps
@@ -33,7 +33,7 @@ from attn_surgeon.cli.scores import show
 from attn_surgeon.errors import nearest
 
 if TYPE_CHECKING:
-    from attn_surgeon.artefact.opening import Subject
+    from attn_surgeon.artefact.opening import LoadedNetwork
 
 ORIGINAL = "original"
 
@@ -120,13 +120,13 @@ def evaluate(
 
     require_device(device)
     path = given_or_newest(artefact)
-    opened = partial(open_network, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
+    opened = partial(open_from_options, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
     with steps(f"open {path}"):
-        subject = opened(path)
-        model = subject.base() if without_grafts else subject.model
-        rival = None if compare is None else _rival(subject, compare, opened, without_grafts=without_grafts)
+        loaded = opened(path)
+        model = loaded.base() if without_grafts else loaded.model
+        rival = None if compare is None else _rival(loaded, compare, opened, without_grafts=without_grafts)
     named: dict[str, Any] = {"network": path, "data": data, "split": split, "without_grafts": without_grafts}
-    entrants = [replace(subject, model=model), *([] if rival is None else [rival])]
+    entrants = [replace(loaded, model=model), *([] if rival is None else [rival])]
     for entrant in entrants:
         check(entrant.model, entrant.example)
     rivals = None if compare is None else Rivals(path, None if compare == ORIGINAL else compare)
@@ -137,7 +137,7 @@ def evaluate(
         return
     with steps(f"open {data}"):
         wanted = [entrant.preprocessing for entrant in entrants]
-        known = subject.provenance.class_names
+        known = loaded.provenance.class_names
         images, notes = open_views(data, split, wanted, Place(data_dir, download), known, max_bad)
         notes = (*notes, *(note for entrant in entrants for note in unlike(entrant, images.class_names)))
     if report is not None:
@@ -164,19 +164,21 @@ def evaluate(
     show(document)
 
 
-def _rival(subject: Subject, compare: str, opened: Callable[[str], Subject], *, without_grafts: bool) -> Subject:
+def _rival(
+    loaded: LoadedNetwork, compare: str, opened: Callable[[str], LoadedNetwork], *, without_grafts: bool
+) -> LoadedNetwork:
     """Open the network to compare with; raise OptionError or DataError where the two cannot be compared."""
     from attn_surgeon.evaluate.compare import require_same_classes
     from attn_surgeon.surgery.installed import list_grafts
 
     if compare != ORIGINAL:
         rival = opened(compare)
-        require_same_classes(subject, rival)
+        require_same_classes(loaded, rival)
         return rival
-    if without_grafts or not list_grafts(subject.model):
+    if without_grafts or not list_grafts(loaded.model):
         what = "the original would be compared with itself"
         raise OptionError(what, f"--compare {ORIGINAL}", "name a network with grafts, and leave --without-grafts out")
-    return replace(subject, model=subject.base(), notes=())
+    return replace(loaded, model=loaded.base(), notes=())
 
 
 def _task(said: str | None, data: str) -> str:

@@ -14,7 +14,7 @@ from attn_surgeon.cli.output import bar, console, facts, print_json, print_table
 from attn_surgeon.cli.scores import interval, percent, show_robust
 
 if TYPE_CHECKING:
-    from attn_surgeon.artefact.opening import Subject
+    from attn_surgeon.artefact.opening import LoadedNetwork
     from attn_surgeon.data.parts import Parts
     from attn_surgeon.evaluate.compare import Rivals
     from attn_surgeon.tasks.base import Score
@@ -31,7 +31,7 @@ class Looked:
 
 
 def evaluate_masks(
-    entrants: Sequence[Subject], named: dict[str, Any], looked: Looked, rivals: Rivals | None, *, as_json: bool
+    entrants: Sequence[LoadedNetwork], named: dict[str, Any], looked: Looked, rivals: Rivals | None, *, as_json: bool
 ) -> None:
     """Measure one network, or two, on whole images by sliding windows of its input size, and say what came out."""
     from attn_surgeon.evaluate.mask_compare import compare
@@ -54,7 +54,7 @@ def evaluate_masks(
     _show(document)
 
 
-def _opened(entrants: Sequence[Subject], named: dict[str, Any], looked: Looked) -> list[Parts]:
+def _opened(entrants: Sequence[LoadedNetwork], named: dict[str, Any], looked: Looked) -> list[Parts]:
     """Open the data as each network wants it."""
     from attn_surgeon.evaluate.mask_compare import require_same_masks
     from attn_surgeon.tasks.segmentation import open_part
@@ -68,7 +68,7 @@ def _opened(entrants: Sequence[Subject], named: dict[str, Any], looked: Looked) 
     return parts
 
 
-def _scored(entrants: Sequence[Subject], parts: Sequence[Parts], looked: Looked) -> list[tuple[Score, float]]:
+def _scored(entrants: Sequence[LoadedNetwork], parts: Sequence[Parts], looked: Looked) -> list[tuple[Score, float]]:
     """Measure each network; give its score and the seconds that took."""
     from attn_surgeon.evaluate.robust import one_of
     from attn_surgeon.tasks.segmentation import score
@@ -83,7 +83,11 @@ def _scored(entrants: Sequence[Subject], parts: Sequence[Parts], looked: Looked)
 
 
 def _robust(
-    entrants: Sequence[Subject], parts: Sequence[Parts], clean: Sequence[Score], looked: Looked, rivals: Rivals | None
+    entrants: Sequence[LoadedNetwork],
+    parts: Sequence[Parts],
+    clean: Sequence[Score],
+    looked: Looked,
+    rivals: Rivals | None,
 ) -> dict[str, Any]:
     import torch
 

@@ -21,7 +21,7 @@ from attn_surgeon.cli.settings import typed, with_settings
 from attn_surgeon.finetune.settings import Settings, flag
 
 if TYPE_CHECKING:
-    from attn_surgeon.artefact.opening import Subject
+    from attn_surgeon.artefact.opening import LoadedNetwork
     from attn_surgeon.finetune.control import Job
     from attn_surgeon.finetune.run_folders import Request
 
@@ -71,13 +71,13 @@ def finetune(
     _speak_once()
     if resume is not None:
         request, folder = _resumed(resume, context), Path(resume)
-        subject = _open(request.artefact, source, weights)
-        _require_start(request, subject)
+        loaded = _open(request.artefact, source, weights)
+        _require_start(request, loaded)
     else:
         _require_used(typed(context), settings)
-        request, subject = _requested(artefact, data, Settings(**settings), control, seeds, source, weights)
+        request, loaded = _requested(artefact, data, Settings(**settings), control, seeds, source, weights)
         folder = Path()
-    job = _job(request, subject, folder, out, new=resume is None)
+    job = _job(request, loaded, folder, out, new=resume is None)
     _carry_out(job, as_json=as_json)
 
 
@@ -108,32 +108,32 @@ def _requested(
     seeds: int,
     source: str | None,
     weights: str | None,
-) -> tuple[Request, Subject]:
+) -> tuple[Request, LoadedNetwork]:
     from attn_surgeon.finetune.run_folders import Request, fingerprint
 
     if data is None:
         raise OptionError("missing option '--data'", "finetune", "see: attn-surgeon finetune --help")
     path = artefact_or_newest(artefact)
-    subject = _open(path, source, weights)
-    start = fingerprint(subject.model)
-    return Request(str(Path(path).resolve()), data, start, settings, control, seeds), subject
+    loaded = _open(path, source, weights)
+    start = fingerprint(loaded.model)
+    return Request(str(Path(path).resolve()), data, start, settings, control, seeds), loaded
 
 
-def _open(path: str, source: str | None, weights: str | None) -> Subject:
-    from attn_surgeon.artefact.opening import open_subject
+def _open(path: str, source: str | None, weights: str | None) -> LoadedNetwork:
+    from attn_surgeon.artefact.opening import open_network
 
     with steps(f"open {path}"):
-        return open_subject(path, source=source, weights=weights)
+        return open_network(path, source=source, weights=weights)
 
 
-def _require_start(request: Request, subject: Subject) -> None:
+def _require_start(request: Request, loaded: LoadedNetwork) -> None:
     from attn_surgeon.finetune.run_folders import fingerprint
 
-    if fingerprint(subject.model) != request.start:
+    if fingerprint(loaded.model) != request.start:
         raise OptionError("the artefact is not what the run began with", request.artefact, "start a new run")
 
 
-def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, new: bool) -> Job:
+def _job(request: Request, loaded: LoadedNetwork, folder: Path, out: str | None, *, new: bool) -> Job:
     """Check everything, then make the folder."""
     from attn_surgeon.data.parts import guarded
     from attn_surgeon.data.processes import by_first
@@ -142,9 +142,9 @@ def _job(request: Request, subject: Subject, folder: Path, out: str | None, *, n
 
     task = get_task(request.settings.task)
     with steps(f"open {request.data}"):
-        parts = task.open_parts(request.data, subject.preprocessing, request.settings)
-        subject = task.fitted(subject, parts.train.class_names, request.settings)
-    job = Job(subject, parts, request.settings, folder, request.control, request.seeds)
+        parts = task.open_parts(request.data, loaded.preprocessing, request.settings)
+        loaded = task.fitted(loaded, parts.train.class_names, request.settings)
+    job = Job(loaded, parts, request.settings, folder, request.control, request.seeds)
     check(job)
     folder = by_first(lambda: _new_folder(request, out)) if new else folder
     return replace(job, folder=folder, parts=guarded(parts, folder, request.settings.max_bad))
@@ -175,7 +175,7 @@ def _carry_out(job: Job, *, as_json: bool) -> None:
     # between the runs of a job, where nothing is lost, the one ends it as the other does
     before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     speaks = is_first() and not as_json
-    for note in (*job.subject.notes, *job.parts.report.notes) if speaks else ():
+    for note in (*job.loaded.notes, *job.parts.report.notes) if speaks else ():
         say(note)
     try:
         with bar("fine-tune") if is_first() else nullcontext(lambda done, total: None) as progress:

@@ -21,7 +21,7 @@ from attn_surgeon.cli.options import (
     Source,
     Std,
     Weights,
-    open_network,
+    open_from_options,
     read_pairs,
 )
 from attn_surgeon.cli.output import steps
@@ -125,7 +125,7 @@ def insert(
     if output is not None and not dry_run:
         writable(output, force=force)
     with steps(f"open {network}"):
-        subject = open_network(
+        loaded = open_from_options(
             network,
             weights=weights,
             args=args,
@@ -135,4 +135,4 @@ def insert(
             size=size,
             allow_partial=allow_partial,
         )
-    carry_out(subject, [insertion], Wishes(strict, seed, dry_run, not no_verify, patch, output, force, as_json))
+    carry_out(loaded, [insertion], Wishes(strict, seed, dry_run, not no_verify, patch, output, force, as_json))

@@ -21,12 +21,12 @@ from attn_surgeon.cli.options import (
     Source,
     Std,
     Weights,
-    open_network,
+    open_from_options,
 )
 from attn_surgeon.cli.output import console, print_json, say, steps
 
 if TYPE_CHECKING:
-    from attn_surgeon.artefact.opening import Subject
+    from attn_surgeon.artefact.opening import LoadedNetwork
     from attn_surgeon.surgery.sites.survey import Site, Survey
 
 
@@ -85,21 +85,21 @@ def inspect(
     target = _drawable(graph, force=force)
     with steps(f"look at {network}"):
         weights = weights or (None if network.endswith(".safetensors") else "none")
-        subject = open_network(network, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
-        surveyed = survey(subject.model, subject.example)
+        loaded = open_from_options(network, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
+        surveyed = survey(loaded.model, loaded.example)
     completion.remember(network, (site.name for site in surveyed.sites))
-    document: dict[str, Any] = {"network": network, "input": list(subject.example.shape)}
+    document: dict[str, Any] = {"network": network, "input": list(loaded.example.shape)}
     if target is not None:
-        document["graph"] = _draw(subject, surveyed, target, depth)
+        document["graph"] = _draw(loaded, surveyed, target, depth)
     if code is not None:
-        document["code"] = _code(subject, surveyed, code, show=not as_json)
+        document["code"] = _code(loaded, surveyed, code, show=not as_json)
     if as_json:
         chosen = [site for _, site in _chosen(surveyed, selector, at, depth)]
-        print_json(document | {"sites": _plain(chosen, subject)})
+        print_json(document | {"sites": _plain(chosen, loaded)})
     elif target is not None:
         say(f"wrote {target}")
     elif code is None:
-        _show(subject, surveyed, selector, at, depth)
+        _show(loaded, surveyed, selector, at, depth)
 
 
 def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> list[tuple[str, Site]]:
@@ -115,13 +115,13 @@ def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int |
     return [(side, site) for site, side in members if depth is None or site.name.count(".") < depth]
 
 
-def _show(subject: Subject, surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> None:
+def _show(loaded: LoadedNetwork, surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> None:
     from attn_surgeon.cli.tree import ROWS, site_table, tree_table
     from attn_surgeon.draw.labels import short
     from attn_surgeon.draw.outline import opened, outline
 
-    shape, total = "×".join(map(str, subject.example.shape)), len(surveyed.sites)
-    title = f"{subject.provenance.source.text} on {shape}: "
+    shape, total = "×".join(map(str, loaded.example.shape)), len(surveyed.sites)
+    title = f"{loaded.provenance.source.text} on {shape}: "
     if selector is None and at is None:
         root = outline(surveyed)
         title += f"{total} sites, {short(root.parameters) or 'no'} parameters"
@@ -129,7 +129,7 @@ def _show(subject: Subject, surveyed: Survey, selector: str | None, at: str | No
         _show_groups(surveyed)
         return
     chosen = _chosen(surveyed, selector, at, depth)
-    console().print(site_table(title + f"{len(chosen)} of {total} sites", chosen, subject))
+    console().print(site_table(title + f"{len(chosen)} of {total} sites", chosen, loaded))
 
 
 def _show_groups(surveyed: Survey) -> None:
@@ -143,11 +143,11 @@ def _show_groups(surveyed: Survey) -> None:
     say(f"more: --at {example}, --depth N, " + (f"'{inner}.*', " if inner else "") + "--graph FILE.svg")
 
 
-def _code(subject: Subject, surveyed: Survey, selector: str, *, show: bool) -> Sequence[Mapping[str, object]]:
+def _code(loaded: LoadedNetwork, surveyed: Survey, selector: str, *, show: bool) -> Sequence[Mapping[str, object]]:
     from attn_surgeon.cli.code import forwards, plain, print_code
     from attn_surgeon.surgery.sites.selectors import select
 
-    found = forwards(subject.model, select(surveyed.sites, selector, surveyed.unused))
+    found = forwards(loaded.model, select(surveyed.sites, selector, surveyed.unused))
     if show:
         print_code(found)
     return plain(found)
@@ -165,18 +165,18 @@ def _drawable(path: str | None, *, force: bool) -> Any:
     return target
 
 
-def _draw(subject: Subject, surveyed: Survey, target: Any, depth: int | None) -> str:
+def _draw(loaded: LoadedNetwork, surveyed: Survey, target: Any, depth: int | None) -> str:
     from attn_surgeon.draw.picture import draw
 
     with steps(f"draw {target}"):
-        draw(surveyed, subject.provenance.source.text, target, depth)
+        draw(surveyed, loaded.provenance.source.text, target, depth)
     return str(target)
 
 
-def _plain(sites: Sequence[Site], subject: Subject) -> list[dict[str, Any]]:
+def _plain(sites: Sequence[Site], loaded: LoadedNetwork) -> list[dict[str, Any]]:
     from attn_surgeon.measure.cost import parameters
 
-    modules = dict(subject.model.named_modules(remove_duplicate=False))
+    modules = dict(loaded.model.named_modules(remove_duplicate=False))
     return [
         {
             "name": site.name,

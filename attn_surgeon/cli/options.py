@@ -13,7 +13,7 @@ from attn_surgeon.errors import SurgeonError, first_line
 if TYPE_CHECKING:
     import torch
 
-    from attn_surgeon.artefact.opening import Images, Subject
+    from attn_surgeon.artefact.opening import Images, LoadedNetwork
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 Network = Annotated[
@@ -102,7 +102,7 @@ class OptionError(SurgeonError):
     """Report an option whose text cannot be read."""
 
 
-def open_network(
+def open_from_options(
     text: str,
     *,
     weights: str | None,
@@ -112,14 +112,14 @@ def open_network(
     std: str | None,
     size: str | None,
     allow_partial: bool = False,
-) -> Subject:
+) -> LoadedNetwork:
     """Open what the user named, with the options that say how."""
-    from attn_surgeon.artefact.opening import open_subject
+    from attn_surgeon.artefact.opening import open_network
 
     if text.endswith(".onnx"):
         raise OptionError("this is an ONNX file", text, "name a network or an artefact; ONNX files are for profile")
     pairs, images = read_pairs(args, "--arg"), read_images(mean, std, size)
-    return open_subject(text, weights=weights, args=pairs, images=images, source=source, allow_partial=allow_partial)
+    return open_network(text, weights=weights, args=pairs, images=images, source=source, allow_partial=allow_partial)
 
 
 def read_pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:

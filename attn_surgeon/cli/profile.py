@@ -22,7 +22,7 @@ from attn_surgeon.cli.options import (
     Std,
     Weights,
     device_name,
-    open_network,
+    open_from_options,
     read_size,
     require_device,
 )
@@ -30,7 +30,7 @@ from attn_surgeon.cli.output import print_json, say, steps
 from attn_surgeon.errors import nearest
 
 if TYPE_CHECKING:
-    from attn_surgeon.artefact.opening import Subject
+    from attn_surgeon.artefact.opening import LoadedNetwork
     from attn_surgeon.profiling.entrant import Entrant
     from attn_surgeon.profiling.onnx_file import OnnxFile
 
@@ -108,7 +108,7 @@ def profile(
     from attn_surgeon.profiling.onnx_file import read_onnx
 
     path = given_or_newest(network)
-    opened = partial(open_network, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
+    opened = partial(open_from_options, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
     where = torch.device(device)
     with steps(f"profile {path}") as progress:
         entrants = _entrants(path, against, opened, partial(read_onnx, size=read_size(size)))
@@ -128,12 +128,12 @@ def profile(
 
 
 def _entrants(
-    path: str, against: str | None, opened: Callable[[str], Subject], read: Callable[[str], OnnxFile]
+    path: str, against: str | None, opened: Callable[[str], LoadedNetwork], read: Callable[[str], OnnxFile]
 ) -> list[Entrant]:
     """Open the network and the one beside it; raise OptionError where there is no original."""
     from attn_surgeon.profiling.entrant import Entrant, original
 
-    def given(text: str) -> Subject | OnnxFile:
+    def given(text: str) -> LoadedNetwork | OnnxFile:
         return read(text) if text.endswith(ONNX) else opened(text)
 
     first = Entrant(path, given(path))

@@ -35,7 +35,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Replay a recipe: build its network, make its insertions, certify and write the artefact."""
-    from attn_surgeon.artefact.opening import Images, open_subject
+    from attn_surgeon.artefact.opening import Images, open_network
     from attn_surgeon.artefact.perform import Insertion
     from attn_surgeon.artefact.recipe import read_recipe
     from attn_surgeon.blocks import BlockSpec, adopt
@@ -51,14 +51,14 @@ def run(
     if target is not None and not dry_run:
         writable(target, force=force)
     with steps(f"open {story.source.name}"):
-        subject = open_subject(
+        loaded = open_network(
             story.source.name,
             weights=weights or story.source.weights,
             args=story.source.args,
             images=Images(story.images.mean, story.images.std, story.images.size),
         )
     carry_out(
-        subject,
+        loaded,
         insertions,
         Wishes(story.strict, story.seed, dry_run, not no_verify, patch, target, force, as_json),
     )

@@ -14,7 +14,7 @@ from attn_surgeon.cli.files import size_text, writable
 from attn_surgeon.cli.output import console, print_certificate, print_json, print_plan, say, steps
 
 if TYPE_CHECKING:
-    from attn_surgeon.artefact.opening import Subject
+    from attn_surgeon.artefact.opening import LoadedNetwork
     from attn_surgeon.artefact.perform import Insertion, Result
     from attn_surgeon.surgery.plan import Plan
 
@@ -33,23 +33,23 @@ class Wishes:
     as_json: bool = False
 
 
-def carry_out(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes) -> None:
+def carry_out(loaded: LoadedNetwork, insertions: Sequence[Insertion], wishes: Wishes) -> None:
     """Do what was asked and show it; exit 1 where the certificate fails, and write nothing then."""
     label = " and ".join(dict.fromkeys(insertion.spec.name for insertion in insertions))
     if not wishes.as_json:
-        for note in subject.notes:
+        for note in loaded.notes:
             say(note)
     if wishes.dry_run:
-        _dry_run(subject, insertions, wishes, label)
+        _dry_run(loaded, insertions, wishes, label)
         return
     block_names = "-".join(dict.fromkeys(_plain(insertion.spec.name) for insertion in insertions))
-    target = writable(wishes.output or f"{subject.name}-{block_names}.safetensors", force=wishes.force)
-    result = _operate(subject, insertions, wishes)
+    target = writable(wishes.output or f"{loaded.name}-{block_names}.safetensors", force=wishes.force)
+    result = _operate(loaded, insertions, wishes)
     written = result.certificate is None or result.certificate.passed
     if written:
         _write(result, target, wishes)
     if wishes.as_json:
-        print_json(_document(subject, result, target if written else None))
+        print_json(_document(loaded, result, target if written else None))
     else:
         _show(result, label, target if written else None, wishes)
     if not written:
@@ -61,12 +61,12 @@ def _plain(block: str) -> str:
     return "+".join(part.rpartition(":")[2] for part in block.split("+"))
 
 
-def _operate(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes) -> Result:
+def _operate(loaded: LoadedNetwork, insertions: Sequence[Insertion], wishes: Wishes) -> Result:
     from attn_surgeon.artefact.perform import perform_insertions
 
     with steps("operate") as progress:
         return perform_insertions(
-            subject,
+            loaded,
             insertions,
             strict=wishes.strict,
             seed=wishes.seed,
@@ -83,12 +83,12 @@ def _write(result: Result, target: Path, wishes: Wishes) -> None:
     save(result.model, target, patch=wishes.patch, certificate=result.certificate)
 
 
-def _dry_run(subject: Subject, insertions: Sequence[Insertion], wishes: Wishes, label: str) -> None:
+def _dry_run(loaded: LoadedNetwork, insertions: Sequence[Insertion], wishes: Wishes, label: str) -> None:
     from attn_surgeon.operations.insert import plan
     from attn_surgeon.surgery.plan import join_plans
 
     made = join_plans(
-        plan(subject.model, item.spec, item.choice, subject.example, strict=wishes.strict) for item in insertions
+        plan(loaded.model, item.spec, item.choice, loaded.example, strict=wishes.strict) for item in insertions
     )
     if wishes.as_json:
         print_json({"plan": plan_document(made)})
@@ -124,10 +124,10 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _document(subject: Subject, result: Result, target: Path | None) -> dict[str, Any]:
+def _document(loaded: LoadedNetwork, result: Result, target: Path | None) -> dict[str, Any]:
     return {
-        "source": subject.provenance.source.to_dict(),
-        "notes": list(subject.notes),
+        "source": loaded.provenance.source.to_dict(),
+        "notes": list(loaded.notes),
         "plan": plan_document(result.plan),
         "certificate": result.certificate and result.certificate.to_dict(),
         "output": target and str(target),

@@ -12,7 +12,7 @@ from rich.text import Text
 from attn_surgeon.cli.output import shape_cells
 
 if TYPE_CHECKING:
-    from attn_surgeon.artefact.opening import Subject
+    from attn_surgeon.artefact.opening import LoadedNetwork
     from attn_surgeon.draw.outline import Part
     from attn_surgeon.surgery.sites.survey import Site
 
@@ -32,13 +32,13 @@ def tree_table(title: str, root: Part, open_names: frozenset[str], depth: int | 
     return _table(title, entries)
 
 
-def site_table(title: str, sites: Sequence[tuple[str, Site]], subject: Subject) -> Table:
+def site_table(title: str, sites: Sequence[tuple[str, Site]], loaded: LoadedNetwork) -> Table:
     """Show chosen sites, one under the other, under their plain names; the text before each is the side meant."""
     from attn_surgeon.draw.outline import graft_texts
     from attn_surgeon.measure.cost import parameters
 
-    sizes = {name: parameters(module) for name, module in subject.model.named_modules(remove_duplicate=False)}
-    grafts = graft_texts(subject.model)
+    sizes = {name: parameters(module) for name, module in loaded.model.named_modules(remove_duplicate=False)}
+    grafts = graft_texts(loaded.model)
     entries: list[Entry] = []
     for side, site in sites:
         name = Text(f"{side} " if side else "", style="dim").append(site.name, style="not dim")

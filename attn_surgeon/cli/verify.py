@@ -23,14 +23,14 @@ def verify(
 ) -> None:
     """Make the certificate again, against the original built afresh with its stored weights. Exit 1 where it fails."""
     from attn_surgeon.artefact.file import load_original
-    from attn_surgeon.artefact.opening import open_subject
-    from attn_surgeon.artefact.perform import certify_subject
+    from attn_surgeon.artefact.opening import open_network
+    from attn_surgeon.artefact.perform import certify_loaded
 
     path = artefact_or_newest(artefact)
     with steps(f"verify {path}") as progress:
-        subject = open_subject(path, source=source, weights=weights)
+        loaded = open_network(path, source=source, weights=weights)
         original = load_original(path, source=source, weights=weights)
-        certificate = certify_subject(original, subject.model, subject, progress)
+        certificate = certify_loaded(original, loaded.model, loaded, progress)
     if as_json:
         print_json({"artefact": path, "certificate": certificate.to_dict()})
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.errors import DataError
 from attn_surgeon.evaluate.answers import Answers
 from attn_surgeon.evaluate.statistics import Interval, exact_interval, image_interval, mcnemar, verdict
@@ -82,7 +82,7 @@ def paired(first: Tensor, second: Tensor) -> Paired:
     return Paired(len(first), *shares, *only, image_interval((first.double() - second.double()).tolist()))
 
 
-def require_same_classes(first: Subject, second: Subject) -> None:
+def require_same_classes(first: LoadedNetwork, second: LoadedNetwork) -> None:
     """Refuse two networks that name their classes differently."""
     own, other = first.provenance.class_names, second.provenance.class_names
     if own is None or other is None or tuple(own) == tuple(other):

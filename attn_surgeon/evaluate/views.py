@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.data import HERE, ImageData, Place, as_known, open_pictures
 from attn_surgeon.data.checks import without_unreadable
 from attn_surgeon.data.corruptions import corrupt
@@ -83,9 +83,9 @@ def open_views(
     return ImageData(Views(opened.dataset, distinct), opened.class_names), notes
 
 
-def unlike(subject: Subject, class_names: Sequence[str]) -> tuple[str, ...]:
+def unlike(loaded: LoadedNetwork, class_names: Sequence[str]) -> tuple[str, ...]:
     """Say where a network has another number of outputs than the data has classes."""
-    output = run(subject.model, subject.example)
+    output = run(loaded.model, loaded.example)
     width = output.shape[-1] if isinstance(output, Tensor) else len(class_names)
     if width == len(class_names):
         return ()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.jit import ScriptModule
 
 from attn_surgeon.artefact.file import provenance_of, set_provenance
-from attn_surgeon.artefact.opening import Images, Subject
+from attn_surgeon.artefact.opening import Images, LoadedNetwork
 from attn_surgeon.errors import ExportError, nearest
 from attn_surgeon.export.axes import read_axes
 from attn_surgeon.export.images import require_images
@@ -103,10 +103,10 @@ def _ready(
     model: nn.Module, example: Tensor, settings: Settings, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Job, dict[str, str]]:
     require_images(settings.images)
-    subject = _subject(model, example, Images(_numbers(mean), _numbers(std), _size(example)))
-    if settings.preprocess and subject.preprocessing.assumed:
+    loaded = _loaded(model, example, Images(_numbers(mean), _numbers(std), _size(example)))
+    if settings.preprocess and loaded.preprocessing.assumed:
         raise ExportError("nothing is known of the images' normalisation", "preprocess", "give mean and std")
-    job = prepare(subject, settings)
+    job = prepare(loaded, settings)
     return job, tell_story(job, None)
 
 
@@ -115,7 +115,7 @@ def _numbers(values: Sequence[float] | None) -> tuple[float, ...] | None:
     return None if values is None else tuple(float(value) for value in values)
 
 
-def _subject(model: nn.Module, example: Tensor, said: Images) -> Subject:
+def _loaded(model: nn.Module, example: Tensor, said: Images) -> LoadedNetwork:
     """Copy a network, with what there is to know of its images."""
     if not isinstance(model, nn.Module) or isinstance(model, ScriptModule):
         raise ExportError(f"this is no module of Python: {type(model).__name__}", "model", "give an nn.Module")
@@ -131,7 +131,7 @@ def _subject(model: nn.Module, example: Tensor, said: Images) -> Subject:
     provenance = replace(provenance, preprocessing=said.applied(known))
     own = copied(model)
     set_provenance(own, provenance)
-    return Subject(own, provenance)
+    return LoadedNetwork(own, provenance)
 
 
 def _size(example: Any) -> tuple[int, int]:

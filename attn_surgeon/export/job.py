@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.errors import ExampleError, ExportError
 from attn_surgeon.export.axes import Axis, Size, corners, fill_ranges, traced
 from attn_surgeon.export.identity import closed_grafts, without_closed
@@ -47,7 +47,7 @@ class Settings:
 class Job:
     """A network made ready for export; `dropped` grafts are the identity and not in it, `kept` ones have learnt."""
 
-    subject: Subject
+    loaded: LoadedNetwork
     settings: Settings
     network: Network
     axes: tuple[Axis, ...]
@@ -63,29 +63,29 @@ class Job:
     @cached_property
     def pixels(self) -> Pixels:
         """Give what makes images (N, H, W, C) of a size."""
-        source, preprocessing = self.settings.images, self.subject.preprocessing
+        source, preprocessing = self.settings.images, self.loaded.preprocessing
         return seeded_pixels(preprocessing.channels) if source is None else folder_pixels(source, preprocessing)[0]
 
     def inputs(self, size: Size) -> Tensor:
         """Make what the exported network takes at a size."""
         pixels = self.pixels(size)
-        return pixels if self.settings.preprocess else normalise(pixels, self.subject.preprocessing)
+        return pixels if self.settings.preprocess else normalise(pixels, self.loaded.preprocessing)
 
     @property
     def example(self) -> Tensor:
         """Make the input that exporters trace with."""
-        return self.inputs(traced(self.axes, self.subject.preprocessing.size))
+        return self.inputs(traced(self.axes, self.loaded.preprocessing.size))
 
     def sizes(self) -> Iterator[Size]:
         """List the sizes to check."""
-        return corners(self.axes, self.subject.preprocessing.size)
+        return corners(self.axes, self.loaded.preprocessing.size)
 
     def expected(self, size: Size) -> list[Array]:
         """Compute what PyTorch gives at a size, with every graft that the network has.
 
         Raises ExampleError where it does not run there, and ExportError where it gives no numbers.
         """
-        arrays = self._arrays(tried(self.subject.model, self._images(size)))
+        arrays = self._arrays(tried(self.loaded.model, self._images(size)))
         values = [array for array in arrays if array.size]
         if values and not any(np.isfinite(array).any() for array in values):
             what = f"the network gives no finite numbers for the images compared, {name_size(size)}"
@@ -93,7 +93,7 @@ class Job:
         return arrays
 
     def _images(self, size: Size) -> Tensor:
-        return normalise(self.pixels(size), self.subject.preprocessing)
+        return normalise(self.pixels(size), self.loaded.preprocessing)
 
     def _arrays(self, output: Any) -> list[Array]:
         place = self.network.classes if self.network.softmax else None
@@ -129,14 +129,14 @@ class Job:
         """Say how far single precision alone moves PyTorch's outputs, relative to the largest; None if unknown."""
         images = self._images(size).double()
         try:
-            exact = run(copied(self.subject.model).double(), images)
+            exact = run(copied(self.loaded.model).double(), images)
         except (RuntimeError, TypeError, ValueError):  # not every network runs in double precision
             return None
         return difference(name_size(size), self.expected(size), self._arrays(exact)).relative
 
     def excuse(self, size: Size, tolerance: float) -> str:
         """Say what else than the file may make the difference at a size: the network itself, or rounding."""
-        first, other = (self._arrays(run(self.subject.model, self._images(size), seed=seed)) for seed in (0, 1))
+        first, other = (self._arrays(run(self.loaded.model, self._images(size), seed=seed)) for seed in (0, 1))
         if difference("", first, other).relative > tolerance:
             return "the network draws random numbers, so that its outputs are others each time"
         rounding = self.rounding(size)
@@ -146,26 +146,26 @@ class Job:
 
     def original(self) -> Network:
         """Give the network without any grafts, prepared in the same way."""
-        return _shipped(self.subject, self.subject.base(), self.settings)
+        return _shipped(self.loaded, self.loaded.base(), self.settings)
 
 
-def prepare(subject: Subject, settings: Settings) -> Job:
+def prepare(loaded: LoadedNetwork, settings: Settings) -> Job:
     """Make a network ready for export, in single precision; raise ExportError where it cannot be."""
-    subject.model.to(torch.device("cpu")).float().eval()
+    loaded.model.to(torch.device("cpu")).float().eval()
     with suppress(ExampleError):  # which is told of every size that is asked for
-        check(subject.model, subject.example)
-    grafts = tuple(made.path for made in list_grafts(subject.model))
-    closed = tuple(made.path for made in closed_grafts(subject.model))
+        check(loaded.model, loaded.example)
+    grafts = tuple(made.path for made in list_grafts(loaded.model))
+    closed = tuple(made.path for made in closed_grafts(loaded.model))
     dropped = () if settings.keep_identity else closed
-    model = without_closed(subject.model) if dropped else subject.model
-    network = _shipped(subject, model, settings)  # which runs at its own size, before others are tried
-    axes = fill_ranges(settings.axes, model, subject.preprocessing, seeded=settings.images is None)
-    return Job(subject, settings, network, axes, dropped, closed, grafts)
+    model = without_closed(loaded.model) if dropped else loaded.model
+    network = _shipped(loaded, model, settings)  # which runs at its own size, before others are tried
+    axes = fill_ranges(settings.axes, model, loaded.preprocessing, seeded=settings.images is None)
+    return Job(loaded, settings, network, axes, dropped, closed, grafts)
 
 
-def _shipped(subject: Subject, model: nn.Module, settings: Settings) -> Network:
+def _shipped(loaded: LoadedNetwork, model: nn.Module, settings: Settings) -> Network:
     inside, softmax = settings.preprocess, settings.softmax
-    return ship(model, subject.example, subject.preprocessing, inside=inside, softmax=softmax)
+    return ship(model, loaded.example, loaded.preprocessing, inside=inside, softmax=softmax)
 
 
 def name_size(size: Size) -> str:

@@ -80,7 +80,7 @@ def _score(job: Job, session: Session, data: Data | None, progress: Progress | N
 
 def open_data(job: Job, data: Data) -> ImageData:
     """Open the images, without the normalisation where the file does it; raise DataError where there are none."""
-    preprocessing = job.subject.preprocessing
+    preprocessing = job.loaded.preprocessing
     if job.settings.preprocess:
         zeros, ones = (0.0,) * preprocessing.channels, (1.0,) * preprocessing.channels
         preprocessing = replace(preprocessing, mean=zeros, std=ones)

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.artefact.file import provenance_of, set_provenance
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.data import processes
 from attn_surgeon.data.parts import Parts
 from attn_surgeon.data.substitutes import listed
@@ -40,7 +40,7 @@ RunProgress = Callable[[str, int, int], None]  # (run, done, total)
 class Job:
     """Hold all that a fine-tune is made of."""
 
-    subject: Subject
+    loaded: LoadedNetwork
     parts: Parts
     settings: Settings
     folder: Path
@@ -56,7 +56,7 @@ class Job:
 def fine_tune(job: Job, progress: RunProgress = lambda step, done, total: None) -> dict[str, Any]:
     """Carry out a fine-tune and give its result as plain data, which also is in the folder's comparison.json."""
     check(job)
-    before = job.task.score(job.subject.model, job.parts, "cpu", None)
+    before = job.task.score(job.loaded.model, job.parts, "cpu", None)
     pairs = [_pair(job, job.settings.seed + number, progress) for number in range(job.seeds)]
     result = {"before": before.metric, "images": len(before.outcomes), **describe(job, pairs)}
     if processes.is_first():
@@ -68,14 +68,14 @@ def fine_tune(job: Job, progress: RunProgress = lambda step, done, total: None) 
 
 def check(job: Job) -> None:
     """Refuse a job that cannot be carried out, before anything is written."""
-    if job.control and not list_grafts(job.subject.model):
+    if job.control and not list_grafts(job.loaded.model):
         raise TrainingError("the network has no grafts", "--control", "insert some first, or leave --control out")
-    check_grafts(job.subject.model, job.subject.example)
+    check_grafts(job.loaded.model, job.loaded.example)
     require_optimizer(job.settings.optimizer)
     if not len(job.parts.train.dataset):  # type: ignore[arg-type]
         raise TrainingError("there are no images to train on", "--data")
-    require_possible(job.subject.model, job.settings, job.subject.example)
-    if job.settings.distill and job.subject.fresh:
+    require_possible(job.loaded.model, job.settings, job.loaded.example)
+    if job.settings.distill and job.loaded.fresh:
         hint = "leave --distill out, or fine-tune the original first"
         raise TrainingError("a network whose head is new has nothing to teach", "--distill", hint)
 
@@ -100,29 +100,29 @@ def _arm(job: Job, name: str, seed: int, progress: RunProgress) -> Trained:
     alone = job.seeds == 1 and not job.control
     folder = job.folder if alone else job.folder / f"seed-{seed}-{name}"
     folder.mkdir(parents=True, exist_ok=True)
-    model = network(job.subject, grafts=name == "grafts")
-    teacher = network(job.subject, grafts=False) if job.settings.distill else None
+    model = network(job.loaded, grafts=name == "grafts")
+    teacher = network(job.loaded, grafts=False) if job.settings.distill else None
     step = partial(progress, f"{name}, seed {seed}")
-    done = train(model, job.parts, replace(job.settings, seed=seed), folder, job.subject.example, step, teacher)
+    done = train(model, job.parts, replace(job.settings, seed=seed), folder, job.loaded.example, step, teacher)
     if job.task.picture is not None and processes.is_first():
         job.task.picture(done.model, job.parts, done.score, folder)
     return done
 
 
-def network(subject: Subject, *, grafts: bool) -> nn.Module:
+def network(loaded: LoadedNetwork, *, grafts: bool) -> nn.Module:
     """Copy the network with or without its grafts."""
-    model = copied(subject.model) if grafts else subject.base()
-    set_provenance(model, provenance_of(subject.model))
+    model = copied(loaded.model) if grafts else loaded.base()
+    set_provenance(model, provenance_of(loaded.model))
     return model
 
 
 def describe(job: Job, pairs: Sequence[Pair]) -> dict[str, Any]:
     """Describe what all runs gave together."""
-    made = list_grafts(job.subject.model)
-    costs = graft_costs(job.subject.model, job.subject.example)
+    made = list_grafts(job.loaded.model)
+    costs = graft_costs(job.loaded.model, job.loaded.example)
     document = {
         "folder": str(job.folder),
-        "notes": list(job.subject.notes),
+        "notes": list(job.loaded.notes),
         "task": job.task.name,
         "metric": job.task.metric,
         "title": job.task.title,
@@ -151,5 +151,5 @@ def describe(job: Job, pairs: Sequence[Pair]) -> dict[str, Any]:
 
 def _latency(job: Job, model: nn.Module) -> dict[str, float]:
     """Time one image through the network with grafts and without."""
-    with_grafts, without = latencies([model, network(job.subject, grafts=False)], job.subject.example)
+    with_grafts, without = latencies([model, network(job.loaded, grafts=False)], job.loaded.example)
     return {"latency_ms": 1000 * with_grafts.median, "latency_without_ms": 1000 * without.median}

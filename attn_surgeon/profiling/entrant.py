@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.measure.cost import macs, parameters
 from attn_surgeon.measure.peak_memory import peak_memory
 from attn_surgeon.profiling.onnx_file import OnnxFile
@@ -23,7 +23,7 @@ class Entrant:
     """A network or an ONNX file, under the name that tables call it by."""
 
     name: str
-    given: Subject | OnnxFile
+    given: LoadedNetwork | OnnxFile
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Size:
     image: tuple[int, ...]
 
 
-def original(given: Subject | OnnxFile) -> Subject | None:
+def original(given: LoadedNetwork | OnnxFile) -> LoadedNetwork | None:
     """Give the same network without its grafts, or None where there are none to take out."""
     if isinstance(given, OnnxFile) or not list_grafts(given.model):
         return None
@@ -52,14 +52,14 @@ def size_of(entrant: Entrant) -> Size:
     return Size(parameters(given.model), macs(partial(run, given.model, example)), tuple(example.shape[1:]))
 
 
-def images(subject: Subject, batch: int, device: torch.device) -> Tensor:
+def images(loaded: LoadedNetwork, batch: int, device: torch.device) -> Tensor:
     """Make a batch (N, C, H, W) of the example."""
-    return subject.example.repeat(batch, 1, 1, 1).to(device)
+    return loaded.example.repeat(batch, 1, 1, 1).to(device)
 
 
-def memory(subject: Subject, batch: int, device: torch.device) -> int:
+def memory(loaded: LoadedNetwork, batch: int, device: torch.device) -> int:
     """Give the most bytes that activations and kernels' workspaces take at one time in a forward pass."""
-    model, x = subject.model.to(device), images(subject, batch, device)
+    model, x = loaded.model.to(device), images(loaded, batch, device)
     with mode(model, training=False), torch.inference_mode():
         model(x)  # what libraries set aside once is no activation
         return peak_memory(partial(model, x), device)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.errors import ExportError, first_line
 from attn_surgeon.measure.cost import graft_costs
 from attn_surgeon.measure.latency import ROUNDS, by_turns, summarise, timed
@@ -62,13 +62,13 @@ def profile(entrants: Sequence[Entrant], wanted: Wanted, progress: StepProgress 
 
 def _network(entrant: Entrant, wanted: Wanted) -> Row:
     given = entrant.given
-    held = {n: _held(given, n, wanted.device) for n in wanted.batches} if isinstance(given, Subject) else None
+    held = {n: _held(given, n, wanted.device) for n in wanted.batches} if isinstance(given, LoadedNetwork) else None
     return {"name": entrant.name, **asdict(size_of(entrant)), "activation_bytes": held}
 
 
-def _held(subject: Subject, batch: int, device: torch.device) -> int | None:
+def _held(loaded: LoadedNetwork, batch: int, device: torch.device) -> int | None:
     try:
-        return memory(subject, batch, device)
+        return memory(loaded, batch, device)
     except Exception:  # the timings tell of a batch that does not run
         return None
 
@@ -141,11 +141,11 @@ def _row(name: str, on: str, batch: int, seconds: Sequence[float], others: Seque
 
 def _grafts(entrant: Entrant, batch: int, wanted: Wanted) -> list[Row]:
     """Tell of each graft its cost, and the milliseconds that PyTorch saves without it."""
-    if not isinstance(entrant.given, Subject) or not list_grafts(entrant.given.model):
+    if not isinstance(entrant.given, LoadedNetwork) or not list_grafts(entrant.given.model):
         return []
-    subject = entrant.given
-    model, x = subject.model.to(wanted.device), images(subject, batch, wanted.device)
-    costs = graft_costs(model, subject.example.to(wanted.device))
+    loaded = entrant.given
+    model, x = loaded.model.to(wanted.device), images(loaded, batch, wanted.device)
+    costs = graft_costs(model, loaded.example.to(wanted.device))
     saved = savings(model, x, wanted.rounds)
     return [
         {

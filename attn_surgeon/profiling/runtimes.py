@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.job import Settings, prepare
 from attn_surgeon.export.network import INPUT
@@ -44,25 +44,25 @@ class Running:
 @contextmanager
 def in_eager(entrant: Entrant, device: torch.device) -> Iterator[Running]:
     """Run a network as PyTorch does."""
-    subject = _of_torch(entrant)
-    with mode(subject.model.to(device), training=False):
-        yield Running(str(device), (), lambda n: partial(timed, subject.model, images(subject, n, device)))
+    loaded = _of_torch(entrant)
+    with mode(loaded.model.to(device), training=False):
+        yield Running(str(device), (), lambda n: partial(timed, loaded.model, images(loaded, n, device)))
 
 
 @contextmanager
 def compiled(entrant: Entrant, device: torch.device) -> Iterator[Running]:
     """Run a network through `torch.compile`; raise ExportError where no C++ compiler is found or it fails."""
     require_compiler("--runtime compile")
-    subject = _of_torch(entrant)
+    loaded = _of_torch(entrant)
     try:
-        with mode(subject.model.to(device), training=False):
-            yield Running(str(device), (), partial(_compile, subject, device))
+        with mode(loaded.model.to(device), training=False):
+            yield Running(str(device), (), partial(_compile, loaded, device))
     finally:
         torch.compiler.reset()
 
 
-def _compile(subject: Subject, device: torch.device, batch: int) -> Work:
-    run, x = torch.compile(subject.model, dynamic=False), images(subject, batch, device)
+def _compile(loaded: LoadedNetwork, device: torch.device, batch: int) -> Work:
+    run, x = torch.compile(loaded.model, dynamic=False), images(loaded, batch, device)
     with quiet():
         try:
             run(x)
@@ -127,7 +127,7 @@ def _running(entrant: Entrant, session: Session, notes: tuple[str, ...]) -> Runn
     return Running(session.providers[0], notes, work)
 
 
-def _of_torch(entrant: Entrant) -> Subject:
+def _of_torch(entrant: Entrant) -> LoadedNetwork:
     if isinstance(entrant.given, OnnxFile):
         raise ExportError("an ONNX file runs in ONNX Runtime only", "", "say --runtime onnx")
     return entrant.given

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.data.parts import Parts
 from attn_surgeon.finetune.settings import Settings
 from attn_surgeon.networks.preprocessing import Preprocessing
@@ -42,7 +42,7 @@ class Task:
     metric: str
     title: str
     open_parts: Callable[[str, Preprocessing, Settings], Parts]
-    fitted: Callable[[Subject, tuple[str, ...], Settings], Subject]
+    fitted: Callable[[LoadedNetwork, tuple[str, ...], Settings], LoadedNetwork]
     logits: Callable[[Any], Tensor]
     loss: Callable[[Any, Tensor, Settings], Tensor]
     score: Callable[[nn.Module, Parts, Any, Progress | None], Score]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.data import parts as data
 from attn_surgeon.data.mask_pairs import is_masked
 from attn_surgeon.data.parts import Parts
@@ -34,9 +34,9 @@ def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> P
     return data.open_parts(spec, preprocessing, settings)
 
 
-def fitted(subject: Subject, class_names: tuple[str, ...], settings: Settings) -> Subject:
+def fitted(loaded: LoadedNetwork, class_names: tuple[str, ...], settings: Settings) -> LoadedNetwork:
     """Name the classes, and give the network a head for them."""
-    return head.fitted(subject, class_names, settings.seed)
+    return head.fitted(loaded, class_names, settings.seed)
 
 
 def logits(output: Any) -> Tensor:

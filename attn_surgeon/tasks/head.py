@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.file import set_provenance, split_tensors
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.errors import SourceError
 from attn_surgeon.finetune.settings import TrainingError
 from attn_surgeon.networks import SourceSpec, build
@@ -23,41 +23,41 @@ _KINDS = ("timm", "torchvision", "demo")
 _NAMES = ("num_classes", "classes", "n_classes", "out_channels")
 
 
-def fitted(subject: Subject, class_names: tuple[str, ...], seed: int) -> Subject:
+def fitted(loaded: LoadedNetwork, class_names: tuple[str, ...], seed: int) -> LoadedNetwork:
     """Name a classifier's classes, and replace its head where its outputs are not as many."""
-    output = run(subject.model, subject.example)
+    output = run(loaded.model, loaded.example)
     if not isinstance(output, Tensor) or output.ndim != 2:
-        raise TrainingError("the network does not return logits (N, classes)", subject.name, "give a classifier")
-    return with_classes(subject, class_names, output.shape[1], seed)
+        raise TrainingError("the network does not return logits (N, classes)", loaded.name, "give a classifier")
+    return with_classes(loaded, class_names, output.shape[1], seed)
 
 
-def with_classes(subject: Subject, class_names: tuple[str, ...], width: int, seed: int) -> Subject:
+def with_classes(loaded: LoadedNetwork, class_names: tuple[str, ...], width: int, seed: int) -> LoadedNetwork:
     """Name the classes, and replace the head where its `width` outputs are not as many; a note says so.
 
     The head is the one that the network's source builds for so many classes, so the artefact needs nothing but that
     argument. Raises TrainingError where the source takes none, or more than a head would change.
     """
-    provenance, notes = replace(subject.provenance, class_names=class_names), subject.notes
+    provenance, notes = replace(loaded.provenance, class_names=class_names), loaded.notes
     heads: list[str] = []
     if width != len(class_names):
         widths = (width, len(class_names))
-        spec = _trusted(subject, widths)
+        spec = _trusted(loaded, widths)
         said = {_argument(spec, widths): len(class_names)}
-        heads = _replace(subject.model, replace(spec, args={**spec.args, **said}), widths, seed)
+        heads = _replace(loaded.model, replace(spec, args={**spec.args, **said}), widths, seed)
         provenance = replace(provenance, source=replace(provenance.source, args={**provenance.source.args, **said}))
         notes += (f"the head {', '.join(heads)} is new: {len(class_names)} outputs in place of {width}",)
-    set_provenance(subject.model, provenance)
-    return replace(subject, provenance=provenance, notes=notes, fresh=tuple(heads))
+    set_provenance(loaded.model, provenance)
+    return replace(loaded, provenance=provenance, notes=notes, fresh=tuple(heads))
 
 
-def _trusted(subject: Subject, widths: tuple[int, int]) -> SourceSpec:
+def _trusted(loaded: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:
     """Give the source that may be built again."""
-    spec = subject.provenance.source
+    spec = loaded.provenance.source
     if spec.kind in _KINDS:
         return spec
-    if subject.trusted is None:
+    if loaded.trusted is None:
         raise _refusal(spec, widths)
-    return subject.trusted
+    return loaded.trusted
 
 
 def _argument(spec: SourceSpec, widths: tuple[int, int]) -> str:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.data.gallery import write_gallery
 from attn_surgeon.data.masks import IGNORED
 from attn_surgeon.data.parts import Parts
@@ -89,30 +89,32 @@ def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> P
     return open_scenes(spec, preprocessing, settings)
 
 
-def fitted(subject: Subject, class_names: tuple[str, ...], settings: Settings) -> Subject:
+def fitted(loaded: LoadedNetwork, class_names: tuple[str, ...], settings: Settings) -> LoadedNetwork:
     """Name the classes, give the network a head for them, and note the size of the windows it looks through."""
-    window = windowed(subject.preprocessing, settings.crop)
-    subject = replace(subject, provenance=replace(subject.provenance, preprocessing=window))
-    width = outputs(subject)
+    window = windowed(loaded.preprocessing, settings.crop)
+    loaded = replace(loaded, provenance=replace(loaded.provenance, preprocessing=window))
+    width = outputs(loaded)
     alone = width == 1 and len(class_names) == 2  # one score a pixel tells two classes apart
-    return with_classes(subject, class_names, 2 if alone else width, settings.seed)
+    return with_classes(loaded, class_names, 2 if alone else width, settings.seed)
 
 
-def outputs(subject: Subject) -> int:
+def outputs(loaded: LoadedNetwork) -> int:
     """Count the scores that a network gives each pixel; raise DataError where it cannot take such images."""
     try:
-        return _main(run(subject.model, subject.example)).shape[1]
+        return _main(run(loaded.model, loaded.example)).shape[1]
     except (RuntimeError, ValueError) as error:
-        raise _unfit(error, subject.example) from error
+        raise _unfit(error, loaded.example) from error
 
 
-def open_part(subject: Subject, spec: str, split: str, *, limit: int | None = None, ignore: int | None = None) -> Parts:
+def open_part(
+    loaded: LoadedNetwork, spec: str, split: str, *, limit: int | None = None, ignore: int | None = None
+) -> Parts:
     """Open a part of the data to measure a network on, which says how many classes there are."""
-    classes = max(2, outputs(subject))
-    names = subject.provenance.class_names or ()
+    classes = max(2, outputs(loaded))
+    names = loaded.provenance.class_names or ()
     if len(names) != classes:
         names = tuple(map(str, range(classes)))
-    scenes = open_scene_part(spec, split, subject.preprocessing, names, limit=limit, ignore=ignore)
+    scenes = open_scene_part(spec, split, loaded.preprocessing, names, limit=limit, ignore=ignore)
     return Parts(scenes, scenes)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from attn_surgeon import insert, load, remove, save
 from attn_surgeon.artefact.file import load_original, read_artefact
-from attn_surgeon.artefact.opening import Images, open_subject
+from attn_surgeon.artefact.opening import Images, open_network
 from attn_surgeon.artefact.recipe_schema import Recipe
 from attn_surgeon.errors import ArtefactError, SurgeonError
 from attn_surgeon.networks.demo import load_demo
@@ -43,7 +43,7 @@ def opened(model: nn.Module) -> nn.Module:
 
 
 def operated_demo(block: str = "cbam", after: str = "layer*") -> nn.Module:
-    model = open_subject("demo").model
+    model = open_network("demo").model
     return opened(insert(model, block, after=after, example=torch.randn(1, 1, 32, 32), inplace=True))
 
 
@@ -64,7 +64,7 @@ def own_network(folder: Path) -> tuple[Path, str]:
     """Save an operated network of a file in the folder; give the artefact and the source."""
     (folder / "own.py").write_text(OWN)
     source = f"{folder / 'own.py'}:net"
-    model = open_subject(source, images=Images((0.0,) * 4, (1.0,) * 4, (8, 8))).model
+    model = open_network(source, images=Images((0.0,) * 4, (1.0,) * 4, (8, 8))).model
     save(opened(insert(model, "se", after="0", example=EXAMPLE, options={"reduction": 2})), folder / "x.safetensors")
     (folder / "ran").unlink()
     return folder / "x.safetensors", source
@@ -188,7 +188,7 @@ def test_the_stored_story_replays_to_the_same_grafts(tmp_path: Path) -> None:
     model = insert(model, "cbam", before=("fc", "layer2"), after="layer2", example=torch.randn(1, 1, 32, 32))
     save(model, tmp_path / "x.safetensors")
     story = Recipe.model_validate(read_artefact(tmp_path / "x.safetensors").recipe)
-    again = open_subject(story.source.name, weights=story.source.weights, args=story.source.args).model
+    again = open_network(story.source.name, weights=story.source.weights, args=story.source.args).model
     for step in (operation.insert for operation in story.operations):
         options: dict[str, Any] = dict(step.options)
         example = torch.randn(1, 1, *(story.images.size or ()))

@@ -1,4 +1,4 @@
-"""Subjects: where a network comes from, its images and its example."""
+"""Opened networks: where one comes from, its images and its example."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from attn_surgeon import insert
 from attn_surgeon.artefact.file import save
-from attn_surgeon.artefact.opening import Images, open_subject
+from attn_surgeon.artefact.opening import Images, open_network
 from attn_surgeon.errors import DataError
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.demo import CLASS_NAMES, DEMO_PREPROCESSING, load_demo
@@ -21,16 +21,16 @@ USUAL = Preprocessing((0.1, 0.2, 0.3), (1.0, 2.0, 3.0), (64, 64), crop_pct=0.875
 
 
 def test_the_demo_comes_with_all_that_is_known() -> None:
-    subject = open_subject("demo")
-    assert subject.provenance.source == SourceSpec("demo", "demo")
-    assert (subject.preprocessing, subject.provenance.class_names) == (DEMO_PREPROCESSING, CLASS_NAMES)
-    assert (subject.name, subject.notes) == ("demo", ())
+    loaded = open_network("demo")
+    assert loaded.provenance.source == SourceSpec("demo", "demo")
+    assert (loaded.preprocessing, loaded.provenance.class_names) == (DEMO_PREPROCESSING, CLASS_NAMES)
+    assert (loaded.name, loaded.notes) == ("demo", ())
     x = torch.randn(2, 1, 32, 32)
-    assert torch.equal(subject.model(x), load_demo()(x))
+    assert torch.equal(loaded.model(x), load_demo()(x))
 
 
 def test_the_example_is_the_same_every_time() -> None:
-    first, second = open_subject("demo").example, open_subject("demo").example
+    first, second = open_network("demo").example, open_network("demo").example
     assert first.shape == (1, 1, 32, 32)
     assert torch.equal(first, second)
 
@@ -55,11 +55,11 @@ def test_a_mean_without_its_std_is_refused() -> None:
 
 
 def test_an_artefact_brings_its_images_along(tmp_path: Path) -> None:
-    subject = open_subject("demo", images=Images(size=(40, 48)))
-    model = insert(subject.model, "se", after="layer1", example=subject.example)
+    loaded = open_network("demo", images=Images(size=(40, 48)))
+    model = insert(loaded.model, "se", after="layer1", example=loaded.example)
     save(model, tmp_path / "x.safetensors")
-    again = open_subject(str(tmp_path / "x.safetensors"))
-    assert again.provenance == subject.provenance
+    again = open_network(str(tmp_path / "x.safetensors"))
+    assert again.provenance == loaded.provenance
     assert again.preprocessing.size == (40, 48)
     assert [made.graft.site for made in list_grafts(again.model)] == ["layer1"]
     assert list_grafts(again.base()) == []
@@ -71,12 +71,12 @@ def test_an_artefact_brings_its_images_along(tmp_path: Path) -> None:
     [("demo", "demo"), ("tv/squeezenet1_1", "squeezenet1_1"), ("test_resnet.r160_in1k", "test_resnet")],
 )
 def test_a_name_for_files(text: str, name: str) -> None:
-    subject = open_subject(text, weights="none")
-    assert subject.name == name
-    assert isinstance(subject.model, nn.Module)
+    loaded = open_network(text, weights="none")
+    assert loaded.name == name
+    assert isinstance(loaded.model, nn.Module)
 
 
 def test_a_factory_gives_its_name_to_files(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from attn_surgeon.networks.demo import demo as small\n")
-    subject = open_subject(f"{tmp_path / 'mine.py'}:small", images=Images((0.0,), (1.0,), (32, 32)))
-    assert subject.name == "small"
+    loaded = open_network(f"{tmp_path / 'mine.py'}:small", images=Images((0.0,), (1.0,), (32, 32)))
+    assert loaded.name == "small"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.file import Provenance
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.perform import Insertion, perform_insertions
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError
@@ -32,9 +32,9 @@ class HalfRead(nn.Module):
         return out
 
 
-def subject() -> Subject:
+def loaded() -> LoadedNetwork:
     preprocessing = Preprocessing((0.5,) * 3, (0.5,) * 3, (32, 32))
-    return Subject(HalfRead().eval(), Provenance(SourceSpec("object", "HalfRead"), preprocessing))
+    return LoadedNetwork(HalfRead().eval(), Provenance(SourceSpec("object", "HalfRead"), preprocessing))
 
 
 def insertion(*sites: str) -> Insertion:
@@ -43,7 +43,7 @@ def insertion(*sites: str) -> Insertion:
 
 
 def test_a_graft_on_what_nothing_reads_is_taken_out_and_refused() -> None:
-    case = subject()
+    case = loaded()
     result = perform_insertions(case, [insertion("read", "unread")])
     assert [made.graft.site for made in list_grafts(result.model)] == ["read"]
     assert [(r.site, r.reason) for r in result.plan.refusals] == [
@@ -55,19 +55,19 @@ def test_a_graft_on_what_nothing_reads_is_taken_out_and_refused() -> None:
 
 def test_strict_makes_it_an_error() -> None:
     with pytest.raises(PlanError, match="does not depend"):
-        perform_insertions(subject(), [insertion("read", "unread")], strict=True)
+        perform_insertions(loaded(), [insertion("read", "unread")], strict=True)
 
 
 def test_the_certificate_fails_where_all_grafts_are_ignored() -> None:
-    result = perform_insertions(subject(), [insertion("unread")])
+    result = perform_insertions(loaded(), [insertion("unread")])
     assert result.certificate is not None
     failed = [check for check in result.certificate.checks if check.status == "failed"]
     assert [check.name for check in failed] == ["grafts can learn"]
     assert "after unread" in failed[0].detail
 
 
-def test_the_subject_is_not_changed_and_two_insertions_are_both_made() -> None:
-    case = subject()
+def test_the_network_is_not_changed_and_two_insertions_are_both_made() -> None:
+    case = loaded()
     before = {name: tensor.clone() for name, tensor in case.model.state_dict().items()}
     result = perform_insertions(case, [insertion("read"), insertion("read")])
     assert len(list_grafts(result.model)) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from attn_surgeon.artefact.opening import Images, Subject, open_subject
+from attn_surgeon.artefact.opening import Images, LoadedNetwork, open_network
 from attn_surgeon.data import ImageData, open_dataset
 
 REPO = Path(__file__).parents[2]
@@ -14,16 +14,16 @@ CACHE = Path.home() / ".cache" / "attn-surgeon-data"
 IMAGENET = Images((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (32, 32))
 
 
-def resnet20(data: Path = DATA) -> Subject:
+def resnet20(data: Path = DATA) -> LoadedNetwork:
     """Open the network with its published weights."""
     weights = data / "resnet20-12fca82f.th"
-    return open_subject(f"{REPO / 'examples' / 'cifar_resnet.py'}:resnet20", weights=str(weights), images=IMAGENET)
+    return open_network(f"{REPO / 'examples' / 'cifar_resnet.py'}:resnet20", weights=str(weights), images=IMAGENET)
 
 
-def images(subject: Subject, split: str = "val", data: Path = DATA) -> ImageData:
+def images(loaded: LoadedNetwork, split: str = "val", data: Path = DATA) -> ImageData:
     """Open a split, unpacked once into the user's cache."""
     root = CACHE / "cifar10-jpeg"
     if not root.is_dir():
         with tarfile.open(data / "cifar10-jpeg.tar.xz") as archive:
             archive.extractall(CACHE, filter="data")
-    return open_dataset(str(root), split, subject.preprocessing)
+    return open_dataset(str(root), split, loaded.preprocessing)

@@ -40,7 +40,7 @@ def score(bench: Bench, trial: Trial, seeds: Sequence[int]) -> str:
 
 def added(bench: Bench, block: str, at: str) -> int:
     """Count the parameters that a block adds."""
-    model = insert(bench.subject.model, block, at=at, example=bench.subject.example)
+    model = insert(bench.loaded.model, block, at=at, example=bench.loaded.example)
     return sum(parameter.numel() for made in list_grafts(model) for parameter in made.block.parameters())
 
 

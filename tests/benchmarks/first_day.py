@@ -16,7 +16,7 @@ from timm.layers import create_attn
 from torch import nn
 
 from attn_surgeon import insert, register_block
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.data import ImageData
 from attn_surgeon.evaluate.accuracy import evaluate
 
@@ -32,17 +32,17 @@ def of_timm(name: str) -> Callable[[int], nn.Module]:
     return lambda channels: create_attn(name, channels, **BLOCKS[name])
 
 
-def accuracy(subject: Subject, data: ImageData, block: str, init: str, seed: int) -> float:
+def accuracy(loaded: LoadedNetwork, data: ImageData, block: str, init: str, seed: int) -> float:
     """Insert a block and count what is right, in per cent."""
-    model = insert(subject.model, block, at="residual", example=subject.example, init=init, seed=seed)
+    model = insert(loaded.model, block, at="residual", example=loaded.example, init=init, seed=seed)
     return 100 * evaluate(model, data).top1
 
 
-def measured(subject: Subject, data: ImageData, name: str) -> list[list[float]]:
+def measured(loaded: LoadedNetwork, data: ImageData, name: str) -> list[list[float]]:
     """Measure a block three ways, each with three seeds."""
     register_block(f"timm-{name}", of_timm(name))
     forms = ((name, "identity"), (name, "paper"), (f"timm-{name}", "paper"))
-    return [[accuracy(subject, data, block, init, seed) for seed in SEEDS] for block, init in forms]
+    return [[accuracy(loaded, data, block, init, seed) for seed in SEEDS] for block, init in forms]
 
 
 def cell(values: list[float]) -> str:
@@ -72,14 +72,14 @@ def main() -> None:
     parser.add_argument("--picture", metavar="FILE")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    subject = resnet20()
-    data = images(subject)
-    before = 100 * evaluate(subject.model, data).top1
+    loaded = resnet20()
+    data = images(loaded)
+    before = 100 * evaluate(loaded.model, data).top1
     print(f"before: {before:.2f} %\n")
     print(f"| block | {' | '.join(FORMS)} |\n|---|---|---|---|")
     found = {}
     for name in BLOCKS:
-        found[name] = measured(subject, data, name)
+        found[name] = measured(loaded, data, name)
         print(f"| `{name}` | {' | '.join(map(cell, found[name]))} |", flush=True)
     if given.picture:
         draw(found, before, given.picture)

@@ -23,7 +23,7 @@ from torchvision.models.resnet import Bottleneck
 
 from attn_surgeon import register_block
 from attn_surgeon.artefact.file import Provenance
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.export.identity import is_gate
 from attn_surgeon.export.job import Settings, prepare
 from attn_surgeon.export.network import INPUT
@@ -39,7 +39,7 @@ BLOCKS = {"se": {"rd_ratio": 1 / 16}, "eca": {}, "cbam": {"rd_ratio": 1 / 16}, "
 IMAGES = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224))
 
 
-def networks() -> dict[str, Subject]:
+def networks() -> dict[str, LoadedNetwork]:
     """Make the networks by what the table calls them."""
     from torchvision.models import resnet50
 
@@ -57,7 +57,7 @@ def networks() -> dict[str, Subject]:
             made[f"timm-{name}"] = insert(plain, f"timm-{name}", example=example, at="residual", init="paper")
             made[f"timm-{name} by hand"] = by_hand(plain, block)
     provenance = Provenance(SourceSpec("object", "resnet50"), IMAGES)
-    return {name: Subject(model.eval(), provenance) for name, model in made.items()}
+    return {name: LoadedNetwork(model.eval(), provenance) for name, model in made.items()}
 
 
 def open_gates(model: nn.Module) -> nn.Module:
@@ -95,9 +95,9 @@ def main(rounds: int) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         sessions, nodes = {}, {}
-        for name, subject in networks().items():
+        for name, loaded in networks().items():
             path = folder / f"{name.replace(' ', '-')}.onnx"
-            report = write_onnx(prepare(subject, Settings()), Wanted({"fp32": path}), {})
+            report = write_onnx(prepare(loaded, Settings()), Wanted({"fp32": path}), {})
             nodes[name], sessions[name] = report.files[0].nodes, stack.enter_context(opened(path))
         times = timed(sessions, rounds)
     print("| network | nodes | one image | × plain |\n|---|---|---|---|")

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import Images, Subject, open_subject
+from attn_surgeon.artefact.opening import Images, LoadedNetwork, open_network
 from attn_surgeon.data import ImageData
 from attn_surgeon.data.parts import Parts
 from attn_surgeon.data.scenes import Scenes
@@ -57,11 +57,11 @@ class Bench:
     file: Path
 
     @cached_property
-    def subject(self) -> Subject:
+    def loaded(self) -> LoadedNetwork:
         """Open the U-Net, untrained."""
         torch.manual_seed(0)
         images = Images(size=(THEN.crop or 0, THEN.crop or 0))
-        return open_subject(
+        return open_network(
             f"{REPO / 'examples' / 'unet.py'}:unet", weights="none", args={"width": WIDTH}, images=images
         )
 
@@ -71,14 +71,14 @@ class Bench:
         if not (CACHE / "em-membrane").is_dir():
             with tarfile.open(DATA / "em-membrane.tar.xz") as archive:
                 archive.extractall(CACHE, filter="data")
-        return open_parts(str(CACHE / "em-membrane"), self.subject.preprocessing, THEN)
+        return open_parts(str(CACHE / "em-membrane"), self.loaded.preprocessing, THEN)
 
     @cached_property
     def trained(self) -> dict[str, Any]:
         """Give the weights that all arms start from."""
         path = self.file.with_suffix(".pt")
         if not path.exists():
-            model = self.subject.base()
+            model = self.loaded.base()
             line = self._trained(model, FIRST)
             torch.save(model.state_dict(), path)
             self._write({"arm": "before", "seed": 0, **line})
@@ -89,11 +89,11 @@ class Bench:
         for line in self._lines():
             if (line["arm"], line["seed"]) == (arm, seed):
                 return line
-        model = self.subject.base()
+        model = self.loaded.base()
         model.load_state_dict(self.trained)
         blocks, factor = ARMS[arm]
         for block, at in blocks:
-            model = insert(model, block, at=at, example=self.subject.example, seed=seed)
+            model = insert(model, block, at=at, example=self.loaded.example, seed=seed)
         settings = replace(THEN, seed=seed, graft_lr_mult=factor)
         return self._write({"arm": arm, "seed": seed, **self._trained(model, settings)})
 
@@ -103,7 +103,7 @@ class Bench:
         one = Scenes(scenes.pairs[:1], scenes.labelling, scenes.preprocessing, scenes.overlap, keep=True)
         few = replace(self.parts, val=ImageData(one, self.parts.val.class_names))
         with tempfile.TemporaryDirectory() as folder:
-            model = train(model, few, settings, Path(folder), self.subject.example).model
+            model = train(model, few, settings, Path(folder), self.loaded.example).model
         found, seconds = score(model, self.parts), time.perf_counter() - since
         opened = openings(model, TASK, self.parts)
         size = {"opened": list(opened.values()), "parameters": parameters(model), "seconds": seconds}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from attn_surgeon import insert
 from attn_surgeon.artefact.file import Provenance
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.blocks.base.registry import get_card, names
 from attn_surgeon.data.parts import open_parts
 from attn_surgeon.finetune.loop import train
@@ -28,11 +28,11 @@ FREEZES = ("none", "base")
 
 def top1(block: str | None, settings: Settings) -> tuple[float, float]:
     """Train the demo with a block, or without; give its accuracy in per cent, and the loss."""
-    subject = Subject(load_demo(), Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES))
-    model = subject.model if block is None else insert(subject.model, block, at="residual", example=subject.example)
+    loaded = LoadedNetwork(load_demo(), Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES))
+    model = loaded.model if block is None else insert(loaded.model, block, at="residual", example=loaded.example)
     parts = open_parts("demo-clutter", DEMO_PREPROCESSING, settings)
     with tempfile.TemporaryDirectory() as folder:
-        done = train(model, parts, settings, Path(folder), subject.example)
+        done = train(model, parts, settings, Path(folder), loaded.example)
     return 100 * done.score.metric, done.score.loss
 
 

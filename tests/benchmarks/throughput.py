@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Subset
 
 from attn_surgeon import insert
 from attn_surgeon.artefact.file import provenance_of, set_provenance
-from attn_surgeon.artefact.opening import Images, Subject, open_subject
+from attn_surgeon.artefact.opening import Images, LoadedNetwork, open_network
 from attn_surgeon.data.parts import Drawn, Order, Parts, open_parts
 from attn_surgeon.finetune.allocation import keep_freed_memory
 from attn_surgeon.finetune.loop import train
@@ -57,17 +57,17 @@ def ours(model: nn.Module, parts: Parts, settings: Settings, example: torch.Tens
         return float(train(model, parts, settings, Path(folder), example).history[0]["images_per_second"])
 
 
-def compare(name: str, subject: Subject) -> None:
+def compare(name: str, loaded: LoadedNetwork) -> None:
     """Print the medians of both, and of their ratio by turns."""
-    parts = open_parts(str(CACHE / "cifar10-jpeg"), subject.preprocessing, SETTINGS)
+    parts = open_parts(str(CACHE / "cifar10-jpeg"), loaded.preprocessing, SETTINGS)
     parts = replace(parts, val=replace(parts.val, dataset=Subset(parts.val.dataset, range(64))))
     for index in range(len(parts.train.dataset)):  # type: ignore[arg-type]
         parts.train.dataset[index]  # read once, where it is kept
     pairs = []
     for _ in range(ROUNDS):
-        models = [insert(subject.model, "se", at="residual", example=subject.example) for _ in range(2)]
-        set_provenance(models[0], provenance_of(subject.model))
-        pairs.append((ours(models[0], parts, SETTINGS, subject.example), bare(models[1], parts, SETTINGS)))
+        models = [insert(loaded.model, "se", at="residual", example=loaded.example) for _ in range(2)]
+        set_provenance(models[0], provenance_of(loaded.model))
+        pairs.append((ours(models[0], parts, SETTINGS, loaded.example), bare(models[1], parts, SETTINGS)))
     first, second = (statistics.median(values) for values in zip(*pairs, strict=True))
     ratios = sorted(one / two for one, two in pairs)
     spread = f"{ratios[0]:.3f} … {ratios[-1]:.3f}"
@@ -79,11 +79,11 @@ def main() -> None:
     one_core()
     if "--as-usual" not in sys.argv:
         keep_freed_memory()
-    subject = resnet20()
-    images(subject)
-    compare("ResNet-20 at 32", subject)
+    loaded = resnet20()
+    images(loaded)
+    compare("ResNet-20 at 32", loaded)
     size = Images(None, None, (64, 64))
-    compare("resnet18 at 64", open_subject("timm/resnet18", weights="none", args={"num_classes": "10"}, images=size))
+    compare("resnet18 at 64", open_network("timm/resnet18", weights="none", args={"num_classes": "10"}, images=size))
 
 
 if __name__ == "__main__":

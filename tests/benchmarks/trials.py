@@ -59,17 +59,17 @@ class Bench:
         self.results = {line["key"]: line["top1"] for line in map(json.loads, lines)}
 
     @cached_property
-    def subject(self) -> Any:
+    def loaded(self) -> Any:
         """Open the network."""
         return resnet20()
 
     def parts(self, settings: Settings) -> Parts:
         """Open the images; a seed changes neither those trained on nor those measured on."""
-        images(self.subject)  # unpacked, where it was not yet
+        images(self.loaded)  # unpacked, where it was not yet
         chosen = replace(settings, seed=0, val_split=self.val_split)
         key = (chosen.limit, chosen.augment)
         if key not in self._opened:
-            self._opened[key] = open_parts(str(CACHE / "cifar10-jpeg"), self.subject.preprocessing, chosen)
+            self._opened[key] = open_parts(str(CACHE / "cifar10-jpeg"), self.loaded.preprocessing, chosen)
         return self._opened[key]
 
     @cached_property
@@ -87,15 +87,15 @@ class Bench:
         return self.results[trial.key()]
 
     def _run(self, trial: Trial) -> float:
-        subject = self.subject
-        model = subject.base()
+        loaded = self.loaded
+        model = loaded.base()
         if trial.block is not None:
-            model = insert(model, trial.block, at=trial.at, example=subject.example, seed=trial.settings.seed)
+            model = insert(model, trial.block, at=trial.at, example=loaded.example, seed=trial.settings.seed)
         parts = self.parts(trial.settings)
         # what an epoch is worth matters only at the end
         few = replace(parts, val=replace(parts.val, dataset=Subset(parts.val.dataset, range(64))))
         with tempfile.TemporaryDirectory() as folder:
-            done = train(model, few, trial.settings, Path(folder), subject.example)
+            done = train(model, few, trial.settings, Path(folder), loaded.example)
         return 100.0 * evaluate(done.model, parts.val).top1
 
     def differences(self, trial: Trial, control: Trial, seeds: Iterable[int]) -> list[float]:

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from attn_surgeon import insert, register_block, save
-from attn_surgeon.artefact.opening import open_subject
+from attn_surgeon.artefact.opening import open_network
 from attn_surgeon.blocks.base import registry
 
 from .helpers import Cli
@@ -39,9 +39,9 @@ def test_an_artefacts_own_code_runs_only_where_it_is_named(cli: Cli, verb: tuple
 
 
 def test_a_block_registered_in_python_is_given_its_code_by_name(cli: Cli, folder: Path) -> None:
-    subject = open_subject("demo")
+    loaded = open_network("demo")
     register_block("plain", lambda channels: nn.Conv2d(channels, channels, 1))
-    save(insert(subject.model, "plain", after="layer3", example=subject.example), folder / "plain.safetensors")
+    save(insert(loaded.model, "plain", after="layer3", example=loaded.example), folder / "plain.safetensors")
     registry._OWN.clear()
     (folder / "mine.py").write_text(
         "from torch import nn\n\ndef plain(channels): return nn.Conv2d(channels, channels, 1)\n"

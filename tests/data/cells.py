@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attn_surgeon import insert
 from attn_surgeon.artefact.file import Provenance, set_provenance
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.finetune.settings import Settings
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.preprocessing import Preprocessing
@@ -69,7 +69,7 @@ def labeller(classes: int = 3, grafts: bool = True) -> nn.Module:
     return model
 
 
-def subject(classes: int = 3) -> Subject:
+def loaded(classes: int = 3) -> LoadedNetwork:
     """Give what a fine-tune starts from."""
     model = labeller(classes)
-    return Subject(model, Provenance(SourceSpec("object", "Labeller"), RGB))
+    return LoadedNetwork(model, Provenance(SourceSpec("object", "Labeller"), RGB))

@@ -12,7 +12,7 @@ from attn_surgeon.evaluate.answers import Answers
 from attn_surgeon.evaluate.compare import Rivals, compare, require_same_classes
 from attn_surgeon.evaluate.statistics import exact_interval, image_interval, mcnemar
 
-from ..finetune.helpers import subject
+from ..finetune.helpers import loaded
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1])
 FIRST = torch.tensor([0, 0, 0, 1, 1, 1, 0, 0])  # right: all of class 0, three of class 1
@@ -51,7 +51,7 @@ def test_the_sentence_names_what_was_compared_and_claims_no_more() -> None:
 
 
 def test_other_class_names_are_refused() -> None:
-    digits = subject()
+    digits = loaded()
     require_same_classes(digits, digits)
     require_same_classes(digits, replace(digits, provenance=replace(digits.provenance, class_names=None)))
     for names, shown in ((("0", "one", *"23456789"), "first 1 and one"), (("0", "1"), "10 and 2 of them")):

@@ -6,31 +6,31 @@ import pytest
 import torch
 
 from attn_surgeon.artefact.file import provenance_of, set_provenance
-from attn_surgeon.artefact.opening import Subject, open_subject
+from attn_surgeon.artefact.opening import LoadedNetwork, open_network
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.installed import list_grafts
 
 
 @pytest.fixture(scope="session")
-def demo() -> Subject:
-    return open_subject("demo")
+def demo() -> LoadedNetwork:
+    return open_network("demo")
 
 
-def operated(demo: Subject, block: str, *, opened: bool) -> Subject:
+def operated(demo: LoadedNetwork, block: str, *, opened: bool) -> LoadedNetwork:
     model = insert(demo.model, block, example=demo.example, at="residual").eval()
     set_provenance(model, provenance_of(demo.model))
     torch.manual_seed(1)
     for made in list_grafts(model) if opened else ():
         for parameter in made.block.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
-    return Subject(model, demo.provenance)
+    return LoadedNetwork(model, demo.provenance)
 
 
 @pytest.fixture(scope="session")
-def untrained(demo: Subject) -> Subject:
+def untrained(demo: LoadedNetwork) -> LoadedNetwork:
     return operated(demo, "cbam", opened=False)
 
 
 @pytest.fixture(scope="session")
-def trained(demo: Subject) -> Subject:
+def trained(demo: LoadedNetwork) -> LoadedNetwork:
     return operated(demo, "cbam", opened=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import attn_surgeon
-from attn_surgeon.artefact.opening import open_subject
+from attn_surgeon.artefact.opening import open_network
 from attn_surgeon.errors import ExportError, SurgeonError
 from attn_surgeon.export import api as library
 from attn_surgeon.export.identity import is_gate
@@ -92,7 +92,7 @@ def test_in_half_precision(network: nn.Module, tmp_path: Path) -> None:
 
 
 def test_in_integers(tmp_path: Path) -> None:
-    demo = open_subject("demo")
+    demo = open_network("demo")
     written = attn_surgeon.export_onnx(
         demo.model, tmp_path / "m.onnx", example=demo.example, precision="int8", calibrate="demo", images="demo"
     )
@@ -147,7 +147,7 @@ def test_normalisation_goes_inside(network: nn.Module, tmp_path: Path) -> None:
 
 
 def test_an_artefact_keeps_its_own_normalisation(tmp_path: Path) -> None:
-    demo = open_subject("demo")
+    demo = open_network("demo")
     attn_surgeon.export_onnx(demo.model, tmp_path / "m.onnx", example=torch.zeros(1, 1, 48, 48))
     told = {name: json.loads(text) for name, text in story(tmp_path / "m.onnx").items() if text.startswith("{")}
     for images in (told["attn_surgeon.networks.preprocessing"], told["attn_surgeon.artefact.recipe"]["images"]):

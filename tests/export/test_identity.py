@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.export.identity import closed_grafts, without_closed
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.installed import list_grafts
@@ -59,7 +59,7 @@ def test_a_gate_that_only_looks_closed_is_kept() -> None:
     assert closed_grafts(model) == []
 
 
-def test_only_the_closed_ones_go_and_the_network_computes_the_same(untrained: Subject) -> None:
+def test_only_the_closed_ones_go_and_the_network_computes_the_same(untrained: LoadedNetwork) -> None:
     model = copy.deepcopy(untrained.model)
     at_random(list_grafts(model)[2].block)
     before = [made.path for made in list_grafts(model)]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attn_surgeon import insert
 from attn_surgeon.artefact.file import Provenance, set_provenance
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.data import ImageData
 from attn_surgeon.data.parts import Chosen, Parts, open_parts
 from attn_surgeon.evaluate.accuracy import balanced, labels_of
@@ -28,10 +28,10 @@ def operated(block: str = "cbam", at: str = "layer3.*.bn2") -> nn.Module:
     return model
 
 
-def subject(block: str = "cbam") -> Subject:
+def loaded(block: str = "cbam") -> LoadedNetwork:
     """Wrap the demo with grafts as what a fine-tune starts from."""
     model = operated(block)
-    return Subject(model, Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES))
+    return LoadedNetwork(model, Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES))
 
 
 def parts(settings: Settings, val: int = 60) -> Parts:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.errors import SurgeonError
 from attn_surgeon.evaluate.accuracy import evaluate
 from attn_surgeon.evaluate.statistics import Interval, exact_interval, mcnemar, t_interval
@@ -25,17 +25,17 @@ from attn_surgeon.surgery.installed import bypassed, list_grafts
 from attn_surgeon.tasks.classification import score
 from attn_surgeon.tasks.head import fitted
 
-from .helpers import equal, parts, same, subject
+from .helpers import equal, loaded, parts, same
 
 SETTINGS = Settings(epochs=1, batch_size=16, limit=64, lr=3e-3)
 
 
 def job(folder: Path, **changes: Any) -> Job:
-    return replace(Job(subject(), parts(SETTINGS), SETTINGS, folder), **changes)
+    return replace(Job(loaded(), parts(SETTINGS), SETTINGS, folder), **changes)
 
 
 def test_the_control_is_the_original_and_starts_from_the_same_head() -> None:
-    start = subject()
+    start = loaded()
     assert same(network(start, grafts=False), load_demo())
     assert list_grafts(network(start, grafts=False)) == []
     assert same(network(start, grafts=True), start.model)
@@ -63,7 +63,7 @@ def test_the_comparison_is_what_the_artefacts_give(tmp_path: Path) -> None:
     for run in result["runs"]:
         right = {}
         for arm in ("grafts", "control"):
-            model = network(todo.subject, grafts=arm == "grafts")
+            model = network(todo.loaded, grafts=arm == "grafts")
             saved = torch.load(tmp_path / f"seed-{run['seed']}-{arm}" / "checkpoint.pt", weights_only=True)
             model.load_state_dict(saved["model"])
             assert evaluate(model, todo.parts.val).top1 == run[arm]["top1"]
@@ -90,7 +90,7 @@ def test_one_seed_takes_the_interval_over_images(tmp_path: Path) -> None:
 def test_closing_a_graft_costs_what_a_plain_measurement_says(tmp_path: Path) -> None:
     todo = job(tmp_path)
     result = fine_tune(todo)
-    model = network(todo.subject, grafts=True)
+    model = network(todo.loaded, grafts=True)
     model.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"])
     open_top1 = evaluate(model, todo.parts.val).top1
     for graft, made in zip(result["grafts"], list_grafts(model), strict=True):
@@ -117,15 +117,15 @@ def test_the_verdict_follows_the_interval(interval: Interval, said: str) -> None
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    plain = Subject(load_demo(), subject().provenance)
+    plain = LoadedNetwork(load_demo(), loaded().provenance)
     with pytest.raises(SurgeonError, match="no grafts"):
-        check(job(tmp_path, subject=plain, control=True))
+        check(job(tmp_path, loaded=plain, control=True))
 
 
 def test_a_network_whose_head_is_new_teaches_nothing(tmp_path: Path) -> None:
     settings = replace(SETTINGS, distill=0.5)
     check(job(tmp_path, settings=settings))
-    three = fitted(subject(), ("a", "b", "c"), 0)
+    three = fitted(loaded(), ("a", "b", "c"), 0)
     assert three.fresh == ("fc",)
     with pytest.raises(SurgeonError, match="head is new has nothing to teach"):
-        check(job(tmp_path, subject=three, settings=settings))
+        check(job(tmp_path, loaded=three, settings=settings))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import Images, Subject, open_subject
+from attn_surgeon.artefact.opening import Images, LoadedNetwork, open_network
 from attn_surgeon.blocks import get_card, names
 from attn_surgeon.data import ImageData, open_dataset
 from attn_surgeon.evaluate.accuracy import Evaluation, evaluate
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def loaded() -> LoadedNetwork:
     images = Images((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (32, 32))
-    return open_subject(f"{REPO / 'examples' / 'cifar_resnet.py'}:resnet20", weights=str(WEIGHTS), images=images)
+    return open_network(f"{REPO / 'examples' / 'cifar_resnet.py'}:resnet20", weights=str(WEIGHTS), images=images)
 
 
 @pytest.fixture(scope="module")
-def data(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> ImageData:
+def data(loaded: LoadedNetwork, tmp_path_factory: pytest.TempPathFactory) -> ImageData:
     root = EXTRACTED
     if not (root / "val").is_dir():
         folder = tmp_path_factory.mktemp("images")
@@ -38,12 +38,12 @@ def data(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> ImageDat
             wanted = (member for member in archive if member.name.startswith("cifar10-jpeg/val/"))
             archive.extractall(folder, wanted, filter="data")
         root = folder / "cifar10-jpeg"
-    return open_dataset(str(root), "val", subject.preprocessing)
+    return open_dataset(str(root), "val", loaded.preprocessing)
 
 
 @pytest.fixture(scope="module")
-def original(subject: Subject, data: ImageData) -> Evaluation:
-    return evaluate(subject.model, data, limit=500)
+def original(loaded: LoadedNetwork, data: ImageData) -> Evaluation:
+    return evaluate(loaded.model, data, limit=500)
 
 
 def test_the_original_is_as_good_as_published(original: Evaluation) -> None:
@@ -52,19 +52,19 @@ def test_the_original_is_as_good_as_published(original: Evaluation) -> None:
 
 
 @pytest.mark.parametrize("block", ["cbam", "channel", "eca", "se", "spatial"])
-def test_every_logit_stays(subject: Subject, data: ImageData, original: Evaluation, block: str) -> None:
-    operated = insert(subject.model, block, after="layer*.*.bn2", example=subject.example)
+def test_every_logit_stays(loaded: LoadedNetwork, data: ImageData, original: Evaluation, block: str) -> None:
+    operated = insert(loaded.model, block, after="layer*.*.bn2", example=loaded.example)
     found = evaluate(operated, data, limit=500)
     assert (found.correct, found.correct5, found.loss) == (original.correct, original.correct5, original.loss)
     assert found.logits_sha256 == original.logits_sha256
 
 
 @pytest.fixture(scope="module")
-def few(subject: Subject, data: ImageData) -> Evaluation:
-    return evaluate(subject.model, data, limit=100)
+def few(loaded: LoadedNetwork, data: ImageData) -> Evaluation:
+    return evaluate(loaded.model, data, limit=100)
 
 
 @pytest.mark.parametrize("block", [name for name in names() if not get_card(name).selective])
-def test_every_block_after_every_stage(subject: Subject, data: ImageData, few: Evaluation, block: str) -> None:
-    operated = insert(subject.model, block, after="layer*", example=subject.example)
+def test_every_block_after_every_stage(loaded: LoadedNetwork, data: ImageData, few: Evaluation, block: str) -> None:
+    operated = insert(loaded.model, block, after="layer*", example=loaded.example)
     assert evaluate(operated, data, limit=100).logits_sha256 == few.logits_sha256

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.file import Provenance
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.errors import ExportError
 from attn_surgeon.measure.cost import graft_costs, macs, parameters
 from attn_surgeon.measure.peak_memory import peak_memory
@@ -32,23 +32,23 @@ CPU = torch.device("cpu")
 X = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def operated() -> Subject:
+def operated() -> LoadedNetwork:
     model = insert(load_demo(), "cbam", after="layer2", example=X)
     model = insert(model, "se", after="layer3", example=X)
-    return Subject(model.eval(), Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING))
+    return LoadedNetwork(model.eval(), Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING))
 
 
 def entrants() -> list[Entrant]:
-    subject = operated()
-    bare = original(subject)
+    loaded = operated()
+    bare = original(loaded)
     assert bare is not None
-    return [Entrant("grafted", subject), Entrant("original", bare)]
+    return [Entrant("grafted", loaded), Entrant("original", bare)]
 
 
 def test_a_profile_adds_up() -> None:
     grafted, bare = pair = entrants()
-    assert isinstance(grafted.given, Subject)
-    assert isinstance(bare.given, Subject)
+    assert isinstance(grafted.given, LoadedNetwork)
+    assert isinstance(bare.given, LoadedNetwork)
     found = profile(pair, Wanted(CPU, ["eager"], [1, 3], rounds=2))
     whole, base = found["networks"]
     cbam, se = graft_costs(grafted.given.model, X).values()
@@ -104,8 +104,8 @@ class Sleep(nn.Module):
         return x.mean((2, 3))
 
 
-def alone(model: nn.Module) -> Subject:
-    return Subject(model, Provenance(SourceSpec("object", "mine"), DEMO_PREPROCESSING))
+def alone(model: nn.Module) -> LoadedNetwork:
+    return LoadedNetwork(model, Provenance(SourceSpec("object", "mine"), DEMO_PREPROCESSING))
 
 
 def test_the_ratio_is_that_to_the_other_network(tmp_path: Path) -> None:
@@ -129,11 +129,11 @@ def test_a_batch_that_does_not_run_is_told_and_the_others_are_timed() -> None:
             made: Tensor = self.fc(x.view(1, 1, 32, 32))
             return made
 
-    subject = alone(Single())
-    found = profile([Entrant("single", subject)], Wanted(CPU, ["eager"], [2, 1], rounds=2))
+    loaded = alone(Single())
+    found = profile([Entrant("single", loaded)], Wanted(CPU, ["eager"], [2, 1], rounds=2))
     assert [row["batch"] for row in found["runs"]] == [1]
     assert found["networks"][0]["activation_bytes"][2] is None
     (note,) = found["notes"]
     assert note.startswith("eager at batch 2 does not run single: shape '[1, 1, 32, 32]' is invalid")
     with pytest.raises(ExportError, match="nothing was measured: eager at batch 2"):
-        profile([Entrant("single", subject)], Wanted(CPU, ["eager"], [2], rounds=2))
+        profile([Entrant("single", loaded)], Wanted(CPU, ["eager"], [2], rounds=2))

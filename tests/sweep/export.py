@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_surgeon.artefact.file import Provenance
-from attn_surgeon.artefact.opening import Subject, open_subject
+from attn_surgeon.artefact.opening import LoadedNetwork, open_network
 from attn_surgeon.blocks import names as blocks
 from attn_surgeon.errors import SurgeonError, first_line
 from attn_surgeon.export.axes import read_axes
@@ -52,11 +52,13 @@ def open_gates(model: nn.Module) -> nn.Module:
     return model
 
 
-def outcome(name: str, subject: Subject, axes: str, precisions: Sequence[str] = ("fp32",)) -> tuple[bool, str, str]:
+def outcome(
+    name: str, loaded: LoadedNetwork, axes: str, precisions: Sequence[str] = ("fp32",)
+) -> tuple[bool, str, str]:
     """Export a network; say whether it went, its name, and how close it came or why not."""
     try:
         with tempfile.TemporaryDirectory() as folder:
-            job = prepare(subject, Settings(read_axes(axes)))
+            job = prepare(loaded, Settings(read_axes(axes)))
             report = write_onnx(job, Wanted({kind: Path(folder) / f"{kind}.onnx" for kind in precisions}), {})
     except SurgeonError as error:
         return False, name, " ".join(str(error).split())[:300]
@@ -66,10 +68,10 @@ def outcome(name: str, subject: Subject, axes: str, precisions: Sequence[str] = 
     return True, name, ", ".join(told)
 
 
-def operated(subject: Subject, block: str, group: str) -> Subject:
+def operated(loaded: LoadedNetwork, block: str, group: str) -> LoadedNetwork:
     """Insert a block at a group of sites, its gates open."""
-    model = insert(subject.model, block, example=subject.example, at=group)
-    return Subject(open_gates(model).eval(), subject.provenance)
+    model = insert(loaded.model, block, example=loaded.example, at=group)
+    return LoadedNetwork(open_gates(model).eval(), loaded.provenance)
 
 
 def of_blocks(chosen: Sequence[str], done: set[str]) -> Iterator[tuple[bool, str, str]]:
@@ -77,7 +79,7 @@ def of_blocks(chosen: Sequence[str], done: set[str]) -> Iterator[tuple[bool, str
     from torchvision.models import resnet18
 
     torch.manual_seed(0)
-    plain = Subject(resnet18().eval(), Provenance(SourceSpec("object", "resnet18"), SMALL))
+    plain = LoadedNetwork(resnet18().eval(), Provenance(SourceSpec("object", "resnet18"), SMALL))
     for name, group in itertools.product(chosen, ("residual", "stages")):
         if f"{name} {group}" in done:
             continue
@@ -97,7 +99,7 @@ def of_networks(chosen: Sequence[str], done: set[str], largest: float = LARGEST)
             yield True, name, f"not tried: {parameters / 1e6:.0f} million parameters"
             continue
         torch.manual_seed(0)  # the same weights whatever was tried before
-        plain = settled(woken(open_subject(name, weights="none")))
+        plain = settled(woken(open_network(name, weights="none")))
         found = with_grafts(name, plain)
         yield found
         if not found[0]:
@@ -105,32 +107,32 @@ def of_networks(chosen: Sequence[str], done: set[str], largest: float = LARGEST)
 
 
 @torch.no_grad()
-def woken(subject: Subject) -> Subject:
+def woken(loaded: LoadedNetwork) -> LoadedNetwork:
     """Draw the weights that start as zeros, as heads and last norms do: nothing behind them would be compared."""
     torch.manual_seed(2)
-    for name, parameter in subject.model.named_parameters():
+    for name, parameter in loaded.model.named_parameters():
         if not parameter.any() and not name.endswith("bias"):
             parameter.normal_(std=0.02 if parameter.ndim > 1 else 0.1)  # more makes noise of rounding in HaloNet
-    return subject
+    return loaded
 
 
 @torch.no_grad()
-def settled(subject: Subject) -> Subject:
+def settled(loaded: LoadedNetwork) -> LoadedNetwork:
     """Give BatchNorms the statistics of such images as are compared; with others, depth makes noise of rounding."""
-    norms = [module for module in subject.model.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in loaded.model.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:
         norm.momentum = None
         norm.reset_running_stats()
     torch.manual_seed(0)
     if norms:
-        known = subject.preprocessing
+        known = loaded.preprocessing
         pixels = seeded_pixels(known.channels)({"batch": 4, "height": known.size[0], "width": known.size[1]})
-        subject.model.train()(normalise(pixels, known))
-    subject.model.eval()
-    return subject
+        loaded.model.train()(normalise(pixels, known))
+    loaded.model.eval()
+    return loaded
 
 
-def with_grafts(name: str, plain: Subject) -> tuple[bool, str, str]:
+def with_grafts(name: str, plain: LoadedNetwork) -> tuple[bool, str, str]:
     """Export a network with SE at its stages."""
     try:
         made = operated(plain, "se", "stages")
@@ -143,9 +145,9 @@ def size_of(name: str) -> int:
     """Count the parameters of a network, without making any if its initialisation allows that."""
     try:
         with torch.device("meta"):
-            model = open_subject(name, weights="none").model
+            model = open_network(name, weights="none").model
     except SurgeonError:
-        model = open_subject(name, weights="none").model
+        model = open_network(name, weights="none").model
     return sum(parameter.numel() for parameter in model.parameters())
 
 

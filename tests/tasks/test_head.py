@@ -12,21 +12,21 @@ from torchvision.models import get_model_weights
 
 from attn_surgeon import insert
 from attn_surgeon.artefact.file import Provenance, load, save, set_provenance
-from attn_surgeon.artefact.opening import Images, Subject, open_subject
+from attn_surgeon.artefact.opening import Images, LoadedNetwork, open_network
 from attn_surgeon.finetune.settings import TrainingError
 from attn_surgeon.networks import SourceSpec, build, load_source, parse_source
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.tasks.head import fitted
 
-from ..finetune.helpers import operated, same, subject
+from ..finetune.helpers import loaded, operated, same
 
 CLASSES = ("cat", "dog", "fox")
 RGB = Preprocessing((0.5,) * 3, (0.5,) * 3, (64, 64))
 
 
 def test_a_head_that_fits_stays_and_its_classes_are_named() -> None:
-    start = subject()
+    start = loaded()
     done = fitted(start, tuple("abcdefghij"), seed=0)
     assert same(done.model, operated())
     assert done.provenance.class_names == tuple("abcdefghij")
@@ -38,7 +38,7 @@ def test_only_the_head_changes_and_the_artefact_loads(name: str, tmp_path: Path)
     loaded = load_source(parse_source(name, weights="none"))
     images = loaded.preprocessing if name == "demo" else RGB
     provenance = Provenance(loaded.spec, images)
-    start = Subject(loaded.model, provenance)
+    start = LoadedNetwork(loaded.model, provenance)
     model = insert(loaded.model, "se", at="stages", example=start.example)
     set_provenance(model, provenance)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
@@ -55,20 +55,20 @@ def test_only_the_head_changes_and_the_artefact_loads(name: str, tmp_path: Path)
 
 
 def test_a_new_head_is_the_seeds() -> None:
-    heads = [fitted(subject(), CLASSES, seed).model.get_submodule("fc").weight for seed in (0, 0, 1)]
+    heads = [fitted(loaded(), CLASSES, seed).model.get_submodule("fc").weight for seed in (0, 0, 1)]
     assert torch.equal(heads[0], heads[1])  # type: ignore[arg-type]
     assert not torch.equal(heads[0], heads[2])  # type: ignore[arg-type]
 
 
 def test_a_network_of_ones_own_is_not_built_because_a_file_names_it() -> None:
-    start = subject()
+    start = loaded()
     own = replace(start.provenance, source=replace(start.provenance.source, kind="file", name="evil.py:net"))
     with pytest.raises(TrainingError, match="10 outputs, the data 3 classes"):
         fitted(replace(start, provenance=own), CLASSES, seed=0)
 
 
 def test_what_gives_no_logits_is_refused() -> None:
-    start = subject()
+    start = loaded()
     with pytest.raises(TrainingError, match="logits"):
         fitted(replace(start, model=nn.Conv2d(1, 1, 1)), CLASSES, seed=0)
 
@@ -88,13 +88,13 @@ def evil({name}=4):
 def test_a_network_of_ones_own_is_built_again_by_the_users_word(name: str, tmp_path: Path) -> None:
     code = tmp_path / "own.py"
     code.write_text(FACTORIES.format(name=name))
-    start = open_subject(f"{code}:net", weights="none", images=Images((0.5,) * 3, (0.5,) * 3, (8, 8)))
+    start = open_network(f"{code}:net", weights="none", images=Images((0.5,) * 3, (0.5,) * 3, (8, 8)))
     model = insert(start.model, "se", after="0", example=start.example)
     # the file may name what it likes: what is built again is what the user named
     named = replace(start.provenance, source=replace(start.provenance.source, name=f"{code}:evil"))
     set_provenance(model, named)
     save(model, tmp_path / "x.safetensors")
-    opened = open_subject(str(tmp_path / "x.safetensors"), source=f"{code}:net")
+    opened = open_network(str(tmp_path / "x.safetensors"), source=f"{code}:net")
     done = fitted(opened, CLASSES, seed=0)
     assert done.model(start.example).shape == (1, 3)
     assert done.provenance.source.args == {name: 3}
@@ -106,7 +106,7 @@ def test_a_network_of_ones_own_is_built_again_by_the_users_word(name: str, tmp_p
 def test_a_factory_without_an_argument_for_classes_is_refused(tmp_path: Path) -> None:
     code = tmp_path / "own.py"
     code.write_text(FACTORIES.format(name="kinds"))
-    start = open_subject(f"{code}:net", weights="none", images=Images((0.5,) * 3, (0.5,) * 3, (8, 8)))
+    start = open_network(f"{code}:net", weights="none", images=Images((0.5,) * 3, (0.5,) * 3, (8, 8)))
     with pytest.raises(TrainingError, match=r"4 outputs, the data 3 classes.*num_classes, classes, n_classes"):
         fitted(start, CLASSES, seed=0)
 

@@ -32,7 +32,7 @@ from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.settings import Settings
 from attn_surgeon.tasks.segmentation import TASK, fitted, logits, loss, open_parts, samples, score
 
-from ..data.cells import EXAMPLE, RGB, SETTINGS, labeller, subject, write
+from ..data.cells import EXAMPLE, RGB, SETTINGS, labeller, loaded, write
 from ..finetune.helpers import same
 
 PLAIN = Settings(task="segmentation", dice=0.0)
@@ -216,7 +216,7 @@ def test_features_can_be_computed_twice_where_a_graft_follows_what_works_in_plac
 
 
 def test_a_comparison_is_over_images_for_one_seed_and_over_seeds_for_more(parts: Parts, tmp_path: Path) -> None:
-    start = fitted(subject(), parts.train.class_names, SETTINGS)
+    start = fitted(loaded(), parts.train.class_names, SETTINGS)
     settings = replace(SETTINGS, epochs=1)
     results = []
     for seeds in (1, 2):
@@ -257,7 +257,7 @@ def test_openings_are_measured_on_the_middle_of_each_image(parts: Parts) -> None
 
 
 def test_the_windows_are_the_crops_and_travel_in_the_artefact(parts: Parts) -> None:
-    start = fitted(subject(), parts.train.class_names, replace(SETTINGS, crop=12))
+    start = fitted(loaded(), parts.train.class_names, replace(SETTINGS, crop=12))
     assert start.preprocessing.size == (12, 12)
     assert start.example.shape == (1, 3, 12, 12)
     assert start.provenance.class_names == ("0", "1", "2")
@@ -269,7 +269,7 @@ def test_a_size_that_the_network_does_not_take_is_said(parts: Parts) -> None:
             return torch.cat([x, F.max_pool2d(x, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)], 1)
 
     with pytest.raises(DataError, match=r"does not run on windows of 15×15: .*--crop"):
-        fitted(replace(subject(), model=Picky()), ("a", "b"), replace(SETTINGS, crop=15))
+        fitted(replace(loaded(), model=Picky()), ("a", "b"), replace(SETTINGS, crop=15))
 
 
 def test_mixing_is_refused(tmp_path: Path) -> None:

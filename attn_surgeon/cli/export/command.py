@@ -23,7 +23,7 @@ from attn_surgeon.cli.options import (
     Source,
     Std,
     Weights,
-    open_network,
+    open_from_options,
 )
 from attn_surgeon.cli.output import say, steps
 
@@ -130,12 +130,12 @@ def export(
     settings = Settings(read_axes(dynamic), opset, keep_identity, preprocess, softmax, images or calibrate, tolerance)
     path = given_or_newest(artefact)
     with steps(f"open {path}"):
-        subject = open_network(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
-    if preprocess and subject.preprocessing.assumed:
+        loaded = open_from_options(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
+    if preprocess and loaded.preprocessing.assumed:
         what = "nothing says how this network's images are normalised"
         raise OptionError(what, "--preprocess", "say it with --mean and --std")
     with steps(f"export {path}") as progress:
-        stem = Path(path).stem if path.endswith(SUFFIX) else subject.name
+        stem = Path(path).stem if path.endswith(SUFFIX) else loaded.name
         if tensorrt:
             from attn_surgeon.cli.export import tensorrt as engines
             from attn_surgeon.export.tensorrt.build import Options
@@ -148,11 +148,11 @@ def export(
                 calibrate=calibrate,
             )
             places = _beside(output, stem, given.precision, force=force, lint_only=lint_only)
-            engines.export(path, subject, settings, given, places, progress, as_json=as_json)
+            engines.export(path, loaded, settings, given, places, progress, as_json=as_json)
             return
         kinds = ["pt2"] if pt2 else precisions or ["fp32"]
         targets = {kind: _target(output or stem + _ENDINGS[kind], kind, force=force) for kind in kinds}
-        job = prepare(subject, settings)
+        job = prepare(loaded, settings)
         story = tell_story(job, path if path.endswith(SUFFIX) else None)
         with exporting.differences_told(as_json=as_json):
             if pt2:
@@ -160,7 +160,7 @@ def export(
             else:
                 measured_on = None if data is None else Data(data, split, limit)
                 exported = exporting.to_onnx(job, targets, story, progress, calibrate=calibrate, data=measured_on)
-    for note in () if as_json else subject.notes:
+    for note in () if as_json else loaded.notes:
         say(note)
     exporting.show(path, job, exported, as_json=as_json)
 

@@ -117,7 +117,7 @@ def _document(job: Job, exported: Exported) -> dict[str, Any]:
         "left_out": list(job.dropped),
         "measured": [asdict(row) for row in exported.measured],
         "remarks": list(exported.remarks),
-        "notes": list(job.subject.notes),
+        "notes": list(job.loaded.notes),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.cli.export.exporting import differences_told, print_parity
 from attn_surgeon.cli.files import SUFFIX
 from attn_surgeon.cli.options import OptionError
@@ -39,7 +39,7 @@ class Request:
 
 def export(
     network: str,
-    subject: Subject,
+    loaded: LoadedNetwork,
     settings: Settings,
     request: Request,
     targets: tuple[Path, Path],
@@ -53,16 +53,16 @@ def export(
 
     Exit 1 where only the lint was asked for and something stands against the file.
     """
-    shapes = _shapes(subject, request.shapes)
+    shapes = _shapes(loaded, request.shapes)
     beside, target = targets
-    job = prepare(subject, replace(settings, axes=shapes.axes))
+    job = prepare(loaded, replace(settings, axes=shapes.axes))
     story = tell_story(job, network if network.endswith(SUFFIX) else None)
     wanted = Wanted({request.precision: beside}, request.calibrate, table=False, tensorrt=True)
     with differences_told(as_json=as_json):
         written = write_onnx(job, wanted, story, progress).files[0]
         findings = lint(beside)
         if not as_json:
-            for note in subject.notes:
+            for note in loaded.notes:
                 say(note)
             _tell_lint(written, findings)
         if request.lint_only or findings:
@@ -72,9 +72,9 @@ def export(
     _tell_engine(network, written, engine, as_json=as_json)
 
 
-def _shapes(subject: Subject, text: str | None) -> Shapes:
+def _shapes(loaded: LoadedNetwork, text: str | None) -> Shapes:
     """Read the shapes; without any, one image of the network's own size."""
-    preprocessing = subject.preprocessing
+    preprocessing = loaded.preprocessing
     own = preprocessing.size
     if text is None:
         text = f"1x{preprocessing.channels}x{own[0]}x{own[1]}"

@@ -15,12 +15,12 @@ def tell_story(job: Job, path: str | None) -> dict[str, str]:
     """Write what is known of a network as text by key; `path` is the artefact it was read from."""
     artefact = read_artefact(path) if path else None
     certificate = artefact.certificate if artefact else None
-    known = job.subject.preprocessing
+    known = job.loaded.preprocessing
     images = {"size": list(known.size)} if known.assumed else known.to_dict()
     told = {
-        "recipe": artefact.recipe if artefact else recipe_of(job.subject.model),
+        "recipe": artefact.recipe if artefact else recipe_of(job.loaded.model),
         "preprocessing": {**images, "inside": job.settings.preprocess},
-        "class_names": job.subject.provenance.class_names,
+        "class_names": job.loaded.provenance.class_names,
         "certificate": certificate and certificate.to_dict(),
         "grafts_left_out": job.dropped,
     }

@@ -122,10 +122,10 @@ def _convert(job: Job, wanted: Wanted, precision: str, paths: Mapping[str, Path]
 
 def calibration(job: Job, source: str | Path) -> list[Array]:
     """Read images to calibrate on, in batches that the file takes; raise DataError where there are none."""
-    make, count = folder_pixels(source, job.subject.preprocessing)
+    make, count = folder_pixels(source, job.loaded.preprocessing)
     size = next(job.sizes())
     images = make({**size, "batch": min(count, CALIBRATION_IMAGES)})
-    inputs = images if job.settings.preprocess else normalise(images, job.subject.preprocessing)
+    inputs = images if job.settings.preprocess else normalise(images, job.loaded.preprocessing)
     return [
         np.ascontiguousarray(part.numpy()) for part in torch.split(inputs, size["batch"]) if len(part) == size["batch"]
     ]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attn_surgeon import __version__
 from attn_surgeon.artefact.file import Provenance
-from attn_surgeon.artefact.opening import Subject
+from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.blocks import get_card
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.axes import read_axes
@@ -34,12 +34,12 @@ from attn_surgeon.networks.preprocessing import Preprocessing
 SMALL = Preprocessing((0.5, 0.4, 0.3), (0.2, 0.2, 0.3), (32, 48))
 
 
-def of_own(model: nn.Module) -> Subject:
-    return Subject(model.eval(), Provenance(SourceSpec("object", "own"), SMALL))
+def of_own(model: nn.Module) -> LoadedNetwork:
+    return LoadedNetwork(model.eval(), Provenance(SourceSpec("object", "own"), SMALL))
 
 
-def written(subject: Subject, path: Path, **settings: Any) -> tuple[Job, Report, Any]:
-    job = prepare(subject, Settings(**settings))
+def written(loaded: LoadedNetwork, path: Path, **settings: Any) -> tuple[Job, Report, Any]:
+    job = prepare(loaded, Settings(**settings))
     report = write_onnx(job, Wanted({"fp32": path}), tell_story(job, None))
     return job, report, onnx.load(path)
 
@@ -84,12 +84,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def open_file(trained: Subject, folder: Path) -> tuple[Job, Report, Any]:
+def open_file(trained: LoadedNetwork, folder: Path) -> tuple[Job, Report, Any]:
     return written(trained, folder / "open.onnx", axes=read_axes("batch,height,width"))
 
 
 @pytest.fixture(scope="module")
-def original(demo: Subject, folder: Path) -> Any:
+def original(demo: LoadedNetwork, folder: Path) -> Any:
     return written(demo, folder / "original.onnx")[2]
 
 
@@ -128,7 +128,7 @@ def test_a_pooling_is_one_node_whatever_is_open(axes: str, preprocess: bool, tmp
     assert operators(model) == [*before, "Conv", "ReduceMean", "Reshape", "Gemm"]
 
 
-def test_untrained_grafts_leave_nothing_behind(original: Any, untrained: Subject, tmp_path: Path) -> None:
+def test_untrained_grafts_leave_nothing_behind(original: Any, untrained: LoadedNetwork, tmp_path: Path) -> None:
     job, _, lean = written(untrained, tmp_path / "lean.onnx")
     assert job.dropped == job.grafts
     assert len(job.grafts) == 6
@@ -141,7 +141,7 @@ def test_untrained_grafts_leave_nothing_behind(original: Any, untrained: Subject
     }
 
 
-def test_grafts_that_are_kept_agree_with_the_original(original: Any, untrained: Subject, tmp_path: Path) -> None:
+def test_grafts_that_are_kept_agree_with_the_original(original: Any, untrained: LoadedNetwork, tmp_path: Path) -> None:
     _, report, kept = written(untrained, tmp_path / "kept.onnx", keep_identity=True)
     assert [parity.against for parity in report.files[0].parities] == ["PyTorch", "the original's export"]
     assert max(each.relative for each in report.files[0].parities[1].differences) < 1e-6
@@ -161,7 +161,7 @@ def test_outputs_have_names_that_mean_something(tmp_path: Path) -> None:
     assert model.graph.input[0].name == "images"
 
 
-def test_pixels_in_and_probabilities_out(demo: Subject, tmp_path: Path) -> None:
+def test_pixels_in_and_probabilities_out(demo: LoadedNetwork, tmp_path: Path) -> None:
     settings = {"preprocess": True, "softmax": True, "axes": read_axes("batch,width")}
     _, report, model = written(demo, tmp_path / "whole.onnx", **settings)
     assert shape(model.graph.input[0]) == ["batch", 32, "width", 1]
@@ -189,7 +189,7 @@ def test_of_several_outputs_the_classes_become_probabilities(
     assert all(abs(other.sum(1) - 1).max() > 1e-2 for other in found[:place] + found[place + 1 :])
 
 
-def test_images_to_compare_on_do_not_change_the_graph(trained: Subject) -> None:
+def test_images_to_compare_on_do_not_change_the_graph(trained: LoadedNetwork) -> None:
     jobs = [prepare(trained, Settings(images=images)) for images in (None, "demo")]
     graphs = [onnx_ir.to_proto(to_onnx(job.network, job.example, job.axes, 20)).graph for job in jobs]
     assert not torch.equal(jobs[0].example, jobs[1].example)
@@ -209,7 +209,7 @@ def test_a_network_that_draws_numbers_is_told_so(tmp_path: Path) -> None:
 
 
 def test_the_file_tells_its_story_and_no_place_on_a_disk(
-    trained: Subject, open_file: tuple[Job, Report, Any], folder: Path
+    trained: LoadedNetwork, open_file: tuple[Job, Report, Any], folder: Path
 ) -> None:
     model = open_file[2]
     told = {entry.key: entry.value for entry in model.metadata_props}
@@ -225,7 +225,7 @@ def test_the_file_tells_its_story_and_no_place_on_a_disk(
         assert trace not in data, trace
 
 
-def test_a_large_file_keeps_its_tensors_beside_it(demo: Subject, tmp_path: Path) -> None:
+def test_a_large_file_keeps_its_tensors_beside_it(demo: LoadedNetwork, tmp_path: Path) -> None:
     _, report, _ = written(demo, tmp_path / "x.onnx", external_above=100_000)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.onnx", "x.onnx.data"]
     assert (tmp_path / "x.onnx.data").stat().st_size > 600_000 > (tmp_path / "x.onnx").stat().st_size * 4
@@ -256,12 +256,12 @@ def test_what_rounding_alone_does_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     model = to_onnx(other.network, other.example, other.axes, 20)
     monkeypatch.setattr(onnx_file, "to_onnx", lambda *args: model)
     with pytest.raises(ParityError, match=r"rounding alone moves PyTorch's own outputs by 0\.0"):
-        written(job.subject, tmp_path / "x.onnx")
+        written(job.loaded, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_computes_something_else_is_not_left(
-    demo: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo: LoadedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = prepare(demo, Settings())
     model = to_onnx(job.network, job.example, job.axes, 20)
