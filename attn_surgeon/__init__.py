@@ -1,61 +1,28 @@
-"""Put attention into pretrained vision networks: exactly the identity at first, with a certificate that says so."""
+"""Put attention into pretrained vision networks: exactly the identity at first, with a certificate that says so.
+
+The public names are those that `__init__.pyi` imports. Each is imported where it is first used, so that
+`attn-surgeon --help` imports no torch.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from attn_surgeon.artefact.file import load, save
-    from attn_surgeon.artefact.recipe import read_recipe
-    from attn_surgeon.artefact.recipe_schema import Recipe
-    from attn_surgeon.blocks.base.own import register_block
-    from attn_surgeon.errors import LostGraftError, SurgeonError
-    from attn_surgeon.export.api import export_onnx, export_program
-    from attn_surgeon.export.parity import ParityError
-    from attn_surgeon.operations.insert import insert, remove
-    from attn_surgeon.surgery.certificate import certify
-    from attn_surgeon.surgery.check import check
-    from attn_surgeon.surgery.installed import list_grafts
-    from attn_surgeon.surgery.sites.survey import find_sites
+import ast
+import pkgutil
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.2.0"
-__all__ = [
-    "LostGraftError",
-    "ParityError",
-    "Recipe",
-    "SurgeonError",
-    "certify",
-    "check",
-    "export_onnx",
-    "export_program",
-    "find_sites",
-    "insert",
-    "list_grafts",
-    "load",
-    "read_recipe",
-    "register_block",
-    "remove",
-    "save",
-]
 
-_HOMES = {
-    "LostGraftError": "attn_surgeon.errors",
-    "ParityError": "attn_surgeon.export.parity",
-    "Recipe": "attn_surgeon.artefact.recipe_schema",
-    "SurgeonError": "attn_surgeon.errors",
-    "certify": "attn_surgeon.surgery.certificate",
-    "check": "attn_surgeon.surgery.check",
-    "export_onnx": "attn_surgeon.export.api",
-    "export_program": "attn_surgeon.export.api",
-    "find_sites": "attn_surgeon.surgery.sites.survey",
-    "insert": "attn_surgeon.operations.insert",
-    "list_grafts": "attn_surgeon.surgery.installed",
-    "load": "attn_surgeon.artefact.file",
-    "read_recipe": "attn_surgeon.artefact.recipe",
-    "register_block": "attn_surgeon.blocks.base.own",
-    "remove": "attn_surgeon.operations.insert",
-    "save": "attn_surgeon.artefact.file",
-}
+
+def _read_public_names() -> dict[str, str]:
+    """Return the module of every public name, as the stub file imports them."""
+    stub = pkgutil.get_data(__name__, "__init__.pyi") or b""
+    imports = [node for node in ast.parse(stub).body if isinstance(node, ast.ImportFrom)]
+    return {name.name: node.module for node in imports for name in node.names if node.module}
+
+
+_MODULES = _read_public_names()
+__all__ = sorted(_MODULES)  # noqa: PLE0605 - read from the stub, which is the one list
 
 
 def __dir__() -> list[str]:
@@ -63,9 +30,6 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name where it is first used, so that `attn-surgeon --help` need not import torch."""
-    from importlib import import_module
-
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'attn_surgeon' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -8,7 +8,7 @@ rendered for the caller: `layout='tokens'` and `attn_surgeon.find_sites(network,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 _REFERENCE = re.compile("\x00(.*?)\x01(.*?)\x02", re.DOTALL)
@@ -125,3 +125,9 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
     """Return the closest valid names as `did you mean a, b?`, or an empty text where none is close."""
     close = get_close_matches(name, list(names), n=count, cutoff=0.5)
     return f"did you mean {', '.join(close)}?" if close else ""
+
+
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names as `a, b, c and 4 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -15,9 +15,9 @@ from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.operations.insert import operate
 from attn_surgeon.progress import StepProgress, no_steps
 from attn_surgeon.surgery.certificate import Certificate, certify
+from attn_surgeon.surgery.gradient_check import ignored_grafts, why_ignored
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import copied
-from attn_surgeon.surgery.liveness import ignored_grafts, why_ignored
 from attn_surgeon.surgery.perform import take_out
 from attn_surgeon.surgery.plan import Plan, Refusal, join_plans
 from attn_surgeon.surgery.sites.choice import Choice

@@ -9,12 +9,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, fx, nn
 
-from attn_surgeon.errors import ExampleError, SurgeonError, first_line
+from attn_surgeon.errors import ExampleError, SurgeonError, first_few, first_line
 from attn_surgeon.surgery.check import check
 from attn_surgeon.surgery.evidence import Evidence, gather
+from attn_surgeon.surgery.gradient_check import Status, check_gradients
 from attn_surgeon.surgery.installed import bypassed, list_grafts
 from attn_surgeon.surgery.isolation import copied, isolates
-from attn_surgeon.surgery.liveness import Status, learn, some
 from attn_surgeon.surgery.perform import take_out
 from attn_surgeon.surgery.rewrite.operated import original_class
 from attn_surgeon.surgery.running import Example, enlarged, map_tensors, same_bits, tensors
@@ -135,7 +135,7 @@ class _Case:
         theirs = model.state_dict()
         changed = [key for key, value in original.state_dict().items() if not same_bits(value, theirs.get(key))]
         if changed:
-            return Check(name, "failed", f"statistics differ afterwards: {some(changed)}")
+            return Check(name, "failed", f"statistics differ afterwards: {first_few(changed)}")
         return Check(name, "passed", f"{outcome.detail}; statistics afterwards too")
 
     def identity_in_bfloat16(self) -> Check:
@@ -152,12 +152,12 @@ class _Case:
         lost = [key for key in mine if key not in theirs]
         changed = [key for key in mine if key in theirs and not same_bits(mine[key], theirs[key])]
         if lost or changed:
-            return Check("keys and values kept", "failed", f"{some(lost + changed)}")
+            return Check("keys and values kept", "failed", f"{first_few(lost + changed)}")
         return Check("keys and values kept", "passed", f"{len(mine)} pretrained tensors, bit for bit")
 
     def alive(self) -> Check:
         """Take two SGD steps on the grafts alone; every parameter must move."""
-        return Check("grafts can learn", *learn(self.model, self.example))
+        return Check("grafts can learn", *check_gradients(self.model, self.example))
 
     def removable(self) -> Check:
         """Take the grafts out; class, keys, values and output must be the original's."""

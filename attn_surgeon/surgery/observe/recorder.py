@@ -103,11 +103,12 @@ class Recorder(TorchFunctionMode):
         """Note nothing for a while."""
         self._paused = True
 
-    def pass_on(self, graft: nn.Module, given: Tensor, output: Tensor) -> None:
-        """Note again, and take what came out of a graft for the value that went in."""
+    def pass_on(self, graft: nn.Module, given: Tensor, output: Tensor) -> Tensor:
+        """Record again, and return what a graft made, which stands for the same value as what it was given."""
         value = self.grafted[id(graft)] = self._value(given)
         self._known[output] = (value, output._version)
         self._paused = False
+        return output
 
     def close(self, function: str, inputs: Iterable[Tensor], output: Any) -> None:
         """Note what a module gave back though no operation was seen to make it, as made by the module."""

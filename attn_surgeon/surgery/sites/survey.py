@@ -13,11 +13,11 @@ from attn_surgeon.surgery import running
 from attn_surgeon.surgery.isolation import isolates
 from attn_surgeon.surgery.observe.dataflow import Dataflow
 from attn_surgeon.surgery.observe.observe import Observation, observe
+from attn_surgeon.surgery.observe.taint import TaintAnalysis
 from attn_surgeon.surgery.sites.carriers import Carriers
 from attn_surgeon.surgery.sites.finder import Finder
 from attn_surgeon.surgery.sites.followers import followers, is_foldable
 from attn_surgeon.surgery.sites.groups import Groups, find_groups
-from attn_surgeon.surgery.sites.influence import Influence
 from attn_surgeon.surgery.sites.site import Site
 from attn_surgeon.surgery.sites.sizes import other_sizes
 
@@ -80,7 +80,8 @@ def survey(model: nn.Module, example: running.Example) -> Survey:
 def _groups(seen: Observation, finder: Finder) -> Groups:
     flow = Dataflow(seen)
     carriers = Carriers(flow, finder)
-    return find_groups(flow, carriers, Influence(flow, carriers))
+    prefixes = {number: feature.prefix for number, feature in carriers.maps.items()}
+    return find_groups(flow, carriers, TaintAnalysis(flow, prefixes))
 
 
 def _observe_first_size(model: nn.Module, example: running.Example) -> Observation:

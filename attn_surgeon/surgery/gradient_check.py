@@ -1,0 +1,201 @@
+"""Whether grafts can learn: two SGD steps on them alone, after which every one of their parameters has changed.
+
+Two steps, because a gate that starts at zero gets a gradient in the first and lets one through in the second only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from attn_surgeon.errors import first_few, first_line
+from attn_surgeon.surgery.installed import Made, list_grafts
+from attn_surgeon.surgery.isolation import copied, isolates, mode
+from attn_surgeon.surgery.observe.dataflow import Dataflow
+from attn_surgeon.surgery.observe.observe import observe
+from attn_surgeon.surgery.observe.taint import graft_reaches_output
+from attn_surgeon.surgery.running import Example, call, enlarged, hooked, map_tensors, tensors
+
+Status = Literal["passed", "failed", "skipped"]
+Finding = tuple[Status, str]
+STEPS = 2
+STEP_SIZE = 0.01  # the largest change of an element in one step; the gradient's own scale does not matter
+
+
+@isolates
+def check_gradients(model: nn.Module, example: Example) -> Finding:
+    """Take two SGD steps on a copy, and return whether every graft parameter changed, or why not."""
+    model = copied(model)
+    grafts = list_grafts(model)
+    parameters = _parameters(grafts)
+    if not parameters:
+        return "skipped", "there are no graft parameters"
+    changed: set[str] = set()
+    batch, flow = _varied(example), _GradientFlow()
+    for _ in range(STEPS):
+        before = {path: parameter.detach().clone() for path, parameter in parameters.items()}
+        try:
+            finding = _step(model, parameters, batch, flow)
+        except RuntimeError as error:  # autograd's own, such as a value that a later in-place operation overwrote
+            return "failed", first_line(error)
+        if finding is not None:
+            return finding
+        changed |= {path for path, parameter in parameters.items() if not torch.equal(parameter, before[path])}
+    return _verdict(model, example, grafts, flow, parameters.keys() - changed)
+
+
+@isolates
+def ignored_grafts(model: nn.Module, example: Example) -> list[Made]:
+    """List the grafts that the output does not depend on, such as those on tokens that no head reads."""
+    model = copied(model)
+    grafts = list_grafts(model)
+    flow = _GradientFlow()
+    gradients = _gradients(model, _parameters(grafts), _varied(example), flow)
+    if isinstance(gradients, tuple):
+        return []
+    zero = {path for path, gradient in gradients.items() if gradient is None or not bool(gradient.any())}
+    return _ignored(model, example, flow.without_gradient(grafts, zero))
+
+
+def why_ignored(graft: Made) -> str:
+    """Return the reason why the output does not depend on a graft."""
+    if graft.graft.feature.prefix:
+        return "what follows reads only the prefix tokens, which the graft leaves alone"
+    return "the output does not depend on what flows there"
+
+
+def _ignored(model: nn.Module, example: Example, grafts: Sequence[Made]) -> list[Made]:
+    """List the grafts among these that no output can depend on, whatever the values are.
+
+    No path of the dataflow leads from them to the output, or only their prefix tokens are read.
+    """
+    if not grafts:
+        return []
+    seen = observe(model, example)
+    flow = Dataflow(seen)
+    values = {item.path: flow.number(seen.grafted.get(id(item.block))) for item in grafts}
+    return [
+        item
+        for item in grafts
+        if values[item.path] not in flow.reaching
+        or (item.graft.feature.prefix and not graft_reaches_output(seen, item.block, item.graft.feature.prefix))
+    ]
+
+
+def _step(
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example, flow: _GradientFlow
+) -> Finding | None:
+    """Take one SGD step; return a finding where there is no finite gradient to follow."""
+    gradients = _gradients(model, parameters, example, flow)
+    if isinstance(gradients, tuple):
+        return gradients
+    for path, gradient in gradients.items():
+        if gradient is None:
+            continue
+        if not bool(gradient.isfinite().all()):
+            return "failed", "a gradient is not finite"
+        largest = gradient.abs().max()
+        if largest > 0:
+            parameters[path].data -= STEP_SIZE * gradient / largest
+    return None
+
+
+@dataclass
+class _GradientFlow:
+    """The grafts, by path, whose input was not all zeros, and those whose output got a gradient that was not."""
+
+    with_input: set[str] = field(default_factory=set)
+    with_gradient: set[str] = field(default_factory=set)
+
+    def without_gradient(self, grafts: Iterable[Made], unchanged: set[str]) -> list[Made]:
+        """List the grafts with an input but no gradient at their output, all of whose parameters are unchanged."""
+        paths = self.with_input - self.with_gradient
+        return [item for item in grafts if item.path in paths and _all_in(_parameters([item]).keys(), unchanged)]
+
+    def watch(self, graft: Made) -> RemovableHandle:
+        """Watch a graft in a forward and backward pass, until the hook is removed."""
+
+        def record(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            if bool(args[0].any()):
+                self.with_input.add(graft.path)
+            if output.requires_grad:
+                output.register_hook(lambda gradient: self._record(graft, gradient))  # type: ignore[no-untyped-call]
+
+        return graft.block.register_forward_hook(record)
+
+    def _record(self, graft: Made, gradient: Tensor) -> None:
+        prefix = graft.graft.feature.prefix  # the graft leaves these tokens alone
+        if bool((gradient[:, prefix:] if prefix else gradient).any()):
+            self.with_gradient.add(graft.path)
+
+
+def _all_in(names: Iterable[str], others: set[str]) -> bool:
+    listed = set(names)
+    return bool(listed) and listed <= others
+
+
+def _gradients(
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example, flow: _GradientFlow
+) -> dict[str, Tensor | None] | Finding:
+    """Compute the gradients of a fixed random projection of the output."""
+    model.requires_grad_(False)
+    inputs = map_tensors(example, lambda tensor: tensor.detach().clone().requires_grad_(tensor.is_floating_point()))
+    sources = [tensor for tensor in tensors(inputs) if tensor.requires_grad]
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+    with mode(model, training=False), torch.enable_grad(), hooked(flow.watch(item) for item in list_grafts(model)):
+        outputs = [out for out in tensors(call(model, inputs)) if out.requires_grad]
+        if not outputs:
+            return "failed", "the output does not depend on the grafts"
+        found = torch.autograd.grad(_projection(outputs), [*parameters.values(), *sources], allow_unused=True)
+    if sources and not any(gradient is not None and bool(gradient.any()) for gradient in found[len(parameters) :]):
+        return "skipped", "the network passes no gradient at all: its output does not depend on its input"
+    return dict(zip(parameters, found, strict=False))
+
+
+def _projection(outputs: list[Tensor]) -> Tensor:
+    # A plain sum of the output would have no gradient behind a softmax or a norm, whose outputs add up to a constant.
+    generator = torch.Generator().manual_seed(0)
+    losses = [(out * torch.randn(out.shape, generator=generator).to(out)).sum() for out in outputs]
+    return torch.stack(losses).sum()
+
+
+def _verdict(
+    model: nn.Module, example: Example, grafts: Sequence[Made], flow: _GradientFlow, unchanged: set[str]
+) -> Finding:
+    """Tell parameters that cannot learn from places where nothing flows on this example, or nothing that is read."""
+    unread = flow.without_gradient(grafts, unchanged)
+    ignored = _ignored(model, example, unread)
+    if ignored:
+        return "failed", f"{first_few(_places(ignored))}: {why_ignored(ignored[0])}"
+    empty = [item for item in grafts if item.path not in flow.with_input]
+    tried = [item for item in grafts if item not in empty and item not in unread]
+    stuck = unchanged & _parameters(tried).keys()
+    if stuck:
+        return "failed", f"no gradient reaches {first_few(sorted(stuck))}"
+    untried = [f"all zeros flow {first_few(_places(empty))}"] if empty else []
+    untried += [f"on this example the output does not depend on {first_few(_places(unread))}"] if unread else []
+    count = len(_parameters(tried))
+    if not count:
+        why = " (an untrained norm that starts at zero?)" if empty else ""
+        return "skipped", f"nothing to learn from yet: {'; '.join(untried)}{why}"
+    changing = f"{count} new tensor{'s, each moves' if count != 1 else ' moves'} within two steps"
+    return "passed", "; not tried: ".join([changing, *([" and ".join(untried)] if untried else [])])
+
+
+def _places(grafts: Iterable[Made]) -> list[str]:
+    return [item.place for item in grafts]
+
+
+def _parameters(grafts: Iterable[Made]) -> dict[str, nn.Parameter]:
+    return {f"{item.path}.{name}": parameter for item in grafts for name, parameter in item.block.named_parameters()}
+
+
+def _varied(example: Example) -> Example:
+    """Build a batch of unlike inputs, so that no unit is off on all of them by chance."""
+    return enlarged(example, lambda x: -x, lambda x: x.flip(-1) / 4, lambda x: 2 * x.roll(1, -1))
