@@ -10,7 +10,7 @@ from attn_surgeon.export.api import export_onnx as export_onnx
 from attn_surgeon.export.api import export_program as export_program
 from attn_surgeon.export.parity import ParityError as ParityError
 from attn_surgeon.operations.insert import insert as insert
-from attn_surgeon.operations.insert import remove as remove
+from attn_surgeon.operations.remove import remove as remove
 from attn_surgeon.surgery.certificate import certify as certify
 from attn_surgeon.surgery.check import check as check
 from attn_surgeon.surgery.installed import list_grafts as list_grafts

@@ -22,7 +22,7 @@ def option(name: str, value: object = "") -> str:
         value: the value to show, if any; `True` stands for a flag that takes none.
     """
     in_python = f"{name}={value}" if value != "" else name
-    dashes = f"--{name.replace('_', '-')}"
+    dashes = f"--{name.rstrip('_').replace('_', '-')}"
     return f"\x00{in_python}\x01{dashes if value in ('', True) else f'{dashes} {value}'}\x02"
 
 

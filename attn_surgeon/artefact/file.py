@@ -19,7 +19,7 @@ from attn_surgeon.blocks.base.registry import is_known
 from attn_surgeon.errors import ArtefactError, BlockError
 from attn_surgeon.networks import SourceSpec, build, load_source, parse_source
 from attn_surgeon.networks.preprocessing import Preprocessing
-from attn_surgeon.operations.insert import build_blocks
+from attn_surgeon.operations.fitting import build_blocks
 from attn_surgeon.surgery.certificate import Certificate
 from attn_surgeon.surgery.check import check_remembered
 from attn_surgeon.surgery.installed import list_grafts

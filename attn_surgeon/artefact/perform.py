@@ -12,7 +12,7 @@ from torch import nn
 from attn_surgeon.artefact.file import load, save
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.blocks import BlockSpec
-from attn_surgeon.operations.insert import operate
+from attn_surgeon.operations.insert import insert_block
 from attn_surgeon.progress import StepProgress, no_steps
 from attn_surgeon.surgery.certificate import Certificate, certify
 from attn_surgeon.surgery.gradient_check import ignored_grafts, why_ignored
@@ -20,7 +20,7 @@ from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.perform import take_out
 from attn_surgeon.surgery.plan import Plan, Refusal, join_plans
-from attn_surgeon.surgery.sites.choice import Choice
+from attn_surgeon.surgery.sites.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Insertion:
     """One block to insert at the chosen sites."""
 
     spec: BlockSpec
-    choice: Choice
+    selection: Selection
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ def perform_insertions(
     plans = []
     for insertion in insertions:
         progress(f"insert {insertion.spec.name}")
-        done = operate(
+        done = insert_block(
             model,
             insertion.spec,
-            insertion.choice,
+            insertion.selection,
             loaded.example,
             strict=strict,
             seed=seed,
@@ -79,7 +79,7 @@ def _without_ignored(model: nn.Module, plan: Plan, loaded: LoadedNetwork, *, str
     ignored = [made.graft for made in found]
     refusals = [Refusal(made.graft.site, made.graft.side, why_ignored(made)) for made in found]
     kept = tuple(graft for graft in plan.grafts if graft not in ignored)
-    reduced = Plan(kept, (*plan.refusals, *refusals))
+    reduced = Plan(kept, (*plan.refusals, *refusals), plan.notes)
     reduced.require(strict=strict)
     take_out(model, lambda graft: graft in ignored)
     return reduced

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 if TYPE_CHECKING:
-    from attn_surgeon.surgery.sites.choice import Selection
+    from attn_surgeon.surgery.sites.selection import Selection
 
 
 def _listed(value: object) -> object:
@@ -62,18 +63,10 @@ class Insert(_Strict):
         return self
 
     def selection(self) -> Selection:
-        """Give what chooses the sites."""
-        return {
-            "at": self.at,
-            "after": self.after,
-            "before": self.before,
-            "exclude": self.exclude,
-            "min_channels": self.min_channels,
-            "every": self.every,
-            "last": self.last,
-            "with_": self.with_,
-            "layout": self.layout,
-        }
+        """Return what chooses the sites."""
+        from attn_surgeon.surgery.sites.selection import Selection
+
+        return Selection.read(**{field.name: getattr(self, field.name) for field in fields(Selection)})
 
 
 class Operation(_Strict):

@@ -105,23 +105,21 @@ def insert(
     """Insert an attention block at the chosen sites, certify that nothing was lost, and write the artefact."""
     from attn_surgeon.artefact.perform import Insertion
     from attn_surgeon.blocks import BlockSpec, adopt
-    from attn_surgeon.surgery.sites.choice import Choice
+    from attn_surgeon.surgery.sites.selection import Selection
 
     spec = BlockSpec.read(adopt(block), read_pairs(options, "--set"), init)
-    choice = Choice.read(
-        {
-            "at": at or (),
-            "after": after or (),
-            "before": before or (),
-            "exclude": exclude or (),
-            "min_channels": min_channels,
-            "every": every,
-            "last": last,
-            "with_": with_,
-            "layout": layout,
-        }
+    selection = Selection.read(
+        at=at or (),
+        after=after or (),
+        before=before or (),
+        exclude=exclude or (),
+        min_channels=min_channels,
+        every=every,
+        last=last,
+        with_=with_,
+        layout=layout,
     )
-    insertion = Insertion(spec, choice)
+    insertion = Insertion(spec, selection)
     if output is not None and not dry_run:
         writable(output, force=force)
     with steps(f"open {network}"):

@@ -104,14 +104,14 @@ def inspect(
 
 def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> list[tuple[str, Site]]:
     """Choose sites by selector, group and depth; for a group's sites also tell the side that is meant."""
-    from attn_surgeon.surgery.sites.choice import Choice, choose
+    from attn_surgeon.surgery.sites.selection import Selection, choose
     from attn_surgeon.surgery.sites.selectors import select
 
     if at is None:
         chosen = select(surveyed.sites, selector, surveyed.unused) if selector else surveyed.sites
         return [("", site) for site in chosen if depth is None or site.name.count(".") < depth]
     group = f"{at}@{selector}" if selector else at
-    members = choose(surveyed, Choice(at=(group,)))
+    members = choose(surveyed, Selection(at=(group,)))
     return [(side, site) for site, side in members if depth is None or site.name.count(".") < depth]
 
 

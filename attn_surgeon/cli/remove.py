@@ -33,7 +33,7 @@ def remove(
 ) -> None:
     """Take the grafts at the chosen sites out, by default all, and write the network without them."""
     from attn_surgeon.artefact.file import load, save
-    from attn_surgeon.operations.insert import remove as take_out
+    from attn_surgeon.operations.remove import remove as take_out
     from attn_surgeon.surgery.installed import list_grafts
 
     path = artefact_or_newest(artefact)

@@ -39,13 +39,11 @@ def run(
     from attn_surgeon.artefact.perform import Insertion
     from attn_surgeon.artefact.recipe import read_recipe
     from attn_surgeon.blocks import BlockSpec, adopt
-    from attn_surgeon.surgery.sites.choice import Choice
 
     story = read_recipe(recipe)
     steps_ = [operation.insert for operation in story.operations]
     insertions = [
-        Insertion(BlockSpec.read(adopt(item.block), item.options, item.init), Choice.read(item.selection()))
-        for item in steps_
+        Insertion(BlockSpec.read(adopt(item.block), item.options, item.init), item.selection()) for item in steps_
     ]
     target = output or story.output
     if target is not None and not dry_run:

@@ -84,11 +84,12 @@ def _write(result: Result, target: Path, wishes: Wishes) -> None:
 
 
 def _dry_run(loaded: LoadedNetwork, insertions: Sequence[Insertion], wishes: Wishes, label: str) -> None:
-    from attn_surgeon.operations.insert import plan
+    from attn_surgeon.operations.insert import plan_insertion
     from attn_surgeon.surgery.plan import join_plans
 
     made = join_plans(
-        plan(loaded.model, item.spec, item.choice, loaded.example, strict=wishes.strict) for item in insertions
+        plan_insertion(loaded.model, item.spec, item.selection, loaded.example, strict=wishes.strict)
+        for item in insertions
     )
     if wishes.as_json:
         print_json({"plan": plan_document(made)})

@@ -9,7 +9,7 @@ from torch import nn
 
 from attn_surgeon.errors import first_line, nearest
 from attn_surgeon.finetune.settings import Settings, TrainingError
-from attn_surgeon.operations.insert import build_blocks
+from attn_surgeon.operations.fitting import build_blocks
 from attn_surgeon.surgery.installed import list_grafts
 
 

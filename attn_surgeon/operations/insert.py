@@ -1,94 +1,148 @@
-"""Put blocks into a network, and take them out again: plan, operate, check."""
+"""Insert blocks into a network: plan, graft, check that the output did not change."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Unpack
+from typing import Any
 
-import torch
 from torch import nn
 
-from attn_surgeon.blocks import BlockSpec, Second, adopt, build_block
-from attn_surgeon.blocks.base.own import probe
-from attn_surgeon.errors import PlanError, SelectorError, SourceError, nearest
+from attn_surgeon.blocks import BlockSpec, adopt
+from attn_surgeon.errors import PlanError, SourceError
+from attn_surgeon.operations.fitting import block_request, build_blocks
 from attn_surgeon.surgery.check import remember_example
 from attn_surgeon.surgery.evidence import Evidence, gather
 from attn_surgeon.surgery.installed import bypassed, list_grafts, ran
 from attn_surgeon.surgery.isolation import copied, isolates
 from attn_surgeon.surgery.perform import perform_checked, take_out
-from attn_surgeon.surgery.plan import Graft, Plan, UnfitError
-from attn_surgeon.surgery.planner import Wanted, make_plan
-from attn_surgeon.surgery.rewrite.assigned import wraps_grafts
-from attn_surgeon.surgery.rewrite.expected import remembered
-from attn_surgeon.surgery.running import Example, parameter_device, same_bits
-from attn_surgeon.surgery.sites.choice import Choice, Selection, Selectors, read_texts
-from attn_surgeon.surgery.sites.layouts import Feature
-from attn_surgeon.surgery.sites.selectors import matches
+from attn_surgeon.surgery.plan import Plan
+from attn_surgeon.surgery.planner import make_plan
+from attn_surgeon.surgery.running import Example, same_bits
+from attn_surgeon.surgery.sites.selection import Selection, Selectors
 from attn_surgeon.surgery.sites.survey import survey
 
 
 @dataclass(frozen=True)
-class Operation:
-    """An operated network with the plan as it was carried out."""
+class OperatedNetwork:
+    """A network with its new grafts, and the plan as it was carried out."""
 
     model: nn.Module
     plan: Plan
 
 
-def insert(
+def insert(  # noqa: PLR0913 - every way to choose sites is a keyword of its own
     model: nn.Module,
     block: str,
     *,
     example: Example,
+    at: Selectors = (),
+    after: Selectors = (),
+    before: Selectors = (),
+    exclude: Selectors = (),
+    min_channels: int = 0,
+    every: int = 1,
+    last: int = 0,
+    with_: str = "",
+    layout: str = "",
     options: Mapping[str, Any] | None = None,
     init: str = "identity",
     strict: bool = False,
     seed: int = 0,
     inplace: bool = False,
-    **selection: Unpack[Selection],
 ) -> nn.Module:
-    """Insert an attention block at the chosen sites and return the operated network.
+    """Return a network with an attention block inserted at the chosen sites.
 
-    Sites are chosen `at` groups, and `after` or `before` what selectors name; `Choice` tells of the filters. `example`
-    is an input (N, C, H, W), a tuple of arguments or a dict of keyword arguments. `block` is one of the catalogue, one
-    that was registered, `file.py:Factory`, or a stack such as `se+spatial`. It starts as exactly the
-    identity unless `init="paper"`. The caller's model is not changed unless `inplace`. Raises BlockError,
-    SelectorError or PlanError before anything is changed.
+    The block starts as exactly the identity, so the output is the original's bit for bit until the block is trained.
+    The state dict keeps its keys and values, and gains those of the block. At least one of `at`, `after` and `before`
+    names sites; selectors are dotted paths, node names, and globs over them such as `layer[34].*`.
+
+    Args:
+        model: the network. It is not changed, unless `inplace`.
+        block: a block of the catalogue such as `"cbam"`, one that was registered, `"file.py:Factory"`, or a stack such
+            as `"se+spatial"`.
+        example: one input that the network takes: a tensor, usually (N, C, H, W), a tuple of arguments, or a dict of
+            keyword arguments.
+        at: groups of sites such as `"residual"` or `"stages"`, or their members in one place: `"residual@layer3"`.
+        after: selectors of the sites to insert after.
+        before: selectors of the sites to insert before.
+        exclude: selectors of sites to leave out, with everything inside them.
+        min_channels: leave out sites with fewer channels.
+        every: of the chosen sites, take every n-th, the first included.
+        last: of these, take the last so many; 0 takes all.
+        with_: the site whose output is the second input of a block of two inputs.
+        layout: what the axes mean where that is inferred wrongly, such as `"NHWC"`.
+        options: options of the block, such as `{"reduction": 8}`.
+        init: `"identity"`, or `"paper"` for the published initialisation, which changes the output.
+        strict: raise PlanError where any chosen site cannot take the block, instead of leaving it out.
+        seed: the seed of the block's randomly initialised layers.
+        inplace: change `model` itself and return it.
+
+    Returns:
+        The network with its grafts: a copy, or `model` itself if `inplace`.
+
+    Raises:
+        BlockError: the block is unknown, or an option is invalid.
+        SelectorError: a selector chooses no site.
+        PlanError: no chosen site can take the block, or one cannot and `strict` is set.
+        ExampleError: the network does not run on the example.
+        SourceError: the model is no module, or has no weights.
+
+    Example:
+        >>> import torch, attn_surgeon
+        >>> from attn_surgeon.networks.demo import load_demo
+        >>> network, x = load_demo(), torch.randn(2, 1, 32, 32)
+        >>> operated = attn_surgeon.insert(network, "cbam", at="residual", last=2, example=x)
+        >>> [graft.place for graft in attn_surgeon.list_grafts(operated)]
+        ['after layer3.0.bn2', 'after layer3.1.bn2']
+        >>> torch.equal(operated(x), network(x))
+        True
     """
     spec = BlockSpec.read(adopt(block) if isinstance(block, str) else block, options or {}, init)
-    choice = Choice.read(selection)
-    return operate(model, spec, choice, example, strict=strict, seed=seed, inplace=inplace).model
+    selection = Selection.read(
+        at=at,
+        after=after,
+        before=before,
+        exclude=exclude,
+        min_channels=min_channels,
+        every=every,
+        last=last,
+        with_=with_,
+        layout=layout,
+    )
+    return insert_block(model, spec, selection, example, strict=strict, seed=seed, inplace=inplace).model
 
 
 @isolates
-def plan(model: nn.Module, spec: BlockSpec, choice: Choice, example: Example, *, strict: bool = False) -> Plan:
+def plan_insertion(
+    model: nn.Module, spec: BlockSpec, selection: Selection, example: Example, *, strict: bool = False
+) -> Plan:
     """Plan the insertion of one block at the chosen sites; nothing is changed."""
-    planned = make_plan(survey(model, example), choice, wanted(spec))
+    planned = make_plan(survey(model, example), selection, block_request(spec))
     planned.require(strict=strict)
     return planned
 
 
 @isolates
-def operate(
+def insert_block(
     model: nn.Module,
     spec: BlockSpec,
-    choice: Choice,
+    selection: Selection,
     example: Example,
     *,
     strict: bool = False,
     seed: int = 0,
     inplace: bool = False,
-) -> Operation:
-    """Plan and make the grafts; where the network's output would change, go on to other placements or refuse."""
+) -> OperatedNetwork:
+    """Plan and make grafts; where the network's output would change, try other placements or refuse the site."""
     _require_values(model)
-    planned = plan(model, spec, choice, example, strict=strict)
+    planned = plan_insertion(model, spec, selection, example, strict=strict)
     reference = gather(model, example)
     operated = model if inplace else copied(model)
     blocks = build_blocks(operated, planned.grafts, seed)
-    outcome = perform_checked(operated, planned.grafts, blocks, _fault(operated, example, reference, blocks, spec))
-    result = Plan(outcome.made, (*planned.refusals, *outcome.refused))
+    find_fault = _fault_finder(operated, example, reference, () if spec.init == "identity" else blocks)
+    outcome = perform_checked(operated, planned.grafts, blocks, find_fault)
+    result = Plan(outcome.made, (*planned.refusals, *outcome.refused), planned.notes)
     try:
         result.require(strict=strict)
     except PlanError:
@@ -96,7 +150,7 @@ def operate(
         take_out(operated, lambda graft: id(graft) in new)
         raise
     remember_example(operated, example)
-    return Operation(operated, result)
+    return OperatedNetwork(operated, result)
 
 
 def _require_values(model: nn.Module) -> None:
@@ -106,27 +160,30 @@ def _require_values(model: nn.Module) -> None:
         raise SourceError(what, "", "give it some first, with network.to_empty(device='cpu') and load_state_dict")
 
 
-def _fault(
-    model: nn.Module, example: Example, reference: Evidence, blocks: Sequence[nn.Module], spec: BlockSpec
+def _fault_finder(
+    model: nn.Module, example: Example, reference: Evidence, bypass: Sequence[nn.Module]
 ) -> Callable[[], str]:
-    """Make the check of the surgery: the output is the original's, with the new blocks passing their input on
-    where they do not start as the identity, and every graft runs."""
+    """Return a function that runs the network and returns what is wrong after surgery, or an empty text.
 
-    def check() -> str:
-        with bypassed(() if spec.init == "identity" else blocks), ran(model) as missed:
+    The output must be the reference's bit for bit, and every graft must run. Blocks to `bypass` do not start as the
+    identity; they return their input meanwhile.
+    """
+
+    def find_fault() -> str:
+        with bypassed(bypass), ran(model) as missed:
             same = same_bits(gather(model, example).values, reference.values)
         if missed:
-            return _why_missed(model, next(made.owner for made in list_grafts(model) if made.path in missed))
+            return _why_missed(model, next(graft.owner for graft in list_grafts(model) if graft.path in missed))
         return "" if same else "the network's output would change"
 
-    return check
+    return find_fault
 
 
 def _why_missed(model: nn.Module, owner: str) -> str:
-    """Return why a graft does not run though its network does."""
+    """Return the reason why a graft does not run though its network does."""
     names = owner.split(".")
-    above = [".".join(names[:depth]) for depth in range(len(names) + 1)]
-    replaced = [name for name in above if "forward" in vars(model.get_submodule(name))]
+    paths = [".".join(names[:depth]) for depth in range(len(names) + 1)]
+    replaced = [path for path in paths if "forward" in vars(model.get_submodule(path))]
     if replaced:
         where = f"'{replaced[-1]}'" if replaced[-1] else "the network"
         return (
@@ -134,80 +191,3 @@ def _why_missed(model: nn.Module, owner: str) -> str:
             "network it was made for and not a copy; insert with inplace=True"
         )
     return "a block would not run there: a fused kernel takes the place of the modules around it"
-
-
-def wanted(spec: BlockSpec) -> Wanted:
-    """Tell the planner of a block; its factory raises UnfitError where the block cannot run."""
-
-    def build(feature: Feature, second: Feature | None) -> nn.Module:
-        make = partial(
-            build_block,
-            spec,
-            feature.channels,
-            layout=feature.layout,
-            prefix=feature.prefix,
-            grid=feature.grid,
-            positions=feature.positions,
-            other=_second(second),
-        )
-        try:
-            return _probed(make, feature, second) if spec.own else make()
-        except ValueError as error:
-            raise UnfitError(str(error)) from None
-
-    return Wanted(build, spec.to_dict(), spec.inputs)
-
-
-def _probed(make: Callable[[], nn.Module], *features: Feature | None) -> nn.Module:
-    """Make a user's block and try it once: on the CPU, for their code need not run where plans are made."""
-    with torch.device("cpu"):
-        block = make()
-        probe(block, *[feature.shape for feature in features if feature is not None])
-    return block
-
-
-def _second(feature: Feature | None) -> Second | None:
-    return None if feature is None else Second(feature.channels, feature.layout, feature.prefix, feature.grid)
-
-
-def build_blocks(model: nn.Module, grafts: Sequence[Graft], seed: int) -> list[nn.Module]:
-    """Build the blocks of planned grafts on their owners' device and in their features' precision."""
-    blocks = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for graft in grafts:
-            block = wanted(BlockSpec(**graft.block)).factory(graft.feature, graft.second)
-            owner = model.get_submodule(graft.placement.owner)
-            device = parameter_device(owner) or parameter_device(model)
-            blocks.append(block.to(device=device, dtype=getattr(torch, graft.feature.dtype)))
-    return blocks
-
-
-def _require_unwrapped(model: nn.Module) -> None:
-    """Raise PlanError where a wrapper keeps a forward with grafts alive that removing them could not reach."""
-    wrapped = [path or "the network" for path, module in model.named_modules() if wraps_grafts(module)]
-    if wrapped:
-        raise PlanError(
-            f"the forward of {wrapped[0]} is wrapped by a function that holds on to the grafts",
-            "" if len(wrapped) == 1 else f"and those of {len(wrapped) - 1} modules more",
-            "take the wrapper off first, such as with accelerator.unwrap_model(network, keep_fp32_wrapper=False)",
-        )
-
-
-def remove(model: nn.Module, sites: Selectors = "**", *, inplace: bool = False) -> nn.Module:
-    """Remove the grafts at the chosen sites, by default all; without grafts the network is the original again.
-
-    `sites` are selectors. Raises SelectorError where one chooses no graft.
-    """
-    _require_unwrapped(model)
-    restored = model if inplace else copied(model)
-    lost = [record.site for module in restored.modules() for record in remembered(module)]
-    there = list(dict.fromkeys([*(made.graft.site for made in list_grafts(restored)), *lost]))
-    selectors = read_texts(sites)
-    for selector in selectors:
-        if not any(matches(site, selector) for site in there):
-            where = f"the network has {len(there)} grafts" if there else "the network has no grafts"
-            hint = nearest(selector, there) or ", ".join(there[:5])
-            raise SelectorError(f"no graft is at '{selector}'", where, hint)
-    take_out(restored, lambda graft: any(matches(graft.site, selector) for selector in selectors))
-    return restored

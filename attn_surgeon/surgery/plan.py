@@ -12,7 +12,7 @@ from attn_surgeon.surgery.sites.layouts import Feature
 
 
 class UnfitError(Exception):
-    """Say why a block cannot run at a site."""
+    """Report why a block cannot run at a site."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Graft:
     layout: str = ""
     followers: tuple[str, ...] = ()
     alternatives: tuple[Placement, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def place(self) -> str:
+        """Where the graft is, such as `after layer3`."""
+        return f"{self.side} {self.site}"
 
     def moved(self, placement: Placement) -> Self:
         """Give the same graft at another placement."""
@@ -76,6 +81,7 @@ class Plan:
 
     grafts: tuple[Graft, ...]
     refusals: tuple[Refusal, ...]
+    notes: tuple[str, ...] = ()
 
     def require(self, *, strict: bool) -> None:
         """Raise PlanError where nothing can be grafted or, if strict, where anything is refused."""
@@ -94,4 +100,5 @@ def join_plans(plans: Iterable[Plan]) -> Plan:
     return Plan(
         tuple(graft for plan in listed for graft in plan.grafts),
         tuple(refusal for plan in listed for refusal in plan.refusals),
+        tuple(dict.fromkeys(note for plan in listed for note in plan.notes)),
     )

@@ -1,4 +1,4 @@
-"""Make a plan: one graft for every chosen site that can take the block, and a reason for every other."""
+"""Plan grafts: one for every chosen site that can take the block, and a reason for every other."""
 
 from __future__ import annotations
 
@@ -9,102 +9,109 @@ from typing import Any
 import torch
 from torch import nn
 
-from attn_surgeon.errors import SelectorError, nearest
+from attn_surgeon.errors import SelectorError, first_few, nearest, option
 from attn_surgeon.surgery.plan import Graft, Plan, Refusal, UnfitError
 from attn_surgeon.surgery.rewrite.placement import Placement, Side
-from attn_surgeon.surgery.sites.choice import Choice, Chosen, choose
 from attn_surgeon.surgery.sites.layouts import Feature
+from attn_surgeon.surgery.sites.selection import ChosenSite, Selection, choose
+from attn_surgeon.surgery.sites.selectors import LIST_SITES
 from attn_surgeon.surgery.sites.site import Site
 from attn_surgeon.surgery.sites.survey import Survey
 
-BlockFactory = Callable[[Feature, Feature | None], nn.Module]
-
 
 @dataclass(frozen=True)
-class Wanted:
-    """The block to insert: how it is built, what it is in its builder's words, and how many tensors it takes."""
+class BlockRequest:
+    """The block to insert.
 
-    factory: BlockFactory
+    `build` makes it for a feature, and for a second one where it has two `inputs`; it raises UnfitError where it cannot
+    run on them. `block` is its specification as plain data, which grafts keep.
+    """
+
+    build: Callable[[Feature, Feature | None], nn.Module]
     block: Mapping[str, Any]
     inputs: int = 1
 
 
-def make_plan(found: Survey, choice: Choice, wanted: Wanted) -> Plan:
+def make_plan(survey: Survey, selection: Selection, request: BlockRequest) -> Plan:
     """Plan one graft for every site chosen; build each block on the meta device to be sure it fits.
 
     Raises SelectorError for all selectors that choose nothing, together.
     """
     grafts: list[Graft] = []
     refusals: list[Refusal] = []
-    partner = _named(found, choice.with_) if choice.with_ else None
-    for site, side in _joined_sites(found, choose(found, choice), wanted, partner):
+    partner = _partner(survey, selection.with_) if selection.with_ else None
+    for site, side in _before_joins(survey, choose(survey, selection), request, partner):
         try:
-            grafts.append(_plan_graft(found, (site, side), choice, wanted, partner))
+            grafts.append(_plan_graft(survey, (site, side), selection, request, partner))
         except UnfitError as reason:
             refusals.append(Refusal(site.name, side, str(reason)))
-    return _without_twins(grafts, refusals)
+    kept, twins = _without_twins(grafts)
+    return Plan(tuple(kept), (*refusals, *twins), _notes(kept, request))
 
 
-def _named(found: Survey, name: str) -> Site:
-    if name not in found.by_name:
-        hint = nearest(name, found.by_name) or "list them with: attn-surgeon inspect NETWORK"
-        raise SelectorError(f"no site is called '{name}'", "--with", hint)
-    return found.by_name[name]
+def _partner(survey: Survey, name: str) -> Site:
+    """Return the site that the second input comes from."""
+    if name not in survey.by_name:
+        hint = nearest(name, survey.by_name) or f"list them with {LIST_SITES}"
+        raise SelectorError(f"no site is called '{name}'", option("with_"), hint)
+    return survey.by_name[name]
 
 
-def _joined_sites(
-    found: Survey, chosen: Sequence[Chosen], wanted: Wanted, partner: Site | None
-) -> list[tuple[Site, Side]]:
-    """Let a block of two inputs chosen after a join run before it, where both tensors are still apart."""
-    moved: list[tuple[Site, Side]] = []
+def _before_joins(
+    survey: Survey, chosen: Sequence[ChosenSite], request: BlockRequest, partner: Site | None
+) -> list[ChosenSite]:
+    """Move a block of two inputs chosen after a join before it, where both tensors are still separate."""
+    moved: list[ChosenSite] = []
     for site, side in chosen:
-        first = found.by_name.get(f"{site.name}:0")
-        joins = wanted.inputs > 1 and partner is None and side == "after" and "fusions" in site.groups
+        first = survey.by_name.get(f"{site.name}:0")
+        joins = request.inputs > 1 and partner is None and side == "after" and "fusions" in site.groups
         moved.append((first, "before") if joins and first is not None and first.before else (site, side))
     return list(dict.fromkeys(moved))
 
 
-def _plan_graft(found: Survey, chosen: Chosen, choice: Choice, wanted: Wanted, partner: Site | None) -> Graft:
+def _plan_graft(
+    survey: Survey, chosen: ChosenSite, selection: Selection, request: BlockRequest, partner: Site | None
+) -> Graft:
     site, side = chosen
     feature = site.feature(side)
     if feature is None:
-        raise UnfitError(_why_no_map(found, site, side))
-    feature = _read_as(feature, choice.layout)
+        raise UnfitError(_why_no_feature(survey, site, side))
+    feature = _with_layout(feature, selection.layout)
     placements, second = site.placements(side), None
-    if wanted.inputs > 1 or partner is not None:
-        placements, second = _with_second(found, chosen, partner)
-    if wanted.inputs > 1 and second is None and {"skips", "fusions"} & set(site.groups):
-        raise UnfitError("only one tensor is at hand there, for the forward that joins it is opaque")
+    if request.inputs > 1 or partner is not None:
+        placements, second = _with_second(survey, chosen, partner)
+    if request.inputs > 1 and second is None and {"skips", "fusions"} & set(site.groups):
+        raise UnfitError("only one of the two tensors is available there, for the forward that joins them is opaque")
     if not placements:
         raise UnfitError(site.obstacle or f"nothing can be placed {side} it")
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        parameters = sum(p.numel() for p in wanted.factory(feature, second).parameters())
+        parameters = sum(p.numel() for p in request.build(feature, second).parameters())
     return Graft(
         site.name,
         side,
         site.calls,
         feature,
         placements[0],
-        wanted.block,
+        request.block,
         parameters,
         second,
-        choice.with_,
-        choice.layout,
+        selection.with_,
+        selection.layout,
         site.followers(side),
         placements[1:],
     )
 
 
-def _why_no_map(found: Survey, site: Site, side: Side) -> str:
-    items = [item.name for item in found.items(site.name) if item.feature(side)]
+def _why_no_feature(survey: Survey, site: Site, side: Side) -> str:
+    items = [item.name for item in survey.items(site.name) if item.feature(side)]
     if items:
         return f"several tensors are there: {', '.join(items[:4])}"
     other: Side = "before" if side == "after" else "after"
     return f"no feature map flows {side} it" + (f", but one {other} it" if site.feature(other) else "")
 
 
-def _read_as(feature: Feature, layout: str) -> Feature:
-    """Read a tensor in another layout, where it has as many axes."""
+def _with_layout(feature: Feature, layout: str) -> Feature:
+    """Return a feature read in another layout, which must have as many axes."""
     if not layout or layout == feature.layout:
         return feature
     if len(layout) != len(feature.shape):
@@ -112,12 +119,14 @@ def _read_as(feature: Feature, layout: str) -> Feature:
     return replace(feature, layout=layout, channels=feature.shape[layout.index("C")], prefix=0, grid=None)
 
 
-def _with_second(found: Survey, chosen: Chosen, partner: Site | None) -> tuple[tuple[Placement, ...], Feature | None]:
-    """Find the placements where a second tensor is at hand: the named site's, or the other one that enters a join."""
+def _with_second(
+    survey: Survey, chosen: ChosenSite, partner: Site | None
+) -> tuple[tuple[Placement, ...], Feature | None]:
+    """Return the placements where a second tensor is available: the partner's, or the other input of a join."""
     site, side = chosen
     if partner is not None:
-        return _with_partner(found, chosen, partner), partner.output
-    items = found.items(site.name.partition(":")[0]) if site.is_item else []
+        return _with_partner(survey, chosen, partner), partner.output
+    items = survey.items(site.name.partition(":")[0]) if site.is_item else []
     sibling = next((item for item in items if item.name != site.name and item.before and item.input is not None), None)
     if side == "after" or sibling is None:
         return site.placements(side), None
@@ -129,14 +138,14 @@ def _with_second(found: Survey, chosen: Chosen, partner: Site | None) -> tuple[t
     ), sibling.input
 
 
-def _with_partner(found: Survey, chosen: Chosen, partner: Site) -> tuple[Placement, ...]:
-    """Keep the placements in a forward in which the named tensor is there too, and made before."""
+def _with_partner(survey: Survey, chosen: ChosenSite, partner: Site) -> tuple[Placement, ...]:
+    """Return the placements in a forward in which the partner's tensor exists too, and is computed before."""
     site, side = chosen
-    order = {other.name: index for index, other in enumerate(found.sites)}
+    order = {other.name: index for index, other in enumerate(survey.sites)}
     if partner.output is None or partner.is_item:
         raise UnfitError(f"no single feature map flows after {partner.name}")
     if order[partner.name] >= order[site.name]:
-        raise UnfitError(f"{partner.name} is made only after it")
+        raise UnfitError(f"{partner.name} is computed only after it")
     nodes = {(place.owner, place.method): place.node for place in partner.after if place.kind == "edge"}
     placements = tuple(
         replace(place, other=nodes[place.owner, place.method])
@@ -144,11 +153,11 @@ def _with_partner(found: Survey, chosen: Chosen, partner: Site) -> tuple[Placeme
         if place.kind == "edge" and (place.owner, place.method) in nodes
     )
     if not placements:
-        raise UnfitError(f"no forward holds both it and {partner.name}")
+        raise UnfitError(f"no forward has both it and {partner.name}")
     return placements
 
 
-def _without_twins(grafts: Sequence[Graft], refusals: Sequence[Refusal]) -> Plan:
+def _without_twins(grafts: Sequence[Graft]) -> tuple[list[Graft], list[Refusal]]:
     """Refuse a second graft at what is the same place under another name, such as a stage and its last block."""
     first: dict[Placement, str] = {}
     kept: list[Graft] = []
@@ -160,4 +169,14 @@ def _without_twins(grafts: Sequence[Graft], refusals: Sequence[Refusal]) -> Plan
         else:
             first[graft.placement] = graft.site
             kept.append(graft)
-    return Plan(tuple(kept), (*refusals, *twins))
+    return kept, twins
+
+
+def _notes(grafts: Sequence[Graft], request: BlockRequest) -> tuple[str, ...]:
+    """Say where a block of two inputs gets one tensor as both."""
+    same = [graft.place for graft in grafts if graft.second is None]
+    if request.inputs == 1 or not same:
+        return ()
+    name = request.block["name"]
+    hint = f"name the other one by {option('with_', 'SITE')}, or choose {option('at', 'fusions')}"
+    return (f"{name} takes two tensors, and gets the same one twice {first_few(same)}; {hint}",)

@@ -14,7 +14,7 @@ from attn_surgeon.errors import PlanError
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.surgery.sites.choice import Choice
+from attn_surgeon.surgery.sites.selection import Selection
 
 
 class HalfRead(nn.Module):
@@ -39,7 +39,7 @@ def loaded() -> LoadedNetwork:
 
 def insertion(*sites: str) -> Insertion:
     spec = BlockSpec.read("se", {"reduction": 2})
-    return Insertion(spec, Choice(after=tuple(sites)))
+    return Insertion(spec, Selection(after=tuple(sites)))
 
 
 def test_a_graft_on_what_nothing_reads_is_taken_out_and_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.operations.insert import remove
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.running import run
 from tests.examples.example_files import example

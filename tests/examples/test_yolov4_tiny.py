@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from attn_surgeon.artefact.file import load
 from attn_surgeon.cli.app import main
-from attn_surgeon.operations.insert import insert, remove
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.running import run, same_bits
 from tests.examples.example_files import REPO, example

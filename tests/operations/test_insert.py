@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
-from attn_surgeon.errors import BlockError, PlanError, SelectorError, SourceError
-from attn_surgeon.operations.insert import insert, operate, plan, remove
+from attn_surgeon.errors import BlockError, PlanError, SelectorError, SourceError, for_python
+from attn_surgeon.operations.insert import insert, insert_block, plan_insertion
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import bypassed, list_grafts
 from attn_surgeon.surgery.running import run, same_bits
-from attn_surgeon.surgery.sites.choice import Choice
+from attn_surgeon.surgery.sites.selection import Selection
 from tests import toy_networks
+from tests.toy_networks import trunks
 
 SE = BlockSpec("se", {"reduction": 2})
 
@@ -99,20 +101,20 @@ def test_strict_makes_all_or_nothing(x: Tensor) -> None:
 
 def test_operation_tells_what_was_made_and_refused(x: Tensor) -> None:
     net = toy_networks.Root(toy_networks.Residual())
-    done = operate(net, BlockSpec("cbam", {"reduction": 2}), Choice(after=("{stage,mean}",)), x)
+    done = insert_block(net, BlockSpec("cbam", {"reduction": 2}), Selection(after=("{stage,mean}",)), x)
     assert [graft.site for graft in done.plan.grafts] == ["stage"]
     assert [(refusal.site, refusal.side) for refusal in done.plan.refusals] == [("mean", "after")]
     assert list(done.plan.grafts) == [made.graft for made in list_grafts(done.model)]
 
 
 def test_the_same_place_under_two_names_is_grafted_once(x: Tensor) -> None:
-    planned = plan(toy_networks.Stages(toy_networks.call), SE, Choice(after=("stage.2", "stage")), x)
+    planned = plan_insertion(toy_networks.Stages(toy_networks.call), SE, Selection(after=("stage.2", "stage")), x)
     assert [graft.site for graft in planned.grafts] == ["stage.2"]
     assert planned.refusals[0].reason == "it is the same place as stage.2, which is chosen already"
 
 
 def test_site_chosen_twice_is_grafted_once(x: Tensor) -> None:
-    planned = plan(toy_networks.InPlace(), SE, Choice(after=("bn", "bn*", "bn")), x)
+    planned = plan_insertion(toy_networks.InPlace(), SE, Selection(after=("bn", "bn*", "bn")), x)
     assert [graft.site for graft in planned.grafts] == ["bn", "bn2"]
     assert planned.refusals == ()
 
@@ -120,7 +122,7 @@ def test_site_chosen_twice_is_grafted_once(x: Tensor) -> None:
 def test_plan_changes_nothing_and_counts_parameters(x: Tensor) -> None:
     net = toy_networks.InPlace()
     before = copy.deepcopy(net.state_dict())
-    (graft,) = plan(net, SE, Choice(before=("bn",)), x).grafts
+    (graft,) = plan_insertion(net, SE, Selection(before=("bn",)), x).grafts
     assert graft.parameters == 2 * 4 * 2 + 4 + 2
     assert (graft.site, graft.side, graft.calls, graft.feature.shape) == ("bn", "before", 1, (2, 4, 8, 8))
     assert type(net) is toy_networks.InPlace
@@ -173,7 +175,7 @@ def test_remove_takes_several_selectors(x: Tensor) -> None:
 
 @pytest.mark.parametrize("wrong", [1, [1], None])
 def test_sites_are_named_by_text(x: Tensor, wrong: object) -> None:
-    with pytest.raises(SelectorError, match="named by text"):
+    with pytest.raises(SelectorError, match="named by strings"):
         insert(toy_networks.InPlace(), "se", after=wrong, example=x)  # type: ignore[arg-type]
 
 
@@ -191,3 +193,15 @@ def test_only_modules_are_operated_on(x: Tensor) -> None:
 def test_scripted_modules_are_not_operated_on(x: Tensor) -> None:
     with pytest.raises(SourceError, match="before it is scripted"):
         insert(torch.jit.trace(nn.Conv2d(4, 4, 1), x), "se", after="conv", example=x)  # type: ignore[no-untyped-call]
+
+
+def test_a_block_of_two_inputs_with_only_one_at_hand_is_noted() -> None:
+    net, example = trunks.UNet(), torch.zeros(1, 3, 32, 32)
+    noted = plan_insertion(net, BlockSpec("cross"), Selection(after=("enc1", "enc2")), example)
+    (note,) = noted.notes
+    assert for_python(note) == (
+        "cross takes two tensors, and gets the same one twice after enc1, after enc2; "
+        "name the other one by with_=SITE, or choose at=fusions"
+    )
+    assert plan_insertion(net, BlockSpec("cross"), Selection(at=("fusions",)), example).notes == ()
+    assert plan_insertion(net, BlockSpec("se"), Selection(after=("enc1",)), example).notes == ()

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.operations.insert import insert, remove
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import seeded
 from attn_surgeon.surgery.running import Example, call, run, same_bits, tensors

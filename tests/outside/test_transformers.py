@@ -12,7 +12,7 @@ from torch import nn
 
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.running import run, same_bits
-from attn_surgeon.surgery.sites.choice import Selectors
+from attn_surgeon.surgery.sites.selection import Selectors
 from tests.surgery.helpers import open_up
 
 from .helpers import require_all, require_learning

@@ -12,7 +12,7 @@ from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.rewrite.placement import Side
 from attn_surgeon.surgery.running import Example, run, same_bits
-from attn_surgeon.surgery.sites.choice import Selectors
+from attn_surgeon.surgery.sites.selection import Selectors
 from attn_surgeon.surgery.sites.survey import survey
 
 

@@ -17,17 +17,17 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from attn_surgeon.operations.insert import insert, remove
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import seeded
 from attn_surgeon.surgery.rewrite.operated import is_operated, original_class
 from attn_surgeon.surgery.running import run, same_bits
-from attn_surgeon.surgery.sites.choice import Selection
 from tests.outside.helpers import settle
 from tests.surgery.helpers import open_up
 
 # network: (sites of the grafts, options); the first word is the library
-NETWORKS: dict[str, tuple[Selection, dict[str, Any]]] = {
+NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "timm resnet18": ({"at": "stages@layer*"}, {"drop_path_rate": 0.1}),
     "timm vit_tiny_patch16_224": (
         {"at": "residual", "after": "blocks.{1,3}"},

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.file import load, save
-from attn_surgeon.operations.insert import insert, remove
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.certificate import certify
 from attn_surgeon.surgery.check import check
 from attn_surgeon.surgery.running import run

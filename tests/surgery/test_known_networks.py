@@ -12,7 +12,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from attn_surgeon.operations.insert import insert, remove
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.rewrite.operated import is_operated
 from attn_surgeon.surgery.running import run, same_bits

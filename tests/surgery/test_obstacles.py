@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError
-from attn_surgeon.operations.insert import insert, plan, wanted
+from attn_surgeon.operations.fitting import block_request
+from attn_surgeon.operations.insert import insert, plan_insertion
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.planner import make_plan
-from attn_surgeon.surgery.sites.choice import Choice
+from attn_surgeon.surgery.sites.selection import Selection
 from attn_surgeon.surgery.sites.survey import survey
 
 from .helpers import image
@@ -60,15 +61,15 @@ def test_a_graft_that_a_fused_kernel_would_pass_by_is_refused() -> None:
 
 def test_a_module_whose_calls_differ_in_channels_says_so() -> None:
     with pytest.raises(PlanError, match="its calls differ in channels: 8, 16"):
-        plan(Widths(), ECA, Choice(after=("act",)), image())
+        plan_insertion(Widths(), ECA, Selection(after=("act",)), image())
 
 
 def test_the_plan_says_how_often_a_graft_runs() -> None:
-    (graft,) = plan(Widths(), ECA, Choice(after=("twice",)), image()).grafts
+    (graft,) = plan_insertion(Widths(), ECA, Selection(after=("twice",)), image()).grafts
     assert (graft.site, graft.calls, graft.feature.channels) == ("twice", 2, 16)
 
 
 def test_refusals_come_with_the_grafts_that_fit() -> None:
-    planned = make_plan(survey(Widths(), image()), Choice(after=("act", "b")), wanted(ECA))
+    planned = make_plan(survey(Widths(), image()), Selection(after=("act", "b")), block_request(ECA))
     assert [graft.site for graft in planned.grafts] == ["b"]
     assert [(item.site, item.reason) for item in planned.refusals] == [("act", "its calls differ in channels: 8, 16")]

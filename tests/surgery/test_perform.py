@@ -12,13 +12,15 @@ from torch import nn
 
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import SelectorError
-from attn_surgeon.operations.insert import build_blocks, insert, remove, wanted
+from attn_surgeon.operations.fitting import block_request, build_blocks
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import bypassed, list_grafts
 from attn_surgeon.surgery.perform import perform, perform_checked
 from attn_surgeon.surgery.planner import make_plan
 from attn_surgeon.surgery.rewrite.binding import UntraceableError
 from attn_surgeon.surgery.rewrite.operated import is_operated
-from attn_surgeon.surgery.sites.choice import Choice
+from attn_surgeon.surgery.sites.selection import Selection
 from attn_surgeon.surgery.sites.survey import survey
 from tests import toy_networks
 
@@ -32,7 +34,7 @@ def snapshot(model: nn.Module) -> list[tuple[str, type, list[str]]]:
 
 
 def planned(model: nn.Module, *sites: str) -> Any:
-    return make_plan(survey(model, image()), Choice.read({"after": sites}), wanted(SPEC)).grafts
+    return make_plan(survey(model, image()), Selection.read(after=sites), block_request(SPEC)).grafts
 
 
 @pytest.mark.parametrize("already", [False, True])

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError, first_line
 from attn_surgeon.operations import insert as operations
+from attn_surgeon.operations.fitting import block_request, build_blocks
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.perform import perform_checked, take_out
 from attn_surgeon.surgery.plan import Plan
 from attn_surgeon.surgery.planner import make_plan
 from attn_surgeon.surgery.rewrite.operated import is_operated
 from attn_surgeon.surgery.running import run, same_bits
-from attn_surgeon.surgery.sites.choice import Choice
+from attn_surgeon.surgery.sites.selection import Selection
 from attn_surgeon.surgery.sites.survey import Survey
 
 from .cases import Case
@@ -87,13 +88,13 @@ def sweep_group(case: Case, found: Survey, group: str, block: str, values: Value
 
 def _operate(case: Case, found: Survey, group: str, block: str) -> Plan:
     """Operate on the group in place; without values, a surgery is right if the network runs to the same shapes."""
-    spec, choice = _spec(found, group, block), Choice(at=(group,))
+    spec, choice = _spec(found, group, block), Selection(at=(group,))
     if not case.meta:
         with mock.patch.object(operations, "survey", lambda *_: found):  # it is the same network each time
-            return operations.operate(case.model, spec, choice, case.example, inplace=True).plan
-    plan = make_plan(found, choice, operations.wanted(spec))
+            return operations.insert_block(case.model, spec, choice, case.example, inplace=True).plan
+    plan = make_plan(found, choice, block_request(spec))
     plan.require(strict=False)
-    blocks = operations.build_blocks(case.model, plan.grafts, 0)
+    blocks = build_blocks(case.model, plan.grafts, 0)
     outcome = perform_checked(
         case.model, plan.grafts, blocks, lambda: "" if same_in_eval(case) == "meta" else "it differs"
     )

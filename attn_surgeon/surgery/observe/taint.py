@@ -1,7 +1,7 @@
 """Whether the network's output depends on a value: taint analysis with NaN.
 
 NaN is put into one value of a run, and the output is searched for it: what is computed from NaN is NaN. The dataflow
-alone cannot tell, for attention with a class token leaves the other tokens unread after its last block, and they flow on.
+alone cannot tell: attention with a class token leaves the other tokens unread after its last block, and they flow on.
 """
 
 from __future__ import annotations

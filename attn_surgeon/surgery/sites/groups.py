@@ -23,6 +23,15 @@ GROUPS: Mapping[str, str] = {
     "skips": "an encoder's feature, where it joins a decoder",
     "fusions": "where a cat or an add joins different paths",
 }
+SINGULARS: Mapping[str, str] = {
+    "stage": "stages",
+    "block": "blocks",
+    "conv": "convs",
+    "up": "upsamples",
+    "upsample": "upsamples",
+    "skip": "skips",
+    "fusion": "fusions",
+}
 Member = tuple[str, Side]
 Groups = Mapping[str, tuple[Member, ...]]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from attn_surgeon.errors import LostGraftError, PlanError
-from attn_surgeon.operations.insert import remove
+from attn_surgeon.operations.remove import remove
 from tests import toy_networks
 
 from ..helpers import block_at, image, opened

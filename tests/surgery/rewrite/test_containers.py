@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from attn_surgeon.operations.insert import remove
+from attn_surgeon.operations.remove import remove
 from tests import toy_networks
 
 from ..helpers import block_at, blocks, grafted, identical, image, opened

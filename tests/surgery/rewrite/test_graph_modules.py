@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from attn_surgeon.operations.insert import insert, remove
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.certificate import certify
 from attn_surgeon.surgery.check import check
 from attn_surgeon.surgery.installed import list_grafts

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.operations.insert import remove
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.rewrite.items import get_item, list_items, put_item
 from attn_surgeon.surgery.running import run, same_bits

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from attn_surgeon.operations.insert import remove
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.rewrite.operated import is_operated
 from attn_surgeon.surgery.running import run, same_bits
 from tests import toy_networks

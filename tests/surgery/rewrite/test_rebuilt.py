@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import remove_parametrizations
 
 from attn_surgeon.artefact.file import load, read_artefact, save
 from attn_surgeon.errors import LostGraftError
-from attn_surgeon.operations.insert import remove
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.check import check
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.rewrite.operated import is_operated

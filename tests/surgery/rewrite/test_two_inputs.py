@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from attn_surgeon import load, save
 from attn_surgeon.errors import PlanError, SelectorError
-from attn_surgeon.operations.insert import insert, remove
+from attn_surgeon.operations.insert import insert
+from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.certificate import certify
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.running import Example, run, same_bits

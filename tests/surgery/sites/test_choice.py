@@ -13,7 +13,7 @@ from attn_surgeon.errors import PlanError, SelectorError
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.rewrite.placement import Side
-from attn_surgeon.surgery.sites.choice import Choice, choose
+from attn_surgeon.surgery.sites.selection import Selection, choose
 from attn_surgeon.surgery.sites.selectors import is_within, matches, select
 from attn_surgeon.surgery.sites.survey import Survey, find_sites, survey
 from tests.toy_networks import Chunks, trunks
@@ -34,7 +34,7 @@ def unet() -> Survey:
 
 
 def chosen(found: Survey, **selection: Any) -> list[tuple[str, Side]]:
-    return [(site.name, side) for site, side in choose(found, Choice.read(selection))]  # type: ignore[arg-type]
+    return [(site.name, side) for site, side in choose(found, Selection.read(**selection))]
 
 
 def refused(found: Survey, **selection: Any) -> SelectorError:
@@ -96,9 +96,9 @@ def test_width_is_that_of_the_side() -> None:
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        ({"at": "residuals"}, "no group is called 'residuals'; --at; did you mean residual?"),
-        ({"at": "layer1"}, "no group is called 'layer1'; --at; the groups are stages, blocks, residual"),
-        ({"at": "skips"}, "the network has no skips; --at; it has stages, blocks, residual, head, convs"),
+        ({"at": "residuals"}, "no group is called 'residuals'; at; did you mean residual?"),
+        ({"at": "layer1"}, "no group is called 'layer1'; at; the groups are stages, blocks, residual"),
+        ({"at": "skips"}, "the network has no skips; at; it has stages, blocks, residual, head, convs"),
         (
             {"at": "residual@layer3.0.bn2"},
             "'residual@layer3.0.bn2' names none of the group; it has 4 members; did you mean layer",
@@ -107,11 +107,11 @@ def test_width_is_that_of_the_side() -> None:
             {"at": "residual@qqqqqqqqqqqqq"},
             "names none of the group; it has 4 members; its members are layer1.0.bn2, layer1.1.bn2",
         ),
-        ({"at": "residual@layer[2-1]"}, "'layer[2-1]' is no pattern"),
+        ({"at": "residual@layer[2-1]"}, "'layer[2-1]' is an invalid pattern"),
         ({"after": "layr1"}, "no site is called 'layr1'; the network has 45 sites; did you mean layer1"),
         ({"at": "residual", "exclude": "**"}, "the filters leave none of the chosen sites; 4 were chosen; loosen them"),
         ({"at": "residual", "min_channels": 17}, "the filters leave none of the chosen sites; 4 were chosen"),
-        ({"at": "head", "exclude": "[b-a]"}, "'[b-a]' is no pattern"),
+        ({"at": "head", "exclude": "[b-a]"}, "'[b-a]' is an invalid pattern"),
     ],
 )
 def test_what_chooses_nothing_says_why(selection: dict[str, Any], message: str) -> None:
@@ -132,40 +132,40 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     [
         ({}, "no site is named"),
         ({"at": ()}, "no site is named"),
-        ({"at": 3}, "a site is named by text, not by 3"),
-        ({"at": None}, "a site is named by text, not by None"),
-        ({"after": ["layer1", 2]}, "a site is named by text, not by ['layer1', 2]"),
-        ({"at": "head", "exclude": [None]}, "a site is named by text, not by [None]"),
-        ({"at": "head", "min_channels": -1}, "min_channels=-1 is no count"),
-        ({"at": "head", "min_channels": "8"}, "min_channels=8 is no count"),
-        ({"at": "head", "every": 0}, "every=0 is no count"),
-        ({"at": "head", "every": 1.5}, "every=1.5 is no count"),
-        ({"at": "head", "every": True}, "every=True is no count"),
-        ({"at": "head", "last": -2}, "last=-2 is no count"),
+        ({"at": 3}, "sites are named by strings, not by 3"),
+        ({"at": None}, "sites are named by strings, not by None"),
+        ({"after": ["layer1", 2]}, "sites are named by strings, not by ['layer1', 2]"),
+        ({"at": "head", "exclude": [None]}, "sites are named by strings, not by [None]"),
+        ({"at": "head", "min_channels": -1}, "min_channels takes a whole number of at least 0, not -1"),
+        ({"at": "head", "min_channels": "8"}, "min_channels takes a whole number of at least 0, not '8'"),
+        ({"at": "head", "every": 0}, "every takes a whole number of at least 1, not 0"),
+        ({"at": "head", "every": 1.5}, "every takes a whole number of at least 1, not 1.5"),
+        ({"at": "head", "every": True}, "every takes a whole number of at least 1, not True"),
+        ({"at": "head", "last": -2}, "last takes a whole number of at least 0, not -2"),
         ({"at": "head", "layout": "NHCW"}, "no layout is called 'NHCW'"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_any_run(selection: Any, what: str) -> None:
     with pytest.raises(SelectorError) as caught:
-        Choice.read(selection)
+        Selection.read(**selection)
     assert caught.value.what == what
 
 
 def test_a_wrong_layout_is_told_with_the_nearest() -> None:
-    with pytest.raises(SelectorError, match="--layout; did you mean NHWC, NDHWC"):
-        Choice.read({"at": "head", "layout": "NHWCC"})
+    with pytest.raises(SelectorError, match="layout; did you mean NHWC, NDHWC"):
+        Selection.read(at="head", layout="NHWCC")
 
 
 @pytest.mark.parametrize("wrong", [3, None, ["NHWC"]])
 def test_names_that_are_no_text(wrong: Any) -> None:
-    with pytest.raises(SelectorError, match="is no text"):
-        Choice.read({"at": "head", "with_": wrong})
-    with pytest.raises(SelectorError, match=r"layout=.* is no text"):
-        Choice.read({"at": "head", "layout": wrong})
+    with pytest.raises(SelectorError, match="with_ takes a string"):
+        Selection.read(at="head", with_=wrong)
+    with pytest.raises(SelectorError, match="layout takes a string"):
+        Selection.read(at="head", layout=wrong)
 
 
 def test_arguments_that_are_not_known_are_refused() -> None:
-    with pytest.raises((SelectorError, TypeError)):
+    with pytest.raises(TypeError):
         insert(trunks.ResNet(), "se", at="head", example=image(1, 3, 32), min_channel=8)  # type: ignore[call-arg]
 
 

@@ -1,0 +1,62 @@
+"""Blocks of the catalogue, and of the user's own, fit for the feature that flows at a site."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import nn
+
+from attn_surgeon.blocks import BlockSpec, Second, build_block
+from attn_surgeon.blocks.base.own import probe
+from attn_surgeon.surgery.plan import Graft, UnfitError
+from attn_surgeon.surgery.planner import BlockRequest
+from attn_surgeon.surgery.running import parameter_device
+from attn_surgeon.surgery.sites.layouts import Feature
+
+
+def fit_block(spec: BlockSpec, feature: Feature, second: Feature | None) -> nn.Module:
+    """Build a block for a feature, and the second one of a block of two inputs; raise UnfitError where it cannot run.
+
+    A block of the user's own is also run once, on the CPU: their code need not run on the meta device, where plans
+    build blocks.
+    """
+    try:
+        if not spec.own:
+            return _build(spec, feature, second)
+        with torch.device("cpu"):
+            block = _build(spec, feature, second)
+            probe(block, *[item.shape for item in (feature, second) if item is not None])
+            return block
+    except ValueError as error:
+        raise UnfitError(str(error)) from None
+
+
+def block_request(spec: BlockSpec) -> BlockRequest:
+    """Return what the planner needs to know of a block."""
+    return BlockRequest(partial(fit_block, spec), spec.to_dict(), spec.inputs)
+
+
+def _build(spec: BlockSpec, feature: Feature, second: Feature | None) -> nn.Module:
+    return build_block(
+        spec,
+        feature.channels,
+        layout=feature.layout,
+        prefix=feature.prefix,
+        grid=feature.grid,
+        positions=feature.positions,
+        other=None if second is None else Second(second.channels, second.layout, second.prefix, second.grid),
+    )
+
+
+def build_blocks(model: nn.Module, grafts: Sequence[Graft], seed: int) -> list[nn.Module]:
+    """Build the blocks of planned grafts, on their owners' device and in their features' precision."""
+    blocks = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for graft in grafts:
+            block = fit_block(BlockSpec(**graft.block), graft.feature, graft.second)
+            device = parameter_device(model.get_submodule(graft.placement.owner)) or parameter_device(model)
+            blocks.append(block.to(device=device, dtype=getattr(torch, graft.feature.dtype)))
+    return blocks

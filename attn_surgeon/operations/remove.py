@@ -1,0 +1,124 @@
+"""Remove grafts from a network; without any, it is the original again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
+
+from torch import nn
+
+from attn_surgeon.errors import PlanError, SelectorError, nearest, option
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.isolation import copied
+from attn_surgeon.surgery.perform import take_out
+from attn_surgeon.surgery.rewrite.assigned import wraps_grafts
+from attn_surgeon.surgery.rewrite.expected import remembered
+from attn_surgeon.surgery.rewrite.placement import Side
+from attn_surgeon.surgery.running import Example
+from attn_surgeon.surgery.sites.selection import Selectors, group_sites, read_texts
+from attn_surgeon.surgery.sites.selectors import is_within, matches
+from attn_surgeon.surgery.sites.survey import survey
+
+_Place = tuple[str, Side]
+
+
+def remove(
+    model: nn.Module,
+    sites: Selectors | None = None,
+    *,
+    at: Selectors = (),
+    after: Selectors = (),
+    before: Selectors = (),
+    exclude: Selectors = (),
+    example: Example | None = None,
+    inplace: bool = False,
+) -> nn.Module:
+    """Return a network without the grafts at the chosen sites; by default, without any.
+
+    A module whose last graft is removed has its own class again, and a network without grafts is the original:
+    classes, state dict and output.
+
+    Args:
+        model: a network with grafts. It is not changed, unless `inplace`.
+        sites: selectors of the sites whose grafts to remove, on either side.
+        at: groups of sites whose grafts to remove, as for `insert`: `"residual"`, `"residual@layer3"`.
+        after: selectors of the sites to remove the grafts after.
+        before: selectors of the sites to remove the grafts before.
+        exclude: selectors of sites whose grafts to keep, with those inside them.
+        example: one input that the network takes, usually (N, C, H, W); needed with `at` alone, for groups are found
+            in a run.
+        inplace: change `model` itself and return it.
+
+    Returns:
+        The network without these grafts: a copy, or `model` itself if `inplace`.
+
+    Raises:
+        SelectorError: a selector or a group chooses no graft.
+        PlanError: a wrapper around a forward holds on to the grafts.
+
+    Example:
+        >>> import torch, attn_surgeon
+        >>> from attn_surgeon.networks.demo import load_demo
+        >>> operated = attn_surgeon.insert(load_demo(), "se", after="layer*", example=torch.zeros(1, 1, 32, 32))
+        >>> less = attn_surgeon.remove(operated, after="layer[12]")
+        >>> [graft.place for graft in attn_surgeon.list_grafts(less)]
+        ['after layer3']
+        >>> attn_surgeon.remove(operated).state_dict().keys() == load_demo().state_dict().keys()
+        True
+    """
+    _require_unwrapped(model)
+    restored = model if inplace else copied(model)
+    there = _places(restored)
+    everything = sites is None and not (at or after or before)
+    finders = [
+        *(partial(_at, selector) for selector in read_texts("**" if everything else sites or ())),
+        *(partial(_at, selector, side="after") for selector in read_texts(after)),
+        *(partial(_at, selector, side="before") for selector in read_texts(before)),
+        *(partial(_in_group, restored, example, text) for text in read_texts(at)),
+    ]
+    chosen = [place for find in finders for place in find(there)]
+    excluded = read_texts(exclude)
+    removed = [place for place in chosen if not any(is_within(place[0], selector) for selector in excluded)]
+    take_out(restored, lambda graft: (graft.site, graft.side) in removed)
+    return restored
+
+
+def _places(model: nn.Module) -> list[_Place]:
+    """List where the grafts of a network are, also of those that other code has lost."""
+    lost = [record for module in model.modules() for record in remembered(module)]
+    grafts = [*(item.graft for item in list_grafts(model)), *lost]
+    return list(dict.fromkeys((graft.site, graft.side) for graft in grafts))
+
+
+def _at(selector: str, there: Sequence[_Place], side: Side | None = None) -> list[_Place]:
+    """List the places that a selector names, on one side or either; raise SelectorError where there are none."""
+    found = [place for place in there if matches(place[0], selector) and side in (None, place[1])]
+    return found or _raise_no_graft(f"{side or 'at'} '{selector}'", selector, there)
+
+
+def _in_group(model: nn.Module, example: Example | None, text: str, there: Sequence[_Place]) -> list[_Place]:
+    """List the places in a group of sites; raise SelectorError where there are none."""
+    if example is None:
+        raise SelectorError("groups are found by running the network", option("at"), "give an input with example=…")
+    members = {(site.name, side) for site, side in group_sites(survey(model, example), text)}
+    # A block of two inputs inserted after a join runs before its first input.
+    members |= {(f"{name}:0", "before") for name, side in members if side == "after"}
+    return [place for place in there if place in members] or _raise_no_graft(f"in the group '{text}'", text, there)
+
+
+def _raise_no_graft(what: str, text: str, there: Sequence[_Place]) -> NoReturn:
+    names = list(dict.fromkeys(site for site, _ in there))
+    where = f"the network has {len(there)} grafts" if there else "the network has no grafts"
+    raise SelectorError(f"no graft is {what}", where, nearest(text, names) or ", ".join(names[:5]))
+
+
+def _require_unwrapped(model: nn.Module) -> None:
+    """Raise PlanError where a wrapper keeps a forward with grafts alive that removing them could not reach."""
+    wrapped = [path or "the network" for path, module in model.named_modules() if wraps_grafts(module)]
+    if wrapped:
+        raise PlanError(
+            f"the forward of {wrapped[0]} is wrapped by a function that holds on to the grafts",
+            "" if len(wrapped) == 1 else f"and those of {len(wrapped) - 1} modules more",
+            "take the wrapper off first, such as with accelerator.unwrap_model(network, keep_fp32_wrapper=False)",
+        )

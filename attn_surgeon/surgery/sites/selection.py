@@ -1,0 +1,161 @@
+"""Which sites to operate on: selectors and groups, and filters over what they choose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from attn_surgeon.errors import SelectorError, nearest, option
+from attn_surgeon.surgery.rewrite.placement import Side
+from attn_surgeon.surgery.sites.groups import GROUPS, SINGULARS, Member
+from attn_surgeon.surgery.sites.layouts import LAYOUTS
+from attn_surgeon.surgery.sites.selectors import LIST_SITES, is_within, select
+from attn_surgeon.surgery.sites.site import Site
+from attn_surgeon.surgery.sites.survey import Survey
+
+Selectors = str | Iterable[str]
+ChosenSite = tuple[Site, Side]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The sites to operate on.
+
+    `at` names groups, or GROUP@SELECTOR for their members in one place; `after` and `before` are selectors of sites.
+    Of these, `exclude` leaves out what its selectors name and what is inside that, `min_channels` the narrower ones.
+    Of the rest, `every` n-th stays, and of those the `last` so many (0 for all). `with_` names the site of the second
+    tensor of a block of two inputs, `layout` overrides the inferred meaning of the axes.
+    """
+
+    at: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    min_channels: int = 0
+    every: int = 1
+    last: int = 0
+    with_: str = ""
+    layout: str = ""
+
+    @classmethod
+    def read(cls, **values: Any) -> Self:
+        """Validate the values of fields; raise SelectorError where one is invalid or no site is named."""
+        defaults = {field.name: field.default for field in fields(cls)}
+        selection = cls(**{name: _read(name, value, defaults[name]) for name, value in values.items()})
+        if not selection.at and not selection.after and not selection.before:
+            raise SelectorError("no site is named", "", f"name some with {_options('after', 'before', 'at')}")
+        if selection.layout and selection.layout not in LAYOUTS:
+            hint = nearest(selection.layout, LAYOUTS) or f"it is one of {', '.join(LAYOUTS)}"
+            raise SelectorError(f"no layout is called '{selection.layout}'", option("layout"), hint)
+        return selection
+
+
+def _options(*names: str) -> str:
+    *others, last = map(option, names)
+    return f"{', '.join(others)} or {last}"
+
+
+def _read(name: str, value: object, default: object) -> Any:
+    """Validate a field's value by the field's default: strings, one string, or a count that is at least as large."""
+    if isinstance(default, tuple):
+        return read_texts(value)
+    if isinstance(default, str):
+        if not isinstance(value, str):
+            raise SelectorError(f"{name} takes a string, not {value!r}", option(name))
+        return value
+    if not isinstance(value, int) or isinstance(value, bool) or (isinstance(default, int) and value < default):
+        raise SelectorError(f"{name} takes a whole number of at least {default}, not {value!r}", option(name))
+    return value
+
+
+def read_texts(selectors: object) -> tuple[str, ...]:
+    """Return selectors as a tuple; raise SelectorError where they are no strings."""
+    texts = (selectors,) if isinstance(selectors, str) else selectors
+    listed = tuple(texts) if isinstance(texts, Iterable) else ()
+    if not isinstance(texts, Iterable) or not all(isinstance(text, str) for text in listed):
+        raise SelectorError(f"sites are named by strings, not by {selectors!r}", "", "such as after='layer3'")
+    return listed
+
+
+def choose(survey: Survey, selection: Selection) -> list[ChosenSite]:
+    """Choose sites with their sides; raise SelectorError for all selectors that choose nothing, together."""
+    finders = [
+        *((group_sites, text) for text in selection.at),
+        *((_sites_after, text) for text in selection.after),
+        *((_sites_before, text) for text in selection.before),
+        *((_require_excluded, text) for text in selection.exclude),
+    ]
+    chosen: dict[tuple[str, Side], ChosenSite] = {}
+    errors: list[SelectorError] = []
+    for find, text in finders:
+        try:
+            chosen |= {(site.name, side): (site, side) for site, side in find(survey, text)}
+        except SelectorError as error:
+            errors.append(error)
+    if errors:
+        raise _joined(errors)
+    return _filtered(list(chosen.values()), selection)
+
+
+def _joined(errors: Sequence[SelectorError]) -> SelectorError:
+    if len(errors) == 1:
+        return errors[0]
+    what = "; ".join(f"{error.what} ({error.hint})" for error in errors)
+    return SelectorError(what, errors[0].where, f"list them with {LIST_SITES}")
+
+
+def _sites_after(survey: Survey, selector: str) -> list[ChosenSite]:
+    return [(site, "after") for site in select(survey.sites, selector, survey.unused)]
+
+
+def _sites_before(survey: Survey, selector: str) -> list[ChosenSite]:
+    return [(site, "before") for site in select(survey.sites, selector, survey.unused)]
+
+
+def group_sites(survey: Survey, text: str) -> list[ChosenSite]:
+    """List the sites of GROUP, or of GROUP@SELECTOR those that are what the selector names or inside it."""
+    name, _, within = text.partition("@")
+    group = SINGULARS.get(name, name)
+    if group not in GROUPS:
+        hint = nearest(name, GROUPS) or f"the groups are {', '.join(GROUPS)}"
+        raise SelectorError(f"no group is called '{name}'", option("at"), hint)
+    members = survey.groups[group]
+    if not members:
+        there = [name for name, listed in survey.groups.items() if listed]
+        raise SelectorError(f"the network has no {group}", option("at"), f"it has {', '.join(there)}")
+    kept = [member for member in members if not within or is_within(member[0], within)]
+    if not kept:
+        raise _none_within(text, members)
+    return [(survey.by_name[name], side) for name, side in kept]
+
+
+def _none_within(text: str, members: Sequence[Member]) -> SelectorError:
+    names = [name for name, _ in members]
+    hint = nearest(text.partition("@")[2], names) or f"its members are {', '.join(names[:5])} …"
+    return SelectorError(f"'{text}' names none of the group", f"it has {len(names)} members", hint)
+
+
+def _require_excluded(survey: Survey, selector: str) -> list[ChosenSite]:
+    """Choose nothing; raise SelectorError where there is nothing to exclude either."""
+    if any(is_within(site.name, selector) for site in survey.sites):
+        return []
+    hint = nearest(selector, survey.by_name) or f"list them with {LIST_SITES}"
+    where = f"the network has {len(survey.sites)} sites"
+    raise SelectorError(f"no site to exclude is called '{selector}'", where, hint)
+
+
+def _filtered(chosen: list[ChosenSite], selection: Selection) -> list[ChosenSite]:
+    kept = [item for item in chosen if not any(is_within(item[0].name, text) for text in selection.exclude)]
+    kept = [(site, side) for site, side in kept if _channels(site, side) >= selection.min_channels]
+    kept = kept[:: selection.every]
+    kept = kept[-selection.last :] if selection.last else kept
+    if not kept:
+        raise SelectorError("the filters leave none of the chosen sites", f"{len(chosen)} were chosen", "loosen them")
+    return kept
+
+
+def _channels(site: Site, side: Side) -> int:
+    """Count the channels at a site; one without a feature map passes the filter, so that the plan gives the reason."""
+    feature = site.feature(side)
+    return 2**31 if feature is None else feature.channels
