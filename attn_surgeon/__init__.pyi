@@ -1,8 +1,8 @@
 # The public names and where each of them lives: the one list, for type checkers and for `__init__.py`.
-from attn_surgeon.artefact.file import load as load
-from attn_surgeon.artefact.file import save as save
+from attn_surgeon.artefact.load import load as load
 from attn_surgeon.artefact.recipe import read_recipe as read_recipe
 from attn_surgeon.artefact.recipe_schema import Recipe as Recipe
+from attn_surgeon.artefact.save import save as save
 from attn_surgeon.blocks.base.own import register_block as register_block
 from attn_surgeon.errors import LostGraftError as LostGraftError
 from attn_surgeon.errors import SurgeonError as SurgeonError

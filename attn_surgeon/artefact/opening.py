@@ -1,79 +1,62 @@
-"""What an operation starts from: a network out of a source or an artefact, with an example to run it on."""
+"""What an operation starts from: a network from a source or an artefact, with an example to run it on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.file import Provenance, load, provenance_of, set_provenance
-from attn_surgeon.networks import ASSUMED, SourceSpec, load_source, parse_source
-from attn_surgeon.networks.preprocessing import Preprocessing
+from attn_surgeon.artefact.load import load
+from attn_surgeon.artefact.provenance import Provenance, provenance_of, set_provenance
+from attn_surgeon.artefact.trust import given_source
+from attn_surgeon.networks import DEFAULT_PREPROCESSING, SourceSpec, load_source, parse_source
+from attn_surgeon.networks.preprocessing import Preprocessing, PreprocessingOverrides
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.perform import take_out
 
-_ASSUMED = "nobody said how images are normalised: taken are ImageNet's mean and std"
-
-
-@dataclass(frozen=True)
-class Images:
-    """What the user said of the images; None where the source is to say it."""
-
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
-    size: tuple[int, int] | None = None
-
-    def applied(self, preprocessing: Preprocessing) -> Preprocessing:
-        """Give the preprocessing with what the user said in place of what the source says."""
-        said = {"mean": self.mean, "std": self.std, "size": self.size}
-        given = {name: tuple(value) for name, value in said.items() if value is not None}
-        if given.get("size", preprocessing.size) != preprocessing.size:
-            given["crop_pct"] = 1.0  # type: ignore[assignment]
-        if "mean" in given:
-            given["channels"] = len(given["mean"])  # type: ignore[assignment]
-        if "mean" in given and "std" in given:
-            given["assumed"] = False  # type: ignore[assignment]
-        return replace(preprocessing, **given)  # type: ignore[arg-type]
+_NORMALISATION_UNKNOWN = "the normalisation of the images is not known: ImageNet's mean and std are assumed"
 
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network in eval mode, where it comes from, and what there is to say about that.
+    """A network in eval mode, and what is known of it beside its provenance, which is on the network itself.
 
-    `trusted` is the source by the user's own word, whose code may run again; what a file says is no such word.
-    `fresh` names the layers that a fine-tune has given new weights.
+    `trusted` is the source that the user has named, whose code may run again; what an artefact names is not trusted.
+    `fresh` are the layers that were given new weights for a fine-tune.
     """
 
     model: nn.Module
-    provenance: Provenance
     notes: tuple[str, ...] = ()
     trusted: SourceSpec | None = None
     fresh: tuple[str, ...] = ()
 
     @property
-    def preprocessing(self) -> Preprocessing:
-        """Give what the network expects of its images."""
-        known = self.provenance.preprocessing
-        return known or ASSUMED
+    def provenance(self) -> Provenance:
+        """Where the network comes from."""
+        return provenance_of(self.model)
 
-    @cached_property
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the network expects of its images; ImageNet's habits where that is not known."""
+        return self.provenance.preprocessing or DEFAULT_PREPROCESSING
+
+    @property
     def example(self) -> Tensor:
-        """Make one seeded input (1, C, H, W)."""
+        """One input (1, C, H, W) of seeded normal noise."""
         generator = torch.Generator().manual_seed(0)
         return torch.randn(1, self.preprocessing.channels, *self.preprocessing.size, generator=generator)
 
     @property
     def name(self) -> str:
-        """Give a short name for files made from this network."""
+        """A short name for files made from this network."""
         text = self.provenance.source.name
         return text.rpartition(":")[2] if ":" in text else text.partition(".")[0]
 
     def base(self) -> nn.Module:
-        """Give the network without any grafts, as a copy."""
+        """Return a copy of the network without any grafts."""
         base = copied(self.model)
         if list_grafts(base):
             take_out(base, lambda graft: True)
@@ -85,7 +68,7 @@ def open_network(
     *,
     weights: str | None = None,
     args: Mapping[str, object] | None = None,
-    images: Images | None = None,
+    images: PreprocessingOverrides | None = None,
     source: str | None = None,
     allow_partial: bool = False,
 ) -> LoadedNetwork:
@@ -94,25 +77,20 @@ def open_network(
         loaded = _open_artefact(text, source, weights)
     else:
         loaded = _open_source(text, weights, args, allow_partial)
-    said = images or Images()
-    preprocessing = said.applied(loaded.preprocessing)
-    provenance = replace(loaded.provenance, preprocessing=preprocessing)
-    set_provenance(loaded.model, provenance)
-    notes = (*loaded.notes, _ASSUMED) if preprocessing.assumed else loaded.notes
-    return replace(loaded, provenance=provenance, notes=notes)
+    preprocessing = (images or PreprocessingOverrides()).applied(loaded.preprocessing)
+    set_provenance(loaded.model, replace(loaded.provenance, preprocessing=preprocessing))
+    return replace(loaded, notes=(*loaded.notes, _NORMALISATION_UNKNOWN)) if preprocessing.assumed else loaded
 
 
 def _open_artefact(path: str, source: str | None, weights: str | None) -> LoadedNetwork:
     model = load(path, source=source, weights=weights)
-    provenance = provenance_of(model)
-    spec = provenance.source
-    trusted = None if source is None else replace(parse_source(source), args=spec.args, weights=spec.weights)
-    return LoadedNetwork(model, provenance, trusted=trusted)
+    trusted = None if source is None else given_source(provenance_of(model), source)
+    return LoadedNetwork(model, trusted=trusted)
 
 
 def _open_source(
     text: str, weights: str | None, args: Mapping[str, object] | None, allow_partial: bool
 ) -> LoadedNetwork:
-    loaded = load_source(parse_source(text, args=args, weights=weights or "default"), allow_partial=allow_partial)
-    provenance = Provenance(loaded.spec, loaded.preprocessing, loaded.class_names)
-    return LoadedNetwork(loaded.model, provenance, loaded.notes, loaded.spec)
+    built = load_source(parse_source(text, args=args, weights=weights or "default"), allow_partial=allow_partial)
+    set_provenance(built.model, Provenance(built.spec, built.preprocessing, built.class_names))
+    return LoadedNetwork(built.model, built.notes, built.spec)

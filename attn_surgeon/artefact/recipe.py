@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,24 +9,8 @@ from attn_surgeon.errors import RecipeError, nearest
 
 if TYPE_CHECKING:
     from attn_surgeon.artefact.recipe_schema import Recipe
-    from attn_surgeon.surgery.plan import Graft
 
 FOLDERS = (Path("recipes"), Path(__file__).parents[1] / "_recipes", Path(__file__).parents[2] / "recipes")
-
-
-def describe_operations(grafts: Sequence[Graft]) -> dict[str, Any]:
-    """Describe grafts as a recipe's operations, one for each run of the same block on the same side."""
-    operations: list[dict[str, Any]] = []
-    for graft in grafts:
-        block = {"block": graft.block["name"], "options": dict(graft.block["options"]), "init": graft.block["init"]}
-        block |= {"with": graft.other} if graft.other else {}
-        block |= {"layout": graft.layout} if graft.layout else {}
-        last = operations[-1]["insert"] if operations else None
-        if last is not None and {key: last[key] for key in last if key != graft.side} == block:
-            last[graft.side].append(graft.site)
-        else:
-            operations.append({"insert": block | {graft.side: [graft.site]}})
-    return {"operations": operations}
 
 
 def list_recipes() -> dict[str, Path]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
+from attn_surgeon.networks.preprocessing import PreprocessingOverrides
+
 if TYPE_CHECKING:
     from attn_surgeon.surgery.sites.selection import Selection
 
@@ -30,14 +32,6 @@ class Source(_Strict):
     name: str
     weights: str = "default"
     args: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-class Images(_Strict):
-    """What the network's images should look like, where its source does not know."""
-
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    size: tuple[int, int] | None = None
 
 
 class Insert(_Strict):
@@ -80,7 +74,7 @@ class Recipe(_Strict):
 
     source: Annotated[Source, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)]
     operations: Annotated[tuple[Operation, ...], Field(min_length=1)]
-    images: Images = Images()
+    images: PreprocessingOverrides = PreprocessingOverrides()
     strict: bool = False
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     output: str | None = None

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,21 +17,6 @@ from attn_surgeon.errors import ArtefactError
 from attn_surgeon.files import replacing
 
 _PAYLOAD, _DIGEST = "attn_surgeon", "attn_surgeon_sha256"
-
-
-def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """Hash names, types, shapes and values; the order of the mapping does not matter."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> Any:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data if flat.numel() else b""
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], payload: Mapping[str, Any]) -> None:

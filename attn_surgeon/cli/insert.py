@@ -103,7 +103,7 @@ def insert(
     as_json: AsJson = False,
 ) -> None:
     """Insert an attention block at the chosen sites, certify that nothing was lost, and write the artefact."""
-    from attn_surgeon.artefact.perform import Insertion
+    from attn_surgeon.artefact.insertion import Insertion
     from attn_surgeon.blocks import BlockSpec, adopt
     from attn_surgeon.surgery.sites.selection import Selection
 

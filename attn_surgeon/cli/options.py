@@ -13,7 +13,8 @@ from attn_surgeon.errors import SurgeonError, first_line
 if TYPE_CHECKING:
     import torch
 
-    from attn_surgeon.artefact.opening import Images, LoadedNetwork
+    from attn_surgeon.artefact.opening import LoadedNetwork
+    from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 Network = Annotated[
@@ -133,11 +134,11 @@ def read_pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
     return pairs
 
 
-def read_images(mean: str | None, std: str | None, size: str | None) -> Images:
+def read_images(mean: str | None, std: str | None, size: str | None) -> PreprocessingOverrides:
     """Read what was said of the images."""
-    from attn_surgeon.artefact.opening import Images
+    from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
-    return Images(_numbers(mean, "--mean"), _numbers(std, "--std"), read_size(size))
+    return PreprocessingOverrides(_numbers(mean, "--mean"), _numbers(std, "--std"), read_size(size))
 
 
 def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:

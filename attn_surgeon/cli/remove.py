@@ -32,7 +32,8 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Take the grafts at the chosen sites out, by default all, and write the network without them."""
-    from attn_surgeon.artefact.file import load, save
+    from attn_surgeon.artefact.load import load
+    from attn_surgeon.artefact.save import save
     from attn_surgeon.operations.remove import remove as take_out
     from attn_surgeon.surgery.installed import list_grafts
 

@@ -35,8 +35,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Replay a recipe: build its network, make its insertions, certify and write the artefact."""
-    from attn_surgeon.artefact.opening import Images, open_network
-    from attn_surgeon.artefact.perform import Insertion
+    from attn_surgeon.artefact.insertion import Insertion
+    from attn_surgeon.artefact.opening import open_network
     from attn_surgeon.artefact.recipe import read_recipe
     from attn_surgeon.blocks import BlockSpec, adopt
 
@@ -53,7 +53,7 @@ def run(
             story.source.name,
             weights=weights or story.source.weights,
             args=story.source.args,
-            images=Images(story.images.mean, story.images.std, story.images.size),
+            images=story.images,
         )
     carry_out(
         loaded,

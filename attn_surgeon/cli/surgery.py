@@ -14,8 +14,8 @@ from attn_surgeon.cli.files import size_text, writable
 from attn_surgeon.cli.output import console, print_certificate, print_json, print_plan, say, steps
 
 if TYPE_CHECKING:
+    from attn_surgeon.artefact.insertion import Insertion, InsertionResult
     from attn_surgeon.artefact.opening import LoadedNetwork
-    from attn_surgeon.artefact.perform import Insertion, Result
     from attn_surgeon.surgery.plan import Plan
 
 
@@ -61,8 +61,8 @@ def _plain(block: str) -> str:
     return "+".join(part.rpartition(":")[2] for part in block.split("+"))
 
 
-def _operate(loaded: LoadedNetwork, insertions: Sequence[Insertion], wishes: Wishes) -> Result:
-    from attn_surgeon.artefact.perform import perform_insertions
+def _operate(loaded: LoadedNetwork, insertions: Sequence[Insertion], wishes: Wishes) -> InsertionResult:
+    from attn_surgeon.artefact.insertion import perform_insertions
 
     with steps("operate") as progress:
         return perform_insertions(
@@ -75,8 +75,8 @@ def _operate(loaded: LoadedNetwork, insertions: Sequence[Insertion], wishes: Wis
         )
 
 
-def _write(result: Result, target: Path, wishes: Wishes) -> None:
-    from attn_surgeon.artefact.file import require_base_again, save
+def _write(result: InsertionResult, target: Path, wishes: Wishes) -> None:
+    from attn_surgeon.artefact.save import require_base_again, save
 
     if wishes.patch:
         require_base_again(result.model)
@@ -98,7 +98,7 @@ def _dry_run(loaded: LoadedNetwork, insertions: Sequence[Insertion], wishes: Wis
         console().print("\n[dim]dry run: nothing was changed or written[/]")
 
 
-def _show(result: Result, label: str, target: Path | None, wishes: Wishes) -> None:
+def _show(result: InsertionResult, label: str, target: Path | None, wishes: Wishes) -> None:
     out = console()
     print_plan(result.plan, label, out)
     out.print()
@@ -125,7 +125,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _document(loaded: LoadedNetwork, result: Result, target: Path | None) -> dict[str, Any]:
+def _document(loaded: LoadedNetwork, result: InsertionResult, target: Path | None) -> dict[str, Any]:
     return {
         "source": loaded.provenance.source.to_dict(),
         "notes": list(loaded.notes),

@@ -22,9 +22,9 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Make the certificate again, against the original built afresh with its stored weights. Exit 1 where it fails."""
-    from attn_surgeon.artefact.file import load_original
+    from attn_surgeon.artefact.insertion import certify_loaded
+    from attn_surgeon.artefact.load import load_original
     from attn_surgeon.artefact.opening import open_network
-    from attn_surgeon.artefact.perform import certify_loaded
 
     path = artefact_or_newest(artefact)
     with steps(f"verify {path}") as progress:

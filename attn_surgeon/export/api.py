@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.jit import ScriptModule
 
-from attn_surgeon.artefact.file import provenance_of, set_provenance
-from attn_surgeon.artefact.opening import Images, LoadedNetwork
+from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.errors import ExportError, nearest
 from attn_surgeon.export.axes import read_axes
 from attn_surgeon.export.images import require_images
@@ -21,7 +21,7 @@ from attn_surgeon.export.onnx.metadata import tell_story
 from attn_surgeon.export.onnx.onnx_file import TOLERANCES, Wanted, Written, write_onnx
 from attn_surgeon.export.onnx.to_onnx import DEFAULT_OPSET, require_opset
 from attn_surgeon.export.program import WrittenProgram, write_program
-from attn_surgeon.networks.preprocessing import Preprocessing
+from attn_surgeon.networks.preprocessing import Preprocessing, PreprocessingOverrides
 from attn_surgeon.surgery.isolation import copied
 
 _IMAGE_AXES = 4
@@ -103,7 +103,7 @@ def _ready(
     model: nn.Module, example: Tensor, settings: Settings, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Job, dict[str, str]]:
     require_images(settings.images)
-    loaded = _loaded(model, example, Images(_numbers(mean), _numbers(std), _size(example)))
+    loaded = _loaded(model, example, PreprocessingOverrides(_numbers(mean), _numbers(std), _size(example)))
     if settings.preprocess and loaded.preprocessing.assumed:
         raise ExportError("nothing is known of the images' normalisation", "preprocess", "give mean and std")
     job = prepare(loaded, settings)
@@ -115,7 +115,7 @@ def _numbers(values: Sequence[float] | None) -> tuple[float, ...] | None:
     return None if values is None else tuple(float(value) for value in values)
 
 
-def _loaded(model: nn.Module, example: Tensor, said: Images) -> LoadedNetwork:
+def _loaded(model: nn.Module, example: Tensor, said: PreprocessingOverrides) -> LoadedNetwork:
     """Copy a network, with what there is to know of its images."""
     if not isinstance(model, nn.Module) or isinstance(model, ScriptModule):
         raise ExportError(f"this is no module of Python: {type(model).__name__}", "model", "give an nn.Module")
@@ -129,9 +129,7 @@ def _loaded(model: nn.Module, example: Tensor, said: Images) -> LoadedNetwork:
         what = f"the example has {channels} channels, and the network's images have {known.channels}"
         raise ExportError(what, "example", "give mean and std too, if it is right")
     provenance = replace(provenance, preprocessing=said.applied(known))
-    own = copied(model)
-    set_provenance(own, provenance)
-    return LoadedNetwork(own, provenance)
+    return LoadedNetwork(set_provenance(copied(model), provenance))
 
 
 def _size(example: Any) -> tuple[int, int]:

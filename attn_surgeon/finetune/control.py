@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from attn_surgeon.artefact.file import provenance_of, set_provenance
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.data import processes
 from attn_surgeon.data.parts import Parts
 from attn_surgeon.data.substitutes import listed

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from attn_surgeon.artefact.file import save
+from attn_surgeon.artefact.save import save
 from attn_surgeon.finetune.checkpoint import write_file
 
 METRICS = "metrics.jsonl"

@@ -11,8 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from attn_surgeon.artefact.file import split_tensors
-from attn_surgeon.artefact.storage import hash_tensors
+from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
 from attn_surgeon.finetune.checkpoint import write_file
 from attn_surgeon.finetune.settings import Settings, TrainingError
 

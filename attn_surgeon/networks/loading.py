@@ -18,7 +18,9 @@ from attn_surgeon.networks.source import SourceSpec
 from attn_surgeon.networks.weights import load_weights
 
 # what images are taken to be where nobody says
-ASSUMED = Preprocessing(from_torchvision.IMAGENET_MEAN, from_torchvision.IMAGENET_STD, (224, 224), assumed=True)
+DEFAULT_PREPROCESSING = Preprocessing(
+    from_torchvision.IMAGENET_MEAN, from_torchvision.IMAGENET_STD, (224, 224), assumed=True
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _load_torchvision(spec: SourceSpec) -> Loaded:
 
 def _load_own(spec: SourceSpec) -> Loaded:
     """Load a network of the user's."""
-    return Loaded(_BUILDERS[spec.kind](spec), spec, ASSUMED)
+    return Loaded(_BUILDERS[spec.kind](spec), spec, DEFAULT_PREPROCESSING)
 
 
 def _load_demo(spec: SourceSpec) -> Loaded:

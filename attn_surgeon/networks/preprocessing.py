@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -76,6 +76,26 @@ class Preprocessing:
                 v2.ToPureTensor(),
             ]
         )
+
+
+@dataclass(frozen=True)
+class PreprocessingOverrides:
+    """What the user says of the images; None where the network's source decides."""
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    size: tuple[int, int] | None = None
+
+    def applied(self, preprocessing: Preprocessing) -> Preprocessing:
+        """Return a preprocessing with these values in place of its own."""
+        changes: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not None}
+        if self.size not in (None, preprocessing.size):
+            changes["crop_pct"] = 1.0
+        if self.mean is not None:
+            changes["channels"] = len(self.mean)
+        if self.mean is not None and self.std is not None:
+            changes["assumed"] = False
+        return replace(preprocessing, **changes)
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:

@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.file import set_provenance, split_tensors
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import set_provenance
+from attn_surgeon.artefact.tensors import split_tensors
 from attn_surgeon.errors import SourceError
 from attn_surgeon.finetune.settings import TrainingError
 from attn_surgeon.networks import SourceSpec, build
@@ -47,7 +48,7 @@ def with_classes(loaded: LoadedNetwork, class_names: tuple[str, ...], width: int
         provenance = replace(provenance, source=replace(provenance.source, args={**provenance.source.args, **said}))
         notes += (f"the head {', '.join(heads)} is new: {len(class_names)} outputs in place of {width}",)
     set_provenance(loaded.model, provenance)
-    return replace(loaded, provenance=provenance, notes=notes, fresh=tuple(heads))
+    return replace(loaded, notes=notes, fresh=tuple(heads))
 
 
 def _trusted(loaded: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:

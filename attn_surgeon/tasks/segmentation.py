@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.data.gallery import write_gallery
 from attn_surgeon.data.masks import IGNORED
 from attn_surgeon.data.parts import Parts
@@ -92,7 +93,7 @@ def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> P
 def fitted(loaded: LoadedNetwork, class_names: tuple[str, ...], settings: Settings) -> LoadedNetwork:
     """Name the classes, give the network a head for them, and note the size of the windows it looks through."""
     window = windowed(loaded.preprocessing, settings.crop)
-    loaded = replace(loaded, provenance=replace(loaded.provenance, preprocessing=window))
+    set_provenance(loaded.model, replace(loaded.provenance, preprocessing=window))
     width = outputs(loaded)
     alone = width == 1 and len(class_names) == 2  # one score a pixel tells two classes apart
     return with_classes(loaded, class_names, 2 if alone else width, settings.seed)

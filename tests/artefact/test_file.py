@@ -14,11 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from attn_surgeon import insert, load, remove, save
-from attn_surgeon.artefact.file import load_original, read_artefact
-from attn_surgeon.artefact.opening import Images, open_network
+from attn_surgeon.artefact.load import load_original
+from attn_surgeon.artefact.metadata import read_artefact
+from attn_surgeon.artefact.opening import open_network
 from attn_surgeon.artefact.recipe_schema import Recipe
 from attn_surgeon.errors import ArtefactError, SurgeonError
 from attn_surgeon.networks.demo import load_demo
+from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 from attn_surgeon.surgery.installed import list_grafts
 from tests.toy_networks import Root, SharedRelu, Tied, conv
 
@@ -64,7 +66,7 @@ def own_network(folder: Path) -> tuple[Path, str]:
     """Save an operated network of a file in the folder; give the artefact and the source."""
     (folder / "own.py").write_text(OWN)
     source = f"{folder / 'own.py'}:net"
-    model = open_network(source, images=Images((0.0,) * 4, (1.0,) * 4, (8, 8))).model
+    model = open_network(source, images=PreprocessingOverrides((0.0,) * 4, (1.0,) * 4, (8, 8))).model
     save(opened(insert(model, "se", after="0", example=EXAMPLE, options={"reduction": 2})), folder / "x.safetensors")
     (folder / "ran").unlink()
     return folder / "x.safetensors", source
@@ -115,7 +117,7 @@ def test_an_own_network_is_run_only_when_trusted(tmp_path: Path, patch: bool) ->
     if patch:
         save(model, path, patch=True)
     message = refusal(path)
-    assert f"--source {source}" in message
+    assert f"source={source}" in message
     assert not (tmp_path / "ran").exists()
     if not patch:  # a patch's base would have other random weights
         assert torch.equal(load(path, source=source)(EXAMPLE), model(EXAMPLE))

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.file import save
-from attn_surgeon.artefact.opening import Images, open_network
+from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.save import save
 from attn_surgeon.errors import DataError
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.demo import CLASS_NAMES, DEMO_PREPROCESSING, load_demo
 from attn_surgeon.networks.preprocessing import Preprocessing
+from attn_surgeon.networks.preprocessing import PreprocessingOverrides as Overrides
 from attn_surgeon.surgery.installed import list_grafts
 
 USUAL = Preprocessing((0.1, 0.2, 0.3), (1.0, 2.0, 3.0), (64, 64), crop_pct=0.875)
@@ -38,24 +39,30 @@ def test_the_example_is_the_same_every_time() -> None:
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
-        (Images(), USUAL),
-        (Images(size=(64, 64)), USUAL),
-        (Images(size=(32, 48)), Preprocessing(USUAL.mean, USUAL.std, (32, 48), crop_pct=1.0)),
-        (Images(mean=(0.5,), std=(2.0,)), Preprocessing((0.5,), (2.0,), (64, 64), channels=1, crop_pct=0.875)),
-        (Images(std=(1.0, 1.0, 1.0)), Preprocessing(USUAL.mean, (1.0, 1.0, 1.0), (64, 64), crop_pct=0.875)),
+        (Overrides(), USUAL),
+        (Overrides(size=(64, 64)), USUAL),
+        (Overrides(size=(32, 48)), Preprocessing(USUAL.mean, USUAL.std, (32, 48), crop_pct=1.0)),
+        (
+            Overrides(mean=(0.5,), std=(2.0,)),
+            Preprocessing((0.5,), (2.0,), (64, 64), channels=1, crop_pct=0.875),
+        ),
+        (
+            Overrides(std=(1.0, 1.0, 1.0)),
+            Preprocessing(USUAL.mean, (1.0, 1.0, 1.0), (64, 64), crop_pct=0.875),
+        ),
     ],
 )
-def test_what_the_user_says_of_images_goes_first(images: Images, expected: Preprocessing) -> None:
+def test_what_the_user_says_of_images_goes_first(images: Overrides, expected: Preprocessing) -> None:
     assert images.applied(USUAL) == expected
 
 
 def test_a_mean_without_its_std_is_refused() -> None:
     with pytest.raises(DataError, match="std must hold 1"):
-        Images(mean=(0.5,)).applied(USUAL)
+        Overrides(mean=(0.5,)).applied(USUAL)
 
 
 def test_an_artefact_brings_its_images_along(tmp_path: Path) -> None:
-    loaded = open_network("demo", images=Images(size=(40, 48)))
+    loaded = open_network("demo", images=Overrides(size=(40, 48)))
     model = insert(loaded.model, "se", after="layer1", example=loaded.example)
     save(model, tmp_path / "x.safetensors")
     again = open_network(str(tmp_path / "x.safetensors"))
@@ -78,5 +85,5 @@ def test_a_name_for_files(text: str, name: str) -> None:
 
 def test_a_factory_gives_its_name_to_files(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from attn_surgeon.networks.demo import demo as small\n")
-    loaded = open_network(f"{tmp_path / 'mine.py'}:small", images=Images((0.0,), (1.0,), (32, 32)))
+    loaded = open_network(f"{tmp_path / 'mine.py'}:small", images=Overrides((0.0,), (1.0,), (32, 32)))
     assert loaded.name == "small"

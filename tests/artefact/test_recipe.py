@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from attn_surgeon.artefact.recipe import first_comment, list_recipes, read_recipe
-from attn_surgeon.artefact.recipe_schema import Images, Recipe
+from attn_surgeon.artefact.recipe_schema import Recipe
 from attn_surgeon.errors import RecipeError
+from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
 FULL = """# All there is.
 source: {name: "tv/resnet18", weights: none, args: {num_classes: 3, zero: [1, 2]}}
@@ -43,7 +44,7 @@ def test_everything_in_a_recipe_is_read() -> None:
     recipe = read(FULL)
     source, (operation,) = recipe.source, recipe.operations
     assert (source.name, source.weights, source.args) == ("tv/resnet18", "none", {"num_classes": 3, "zero": [1, 2]})
-    assert recipe.images == Images(mean=(0.5,), std=(1.0,), size=(32, 48))
+    assert recipe.images == PreprocessingOverrides(mean=(0.5,), std=(1.0,), size=(32, 48))
     step = operation.insert
     assert (step.block, step.after, step.before) == ("se", ("layer4",), ("fc", "layer*"))
     assert (step.options, step.init) == ({"reduction": 8}, "paper")
@@ -53,7 +54,7 @@ def test_everything_in_a_recipe_is_read() -> None:
 def test_the_shortest_recipe_has_the_usual_defaults() -> None:
     recipe = read("source: demo\noperations: [{insert: {block: se, after: fc}}]")
     assert (recipe.source.name, recipe.source.weights, recipe.source.args) == ("demo", "default", {})
-    assert (recipe.images, recipe.strict, recipe.seed, recipe.output) == (Images(), False, 0, None)
+    assert (recipe.images, recipe.strict, recipe.seed, recipe.output) == (PreprocessingOverrides(), False, 0, None)
     assert recipe.operations[0].insert.init == "identity"
 
 

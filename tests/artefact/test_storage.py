@@ -14,8 +14,9 @@ from torch import Tensor
 
 from attn_surgeon import load, save
 from attn_surgeon.artefact import storage
-from attn_surgeon.artefact.file import load_original
-from attn_surgeon.artefact.storage import hash_tensors, read_payload, read_tensors, write
+from attn_surgeon.artefact.load import load_original
+from attn_surgeon.artefact.storage import read_payload, read_tensors, write
+from attn_surgeon.artefact.tensors import hash_tensors
 from attn_surgeon.errors import ArtefactError
 
 from .test_file import operated_demo

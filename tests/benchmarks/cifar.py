@@ -5,13 +5,14 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from attn_surgeon.artefact.opening import Images, LoadedNetwork, open_network
+from attn_surgeon.artefact.opening import LoadedNetwork, open_network
 from attn_surgeon.data import ImageData, open_dataset
+from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
 REPO = Path(__file__).parents[2]
 DATA = REPO.parent / "shared" / "data"
 CACHE = Path.home() / ".cache" / "attn-surgeon-data"
-IMAGENET = Images((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (32, 32))
+IMAGENET = PreprocessingOverrides((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (32, 32))
 
 
 def resnet20(data: Path = DATA) -> LoadedNetwork:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch
 
-from attn_surgeon.artefact.storage import hash_tensors, read_tensors
+from attn_surgeon.artefact.storage import read_tensors
+from attn_surgeon.artefact.tensors import hash_tensors
 from attn_surgeon.finetune.checkpoint import NAME
 
 RUN = ("--data", "demo", "--limit", "320", "--batch-size", "32", "--epochs", "2", "--checkpoint-steps", "3")

@@ -22,8 +22,8 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 
 from attn_surgeon import register_block
-from attn_surgeon.artefact.file import Provenance
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.export.identity import is_gate
 from attn_surgeon.export.job import Settings, prepare
 from attn_surgeon.export.network import INPUT
@@ -57,7 +57,7 @@ def networks() -> dict[str, LoadedNetwork]:
             made[f"timm-{name}"] = insert(plain, f"timm-{name}", example=example, at="residual", init="paper")
             made[f"timm-{name} by hand"] = by_hand(plain, block)
     provenance = Provenance(SourceSpec("object", "resnet50"), IMAGES)
-    return {name: LoadedNetwork(model.eval(), provenance) for name, model in made.items()}
+    return {name: LoadedNetwork(set_provenance(model.eval(), provenance)) for name, model in made.items()}
 
 
 def open_gates(model: nn.Module) -> nn.Module:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import Images, LoadedNetwork, open_network
+from attn_surgeon.artefact.opening import LoadedNetwork, open_network
 from attn_surgeon.data import ImageData
 from attn_surgeon.data.parts import Parts
 from attn_surgeon.data.scenes import Scenes
@@ -30,6 +30,7 @@ from attn_surgeon.finetune.graft_effects import openings
 from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.settings import Settings
 from attn_surgeon.measure.cost import parameters
+from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 from attn_surgeon.tasks.segmentation import TASK, open_parts, score
 
 from .cifar import CACHE, DATA, REPO
@@ -60,7 +61,7 @@ class Bench:
     def loaded(self) -> LoadedNetwork:
         """Open the U-Net, untrained."""
         torch.manual_seed(0)
-        images = Images(size=(THEN.crop or 0, THEN.crop or 0))
+        images = PreprocessingOverrides(size=(THEN.crop or 0, THEN.crop or 0))
         return open_network(
             f"{REPO / 'examples' / 'unet.py'}:unet", weights="none", args={"width": WIDTH}, images=images
         )

@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.file import Provenance
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.blocks.base.registry import get_card, names
 from attn_surgeon.data.parts import open_parts
 from attn_surgeon.finetune.loop import train
@@ -28,7 +28,9 @@ FREEZES = ("none", "base")
 
 def top1(block: str | None, settings: Settings) -> tuple[float, float]:
     """Train the demo with a block, or without; give its accuracy in per cent, and the loss."""
-    loaded = LoadedNetwork(load_demo(), Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES))
+    loaded = LoadedNetwork(
+        set_provenance(load_demo(), Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES))
+    )
     model = loaded.model if block is None else insert(loaded.model, block, at="residual", example=loaded.example)
     parts = open_parts("demo-clutter", DEMO_PREPROCESSING, settings)
     with tempfile.TemporaryDirectory() as folder:

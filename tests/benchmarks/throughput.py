@@ -20,13 +20,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.file import provenance_of, set_provenance
-from attn_surgeon.artefact.opening import Images, LoadedNetwork, open_network
+from attn_surgeon.artefact.opening import LoadedNetwork, open_network
+from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.data.parts import Drawn, Order, Parts, open_parts
 from attn_surgeon.finetune.allocation import keep_freed_memory
 from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.parameter_groups import make_optimizer
 from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
 from .cifar import CACHE, images, resnet20
 from .trials import one_core
@@ -82,7 +83,7 @@ def main() -> None:
     loaded = resnet20()
     images(loaded)
     compare("ResNet-20 at 32", loaded)
-    size = Images(None, None, (64, 64))
+    size = PreprocessingOverrides(None, None, (64, 64))
     compare("resnet18 at 64", open_network("timm/resnet18", weights="none", args={"num_classes": "10"}, images=size))
 
 

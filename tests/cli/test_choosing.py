@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from attn_surgeon.artefact.file import read_artefact
+from attn_surgeon.artefact.metadata import read_artefact
 
 from .helpers import Cli
 

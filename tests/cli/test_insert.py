@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from attn_surgeon.artefact.file import load, read_artefact
+from attn_surgeon.artefact.load import load
+from attn_surgeon.artefact.metadata import read_artefact
 from attn_surgeon.networks.demo import load_demo
 from attn_surgeon.surgery.installed import list_grafts
 

@@ -8,7 +8,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from attn_surgeon.artefact.file import load, read_artefact
+from attn_surgeon.artefact.load import load
+from attn_surgeon.artefact.metadata import read_artefact
 from attn_surgeon.artefact.storage import read_payload
 from attn_surgeon.networks.demo import load_demo
 

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.file import Provenance, set_provenance
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.finetune.settings import Settings
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.preprocessing import Preprocessing
@@ -72,4 +72,4 @@ def labeller(classes: int = 3, grafts: bool = True) -> nn.Module:
 def loaded(classes: int = 3) -> LoadedNetwork:
     """Give what a fine-tune starts from."""
     model = labeller(classes)
-    return LoadedNetwork(model, Provenance(SourceSpec("object", "Labeller"), RGB))
+    return LoadedNetwork(set_provenance(model, Provenance(SourceSpec("object", "Labeller"), RGB)))

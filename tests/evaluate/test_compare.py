@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.errors import DataError
 from attn_surgeon.evaluate.answers import Answers
 from attn_surgeon.evaluate.compare import Rivals, compare, require_same_classes
@@ -50,10 +52,16 @@ def test_the_sentence_names_what_was_compared_and_claims_no_more() -> None:
     assert turned.verdict.startswith("The evidence shows a loss from leaving the grafts in")
 
 
+def with_names(names: tuple[str, ...] | None) -> LoadedNetwork:
+    other = loaded()
+    set_provenance(other.model, replace(other.provenance, class_names=names))
+    return other
+
+
 def test_other_class_names_are_refused() -> None:
     digits = loaded()
     require_same_classes(digits, digits)
-    require_same_classes(digits, replace(digits, provenance=replace(digits.provenance, class_names=None)))
+    require_same_classes(digits, with_names(None))
     for names, shown in ((("0", "one", *"23456789"), "first 1 and one"), (("0", "1"), "10 and 2 of them")):
         with pytest.raises(DataError, match=shown):
-            require_same_classes(digits, replace(digits, provenance=replace(digits.provenance, class_names=names)))
+            require_same_classes(digits, with_names(names))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.file import load
+from attn_surgeon.artefact.load import load
 from attn_surgeon.cli.app import main
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attn_surgeon.artefact.file import provenance_of, set_provenance
 from attn_surgeon.artefact.opening import LoadedNetwork, open_network
+from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.installed import list_grafts
 
@@ -23,7 +23,7 @@ def operated(demo: LoadedNetwork, block: str, *, opened: bool) -> LoadedNetwork:
     for made in list_grafts(model) if opened else ():
         for parameter in made.block.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
-    return LoadedNetwork(model, demo.provenance)
+    return LoadedNetwork(set_provenance(model, demo.provenance))
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.file import Provenance, set_provenance
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.data import ImageData
 from attn_surgeon.data.parts import Chosen, Parts, open_parts
 from attn_surgeon.evaluate.accuracy import balanced, labels_of
@@ -31,7 +31,7 @@ def operated(block: str = "cbam", at: str = "layer3.*.bn2") -> nn.Module:
 def loaded(block: str = "cbam") -> LoadedNetwork:
     """Wrap the demo with grafts as what a fine-tune starts from."""
     model = operated(block)
-    return LoadedNetwork(model, Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES))
+    return LoadedNetwork(set_provenance(model, Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES)))
 
 
 def parts(settings: Settings, val: int = 60) -> Parts:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.errors import SurgeonError
 from attn_surgeon.evaluate.accuracy import evaluate
 from attn_surgeon.evaluate.statistics import Interval, exact_interval, mcnemar, t_interval
@@ -117,7 +118,7 @@ def test_the_verdict_follows_the_interval(interval: Interval, said: str) -> None
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    plain = LoadedNetwork(load_demo(), loaded().provenance)
+    plain = LoadedNetwork(set_provenance(load_demo(), loaded().provenance))
     with pytest.raises(SurgeonError, match="no grafts"):
         check(job(tmp_path, loaded=plain, control=True))
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon import files
-from attn_surgeon.artefact.file import load
+from attn_surgeon.artefact.load import load
 from attn_surgeon.evaluate.accuracy import evaluate
 from attn_surgeon.finetune import checkpoint, loop
 from attn_surgeon.finetune.loop import Trained, train

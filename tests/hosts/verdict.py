@@ -13,7 +13,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 import attn_surgeon
-from attn_surgeon.artefact.file import read_artefact
+from attn_surgeon.artefact.metadata import read_artefact
 from attn_surgeon.surgery.installed import list_grafts
 
 from .host import Host, call

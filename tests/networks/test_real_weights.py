@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import Images, LoadedNetwork, open_network
+from attn_surgeon.artefact.opening import LoadedNetwork, open_network
 from attn_surgeon.blocks import get_card, names
 from attn_surgeon.data import ImageData, open_dataset
 from attn_surgeon.evaluate.accuracy import Evaluation, evaluate
+from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
 REPO = Path(__file__).parents[2]
 DATA = REPO.parent / "shared" / "data"
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def loaded() -> LoadedNetwork:
-    images = Images((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (32, 32))
+    images = PreprocessingOverrides((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (32, 32))
     return open_network(f"{REPO / 'examples' / 'cifar_resnet.py'}:resnet20", weights=str(WEIGHTS), images=images)
 
 

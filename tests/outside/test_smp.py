@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import Images, open_network
+from attn_surgeon.artefact.opening import open_network
 from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.running import run
 from attn_surgeon.surgery.sites.survey import survey
@@ -104,7 +105,9 @@ def test_training_gives_it_a_head_and_learns(classes: int, tmp_path: Path) -> No
     root = write(tmp_path / "data", classes=max(2, classes), size=(32, 32))
     settings = Settings(task="segmentation", epochs=6, batch_size=4, crops=2, lr=3e-3, crop=32)
     torch.manual_seed(0)
-    start = open_network(f"{code}:net", weights="none", images=Images((0.5,) * 3, (0.25,) * 3, (32, 32)))
+    start = open_network(
+        f"{code}:net", weights="none", images=PreprocessingOverrides((0.5,) * 3, (0.25,) * 3, (32, 32))
+    )
     model = insert(start.model, "se", after="encoder.layer*", example=start.example)
     parts = open_parts(str(root), start.preprocessing, settings)
     ready = fitted(replace(start, model=model), parts.train.class_names, settings)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.file import Provenance
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.errors import ExportError
 from attn_surgeon.measure.cost import graft_costs, macs, parameters
 from attn_surgeon.measure.peak_memory import peak_memory
@@ -35,7 +35,7 @@ X = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 def operated() -> LoadedNetwork:
     model = insert(load_demo(), "cbam", after="layer2", example=X)
     model = insert(model, "se", after="layer3", example=X)
-    return LoadedNetwork(model.eval(), Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING))
+    return LoadedNetwork(set_provenance(model.eval(), Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING)))
 
 
 def entrants() -> list[Entrant]:
@@ -105,7 +105,7 @@ class Sleep(nn.Module):
 
 
 def alone(model: nn.Module) -> LoadedNetwork:
-    return LoadedNetwork(model, Provenance(SourceSpec("object", "mine"), DEMO_PREPROCESSING))
+    return LoadedNetwork(set_provenance(model, Provenance(SourceSpec("object", "mine"), DEMO_PREPROCESSING)))
 
 
 def test_the_ratio_is_that_to_the_other_network(tmp_path: Path) -> None:

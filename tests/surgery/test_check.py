@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import attn_surgeon
-from attn_surgeon.artefact.file import save
+from attn_surgeon.artefact.save import save
 from attn_surgeon.errors import ExampleError, LostGraftError
 from attn_surgeon.surgery.certificate import certify
 from attn_surgeon.surgery.check import check

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.file import load, save
+from attn_surgeon.artefact.load import load
+from attn_surgeon.artefact.save import save
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.certificate import certify

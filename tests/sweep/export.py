@@ -24,8 +24,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attn_surgeon.artefact.file import Provenance
 from attn_surgeon.artefact.opening import LoadedNetwork, open_network
+from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.blocks import names as blocks
 from attn_surgeon.errors import SurgeonError, first_line
 from attn_surgeon.export.axes import read_axes
@@ -71,7 +71,7 @@ def outcome(
 def operated(loaded: LoadedNetwork, block: str, group: str) -> LoadedNetwork:
     """Insert a block at a group of sites, its gates open."""
     model = insert(loaded.model, block, example=loaded.example, at=group)
-    return LoadedNetwork(open_gates(model).eval(), loaded.provenance)
+    return LoadedNetwork(set_provenance(open_gates(model).eval(), loaded.provenance))
 
 
 def of_blocks(chosen: Sequence[str], done: set[str]) -> Iterator[tuple[bool, str, str]]:
@@ -79,7 +79,7 @@ def of_blocks(chosen: Sequence[str], done: set[str]) -> Iterator[tuple[bool, str
     from torchvision.models import resnet18
 
     torch.manual_seed(0)
-    plain = LoadedNetwork(resnet18().eval(), Provenance(SourceSpec("object", "resnet18"), SMALL))
+    plain = LoadedNetwork(set_provenance(resnet18().eval(), Provenance(SourceSpec("object", "resnet18"), SMALL)))
     for name, group in itertools.product(chosen, ("residual", "stages")):
         if f"{name} {group}" in done:
             continue

@@ -11,11 +11,13 @@ from torch import nn
 from torchvision.models import get_model_weights
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.file import Provenance, load, save, set_provenance
-from attn_surgeon.artefact.opening import Images, LoadedNetwork, open_network
+from attn_surgeon.artefact.load import load
+from attn_surgeon.artefact.opening import LoadedNetwork, open_network
+from attn_surgeon.artefact.provenance import Provenance, set_provenance
+from attn_surgeon.artefact.save import save
 from attn_surgeon.finetune.settings import TrainingError
 from attn_surgeon.networks import SourceSpec, build, load_source, parse_source
-from attn_surgeon.networks.preprocessing import Preprocessing
+from attn_surgeon.networks.preprocessing import Preprocessing, PreprocessingOverrides
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.tasks.head import fitted
 
@@ -38,7 +40,7 @@ def test_only_the_head_changes_and_the_artefact_loads(name: str, tmp_path: Path)
     loaded = load_source(parse_source(name, weights="none"))
     images = loaded.preprocessing if name == "demo" else RGB
     provenance = Provenance(loaded.spec, images)
-    start = LoadedNetwork(loaded.model, provenance)
+    start = LoadedNetwork(set_provenance(loaded.model, provenance))
     model = insert(loaded.model, "se", at="stages", example=start.example)
     set_provenance(model, provenance)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
@@ -63,14 +65,15 @@ def test_a_new_head_is_the_seeds() -> None:
 def test_a_network_of_ones_own_is_not_built_because_a_file_names_it() -> None:
     start = loaded()
     own = replace(start.provenance, source=replace(start.provenance.source, kind="file", name="evil.py:net"))
+    set_provenance(start.model, own)
     with pytest.raises(TrainingError, match="10 outputs, the data 3 classes"):
-        fitted(replace(start, provenance=own), CLASSES, seed=0)
+        fitted(start, CLASSES, seed=0)
 
 
 def test_what_gives_no_logits_is_refused() -> None:
     start = loaded()
     with pytest.raises(TrainingError, match="logits"):
-        fitted(replace(start, model=nn.Conv2d(1, 1, 1)), CLASSES, seed=0)
+        fitted(LoadedNetwork(set_provenance(nn.Conv2d(1, 1, 1), start.provenance)), CLASSES, seed=0)
 
 
 FACTORIES = """
@@ -88,7 +91,7 @@ def evil({name}=4):
 def test_a_network_of_ones_own_is_built_again_by_the_users_word(name: str, tmp_path: Path) -> None:
     code = tmp_path / "own.py"
     code.write_text(FACTORIES.format(name=name))
-    start = open_network(f"{code}:net", weights="none", images=Images((0.5,) * 3, (0.5,) * 3, (8, 8)))
+    start = open_network(f"{code}:net", weights="none", images=PreprocessingOverrides((0.5,) * 3, (0.5,) * 3, (8, 8)))
     model = insert(start.model, "se", after="0", example=start.example)
     # the file may name what it likes: what is built again is what the user named
     named = replace(start.provenance, source=replace(start.provenance.source, name=f"{code}:evil"))
@@ -106,7 +109,7 @@ def test_a_network_of_ones_own_is_built_again_by_the_users_word(name: str, tmp_p
 def test_a_factory_without_an_argument_for_classes_is_refused(tmp_path: Path) -> None:
     code = tmp_path / "own.py"
     code.write_text(FACTORIES.format(name="kinds"))
-    start = open_network(f"{code}:net", weights="none", images=Images((0.5,) * 3, (0.5,) * 3, (8, 8)))
+    start = open_network(f"{code}:net", weights="none", images=PreprocessingOverrides((0.5,) * 3, (0.5,) * 3, (8, 8)))
     with pytest.raises(TrainingError, match=r"4 outputs, the data 3 classes.*num_classes, classes, n_classes"):
         fitted(start, CLASSES, seed=0)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.file import load
+from attn_surgeon.artefact.load import load
 from attn_surgeon.data.gallery import chosen
 from attn_surgeon.data.masks import IGNORED
 from attn_surgeon.data.parts import Parts

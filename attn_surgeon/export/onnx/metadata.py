@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from attn_surgeon import __version__
-from attn_surgeon.artefact.file import read_artefact, recipe_of
+from attn_surgeon.artefact.metadata import read_artefact
+from attn_surgeon.artefact.recipe_of import recipe_of
 from attn_surgeon.export.job import Job
 
 PREFIX = "attn_surgeon."

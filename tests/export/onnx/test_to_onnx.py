@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon import __version__
-from attn_surgeon.artefact.file import Provenance
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.blocks import get_card
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.axes import read_axes
@@ -35,7 +35,7 @@ SMALL = Preprocessing((0.5, 0.4, 0.3), (0.2, 0.2, 0.3), (32, 48))
 
 
 def of_own(model: nn.Module) -> LoadedNetwork:
-    return LoadedNetwork(model.eval(), Provenance(SourceSpec("object", "own"), SMALL))
+    return LoadedNetwork(set_provenance(model.eval(), Provenance(SourceSpec("object", "own"), SMALL)))
 
 
 def written(loaded: LoadedNetwork, path: Path, **settings: Any) -> tuple[Job, Report, Any]:

@@ -13,7 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import remove_parametrizations
 
-from attn_surgeon.artefact.file import load, read_artefact, save
+from attn_surgeon.artefact.load import load
+from attn_surgeon.artefact.metadata import read_artefact
+from attn_surgeon.artefact.save import save
 from attn_surgeon.errors import LostGraftError
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.check import check

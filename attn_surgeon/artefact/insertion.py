@@ -1,4 +1,4 @@
-"""The main job from end to end: a network, the insertions into it, the certificate."""
+"""Insert blocks into a network and certify the result."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
-from attn_surgeon.artefact.file import load, save
+from attn_surgeon.artefact.load import load
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.save import save
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.operations.insert import insert_block
 from attn_surgeon.progress import StepProgress, no_steps
@@ -32,8 +33,8 @@ class Insertion:
 
 
 @dataclass(frozen=True)
-class Result:
-    """The operated network, what was planned and refused, and the certificate if one was made."""
+class InsertionResult:
+    """The operated network, the plan as it was carried out, and the certificate if one was made."""
 
     model: nn.Module
     plan: Plan
@@ -48,7 +49,7 @@ def perform_insertions(
     seed: int = 0,
     verify: bool = True,
     progress: StepProgress = no_steps,
-) -> Result:
+) -> InsertionResult:
     """Insert blocks one after the other and certify the result against the network without any grafts."""
     model = copied(loaded.model) if verify else loaded.model
     plans = []
@@ -66,13 +67,13 @@ def perform_insertions(
         plans.append(done.plan)
     plan = join_plans(plans)
     if not verify:
-        return Result(model, plan, None)
+        return InsertionResult(model, plan, None)
     plan = _without_ignored(model, plan, loaded, strict=strict)
-    return Result(model, plan, certify_loaded(loaded.base(), model, loaded, progress))
+    return InsertionResult(model, plan, certify_loaded(loaded.base(), model, loaded, progress))
 
 
 def _without_ignored(model: nn.Module, plan: Plan, loaded: LoadedNetwork, *, strict: bool) -> Plan:
-    """Take out and refuse the grafts that could never matter; where that is all, the certificate is to say so."""
+    """Remove and refuse the grafts that cannot affect the output; where that is all of them, the certificate fails."""
     found = [made for made in ignored_grafts(model, loaded.example) if made.graft in plan.grafts]
     if len(found) == len(plan.grafts):
         return plan

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.file import Provenance
+from attn_surgeon.artefact.insertion import Insertion, perform_insertions
 from attn_surgeon.artefact.opening import LoadedNetwork
-from attn_surgeon.artefact.perform import Insertion, perform_insertions
+from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError
 from attn_surgeon.networks import SourceSpec
@@ -34,7 +34,7 @@ class HalfRead(nn.Module):
 
 def loaded() -> LoadedNetwork:
     preprocessing = Preprocessing((0.5,) * 3, (0.5,) * 3, (32, 32))
-    return LoadedNetwork(HalfRead().eval(), Provenance(SourceSpec("object", "HalfRead"), preprocessing))
+    return LoadedNetwork(set_provenance(HalfRead().eval(), Provenance(SourceSpec("object", "HalfRead"), preprocessing)))
 
 
 def insertion(*sites: str) -> Insertion:

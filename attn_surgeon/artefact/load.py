@@ -1,0 +1,115 @@
+"""Load operated networks and the networks they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from attn_surgeon.artefact.metadata import Artefact, read_artefact
+from attn_surgeon.artefact.provenance import set_provenance
+from attn_surgeon.artefact.storage import damaged, read_tensors
+from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
+from attn_surgeon.artefact.trust import trusted_source
+from attn_surgeon.errors import ArtefactError, option
+from attn_surgeon.networks import build, load_source
+from attn_surgeon.operations.fitting import build_blocks
+from attn_surgeon.surgery.isolation import copied, isolates
+from attn_surgeon.surgery.perform import perform
+from attn_surgeon.surgery.rewrite.binding import UntraceableError
+from attn_surgeon.surgery.rewrite.grafts import RESERVED
+
+_OTHER_NETWORK = f"name the network it was made from with {option('source', 'FACTORY')}"
+
+
+@isolates
+def load(
+    path: str | Path,
+    *,
+    source: str | None = None,
+    model: nn.Module | None = None,
+    weights: str | None = None,
+) -> nn.Module:
+    """Load an operated network in eval mode.
+
+    Code is never run because a file names it: an artefact of a user's own network needs `source`
+    ("file.py:factory"), and one of a network handed over in Python needs `model`, which is not changed. `weights`
+    says where a patch's base has its weights now. Raises ArtefactError where the file is damaged or does not fit.
+    """
+    artefact = read_artefact(path)
+    base = load_base(artefact, source=source, model=model, weights=weights)
+    own, grafts = _read_split(artefact)
+    if hash_tensors(grafts) != artefact.grafts_sha256:
+        raise damaged(artefact.path, "the grafts' tensors do not match their checksum")
+    if not artefact.patch:
+        _fill_base(base, own, artefact)
+    regraft(base, artefact)
+    _fill(base, grafts, artefact, strict=False)
+    return set_provenance(base, artefact.provenance).eval()
+
+
+def load_original(path: str | Path, *, source: str | None = None, weights: str | None = None) -> nn.Module:
+    """Load the network an artefact was made from, built anew and never operated on, in eval mode."""
+    artefact = read_artefact(path)
+    base = load_base(artefact, source=source, weights=weights)
+    if not artefact.patch:
+        _fill_base(base, _read_split(artefact)[0], artefact)
+    return base.eval()
+
+
+def load_base(
+    artefact: Artefact,
+    *,
+    source: str | None = None,
+    model: nn.Module | None = None,
+    weights: str | None = None,
+) -> nn.Module:
+    """Build the network an artefact was made from, without grafts; with its own weights for a patch only."""
+    if model is not None:
+        base = copied(model)
+    else:
+        spec = trusted_source(artefact.provenance, source, artefact.path)
+        base = load_source(spec, weights=weights).model if artefact.patch else build(spec)
+    if artefact.patch and hash_tensors(split_tensors(base)[0]) != artefact.base_sha256:
+        what = "the patch does not fit this base: its weights are others"
+        raise ArtefactError(what, str(artefact.path), f"give those it was made for: {option('weights', 'FILE')}")
+    return base
+
+
+def _read_split(artefact: Artefact) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Read the base's tensors and the grafts'."""
+    tensors = read_tensors(artefact.path)
+    prefixes = tuple(f"{graft.placement.owner}.{RESERVED}.{key}.".removeprefix(".") for key, graft in artefact.grafts)
+    grafts = {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
+    return {name: tensor for name, tensor in tensors.items() if name not in grafts}, grafts
+
+
+def _fill_base(base: nn.Module, tensors: dict[str, Tensor], artefact: Artefact) -> None:
+    if hash_tensors(tensors) != artefact.base_sha256:
+        raise damaged(artefact.path, "the base's tensors do not match their checksum")
+    _fill(base, tensors, artefact, strict=True)
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], artefact: Artefact, *, strict: bool) -> None:
+    state = model.state_dict()
+    wrong = [name for name, tensor in tensors.items() if name not in state or state[name].shape != tensor.shape]
+    missing = [name for name in state if name not in tensors] if strict else []
+    if wrong or missing:
+        what = f"its tensors do not fit the network: {', '.join((wrong + missing)[:3])}"
+        raise ArtefactError(what, str(artefact.path), _OTHER_NETWORK)
+    for name, parameter in (*model.named_parameters(), *model.named_buffers()):
+        if name in tensors and parameter.dtype != tensors[name].dtype:
+            parameter.data = parameter.data.to(tensors[name].dtype)
+    model.load_state_dict(dict(tensors), strict=False)
+
+
+def regraft(base: nn.Module, artefact: Artefact, *, seed: int = 0) -> None:
+    """Make an artefact's grafts on its base again, freshly initialised; raise ArtefactError where they do not fit."""
+    keys = [key for key, _ in artefact.grafts]
+    grafts = [graft for _, graft in artefact.grafts]
+    try:
+        perform(base, grafts, build_blocks(base, grafts, seed), keys)
+    except (UntraceableError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = f"its grafts do not fit the network: {error}"
+        raise ArtefactError(what, str(artefact.path), _OTHER_NETWORK) from None
