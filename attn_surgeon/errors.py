@@ -23,7 +23,7 @@ def option(name: str, value: object = "") -> str:
     """
     in_python = f"{name}={value}" if value != "" else name
     dashes = f"--{name.rstrip('_').replace('_', '-')}"
-    return f"\x00{in_python}\x01{dashes if value in ('', True) else f'{dashes} {value}'}\x02"
+    return either(in_python, dashes if value in ("", True) else f"{dashes} {value}")
 
 
 def function(in_python: str, command: str) -> str:
@@ -32,7 +32,12 @@ def function(in_python: str, command: str) -> str:
     >>> str(SurgeonError("no site", "", f"list them: {function('find_sites(network, x)', 'inspect NETWORK')}"))
     'no site; list them: attn_surgeon.find_sites(network, x)'
     """
-    return f"\x00attn_surgeon.{in_python}\x01attn-surgeon {command}\x02"
+    return either(f"attn_surgeon.{in_python}", f"attn-surgeon {command}")
+
+
+def either(in_python: str, on_command_line: str) -> str:
+    """Return a text that reads otherwise in Python and on the command line."""
+    return f"\x00{in_python}\x01{on_command_line}\x02"
 
 
 def for_python(text: str) -> str:

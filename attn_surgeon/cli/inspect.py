@@ -116,20 +116,20 @@ def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int |
 
 
 def _show(loaded: LoadedNetwork, surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> None:
-    from attn_surgeon.cli.tree import ROWS, site_table, tree_table
-    from attn_surgeon.draw.labels import short
+    from attn_surgeon.cli.tree import ROWS, sites_table, tree_table
     from attn_surgeon.draw.outline import opened, outline
+    from attn_surgeon.tables import short_count
 
     shape, total = "×".join(map(str, loaded.example.shape)), len(surveyed.sites)
     title = f"{loaded.provenance.source.text} on {shape}: "
     if selector is None and at is None:
-        root = outline(surveyed)
-        title += f"{total} sites, {short(root.parameters) or 'no'} parameters"
+        root = outline(surveyed, by_groups=True)
+        title += f"{total} sites, {short_count(root.parameters) or 'no'} parameters"
         console().print(tree_table(title, root, opened(root, ROWS, depth), depth))
         _show_groups(surveyed)
         return
     chosen = _chosen(surveyed, selector, at, depth)
-    console().print(site_table(title + f"{len(chosen)} of {total} sites", chosen, loaded))
+    console().print(sites_table(title + f"{len(chosen)} of {total} sites", chosen))
 
 
 def _show_groups(surveyed: Survey) -> None:

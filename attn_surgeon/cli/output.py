@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +15,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from attn_surgeon.errors import for_command_line
 
 if TYPE_CHECKING:
     from attn_surgeon.surgery.certificate import Certificate
-    from attn_surgeon.surgery.plan import Graft, Plan
-    from attn_surgeon.surgery.sites.layouts import Feature
+    from attn_surgeon.surgery.plan import Plan
+    from attn_surgeon.tables import Table as PlainTable
 
 _WIDE = 140
 _WIDEST = 10_000
 _ROOMY = 120
+_LEFT_OUT = ("channels", "runs", "owner")  # on a narrow terminal
 SECONDS = 30.0  # between lines that say how far a job is, where there is no terminal
 
 
@@ -73,7 +75,7 @@ def say(text: str) -> None:
     console(stderr=True).print(f"[dim]{escape(for_command_line(text))}[/]", soft_wrap=True)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> Table:
     """Make a table of plain text; the columns named in `right` hold numbers."""
     made = Table(
         title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
@@ -104,55 +106,32 @@ def facts(rows: Sequence[tuple[str, str]]) -> Table:
     return made
 
 
-def print_plan(plan: Plan, block: str, out: Console) -> None:
-    """Show what will be grafted, and what is refused and why; a narrow terminal shows fewer columns."""
-    total = sum(graft.parameters for graft in plan.grafts)
-    title = f"{len(plan.grafts)} graft{'s' if len(plan.grafts) != 1 else ''} of {block}, {total:,} parameters"
-    columns = ["site", "shape", "layout", "channels", "runs", "parameters", "how", "owner"]
-    if any(graft.second for graft in plan.grafts):
-        columns.insert(1, "with")
-    if out.width < _ROOMY:
-        columns = [column for column in columns if column not in ("channels", "runs", "owner")]
-    rows = [[cells[column] for column in columns] for cells in map(_graft_cells, plan.grafts)]
-    out.print(table(title, columns, rows, right=["channels", "runs", "parameters"]))
-    if plan.refusals:
-        refused = [[f"{item.side} {item.site}", item.reason] for item in plan.refusals]
-        out.print(table(f"\n{len(refused)} refused", ["site", "why"], refused))
+def rich_table(plain: PlainTable, styles: Mapping[str, Callable[[str], Text]] | None = None) -> Table:
+    """Build the table that a terminal shows; `styles` colour the cells of the columns they are named for."""
+    made = table(plain.title, plain.columns, [], right=plain.numbers)
+    plain_style = [(styles or {}).get(column, Text) for column in plain.columns]
+    for row in plain.rows:
+        made.add_row(*(style(cell) for style, cell in zip(plain_style, row, strict=True)))
+    return made
 
 
-def _graft_cells(graft: Graft) -> dict[str, str]:
-    shape, layout, channels = shape_cells(graft.feature)
-    owner = graft.placement.owner
-    second = graft.other or (f"{owner}.{graft.placement.other}".removeprefix(".") if graft.second else "-")
-    return {
-        "site": f"{graft.side} {graft.site}",
-        "with": second,
-        "shape": shape,
-        "layout": layout,
-        "channels": channels,
-        "runs": str(graft.calls),
-        "parameters": f"{graft.parameters:,}",
-        "how": graft.placement.how,
-        "owner": owner or "(the network)",
-    }
-
-
-def shape_cells(feature: Feature | None) -> list[str]:
-    """Describe a feature in three cells: shape, layout, channels."""
-    if feature is None:
-        return ["-", "-", "-"]
-    tokens = f" {feature.prefix}+{feature.grid[0]}×{feature.grid[1]}" if feature.grid else ""
-    return ["×".join(map(str, feature.shape)), feature.layout + tokens, str(feature.channels)]
+def print_plan(plan: Plan, out: Console) -> None:
+    """Print what will be grafted, what is refused and why, and notes; a narrow terminal shows fewer columns."""
+    made, *refused = plan.tables
+    kept = made.columns if out.width >= _ROOMY else [name for name in made.columns if name not in _LEFT_OUT]
+    out.print(rich_table(made.only(kept)))
+    for plain in refused:
+        out.print()
+        out.print(rich_table(plain))
+    for note in plan.notes:
+        out.print(f"\n[yellow]{escape(for_command_line(note))}[/]")
 
 
 def print_certificate(certificate: Certificate, out: Console) -> None:
-    """Show each check and what was seen."""
-    marks = {"passed": "[green]✓[/]", "failed": "[bold red]✗[/]", "skipped": "[yellow]–[/]"}
-    verdict = "[green]passed[/]" if certificate.passed else "[bold red]failed[/]"
-    made = table("", ["", "check", "seen"], [])
-    made.title = f"certificate: {verdict}"
-    for check in certificate.checks:
-        made.add_row(marks[check.status], escape(check.name), escape(check.detail))
+    """Print each check and what was seen."""
+    colours = {"✓": "green", "✗": "bold red", "–": "yellow"}
+    made = rich_table(certificate.table, {"": lambda mark: Text(mark, style=colours[mark])})
+    made.title = f"certificate: {'[green]passed[/]' if certificate.passed else '[bold red]failed[/]'}"
     out.print(made)
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from attn_surgeon.cli.files import size_text, writable
 from attn_surgeon.cli.output import console, print_certificate, print_json, print_plan, say, steps
+from attn_surgeon.errors import for_command_line
 
 if TYPE_CHECKING:
     from attn_surgeon.artefact.insertion import Insertion, InsertionResult
@@ -94,13 +95,13 @@ def _dry_run(loaded: LoadedNetwork, insertions: Sequence[Insertion], wishes: Wis
     if wishes.as_json:
         print_json({"plan": plan_document(made)})
     else:
-        print_plan(made, label, console())
+        print_plan(made, console())
         console().print("\n[dim]dry run: nothing was changed or written[/]")
 
 
 def _show(result: InsertionResult, label: str, target: Path | None, wishes: Wishes) -> None:
     out = console()
-    print_plan(result.plan, label, out)
+    print_plan(result.plan, out)
     out.print()
     if result.certificate is not None:
         print_certificate(result.certificate, out)
@@ -121,6 +122,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     return {
         "grafts": [graft.to_dict() for graft in plan.grafts],
         "refusals": [asdict(refusal) for refusal in plan.refusals],
+        "notes": [for_command_line(note) for note in plan.notes],
         "parameters": sum(graft.parameters for graft in plan.grafts),
     }
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from attn_surgeon.draw.chart import INPUT, OUTPUT, Box
+from attn_surgeon.tables import short_count
 
 _LONG = 24
 _PARTS = re.compile(r"(?:\{[^}]*\}|[^.])+")  # dots within braces part nothing
@@ -22,7 +23,7 @@ def label(box: Box) -> str:
 
 def about(box: Box) -> list[str]:
     """Tell what a box is and what comes out of it."""
-    parameters = short(box.parameters)
+    parameters = short_count(box.parameters)
     plain = box.type in ("", box.name.rpartition(".")[2]) or (not box.parameters and box.type in box.name)
     first = "" if plain else box.type
     first = " · ".join(part for part in (first, parameters) if part)
@@ -32,15 +33,6 @@ def about(box: Box) -> list[str]:
 def shape_text(shapes: Sequence[str]) -> str:
     """Write one shape, and how many others there are."""
     return "" if not shapes else shapes[0] + (f"  +{len(shapes) - 1}" if len(shapes) > 1 else "")
-
-
-def short(number: int) -> str:
-    """Write a count so that it is read at a glance: 25.6M; nothing for none."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size:
-            value = number / size
-            return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
-    return str(number) if number else ""
 
 
 def pills(box: Box) -> list[tuple[str, bool]]:

@@ -56,15 +56,19 @@ class Part:
         return sum(1 for _ in self.walk()) - 1
 
 
-def outline(survey: Survey) -> Part:
-    """Make the outline of a surveyed network; the root has the empty name."""
-    return _Builder(survey).part("")
+def outline(survey: Survey, *, by_groups: bool = False) -> Part:
+    """Return the outline of a surveyed network; the root has the empty name.
+
+    With `by_groups`, only parts that belong to the same groups are folded.
+    """
+    return _Builder(survey, by_groups=by_groups).part("")
 
 
 class _Builder:
     """What the parts are made from."""
 
-    def __init__(self, survey: Survey) -> None:
+    def __init__(self, survey: Survey, *, by_groups: bool) -> None:
+        self.by_groups = by_groups
         self.modules = dict(survey.seen.model.named_modules(remove_duplicate=False))
         self.sites = survey.by_name
         self.grafts = graft_texts(survey.seen.model)
@@ -82,7 +86,7 @@ class _Builder:
         """Make one part with what is inside it."""
         module, site = self.modules.get(name), self.sites.get(name)
         kind = site.type if site else type(module).__name__
-        children = folded([self.part(child) for child in self.children.get(name, ())])
+        children = folded([self.part(child) for child in self.children.get(name, ())], by_groups=self.by_groups)
         grafts, size = self.grafts.get(name, ()), parameters(module) if module else 0
         return Part(name, (name,), kind, site, size, site.groups if site else (), tuple(grafts), tuple(children))
 
@@ -100,30 +104,39 @@ def _parent(name: str) -> str:
     return name.rpartition(":" if ":" in name.rpartition(".")[2] else ".")[0]
 
 
-def folded(parts: Sequence[Part]) -> list[Part]:
-    """Fold neighbours that are numbered one after another and built alike."""
+def folded(parts: Sequence[Part], *, by_groups: bool = False) -> list[Part]:
+    """Fold neighbours that are numbered one after another and built alike, with `by_groups` in the same groups."""
     runs: list[list[Part]] = []
     for part in parts:
-        if runs and _continues(runs[-1][-1], part):
+        if runs and _continues(runs[-1][-1], part, by_groups=by_groups):
             runs[-1].append(part)
         else:
             runs.append([part])
     return [_run(run) if len(run) > 1 else run[0] for run in runs]
 
 
-def _continues(last: Part, part: Part) -> bool:
+def _continues(last: Part, part: Part, *, by_groups: bool) -> bool:
     one, two = _NUMBERED.fullmatch(last.name), _NUMBERED.fullmatch(part.name)
     if not one or not two or one[1] != two[1] or int(two[2]) != int(one[2]) + 1:
         return False
-    return _structure(last, last.name) == _structure(part, part.name)
+    return _structure(last, last.name, by_groups=by_groups) == _structure(part, part.name, by_groups=by_groups)
 
 
-def _structure(part: Part, root: str) -> tuple[Any, ...]:
-    """Give what two parts must share to be folded; names count from `root`, groups do not count."""
+def _structure(part: Part, root: str, *, by_groups: bool) -> tuple[Any, ...]:
+    """Give what two parts must share to be folded; names count from `root`."""
     shape = part.site and part.site.output and part.site.output.shape
     calls = part.site and part.site.calls
-    inside = tuple(_structure(child, root) for child in part.children)
-    return part.name.removeprefix(root), part.type, shape, calls, part.parameters, part.grafts, inside
+    inside = tuple(_structure(child, root, by_groups=by_groups) for child in part.children)
+    return (
+        part.name.removeprefix(root),
+        part.type,
+        shape,
+        calls,
+        part.parameters,
+        part.groups if by_groups else (),
+        part.grafts,
+        inside,
+    )
 
 
 def _run(parts: Sequence[Part]) -> Part:

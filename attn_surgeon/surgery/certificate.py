@@ -19,6 +19,7 @@ from attn_surgeon.surgery.perform import take_out
 from attn_surgeon.surgery.rewrite.operated import original_class
 from attn_surgeon.surgery.running import Example, enlarged, map_tensors, same_bits, tensors
 from attn_surgeon.surgery.sites.sizes import other_sizes
+from attn_surgeon.tables import Table
 
 RoundTrip = Callable[[nn.Module], nn.Module]
 
@@ -32,17 +33,32 @@ class Check:
     detail: str
 
 
-@dataclass(frozen=True)
+MARKS: Mapping[Status, str] = {"passed": "✓", "failed": "✗", "skipped": "–"}
+
+
+@dataclass(frozen=True, repr=False)
 class Certificate:
-    """All checks of one operated network."""
+    """All checks of one operated network; shown as a table."""
 
     checks: tuple[Check, ...]
     torch: str = torch.__version__
 
     @property
     def passed(self) -> bool:
-        """Say whether no check failed."""
+        """Whether no check failed."""
         return all(check.status != "failed" for check in self.checks)
+
+    @property
+    def table(self) -> Table:
+        """The checks with their status and what was seen."""
+        rows = tuple((MARKS[check.status], check.name, check.detail) for check in self.checks)
+        return Table(f"certificate: {'passed' if self.passed else 'failed'}", ("", "check", "seen"), rows)
+
+    def __repr__(self) -> str:
+        return str(self.table)
+
+    def _repr_html_(self) -> str:
+        return self.table.html()
 
     def to_dict(self) -> dict[str, Any]:
         """Write the certificate as plain data."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from typing import Any, Self
 
-from attn_surgeon.errors import PlanError
+from attn_surgeon.errors import PlanError, for_python, function
 from attn_surgeon.surgery.rewrite.placement import Placement, Side
 from attn_surgeon.surgery.sites.layouts import Feature
+from attn_surgeon.surgery.sites.site import layout_text, shape_text
+from attn_surgeon.tables import Table
+
+GRAFT_COLUMNS = ("site", "with", "shape", "layout", "channels", "runs", "parameters", "how", "owner")
 
 
 class UnfitError(Exception):
@@ -75,13 +80,31 @@ class Refusal:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
-    """The grafts an operation will make and what it refuses; nothing has changed yet."""
+    """The grafts an operation will make, what it refuses, and what else there is to know; nothing has changed yet."""
 
     grafts: tuple[Graft, ...]
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The table of the grafts and, where a site is refused, that of the refusals."""
+        blocks = " and ".join(dict.fromkeys(graft.block["name"] for graft in self.grafts))
+        count, total = len(self.grafts), sum(graft.parameters for graft in self.grafts)
+        title = f"{count} graft{'s' if count != 1 else ''}{f' of {blocks}' if blocks else ''}, {total:,} parameters"
+        made = Table(title, GRAFT_COLUMNS, tuple(map(_row, self.grafts)), ("channels", "runs", "parameters"))
+        rows = tuple((f"{item.side} {item.site}", item.reason) for item in self.refusals)
+        refused = Table(f"{len(rows)} refused", ("site", "why"), rows)
+        return (made.without_empty_columns(), *([refused] if rows else []))
+
+    def __repr__(self) -> str:
+        return "\n\n".join([*map(str, self.tables), *map(for_python, self.notes)])
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<p>{escape(for_python(note))}</p>" for note in self.notes)
+        return "".join(table.html() for table in self.tables) + notes
 
     def require(self, *, strict: bool) -> None:
         """Raise PlanError where nothing can be grafted or, if strict, where anything is refused."""
@@ -89,9 +112,25 @@ class Plan:
             lines = [f"{item.side} {item.site}: {item.reason}" for item in self.refusals]
             shown = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
             what = "some sites cannot take the block" if self.grafts else "no chosen site can take the block"
-            raise PlanError(
-                what, shown, "choose other sites (attn-surgeon inspect NETWORK) or options (attn-surgeon blocks BLOCK)"
-            )
+            sites = function("find_sites(network, example)", "inspect NETWORK")
+            raise PlanError(what, shown, f"choose other sites, which {sites} lists, or other options of the block")
+
+
+def _row(graft: Graft) -> tuple[str, ...]:
+    """Return the cells of a graft, one for each of `GRAFT_COLUMNS`."""
+    owner = graft.placement.owner
+    second = graft.other or (f"{owner}.{graft.placement.other}".removeprefix(".") if graft.second else "")
+    return (
+        graft.place,
+        second,
+        shape_text(graft.feature),
+        layout_text(graft.feature),
+        str(graft.feature.channels),
+        str(graft.calls),
+        f"{graft.parameters:,}",
+        graft.placement.how,
+        owner or "(the network)",
+    )
 
 
 def join_plans(plans: Iterable[Plan]) -> Plan:

@@ -37,8 +37,8 @@ def test_a_tree_shows_what_fits_and_says_how_to_see_more(cli: Cli) -> None:
     assert lines[0].rstrip() == "demo on 1×1×32×32: 75 sites, 175k parameters"
     assert lines[1].split() == ["site", "type", "output", "layout", "params", "groups"]
     shown = rows(done.out)
-    assert shown["layer3"] == ["Sequential", "1×64×8×8", "NCHW", "132k", "stage", "head"]
-    assert shown["layer1.{0..1}"] == ["×2", "+8", "BasicBlock", "1×16×32×32", "NCHW", "9.3k", "block"]
+    assert shown["layer3"] == ["Sequential", "1×64×8×8", "NCHW", "132k", "stages", "head"]
+    assert shown["layer1.{0..1}"] == ["×2", "+8", "BasicBlock", "1×16×32×32", "NCHW", "9.3k", "blocks"]
     assert shown["fc"] == ["Linear", "1×10", "NC", "650"]
     assert "layer3.0.bn2" not in shown
     assert lines[-1] == "groups: stages 3 · blocks 6 · residual 6 · head 1 · convs 7"

@@ -99,6 +99,11 @@ def test_only_neighbours_built_alike_are_folded() -> None:
     assert [part.name for part in small(mixed).children] == ["0", "1", "2"]
 
 
+def test_neighbours_in_other_groups_are_not_folded_where_groups_are_shown() -> None:
+    parts = outline(survey(chain(4, 4, 6, 6, 6), torch.randn(1, 4, 8, 8)), by_groups=True).children
+    assert [(part.name, "head" in part.groups) for part in parts][-2:] == [("{3..4}", False), ("5", True)]
+
+
 def test_a_graft_sets_a_module_apart() -> None:
     operated = insert(chain(4, 4, 4, 4), block="eca", after="2.conv", example=torch.randn(1, 4, 8, 8))
     parts = {part.name: part.all_grafts for part in small(operated).children}

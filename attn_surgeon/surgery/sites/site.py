@@ -1,23 +1,40 @@
-"""One place where a tensor flows in a network."""
+"""One place where a tensor flows in a network, and the list of all of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from attn_surgeon.surgery.rewrite.placement import Placement, Side
 from attn_surgeon.surgery.sites.layouts import Feature
+from attn_surgeon.tables import Table, short_count
+
+COLUMNS = ("site", "type", "output", "layout", "runs", "params", "groups", "grafts")
+NUMBERS = ("runs", "params")
+_MOST_ROWS = 100
 
 
 @dataclass(frozen=True)
 class Site:
     """A place where a tensor flows: the output (and input) of one module or one function.
 
-    `NAME:KEY` is one of several tensors there: an item of what a module gives back, or an input of a function.
-    `calls` counts how often it runs in one forward pass; `after` and `before` list the ways to operate there, the
-    best first; `obstacle` says why there is none. `input` and `output` are None where no feature map flows. `groups`
-    names those it belongs to. `feeds` names the norms and activations that what flows after the site goes into, `folds`
-    says whether the site is one itself: other tools fold these into the layer before.
+    Attributes:
+        name: the dotted path of the module, or of the function within the module whose forward calls it. `NAME:KEY`
+            is one of several tensors there: an item of what a module returns, or an input of a function.
+        kind: `"module"` or `"function"`.
+        type: the module's class, or the function's name.
+        calls: how often it runs in one forward pass.
+        input: the feature before it; None where no feature map flows.
+        output: the feature after it; None where no feature map flows.
+        after: the placements of a graft after it, the best first.
+        before: the placements of a graft before it, the best first.
+        groups: the groups that it belongs to.
+        obstacle: why there is no placement.
+        feeds: the norms and activations that take what flows after it.
+        folds: whether it is such a norm or activation, which other tools fold into the layer before.
+        parameters: the number of parameters of the module.
+        grafts: the grafts there, such as `"se after"`.
     """
 
     name: str
@@ -32,22 +49,66 @@ class Site:
     obstacle: str = ""
     feeds: tuple[str, ...] = ()
     folds: bool = False
+    parameters: int = 0
+    grafts: tuple[str, ...] = ()
 
     @property
     def is_item(self) -> bool:
-        """Say whether it is one of several tensors at a place."""
+        """Whether it is one of several tensors at a place."""
         return ":" in self.name
 
     def feature(self, side: Side) -> Feature | None:
-        """Give what flows after or before the site."""
+        """Return the feature that flows after or before the site."""
         return self.output if side == "after" else self.input
 
     def followers(self, side: Side) -> tuple[str, ...]:
-        """Name the norms and activations that what flows after or before the site goes into."""
+        """Return the norms and activations that take what flows after or before the site, by path."""
         if side == "after":
             return self.feeds
         return (self.name,) if self.folds else ()
 
     def placements(self, side: Side) -> tuple[Placement, ...]:
-        """Give the ways to operate after or before the site."""
+        """Return the placements of a graft after or before the site."""
         return self.after if side == "after" else self.before
+
+
+class Sites(list[Site]):
+    """The sites of a network, in the order of execution; shown as a table."""
+
+    def __repr__(self) -> str:
+        more = f"\n… and {len(self) - _MOST_ROWS} more" if len(self) > _MOST_ROWS else ""
+        return f"{self._table()}{more}"
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> Table:
+        return site_table(f"{len(self)} sites", [(site.name, site) for site in self[:_MOST_ROWS]])
+
+
+def site_table(title: str, sites: Sequence[tuple[str, Site]]) -> Table:
+    """Return the table of sites, each under a name, without the columns that are empty."""
+    rows = tuple(
+        site_row(name, site.type, site, site.parameters, site.groups, ", ".join(site.grafts)) for name, site in sites
+    )
+    return Table(title, COLUMNS, rows, NUMBERS).without_empty_columns()
+
+
+def site_row(
+    name: str, kind: str, site: Site | None, parameters: int, groups: Sequence[str], grafts: str
+) -> tuple[str, ...]:
+    """Return the cells of a row, one for each of `COLUMNS`; `site` is None where nothing was observed."""
+    feature = (site.output or site.input) if site else None
+    shape, layout = (shape_text(feature), layout_text(feature)) if feature else ("", "")
+    runs = str(site.calls) if site and site.calls > 1 else ""
+    return name, kind, shape, layout, runs, short_count(parameters), " ".join(groups), grafts
+
+
+def shape_text(feature: Feature) -> str:
+    """Return the shape of a feature, such as `1×64×8×8`."""
+    return "×".join(map(str, feature.shape))
+
+
+def layout_text(feature: Feature) -> str:
+    """Return the layout of a feature, and for tokens their grid: `NLC 1+14×14` has one prefix token."""
+    return feature.layout + (f" {feature.prefix}+{feature.grid[0]}×{feature.grid[1]}" if feature.grid else "")

@@ -8,8 +8,9 @@ from functools import cached_property
 
 from torch import nn
 
-from attn_surgeon.errors import ExampleError, SourceError, first_line
+from attn_surgeon.errors import ExampleError, SourceError, either, first_line
 from attn_surgeon.surgery import running
+from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import isolates
 from attn_surgeon.surgery.observe.dataflow import Dataflow
 from attn_surgeon.surgery.observe.observe import Observation, observe
@@ -18,7 +19,7 @@ from attn_surgeon.surgery.sites.carriers import Carriers
 from attn_surgeon.surgery.sites.finder import Finder
 from attn_surgeon.surgery.sites.followers import followers, is_foldable
 from attn_surgeon.surgery.sites.groups import Groups, find_groups
-from attn_surgeon.surgery.sites.site import Site
+from attn_surgeon.surgery.sites.site import Site, Sites
 from attn_surgeon.surgery.sites.sizes import other_sizes
 
 __all__ = ["Site", "Survey", "find_sites", "survey"]
@@ -26,35 +27,55 @@ __all__ = ["Site", "Survey", "find_sites", "survey"]
 
 @dataclass(frozen=True)
 class Survey:
-    """The sites of a network, the groups they form, the modules that were not called, and the run that showed them."""
+    """The sites of a network, the groups they form, the modules that were not called, and the observed run."""
 
-    sites: list[Site]
+    sites: Sites
     groups: Groups
     unused: tuple[str, ...]
     seen: Observation
 
     @cached_property
     def by_name(self) -> Mapping[str, Site]:
-        """Find sites by their names."""
+        """The sites by name."""
         return {site.name: site for site in self.sites}
 
     def items(self, name: str) -> list[Site]:
-        """List the sites of the several tensors at one place."""
+        """Return the sites of the several tensors at one place."""
         return [site for site in self.sites if site.name.startswith(f"{name}:")]
 
 
 @isolates
-def find_sites(model: nn.Module, example: running.Example) -> list[Site]:
-    """Find every site of a network, in the order of execution.
+def find_sites(model: nn.Module, example: running.Example) -> Sites:
+    """Return every site of a network, in the order of execution.
 
-    `example` is one input, a tuple of arguments or a dict of keyword arguments. The model is run on it, and on a
-    second size where it takes one; it is not changed. Raises ExampleError where it does not run on the example.
+    The network is run in eval mode on the example, and on a second image size where it takes one, which tells the axes
+    that are positions from the one that is the channel. It is not changed.
+
+    Args:
+        model: the network.
+        example: one input that the network takes: a tensor, usually (N, C, H, W), a tuple of arguments, or a dict of
+            keyword arguments.
+
+    Returns:
+        The sites, as a list that is shown as a table. Their names are what `insert` takes.
+
+    Raises:
+        ExampleError: the network does not run on the example.
+        SourceError: the model is no module, or is scripted.
+
+    Example:
+        >>> import torch, attn_surgeon
+        >>> from attn_surgeon.networks.demo import load_demo
+        >>> sites = attn_surgeon.find_sites(load_demo(), torch.zeros(1, 1, 32, 32))
+        >>> stages = [site for site in sites if "stages" in site.groups]
+        >>> [(site.name, site.output.shape) for site in stages]
+        [('layer1', (1, 16, 32, 32)), ('layer2', (1, 32, 16, 16)), ('layer3', (1, 64, 8, 8))]
     """
     return survey(model, example).sites
 
 
 def survey(model: nn.Module, example: running.Example) -> Survey:
-    """Run a network on its example, list its sites, and tell which groups they form."""
+    """Run a network on its example, and return its sites and the groups they form."""
     first = _observe_first_size(model, example)
     finder = Finder(first, _observe_second_size(model, example))
     sites = list(finder.inside(""))
@@ -65,16 +86,26 @@ def survey(model: nn.Module, example: running.Example) -> Survey:
             belongs.setdefault(name, []).append(group)
     unused = tuple(path for path, _ in model.named_modules() if path not in first.calls)
     fed = followers(first, finder.carried)
-    sites = [
+    modules, grafts = dict(model.named_modules(remove_duplicate=False)), _grafts(model)
+    sites = Sites(
         replace(
             site,
             groups=tuple(belongs.get(site.name, ())),
             feeds=fed.get(site.name, ()),
             folds=site.name in first.calls and is_foldable(first.module(site.name)),
+            parameters=sum(p.numel() for p in modules[site.name].parameters()) if site.name in modules else 0,
+            grafts=tuple(grafts.get(site.name, ())),
         )
         for site in sites
-    ]
+    )
     return Survey(sites, groups, unused, first)
+
+
+def _grafts(model: nn.Module) -> Mapping[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for made in list_grafts(model):
+        found.setdefault(made.graft.site, []).append(f"{made.graft.block['name']} {made.graft.side}")
+    return found
 
 
 def _groups(seen: Observation, finder: Finder) -> Groups:
@@ -95,7 +126,7 @@ def _observe_first_size(model: nn.Module, example: running.Example) -> Observati
         raise ExampleError(
             f"the network does not run on its example: {first_line(error)}",
             f"input {shapes or 'without tensors'}",
-            "say what it takes with example=…, on the command line with --size and --mean",
+            f"describe an input that it takes with {either('example', '--size and --mean')}",
         ) from error
 
 
@@ -103,6 +134,6 @@ def _observe_second_size(model: nn.Module, example: running.Example) -> Observat
     for smaller in other_sizes(example):
         try:
             return observe(model, smaller)
-        except Exception:  # a network of one size says so in its own way
+        except Exception:  # a network that takes one size raises whatever it likes
             continue
     return None
