@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from attn_surgeon.blocks.base.gate_report import closing_parameters
 from attn_surgeon.errors import first_line, nearest
 from attn_surgeon.finetune.settings import Settings, TrainingError
-from attn_surgeon.operations.fitting import build_blocks
 from attn_surgeon.surgery.installed import list_grafts
 
 
@@ -90,12 +90,5 @@ def norm_names(model: nn.Module) -> set[str]:
 
 
 def _gate_names(model: nn.Module) -> set[str]:
-    """Name the parameters that make grafts the identity: those that a fresh block has at zero."""
-    made = list_grafts(model)
-    fresh = build_blocks(model, [item.graft for item in made], seed=0)
-    return {
-        f"{item.path}.{name}"
-        for item, block in zip(made, fresh, strict=True)
-        for name, parameter in block.named_parameters()
-        if not bool(parameter.any())
-    }
+    """Return the names of the parameters that make grafts the identity at zero."""
+    return {f"{made.path}.{name}" for made in list_grafts(model) for name in closing_parameters(made.block)}

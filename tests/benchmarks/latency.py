@@ -24,7 +24,7 @@ from torchvision.models.resnet import Bottleneck
 from attn_surgeon import register_block
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
-from attn_surgeon.export.identity import is_gate
+from attn_surgeon.blocks import closing_parameters
 from attn_surgeon.export.job import Settings, prepare
 from attn_surgeon.export.network import INPUT
 from attn_surgeon.export.onnx.onnx_file import Wanted, write_onnx
@@ -63,9 +63,8 @@ def networks() -> dict[str, LoadedNetwork]:
 def open_gates(model: nn.Module) -> nn.Module:
     """Give the gates of grafts small values, as training does."""
     for made in list_grafts(model):
-        for parameter in made.block.parameters():
-            if is_gate(parameter):
-                parameter.data += torch.randn_like(parameter) / 10
+        for parameter in closing_parameters(made.block).values():
+            parameter.data += torch.randn_like(parameter) / 10
     return model
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from attn_surgeon.blocks.base.gating import apply_gate, hard_sigmoid, start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Multiply, hard_sigmoid
+from attn_surgeon.blocks.base.starts import start_hidden
 
 from .helpers import block
 
@@ -40,7 +41,7 @@ def test_published_start_is_left_alone() -> None:
     layer = nn.Linear(10, 6)
     before = layer.weight.detach().clone()
     start_hidden("paper", layer)
-    assert start_gate("paper", layer) == 1.0
+    assert Multiply("paper", nn.Sequential(layer), "0").factor == 1.0
     assert torch.equal(layer.weight, before)
 
 
@@ -117,6 +118,6 @@ def test_hard_sigmoid_is_exactly_one_half_at_zero(dtype: torch.dtype) -> None:
 
 def test_gate_has_the_features_precision() -> None:
     x, z = torch.randn(2, 3, 4, 4).bfloat16(), torch.randn(2, 3, 1, 1)
-    gated = apply_gate(x, z, 2.0)
+    gated = Multiply("identity", nn.Sequential(nn.Linear(1, 1)), "0")(x, z)
     assert gated.dtype == torch.bfloat16
     assert torch.equal(gated, x * (2 / (1 + torch.exp(-z))).bfloat16())

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 import attn_surgeon
 from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.blocks import closing_parameters
 from attn_surgeon.errors import ExportError, SurgeonError
 from attn_surgeon.export import api as library
-from attn_surgeon.export.identity import is_gate
 from attn_surgeon.export.images import folder_pixels, normalise
 from attn_surgeon.export.parity import ParityError
 from attn_surgeon.profiling.onnx_file import read_onnx
@@ -48,7 +48,7 @@ def network() -> nn.Module:
     torch.manual_seed(0)
     model = attn_surgeon.insert(Small(), "cbam", example=EXAMPLE, after="stem").train()
     for made in list_grafts(model):
-        for parameter in filter(is_gate, made.block.parameters()):
+        for parameter in closing_parameters(made.block).values():
             nn.init.normal_(parameter, std=0.3)
     return model
 

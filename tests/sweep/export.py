@@ -26,10 +26,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_surgeon.artefact.opening import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
+from attn_surgeon.blocks import closing_parameters
 from attn_surgeon.blocks import names as blocks
 from attn_surgeon.errors import SurgeonError, first_line
 from attn_surgeon.export.axes import read_axes
-from attn_surgeon.export.identity import is_gate
 from attn_surgeon.export.images import normalise, seeded_pixels
 from attn_surgeon.export.job import Settings, prepare
 from attn_surgeon.export.onnx.onnx_file import Wanted, write_onnx
@@ -46,9 +46,8 @@ def open_gates(model: nn.Module) -> nn.Module:
     """Give the gates of grafts small values, as training does."""
     torch.manual_seed(1)
     for made in list_grafts(model):
-        for parameter in made.block.parameters():
-            if is_gate(parameter):
-                parameter.data += torch.randn_like(parameter) / 10
+        for parameter in closing_parameters(made.block).values():
+            parameter.data += torch.randn_like(parameter) / 10
     return model
 
 

@@ -5,7 +5,9 @@ A block that starts as the identity by itself is left as it is.
 
 from __future__ import annotations
 
+import copy
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import REACHES, Card, Option
-from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.gate import Blend, Closing, Gate
 from attn_surgeon.blocks.base.registry import Factory, enter_own
 from attn_surgeon.errors import BlockError
 from attn_surgeon.user_code import found, is_file, one_line
@@ -32,21 +34,42 @@ class Own(nn.Module):
     Raises MisshapenError where that is not shaped like the features.
     """
 
-    def __init__(self, block: nn.Module, channels: int, init: str) -> None:
+    def __init__(self, block: nn.Module, gate: Gate) -> None:
         super().__init__()
-        self.block = block
-        self.outer = Outer(channels, init)
+        self.block, self.outer = block, gate
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
-        """Return x + γ(made − x)."""
+        """Return features of the same shape."""
         made = self.block(x, *others)
         if not isinstance(made, Tensor) or made.shape != x.shape:
             shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
             raise MisshapenError(
                 f"it gives {shape} for {tuple(x.shape)}, and a block's output is shaped like its input"
             )
-        blended: Tensor = self.outer(x, made)
-        return blended
+        return self.outer(x, made)
+
+
+class OwnGate(Gate):
+    """The gate of a block that starts as the identity by itself, known by what its parameters are then.
+
+    Those that close it were found by giving the others values at random.
+    """
+
+    formula = "y = f(x)"
+    closes_all = True
+
+    def __init__(self, closing: Mapping[str, float]) -> None:
+        super().__init__("paper", self, ())
+        self.closing, self.count = dict(closing), len(closing)
+
+    def closing_parameters(self, owner: nn.Module) -> list[Closing]:
+        """Return the parameters that make the block the identity, each with its value then."""
+        known = dict(owner.named_parameters())
+        return [(known[name], value) for name, value in self.closing.items() if name in known]
+
+    def forward(self, x: Tensor, made: Tensor) -> Tensor:
+        """Return what the block made, in the precision of x."""
+        return made.to(x.dtype)
 
 
 def register_block(name: str, factory: Factory, *, reach: Reach = "map", inputs: Literal[1, 2] = 1) -> None:
@@ -110,7 +133,10 @@ def _maker(name: str, factory: Factory, inputs: int) -> Factory:
             raise ValueError(f"{name} cannot be made for {channels} channels: {one_line(error)}") from error
         if not isinstance(block, nn.Module):
             raise ValueError(f"{name} made a {type(block).__name__}, not a module")  # noqa: TRY004  a refusal, not a fault
-        return Own(block, channels, "paper" if _passes_on(block, channels, inputs) else init)
+        if not _passes_on(block, channels, inputs):
+            return Own(block, Blend(channels, init))
+        closing = _closing_values(block, channels, inputs)
+        return Own(block, OwnGate({f"block.{key}": value for key, value in closing.items()}))
 
     return make
 
@@ -127,6 +153,34 @@ def _passes_on(block: nn.Module, channels: int, inputs: int) -> bool:
             return False
         finally:
             block.train(was_training)
+
+
+def _closing_values(block: nn.Module, channels: int, inputs: int) -> dict[str, float]:
+    """Find the parameters, all zero or all one, that keep a block the identity whatever the others are."""
+    closing = {
+        name: value
+        for name, parameter in block.named_parameters()
+        for value in (0.0, 1.0)
+        if parameter.numel() and bool((parameter == value).all())
+    }
+    if not _holds(block, closing, channels, inputs):
+        return {}
+    for name in list(closing):  # the later ones are the more likely to close it
+        fewer = {key: value for key, value in closing.items() if key != name}
+        if fewer and _holds(block, fewer, channels, inputs):
+            closing = fewer
+    return closing
+
+
+@torch.no_grad()
+def _holds(block: nn.Module, closing: Mapping[str, float], channels: int, inputs: int) -> bool:
+    tried = copy.deepcopy(block).float()
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in tried.named_parameters():
+        if name not in closing:
+            drawn = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(drawn / math.sqrt(parameter[0].numel() if parameter.ndim else 1))
+    return _passes_on(tried, channels, inputs)
 
 
 def _card(name: str, factory: Factory, reach: Reach, inputs: int) -> Card:

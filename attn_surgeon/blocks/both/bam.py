@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_at_zero, start_hidden
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.norms import PooledNorm
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 _PAPER = "Park et al. 2018, BAM: Bottleneck Attention Module"
@@ -38,7 +39,6 @@ class ChannelBranch(nn.Module):
         self.fc1, self.bn = nn.Conv2d(channels, hidden, 1, bias=False), PooledNorm(hidden)
         self.fc2 = nn.Conv2d(hidden, channels, 1)
         start_hidden(init, self.fc1)
-        start_at_zero(init, self.fc2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the sigmoid takes."""
@@ -58,7 +58,6 @@ class SpatialBranch(nn.Module):
         self.last = nn.Conv2d(hidden, 1, 1)
         for layer in (self.reduce, self.conv1, self.conv2):
             start_hidden(init, layer)
-        start_at_zero(init, self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the sigmoid takes."""
@@ -68,9 +67,9 @@ class SpatialBranch(nn.Module):
         return z
 
 
-def amplify(x: Tensor, z: Tensor, init: str) -> Tensor:
+def amplify(x: Tensor, z: Tensor, gate: Multiply) -> Tensor:
     """Multiply features by the published 1 + σ(z), or by 2σ(z) in the identity form."""
-    return x + apply_gate(x, z, 1.0) if init == "paper" else apply_gate(x, z, 2.0)
+    return gate(x, z) if gate.closable else x + gate(x, z)
 
 
 def _dilated(channels: int, dilation: int) -> nn.Conv2d:
@@ -99,12 +98,12 @@ class BottleneckSpatialAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 16, dilation: int = 4, init: str = "identity") -> None:
         super().__init__()
-        self.init = init
         self.spatial = SpatialBranch(channels, reduction, dilation, init)
+        self.gate = Multiply(init, self, "spatial.last")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        return amplify(x, self.spatial(x), self.init)
+        return amplify(x, self.spatial(x), self.gate)
 
 
 @register(
@@ -129,10 +128,10 @@ class BottleneckAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 16, dilation: int = 4, init: str = "identity") -> None:
         super().__init__()
-        self.init = init
         self.channel = ChannelBranch(channels, reduction, init)
         self.spatial = SpatialBranch(channels, reduction, dilation, init)
+        self.gate = Multiply(init, self, "channel.fc2", "spatial.last")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        return amplify(x, self.channel(x) + self.spatial(x), self.init)
+        return amplify(x, self.channel(x) + self.spatial(x), self.gate)

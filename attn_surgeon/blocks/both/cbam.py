@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 _PAPER = "Woo et al. 2018, CBAM: Convolutional Block Attention Module"
@@ -48,11 +49,12 @@ class ChannelAttention(nn.Module):
         first, last = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
         self.mlp = nn.Sequential(first, nn.ReLU(), last)
         start_hidden(init, first)
-        self.factor = start_gate(init, last)
+        self.gate = Multiply(init, self, "mlp.2")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        return apply_gate(x, self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3))), self.factor)
+        z = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))
+        return self.gate(x, z.unsqueeze(-1).unsqueeze(-1))
 
 
 @register(
@@ -79,12 +81,12 @@ class SpatialAttention(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
         self.bn = nn.BatchNorm2d(1, momentum=0.01)
-        self.factor = start_gate(init, self.bn)
+        self.gate = Multiply(init, self, "bn")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
-        return apply_gate(x, self.bn(self.conv(pooled)), self.factor)
+        return self.gate(x, self.bn(self.conv(pooled)))
 
 
 @register(

@@ -15,7 +15,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_product
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.both.cbam import ChannelAttention
 from attn_surgeon.blocks.spatial.lka import depthwise
@@ -48,14 +48,13 @@ class ChannelPriorAttention(nn.Module):
         self.near = depthwise(channels, 5)
         self.strips = nn.ModuleList(_strips(channels, length) for length in LENGTHS)
         self.mix = nn.Conv2d(channels, channels, 1)
-        start_product(init, self.mix)
+        self.gate = Multiply(init, self, "mix", function="", rest=1.0, bias=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product, of the same shape."""
         prior: Tensor = self.channel(x)
         near = self.near(prior)
-        made: Tensor = self.mix(sum((strips(near) for strips in self.strips), near))
-        return prior * made.to(x.dtype)
+        return self.gate(prior, self.mix(sum((strips(near) for strips in self.strips), near)))
 
 
 def _strips(channels: int, length: int) -> nn.Sequential:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.norms import widen
-from attn_surgeon.blocks.base.outer import add_residual
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.self_attention.sagan import Among
 
@@ -49,10 +49,11 @@ class PositionAttention(nn.Module):
         super().__init__()
         self.among = Among(channels, reduction, bias=True)
         self.gamma = nn.Parameter(torch.zeros(1))
+        self.gate = Add(init, self, "gamma")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        return add_residual(x, self.gamma * self.among(x))
+        return self.gate(x, self.gamma * self.among(x))
 
 
 @register(
@@ -77,10 +78,11 @@ class ChannelAffinity(nn.Module):
     def __init__(self, channels: int, *, init: str = "identity") -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1))
+        self.gate = Add(init, self, "gamma")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        return add_residual(x, self.gamma * mix_channels(x))
+        return self.gate(x, self.gamma * mix_channels(x))
 
 
 @register(
@@ -108,10 +110,11 @@ class DualAttention(nn.Module):
         self.among = Among(channels, reduction, bias=True)
         self.alpha = nn.Parameter(torch.zeros(1))
         self.beta = nn.Parameter(torch.zeros(1))
+        self.gate = Add(init, self, "alpha", "beta")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        return add_residual(x, self.alpha * self.among(x) + self.beta * mix_channels(x))
+        return self.gate(x, self.alpha * self.among(x) + self.beta * mix_channels(x))
 
 
 def mix_channels(x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.norms import AnyGroupNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
@@ -54,8 +54,7 @@ class EfficientMultiScaleAttention(nn.Module):
         self.conv1 = nn.Conv2d(self.share, self.share, 1)
         self.conv3 = nn.Conv2d(self.share, self.share, 3, padding=1)
         self.norm = AnyGroupNorm(self.share, self.share)
-        start_gate(init, self.conv3)
-        self.factor = start_gate(init, self.norm)
+        self.gate = Multiply(init, self, "norm", "conv3")
         if init == "identity":
             self.conv1.weight.data *= 0.05
 
@@ -64,7 +63,7 @@ class EfficientMultiScaleAttention(nn.Module):
         group = x.reshape(-1, self.share, *x.shape[2:])
         along, near = self.norm(self._strips(group)), self.conv3(group)
         z = _ask(along, near) + _ask(near, along)
-        return apply_gate(x, z.expand(-1, self.share, -1, -1).reshape(x.shape), self.factor)
+        return self.gate(x, z.expand(-1, self.share, -1, -1).reshape(x.shape))
 
     def _strips(self, x: Tensor) -> Tensor:
         height = x.shape[2]

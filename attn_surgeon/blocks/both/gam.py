@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
@@ -53,11 +54,10 @@ class GlobalAttention(nn.Module):
         self.bn1, self.bn2 = nn.BatchNorm2d(hidden), nn.BatchNorm2d(channels)
         start_hidden(init, self.fc1)
         start_hidden(init, self.conv1)
-        start_gate(init, self.fc2)
-        self.factor = start_gate(init, self.bn2)
+        self.gate = Multiply(init, self, "fc2", "bn2")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        gated = apply_gate(x, self.fc2(F.relu(self.fc1(x))), self.factor)
+        gated = self.gate(x, self.fc2(F.relu(self.fc1(x))))
         hidden = F.relu(self.bn1(self.conv1(gated)))
-        return apply_gate(gated, self.bn2(self.conv2(hidden)), self.factor)
+        return self.gate(gated, self.bn2(self.conv2(hidden)))

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_hidden
+from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.noise import Noise
 from attn_surgeon.blocks.base.norms import AnyGroupNorm
-from attn_surgeon.blocks.base.outer import Outer
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
@@ -77,7 +77,7 @@ class HardAttention(nn.Module):
         if self.pooled and 1000 * (channels - 1) < self.thousandths * channels:
             raise ValueError(f"it has {channels} channels, too few to keep a share of {keep:g} and drop the rest")
         self._make_layers(channels, hidden_width(channels, reduction), init)
-        self.noise, self.outer = Noise(), Outer(channels, init)
+        self.noise, self.outer = Noise(), Blend(channels, init)
 
     def _make_layers(self, channels: int, hidden: int, init: str) -> None:
         side, made = (1, channels) if self.pooled else (3, 1)
@@ -92,8 +92,7 @@ class HardAttention(nn.Module):
         seen = self.norm(x.mean((2, 3), keepdim=True) if self.pooled else x)
         z = self.choose(self.look(seen).relu())
         gates = self._gates(x, z.flatten(1)).reshape(z.shape)
-        kept: Tensor = self.outer(x, x * gates.to(x.dtype))
-        return kept
+        return self.outer(x, x * gates.to(x.dtype))
 
     def _gates(self, x: Tensor, z: Tensor) -> Tensor:
         z = z.to(torch.promote_types(z.dtype, torch.float32))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_gate
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.channel.eca import adaptive_kernel
 
@@ -65,8 +65,8 @@ class MixedLocalChannelAttention(nn.Module):
         size = kernel_size or adaptive_kernel(channels, gamma, b)
         self.channels, self.patches, self.weight = channels, patches, weight
         self.local, self.whole = (nn.Conv1d(1, 1, size, padding=size // 2, bias=False) for _ in range(2))
-        self.factor = start_gate(init, self.local)
-        start_gate(init, self.whole)
+        self.rest = 0.5 if init == "paper" else 1.0
+        self.gate = Multiply(init, self, "local", "whole", function="", rest=self.rest)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
@@ -74,7 +74,7 @@ class MixedLocalChannelAttention(nn.Module):
         means = _averages(self.patches, height, x) @ x @ _averages(self.patches, width, x).T
         gates = self._gates(means.flatten(2)).reshape(means.shape)
         spread = _averages(height, self.patches, x) @ gates @ _averages(width, self.patches, x).T
-        return x * (self.factor / 2 * (1 + spread)).to(x.dtype)
+        return self.gate(x, self.rest * (1 + spread))
 
     def _gates(self, means: Tensor) -> Tensor:
         """Give tanh(z / 2) for each patch, (N, C, patches)."""

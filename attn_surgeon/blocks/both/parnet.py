@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card
-from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -45,11 +45,10 @@ class ParNetBlock(nn.Module):
         if init == "identity":
             for norm in (self.bn1, self.bn3, self.bn):
                 nn.init.constant_(norm.weight, 0.1)
-        self.outer = Outer(channels, init)
+        self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
         skip = self.bn(x)
         excited = skip * torch.sigmoid(self.fc(skip.mean((2, 3), keepdim=True)))
-        made: Tensor = self.outer(x, F.silu(self.bn1(self.conv1(x)) + self.bn3(self.conv3(x)) + excited))
-        return made
+        return self.outer(x, F.silu(self.bn1(self.conv1(x)) + self.bn3(self.conv3(x)) + excited))

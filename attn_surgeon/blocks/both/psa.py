@@ -16,24 +16,24 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_at_zero
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import hidden_width
 
 _PAPER = "Liu et al. 2021, Polarized Self-Attention: Towards High-Quality Pixel-Wise Regression"
 _REDUCTION = Option("reduction", 2, "inner channels are C / reduction, at least 2", minimum=1)
 _PARAMETERS = "4Cm + 3C, m = max(2, C/r)"
+_LAYERS = ("channel.norm", "position.value")
 _MACS = "2Cm + (2Cm + 2m + C)·HW"
 
 
 class ChannelBranch(nn.Module):
     """Tell how much each channel counts, (N, C, 1, 1), from positions that a query chooses."""
 
-    def __init__(self, channels: int, hidden: int, init: str) -> None:
+    def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.query, self.value = nn.Conv2d(channels, 1, 1, bias=False), nn.Conv2d(channels, hidden, 1, bias=False)
         self.expand, self.norm = nn.Linear(hidden, channels, bias=False), nn.LayerNorm(channels)
-        start_at_zero(init, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the sigmoid takes."""
@@ -49,7 +49,6 @@ class PositionBranch(nn.Module):
     def __init__(self, channels: int, hidden: int, init: str) -> None:
         super().__init__()
         self.query, self.value = (nn.Conv2d(channels, hidden, 1, bias=False) for _ in range(2))
-        start_at_zero(init, self.value)
         if init == "identity":  # what all channels have in common would saturate the softmax before it learns
             self.query.weight.data -= self.query.weight.data.mean(1, keepdim=True)
 
@@ -84,11 +83,12 @@ class ParallelPolarizedAttention(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 2, init: str = "identity") -> None:
         super().__init__()
         hidden = hidden_width(channels, reduction)
-        self.channel, self.position = ChannelBranch(channels, hidden, init), PositionBranch(channels, hidden, init)
+        self.channel, self.position = ChannelBranch(channels, hidden), PositionBranch(channels, hidden, init)
+        self.gate = Multiply(init, self, *_LAYERS, function="", rest=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        return x * (torch.sigmoid(self.channel(x)) + torch.sigmoid(self.position(x))).to(x.dtype)
+        return self.gate(x, torch.sigmoid(self.channel(x)) + torch.sigmoid(self.position(x)))
 
 
 @register(
@@ -114,10 +114,10 @@ class SequentialPolarizedAttention(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 2, init: str = "identity") -> None:
         super().__init__()
         hidden = hidden_width(channels, reduction)
-        self.channel, self.position = ChannelBranch(channels, hidden, init), PositionBranch(channels, hidden, init)
-        self.factor = 1.0 if init == "paper" else 2.0
+        self.channel, self.position = ChannelBranch(channels, hidden), PositionBranch(channels, hidden, init)
+        self.gate = Multiply(init, self, *_LAYERS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        gated = apply_gate(x, self.channel(x), self.factor)
-        return apply_gate(gated, self.position(gated), self.factor)
+        gated = self.gate(x, self.channel(x))
+        return self.gate(gated, self.position(gated))

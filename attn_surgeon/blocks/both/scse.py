@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
@@ -49,12 +50,15 @@ class ConcurrentSqueezeExcite(nn.Module):
         self.fc1, self.fc2 = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
         self.point = nn.Conv2d(channels, 1, 1)
         start_hidden(init, self.fc1)
-        start_gate(init, self.fc2)
-        self.combine, self.factor = combine, start_gate(init, self.point)
+        self.combine = combine
+        if combine == "add":
+            self.gate = Multiply(init, self, "fc2", "point", function="", rest=1.0)
+        else:
+            self.by_channel, self.by_position = Multiply(init, self, "fc2"), Multiply(init, self, "point")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         channels, positions = self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True)))), self.point(x)
         if self.combine == "add":
-            return x * (torch.sigmoid(channels) + torch.sigmoid(positions)).to(x.dtype)
-        return torch.maximum(apply_gate(x, channels, self.factor), apply_gate(x, positions, self.factor))
+            return self.gate(x, torch.sigmoid(channels) + torch.sigmoid(positions))
+        return torch.maximum(self.by_channel(x, channels), self.by_position(x, positions))

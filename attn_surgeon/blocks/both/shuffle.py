@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.norms import AnyGroupNorm
-from attn_surgeon.blocks.base.outer import Outer
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 
@@ -54,15 +54,14 @@ class ShuffleAttention(nn.Module):
         self.second = share - self.first
         self.by_mean = _ByMean(self.first)
         self.by_position = _ByPosition(self.second, init) if self.second else nn.Identity()
-        self.outer = Outer(channels, init)
+        self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated and shuffled features of the same shape."""
         group = x.reshape(-1, self.first + self.second, *x.shape[2:])
         halves = self.by_mean(group[:, : self.first]), self.by_position(group[:, self.first :])
         made = torch.cat(halves, 1).reshape(x.shape)
-        mixed: Tensor = self.outer(x, self._shuffle(made))
-        return mixed
+        return self.outer(x, self._shuffle(made))
 
     def _shuffle(self, x: Tensor) -> Tensor:
         if self.odd:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
@@ -58,12 +59,13 @@ class SoftAttention(nn.Module):
         self.look = nn.Conv2d(channels, hidden, kernel_size, padding=kernel_size // 2, bias=biased)
         self.weigh = nn.Conv2d(hidden, 1, 1, bias=biased)
         start_hidden(init, self.look)
-        self.factor = start_gate(init, self.weigh)
+        function, rest = ("sigmoid", 0.5) if biased else ("", 1.0)
+        self.gate = Multiply(init, self, "weigh", function=function, rest=rest)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return weighed features of the same shape."""
         z = self.weigh(self.look(x).relu())
-        return apply_gate(x, z, self.factor) if self.form == "sigmoid" else x * _flat_is_one(z).to(x.dtype)
+        return self.gate(x, z if self.form == "sigmoid" else _flat_is_one(z))
 
 
 def _flat_is_one(z: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_hidden
+from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.norms import PooledNorm
-from attn_surgeon.blocks.base.outer import Outer
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
@@ -63,9 +63,8 @@ class BottleneckChannels(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 16, init: str = "identity") -> None:
         super().__init__()
         self.branch = ChannelBranch(channels, reduction, init)
-        self.outer = Outer(channels, init)
+        self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return strengthened features of the same shape."""
-        made: Tensor = self.outer(x, x + x * torch.sigmoid(self.branch(x)).to(x.dtype))
-        return made
+        return self.outer(x, x + x * torch.sigmoid(self.branch(x)).to(x.dtype))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -58,13 +58,13 @@ class EfficientChannelAttention(nn.Module):
         size = kernel_size or adaptive_kernel(channels, gamma, b)
         self.conv = nn.Conv1d(1, 1, size, padding=0 if circular else size // 2, bias=False)
         self.register_buffer("ring", _ring(channels, size // 2) if circular else None, persistent=False)
-        self.factor = start_gate(init, self.conv)
+        self.gate = Multiply(init, self, "conv")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         means = x.mean((2, 3))
         z = self.conv((means if self.ring is None else means[:, self.ring]).unsqueeze(1))
-        return apply_gate(x, z.transpose(1, 2).unsqueeze(-1), self.factor)
+        return self.gate(x, z.transpose(1, 2).unsqueeze(-1))
 
 
 def adaptive_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:

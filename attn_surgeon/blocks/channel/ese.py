@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card
-from attn_surgeon.blocks.base.gating import apply_gate, hard_sigmoid, start_gate
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -35,8 +35,8 @@ class EffectiveSqueezeExcite(nn.Module):
     def __init__(self, channels: int, *, init: str = "identity") -> None:
         super().__init__()
         self.fc = nn.Conv2d(channels, channels, 1)
-        self.factor = start_gate(init, self.fc)
+        self.gate = Multiply(init, self, "fc", function="hardsigmoid")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        return apply_gate(x, self.fc(x.mean((2, 3), keepdim=True)), self.factor, hard_sigmoid)
+        return self.gate(x, self.fc(x.mean((2, 3), keepdim=True)))

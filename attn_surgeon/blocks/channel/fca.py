@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 # the frequencies along the height, and those along the width
@@ -60,14 +61,14 @@ class FrequencyAttention(nn.Module):
         for name, chosen in zip(("down", "along"), TOP, strict=True):
             self.register_buffer(name, _spread(chosen, channels, min(frequencies, channels)), persistent=False)
         start_hidden(init, self.fc1)
-        self.factor = start_gate(init, self.fc2)
+        self.gate = Multiply(init, self, "fc2")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         down = _waves(self.down, x.shape[2]).unsqueeze(2).to(x.dtype)
         along = _waves(self.along, x.shape[3]).unsqueeze(1).to(x.dtype)
         pooled = ((x * along).mean(3, keepdim=True) * down).mean(2, keepdim=True)
-        return apply_gate(x, self.fc2(F.relu(self.fc1(pooled))), self.factor)
+        return self.gate(x, self.fc2(F.relu(self.fc1(pooled))))
 
 
 def _spread(chosen: str, channels: int, count: int) -> Tensor:

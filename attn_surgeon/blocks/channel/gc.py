@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate
-from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.gate import Add, Multiply
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import hidden_width
 
@@ -58,13 +57,14 @@ class GlobalContext(nn.Module):
         self.mask = nn.Conv2d(channels, 1, 1, bias=False) if pooling == "attention" else None
         self.mul = None if fusion == "add" else _transform(channels, hidden)
         self.add = None if fusion == "mul" else _transform(channels, hidden)
-        self.factor = 1.0 if self.mul is None else start_gate(init, self.mul[-1])
+        self.gate = None if self.mul is None else Multiply(init, self, "mul.3")
+        self.sum = None if self.add is None else Add(init, self, "add.3")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
         context = self._pooled(x)
-        y = x if self.mul is None else apply_gate(x, self.mul(context), self.factor)
-        return y if self.add is None else add_residual(y, self.add(context))
+        y = x if self.mul is None or self.gate is None else self.gate(x, self.mul(context))
+        return y if self.add is None or self.sum is None else self.sum(y, self.add(context))
 
     def _pooled(self, x: Tensor) -> Tensor:
         if self.mask is None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.norms import widen
 from attn_surgeon.blocks.base.registry import register
 
@@ -44,11 +45,11 @@ class GatedChannels(nn.Module):
         self.alpha = nn.Parameter(torch.ones(channels, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(channels, 1, 1))
         self.beta = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.gate = Multiply(init, self, "gamma", "beta", function="", rest=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        gate = 1 + torch.tanh(self.gamma * self._embedded(widen(x)) + self.beta)
-        return x * gate.to(x.dtype)
+        return self.gate(x, 1 + torch.tanh(self.gamma * self._embedded(widen(x)) + self.beta))
 
     def _embedded(self, x: Tensor) -> Tensor:
         if self.norm == "l1":

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -44,11 +44,10 @@ class GaussianContext(nn.Module):
         super().__init__()
         self.c = c
         self.theta = nn.Parameter(torch.zeros(())) if learned else None
-        self.outer = Outer(channels, init)
+        self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         z = torch.group_norm(x.mean((2, 3), keepdim=True), 1)
         c = self.c if self.theta is None else 1 + 3 * self.theta.sigmoid()
-        made: Tensor = self.outer(x, x * torch.exp(-0.5 * (z / c).square()).to(x.dtype))
-        return made
+        return self.outer(x, x * torch.exp(-0.5 * (z / c).square()).to(x.dtype))

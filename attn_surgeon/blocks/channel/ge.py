@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Blend, Multiply
 from attn_surgeon.blocks.base.norms import PooledNorm
-from attn_surgeon.blocks.base.outer import Outer
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 
 CARD = Card(
     name="ge",
@@ -54,16 +54,15 @@ class GatherExcite(nn.Module):
         self.gather: nn.Sequential | None = None
         if parameters:
             self.gather = _convolutions(channels, extent, init)
-            self.factor = start_gate(init, self.gather[-1])
+            self.gate = Multiply(init, self, f"gather.{len(self.gather) - 1}")
         else:
-            self.outer = Outer(channels, init)
+            self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         if self.gather is not None:
-            return apply_gate(x, _spread(self.gather(x), x, self.extent), self.factor)
-        made: Tensor = self.outer(x, apply_gate(x, self._means(x), 1.0))
-        return made
+            return self.gate(x, _spread(self.gather(x), x, self.extent))
+        return self.outer(x, x * torch.sigmoid(self._means(x)).to(x.dtype))
 
     def _means(self, x: Tensor) -> Tensor:
         if self.extent == 0:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.norms import AnyGroupNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
@@ -54,8 +54,8 @@ class LinearContext(nn.Module):
         self.norm = AnyGroupNorm(count, channels)
         nn.init.zeros_(self.norm.weight)
         nn.init.ones_(self.norm.bias)
-        self.factor = start_gate(init, self.norm)
+        self.gate = Multiply(init, self, "norm")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        return apply_gate(x, self.norm(x.mean((2, 3), keepdim=True)), self.factor)
+        return self.gate(x, self.norm(x.mean((2, 3), keepdim=True)))

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card
+from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.norms import PooledNorm
-from attn_surgeon.blocks.base.outer import Outer
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -41,10 +41,9 @@ class NormAttention(nn.Module):
     def __init__(self, channels: int, *, init: str = "identity") -> None:
         super().__init__()
         self.bn = PooledNorm(channels)
-        self.outer = Outer(channels, init)
+        self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         shares = F.normalize(self.bn.weight.abs(), p=1.0, dim=0, eps=1e-6).reshape(-1, 1, 1)
-        made: Tensor = self.outer(x, x * torch.sigmoid(shares * self.bn(x)).to(x.dtype))
-        return made
+        return self.outer(x, x * torch.sigmoid(shares * self.bn(x)).to(x.dtype))

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
@@ -41,9 +42,9 @@ class SqueezeExcite(nn.Module):
         self.fc1 = nn.Conv2d(channels, hidden, 1)
         self.fc2 = nn.Conv2d(hidden, channels, 1)
         start_hidden(init, self.fc1)
-        self.factor = start_gate(init, self.fc2)
+        self.gate = Multiply(init, self, "fc2")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         pooled = x.mean((2, 3), keepdim=True)
-        return apply_gate(x, self.fc2(F.relu(self.fc1(pooled))), self.factor)
+        return self.gate(x, self.fc2(F.relu(self.fc1(pooled))))

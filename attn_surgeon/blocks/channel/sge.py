@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.norms import AnyGroupNorm, widen
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
@@ -47,7 +47,7 @@ class GroupwiseEnhance(nn.Module):
         self.norm = AnyGroupNorm(self.groups, self.groups)
         nn.init.zeros_(self.norm.weight)
         nn.init.ones_(self.norm.bias)
-        self.factor = start_gate(init, self.norm)
+        self.gate = Multiply(init, self, "norm")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
@@ -55,4 +55,4 @@ class GroupwiseEnhance(nn.Module):
         parts = widen(x).reshape(n, self.groups, channels // self.groups, height, width)
         likeness = (parts * parts.mean((3, 4), keepdim=True)).sum(2)
         z = self.norm(likeness).unsqueeze(2).expand(-1, -1, channels // self.groups, -1, -1)
-        return apply_gate(x, z.flatten(1, 2), self.factor)
+        return self.gate(x, z.flatten(1, 2))

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
+from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.norms import widen
-from attn_surgeon.blocks.base.outer import Outer
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -41,12 +41,11 @@ class SimAM(nn.Module):
     def __init__(self, channels: int, *, e_lambda: float = 1e-4, init: str = "identity") -> None:
         super().__init__()
         self.e_lambda = e_lambda
-        self.outer = Outer(channels, init)
+        self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         wide = widen(x)
         distance = (wide - wide.mean((2, 3), keepdim=True)).square()
         energy = distance / (4 * (distance.mean((2, 3), keepdim=True) + self.e_lambda)) + 0.5
-        made: Tensor = self.outer(x, x * torch.sigmoid(energy).to(x.dtype))
-        return made
+        return self.outer(x, x * torch.sigmoid(energy).to(x.dtype))

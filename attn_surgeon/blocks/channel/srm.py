@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.norms import PooledNorm, widen
 from attn_surgeon.blocks.base.registry import register
 
@@ -41,7 +41,7 @@ class StyleRecalibration(nn.Module):
         super().__init__()
         self.cfc = nn.Conv2d(channels, channels, (2, 1), groups=channels, bias=False)
         self.bn = PooledNorm(channels)
-        self.factor = start_gate(init, self.bn)
+        self.gate = Multiply(init, self, "bn")
         if init == "paper":
             nn.init.zeros_(self.cfc.weight)
 
@@ -51,4 +51,4 @@ class StyleRecalibration(nn.Module):
         mean = wide.mean((2, 3), keepdim=True)
         deviation = ((wide - mean).square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
         style = torch.cat((mean, deviation), 2).to(x.dtype)
-        return apply_gate(x, self.bn(self.cfc(style)), self.factor)
+        return self.gate(x, self.bn(self.cfc(style)))

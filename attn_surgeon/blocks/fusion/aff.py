@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Mix, mix
 from attn_surgeon.blocks.base.norms import PooledNorm
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
-from attn_surgeon.blocks.fusion.mixing import mix
 
 _PAPER = "Dai et al. 2021, Attentional Feature Fusion"
 _SITES = "where a skip or a branch is about to be added or joined; it needs two maps that differ"
@@ -84,11 +84,11 @@ class AttentionalFusion(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 4, init: str = "identity") -> None:
         super().__init__()
         self.context = MultiScaleContext(channels, reduction, init)
-        self.factor = _start(init, self.context)
+        self.gate = Mix(init, self, "context.near.last", "context.whole.last")
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the fusion of both."""
-        return mix(x, y, 1 - self.factor * torch.sigmoid(self.context(x + y)))
+        return self.gate(x, y, torch.sigmoid(self.context(x + y)))
 
 
 @register(
@@ -116,7 +116,7 @@ class IterativeFusion(nn.Module):
         super().__init__()
         self.first = MultiScaleContext(channels, reduction, init)
         self.second = MultiScaleContext(channels, reduction, init)
-        self.factor = _start(init, self.second)
+        self.gate = Mix(init, self, "second.near.last", "second.whole.last")
         if init == "identity":  # until the statistics are known, large features would close the sigmoid for good
             nn.init.constant_(self.first.near.last.weight, 0.1)
             nn.init.constant_(self.first.whole.last.weight, 0.1)
@@ -124,9 +124,4 @@ class IterativeFusion(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the fusion of both."""
         fused = mix(x, y, 1 - torch.sigmoid(self.first(x + y)))
-        return mix(x, y, 1 - self.factor * torch.sigmoid(self.second(fused)))
-
-
-def _start(init: str, context: MultiScaleContext) -> float:
-    start_gate(init, context.near.last)
-    return start_gate(init, context.whole.last)
+        return self.gate(x, y, torch.sigmoid(self.second(fused)))

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_at_zero
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.norms import AnyGroupNorm
-from attn_surgeon.blocks.base.outer import add_residual
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 from attn_surgeon.blocks.self_attention.windows import split_heads
@@ -53,11 +52,11 @@ class CrossAttention(nn.Module):
         self.query = nn.Linear(channels, channels, bias=False)
         self.key, self.value = nn.Linear(channels, channels, bias=False), nn.Linear(channels, channels, bias=False)
         self.project = nn.Linear(channels, channels)
-        start_at_zero(init, self.project)
+        self.gate = Add(init, self, "project")
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return x with what was found in y added."""
-        return add_residual(x, self.project(self._find(x, y)).transpose(1, 2).reshape(x.shape))
+        return self.gate(x, self.project(self._find(x, y)).transpose(1, 2).reshape(x.shape))
 
     def _find(self, x: Tensor, y: Tensor) -> Tensor:
         query = split_heads(self.query(_tokens(self.norm_x(x))), self.width)

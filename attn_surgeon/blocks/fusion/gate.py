@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
@@ -48,9 +49,9 @@ class AttentionGate(nn.Module):
         # pairs of opposite signs in both: then so are their sums, and one of each pair is on
         start_hidden(init, self.conv_x)
         start_hidden(init, self.conv_g)
-        self.factor = start_gate(init, self.bn)
+        self.gate = Multiply(init, self, "bn")
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
         """Return x, gated."""
         hidden = F.relu(self.bn_x(self.conv_x(x)) + self.bn_g(self.conv_g(g)))
-        return apply_gate(x, self.bn(self.psi(hidden)), self.factor)
+        return self.gate(x, self.bn(self.psi(hidden)))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 
@@ -56,7 +56,7 @@ class AlignmentFilter(nn.Module):
         self.norm_x, self.norm_y = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.strips_x, self.strips_y = _strips(channels), _strips(channels)
         self.project = nn.Conv2d(channels, channels, 1)
-        self.outer = Outer(channels, init)
+        self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return x with the fusion of both blended in."""
@@ -65,8 +65,7 @@ class AlignmentFilter(nn.Module):
         v = self.project(_sum(self.strips_y, normal_y))
         rows = attend_rows(v, u, self.heads)
         columns = attend_rows(u.transpose(2, 3), v.transpose(2, 3), self.heads).transpose(2, 3)
-        fused: Tensor = self.outer(x, self.project(rows) + self.project(columns) + normal_x + normal_y)
-        return fused
+        return self.outer(x, self.project(rows) + self.project(columns) + normal_x + normal_y)
 
 
 def attend_rows(query: Tensor, source: Tensor, heads: int) -> Tensor:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Mix
 from attn_surgeon.blocks.base.norms import PooledNorm
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
-from attn_surgeon.blocks.fusion.mixing import mix
 
 CARD = Card(
     name="sk",
@@ -52,10 +52,10 @@ class SelectiveFusion(nn.Module):
         self.reduce, self.norm = nn.Conv2d(channels, hidden, 1, bias=False), PooledNorm(hidden)
         self.choose = nn.Conv2d(hidden, 2 * channels, 1, bias=False)
         start_hidden(init, self.reduce)
-        self.factor = start_gate(init, self.choose)
+        self.gate = Mix(init, self, "choose")
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the fusion of both."""
         hidden = F.relu(self.norm(self.reduce((x + y).mean((2, 3), keepdim=True))))
         weights = self.choose(hidden).unflatten(1, (2, x.shape[1])).softmax(1)
-        return mix(x, y, 1 - self.factor * weights[:, 0])
+        return self.gate(x, y, weights[:, 0])

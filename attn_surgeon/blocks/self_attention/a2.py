@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_at_zero
-from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_at_zero
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
@@ -50,11 +50,11 @@ class DoubleAttention(nn.Module):
         self.gather = nn.Conv2d(channels, descriptors, 1, bias=False)  # a softmax over positions would take a bias off
         self.distribute = nn.Conv2d(channels, descriptors, 1)
         self.project = nn.Conv2d(features, channels, 1)
-        start_at_zero(init, self.project)
+        self.gate = Add(init, self, "project")
         start_at_zero(init, self.distribute)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
         gathered = self.feature(x).flatten(2) @ self.gather(x).flatten(2).softmax(2).transpose(1, 2)
         made = gathered @ self.distribute(x).flatten(2).softmax(1)
-        return add_residual(x, self.project(torch.unflatten(made, 2, x.shape[2:])))
+        return self.gate(x, self.project(torch.unflatten(made, 2, x.shape[2:])))

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_at_zero
-from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_at_zero
 from attn_surgeon.blocks.self_attention.attend import share
 
 _PAPER = "Zhai et al. 2021, An Attention Free Transformer"
@@ -53,13 +53,13 @@ class AttentionFree(nn.Module):
         self.key = nn.Conv2d(channels, channels, 1, bias=False)
         self.value = nn.Conv2d(channels, channels, 1)
         self.project = nn.Conv2d(channels, channels, 1)
-        start_at_zero(init, self.project)
+        self.gate = Add(init, self, "project")
         start_at_zero(init, self.query)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
         seen = self.sum(share(self.key(x)), self.value(x))
-        return add_residual(x, self.project(torch.sigmoid(self.query(x)) * seen))
+        return self.gate(x, self.project(torch.sigmoid(self.query(x)) * seen))
 
     def sum(self, shares: Tensor, value: Tensor) -> Tensor:
         """Sum values up over positions by their shares, which add up to one."""

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.base.gating import start_at_zero
-from attn_surgeon.blocks.base.lean import lean
+from attn_surgeon.blocks.base.exporting import exporting_onnx
 from attn_surgeon.blocks.base.widths import divisor
 
 
@@ -35,7 +34,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """
     wanted, width = value.shape[3], -(-query.shape[3] // 8) * 8
     shares = -(-wanted // width)
-    if lean() or (shares == 1 and wanted == query.shape[3]):
+    if exporting_onnx() or (shares == 1 and wanted == query.shape[3]):
         return F.scaled_dot_product_attention(query, key, value, scale=scale)
     made = F.scaled_dot_product_attention(
         _repeated(_widened(query, width), shares),
@@ -62,14 +61,13 @@ class MultiHead(nn.Module):
     The key has no bias: a softmax over keys would take it off again, so it could not learn.
     """
 
-    def __init__(self, channels: int, heads: int | None, init: str) -> None:
+    def __init__(self, channels: int, heads: int | None) -> None:
         super().__init__()
         self.heads = divisor(channels, heads, max(1, channels // 32), "heads")
         self.query = nn.Conv2d(channels, channels, 1)
         self.key = nn.Conv2d(channels, channels, 1, bias=False)
         self.value = nn.Conv2d(channels, channels, 1)
         self.project = nn.Conv2d(channels, channels, 1)
-        start_at_zero(init, self.project)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what positions see of one another, of the same shape."""

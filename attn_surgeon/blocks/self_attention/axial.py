@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card
-from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.self_attention.attend import MultiHead
 from attn_surgeon.blocks.self_attention.mhsa import HEADS
@@ -43,13 +43,13 @@ class AxialAttention(nn.Module):
 
     def __init__(self, channels: int, *, heads: int | None = None, init: str = "identity") -> None:
         super().__init__()
-        self.rows = MultiHead(channels, heads, init)
-        self.columns = MultiHead(channels, heads, init)
+        self.rows, self.columns = MultiHead(channels, heads), MultiHead(channels, heads)
+        self.gate = Add(init, self, "rows.project", "columns.project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        x = add_residual(x, along_rows(self.rows, x))
-        return add_residual(x, along_rows(self.columns, x.transpose(2, 3)).transpose(2, 3))
+        x = self.gate(x, along_rows(self.rows, x))
+        return self.gate(x, along_rows(self.columns, x.transpose(2, 3)).transpose(2, 3))
 
 
 def along_rows(layer: nn.Module, x: Tensor) -> Tensor:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_hidden
-from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import divisor, hidden_width
 from attn_surgeon.blocks.self_attention.windows import count_windows
 
@@ -72,12 +72,11 @@ class BilinearTransform(nn.Module):
         self.expand, self.last = nn.Conv2d(hidden, channels, 1, bias=False), nn.BatchNorm2d(channels)
         for layer in (self.reduce, self.look, self.mix, self.expand):
             start_hidden(init, layer)
-        self.outer = Outer(channels, init)
+        self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        blended: Tensor = self.outer(x, x + self._made(x))
-        return blended
+        return self.outer(x, x + self._made(x))
 
     def _made(self, x: Tensor) -> Tensor:
         moved = self._move(F.relu(self.norm(self.reduce(x))))

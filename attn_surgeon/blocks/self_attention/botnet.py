@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card
-from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.self_attention.mhsa import HEADS
 from attn_surgeon.blocks.self_attention.relative import WINDOW, RelativeHeads
@@ -43,8 +43,9 @@ class BottleneckTransformerAttention(nn.Module):
 
     def __init__(self, channels: int, *, heads: int | None = None, window: int = 14, init: str = "identity") -> None:
         super().__init__()
-        self.attention = RelativeHeads(channels, heads, window, init)
+        self.attention = RelativeHeads(channels, heads, window)
+        self.gate = Add(init, self, "attention.project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        return add_residual(x, self.attention(x))
+        return self.gate(x, self.attention(x))

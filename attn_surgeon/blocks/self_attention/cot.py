@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_hidden
-from attn_surgeon.blocks.base.lean import lean
+from attn_surgeon.blocks.base.exporting import exporting_onnx
+from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.norms import PooledNorm
-from attn_surgeon.blocks.base.outer import Outer
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import divisor, hidden_width
 from attn_surgeon.blocks.self_attention.windows import parts_of
 
@@ -73,12 +73,11 @@ class ContextualTransformer(nn.Module):
         self.value, self.norm_v = nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
         self.norm_d, self.fuse = nn.BatchNorm2d(channels), _Fuse(channels, init)
         start_hidden(init, self.reduce)
-        self.outer = Outer(channels, init)
+        self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        blended: Tensor = self.outer(x, self._contexts(x))
-        return blended
+        return self.outer(x, self._contexts(x))
 
     def _contexts(self, x: Tensor) -> Tensor:
         static = F.relu(self.norm_k(self.key(x)))
@@ -94,7 +93,7 @@ class ContextualTransformer(nn.Module):
 
     def _mix(self, value: Tensor, weights: Tensor) -> Tensor:
         value = value.reshape(value.shape[0], self.sets, -1, *value.shape[2:])
-        parts = 1 if lean() else parts_of(self.sets)
+        parts = 1 if exporting_onnx() else parts_of(self.sets)
         pairs = zip(value.chunk(parts, 1), weights.chunk(parts, 1), strict=True)
         return torch.cat([_mix_windows(*pair, self.side) for pair in pairs], 1).flatten(1, 2)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import hidden_width
 
@@ -52,11 +52,12 @@ class CrissCrossAttention(nn.Module):
         self.key = nn.Conv2d(channels, width, 1, bias=False)
         self.value = nn.Conv2d(channels, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(1))
+        self.gate = Add(init, self, "gamma")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
         for _ in range(self.recurrence):
-            x = add_residual(x, self.gamma * cross(self.query(x), self.key(x), self.value(x)))
+            x = self.gate(x, self.gamma * cross(self.query(x), self.key(x), self.value(x)))
         return x
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_at_zero
-from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_at_zero
 from attn_surgeon.blocks.base.widths import hidden_width
 from attn_surgeon.blocks.self_attention.attend import positions, tokens
 
@@ -53,11 +53,11 @@ class EfficientAttention(nn.Module):
         self.key = nn.Conv2d(channels, width, 1, bias=False)  # a softmax over positions would take a bias off
         self.value = nn.Conv2d(channels, width, 1)
         self.project = nn.Conv2d(width, channels, 1)
-        start_at_zero(init, self.project)
+        self.gate = Add(init, self, "project")
         start_at_zero(init, self.query)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
         query, key, value = (tokens(each(x), self.heads) for each in (self.query, self.key, self.value))
         context = key.softmax(2).transpose(2, 3) @ value
-        return add_residual(x, self.project(positions(query.softmax(3) @ context, x)))
+        return self.gate(x, self.project(positions(query.softmax(3) @ context, x)))

@@ -14,8 +14,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_at_zero
-from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -48,10 +47,10 @@ class ExternalAttention(nn.Module):
         for layer in (self.query, self.key_memory, self.project):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out")
         self.value_memory.weight.data.copy_(self.key_memory.weight.data.transpose(0, 1))
-        start_at_zero(init, self.project)
+        self.gate = Add(init, self, "project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
         likeness = self.key_memory(self.query(x))
         shares = (likeness - likeness.logsumexp((2, 3), keepdim=True)).softmax(1)
-        return add_residual(x, self.project(self.value_memory(shares)))
+        return self.gate(x, self.project(self.value_memory(shares)))

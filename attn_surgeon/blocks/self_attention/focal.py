@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_gate
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.norms import AnyGroupNorm
-from attn_surgeon.blocks.base.outer import add_residual
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -55,11 +54,11 @@ class FocalModulation(nn.Module):
             for side in range(kernel_size, kernel_size + 2 * levels, 2)
         )
         self.modulate, self.project = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
-        start_gate(init, self.project)
+        self.gate = Add(init, self, "project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape, with what was made added."""
-        return add_residual(x, self.project(self._make(self.norm(x))))
+        return self.gate(x, self.project(self._make(self.norm(x))))
 
     def _make(self, x: Tensor) -> Tensor:
         modulator = self.modulate(self._gather(x))

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_gate
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.norms import AnyGroupNorm
-from attn_surgeon.blocks.base.outer import add_residual
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 from attn_surgeon.blocks.self_attention.windows import cut, inside, join, parts_of, run_parts, split_heads
@@ -68,11 +67,11 @@ class HaloAttention(nn.Module):
         self.norm = AnyGroupNorm(1, channels)
         self.parts = nn.ModuleList(_Heads(channels, channels // parts, heads // parts) for _ in range(parts))
         self.project = nn.Conv2d(channels, channels, 1)
-        start_gate(init, self.project)
+        self.gate = Add(init, self, "project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape, with what was found added."""
-        return add_residual(x, self.project(self._find(x)))
+        return self.gate(x, self.project(self._find(x)))
 
     def _find(self, x: Tensor) -> Tensor:
         normal, seen = self.norm(x), inside(x, self.block, halo=self.halo)

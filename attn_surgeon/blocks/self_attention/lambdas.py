@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.lean import lean
-from attn_surgeon.blocks.base.outer import Outer
+from attn_surgeon.blocks.base.exporting import exporting_onnx
+from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 from attn_surgeon.blocks.self_attention.windows import parts_of
@@ -64,18 +64,17 @@ class LambdaLayer(nn.Module):
         self.key = nn.Conv2d(channels, key_width, 1, bias=False)
         self.value, self.norm_v = nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width)
         self.around = nn.Conv2d(1, key_width, kernel_size, padding=kernel_size // 2, bias=False)
-        self.outer = Outer(channels, init)
+        self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        blended: Tensor = self.outer(x, self._find(x).reshape(x.shape))
-        return blended
+        return self.outer(x, self._find(x).reshape(x.shape))
 
     def _find(self, x: Tensor) -> Tensor:
         """Return (N, heads, C / heads, HW)."""
         query = self.norm_q(self.query(x)).flatten(2).unflatten(1, (self.heads, -1))
         key, value = self.key(x).flatten(2).softmax(2), self.norm_v(self.value(x))
-        parts = value.chunk(1 if lean() else parts_of(value.shape[1]), 1)
+        parts = value.chunk(1 if exporting_onnx() else parts_of(value.shape[1]), 1)
         made = (torch.einsum("nhdp,nvdp->nhvp", query, self._lambdas(key, part)) for part in parts)
         return torch.cat([part.contiguous() for part in made], 2)
 

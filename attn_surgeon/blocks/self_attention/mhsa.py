@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.self_attention.attend import MultiHead
 from attn_surgeon.blocks.self_attention.relative import WINDOW, RelativeHeads
@@ -60,8 +60,9 @@ class MultiHeadSelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         relative = position == "relative"
-        self.attention = RelativeHeads(channels, heads, window, init) if relative else MultiHead(channels, heads, init)
+        self.attention = RelativeHeads(channels, heads, window) if relative else MultiHead(channels, heads)
+        self.gate = Add(init, self, "attention.project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        return add_residual(x, self.attention(x))
+        return self.gate(x, self.attention(x))

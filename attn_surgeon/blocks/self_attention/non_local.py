@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import hidden_width
 from attn_surgeon.blocks.self_attention.attend import attend, positions, tokens
@@ -73,13 +73,15 @@ class NonLocal(nn.Module):
         self.pair = nn.Linear(2 * width, 1, bias=False) if mode == "concatenation" else None
         self.project = nn.Conv2d(width, channels, 1, bias=not norm)
         self.bn = nn.BatchNorm2d(channels) if norm else nn.Identity()
-        for parameter in (self.bn if norm else self.project).parameters():
+        last = self.bn if norm else self.project
+        for parameter in last.parameters():  # so too as published
             nn.init.zeros_(parameter)
+        self.gate = Add(init, self, "bn" if norm else "project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
         query, key, value = tokens(self.theta(x)), self._seen(self.phi(x)), self._seen(self.g(x))
-        return add_residual(x, self.bn(self.project(positions(self._sum(query, key, value), x))))
+        return self.gate(x, self.bn(self.project(positions(self._sum(query, key, value), x))))
 
     def _seen(self, x: Tensor) -> Tensor:
         return tokens(F.max_pool2d(x, 2, ceil_mode=True) if self.subsample else x)

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_gate
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.norms import AnyGroupNorm
-from attn_surgeon.blocks.base.outer import add_residual
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 from attn_surgeon.blocks.self_attention.windows import parts_of, run_parts
@@ -62,11 +61,11 @@ class OutlookAttention(nn.Module):
             _Heads(channels, channels // parts, heads // parts, kernel_size) for _ in range(parts)
         )
         self.project = nn.Linear(channels, channels)
-        start_gate(init, self.project)
+        self.gate = Add(init, self, "project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape, with what was found added."""
-        return add_residual(x, self.project(self._find(x)).movedim(-1, 1))
+        return self.gate(x, self.project(self._find(x)).movedim(-1, 1))
 
     def _find(self, x: Tensor) -> Tensor:
         normal = self.norm(x).movedim(1, -1)

@@ -24,8 +24,8 @@ WINDOW = Option("window", 14, "side of the map whose offsets the tables of relat
 class RelativeHeads(MultiHead):
     """Multi-head attention among the positions of a map that tells their offsets apart."""
 
-    def __init__(self, channels: int, heads: int | None, window: int, init: str) -> None:
-        super().__init__(channels, heads, init)
+    def __init__(self, channels: int, heads: int | None, window: int) -> None:
+        super().__init__(channels, heads)
         width = channels // self.heads
         self.of_rows = nn.Parameter(width**-0.5 * torch.randn(2 * window - 1, width))
         self.of_columns = nn.Parameter(width**-0.5 * torch.randn(2 * window - 1, width))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import hidden_width
 from attn_surgeon.blocks.self_attention.attend import attend, positions, tokens
@@ -62,7 +62,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.among = Among(channels, reduction, bias=False)
         self.gamma = nn.Parameter(torch.zeros(1))
+        self.gate = Add(init, self, "gamma")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        return add_residual(x, self.gamma * self.among(x))
+        return self.gate(x, self.gamma * self.among(x))

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card
-from attn_surgeon.blocks.base.gating import start_at_zero, start_hidden
-from attn_surgeon.blocks.base.outer import add_residual
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 from attn_surgeon.blocks.self_attention.attend import share
 
@@ -46,9 +46,9 @@ class SeparableAttention(nn.Module):
         self.value = nn.Conv2d(channels, width, 1)
         self.project = nn.Conv2d(width, channels, 1)
         start_hidden(init, self.value)
-        start_at_zero(init, self.project)
+        self.gate = Add(init, self, "project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
         context = (self.key(x) * share(self.score(x))).sum((2, 3), keepdim=True)
-        return add_residual(x, self.project(F.relu(self.value(x)) * context))
+        return self.gate(x, self.project(F.relu(self.value(x)) * context))

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_gate
+from attn_surgeon.blocks.base.gate import Add
 from attn_surgeon.blocks.base.norms import AnyGroupNorm
-from attn_surgeon.blocks.base.outer import add_residual
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 from attn_surgeon.blocks.self_attention.windows import cut, inside, join, parts_of, run_parts, split_heads
@@ -67,12 +66,12 @@ class WindowAttention(nn.Module):
         self.norm = AnyGroupNorm(1, channels)
         self.parts = nn.ModuleList(_Heads(channels, channels // parts, heads // parts, window) for _ in range(parts))
         self.project = nn.Linear(channels, channels)
-        start_gate(init, self.project)
+        self.gate = Add(init, self, "project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape, with what was found added."""
         found = self.project(self._find(x))
-        return add_residual(x, join(found, x, self.window, before=self.before))
+        return self.gate(x, join(found, x, self.window, before=self.before))
 
     def _find(self, x: Tensor) -> Tensor:
         tokens = cut(self.norm(x), self.window, before=self.before)

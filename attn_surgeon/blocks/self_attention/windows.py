@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.base.lean import lean
+from attn_surgeon.blocks.base.exporting import exporting_onnx
 
 
 def parts_of(heads: int, most: int = 4) -> int:
@@ -20,7 +20,7 @@ def parts_of(heads: int, most: int = 4) -> int:
 
 def run_parts(parts: nn.ModuleList, axis: int, *inputs: Any) -> Tensor:
     """Run parts of the heads in turn and join what they give along an axis; in an ONNX file they are one."""
-    if not lean():
+    if not exporting_onnx():
         return torch.cat([part(*inputs) for part in parts], axis)
     first = parts[0]
     whole = {name: torch.cat([part.get_parameter(name) for part in parts]) for name, _ in first.named_parameters()}

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
-from attn_surgeon.blocks.base.lean import lean
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
@@ -47,8 +47,7 @@ class CoordinateAttention(nn.Module):
         self.conv_h = nn.Conv2d(hidden, channels, 1)
         self.conv_w = nn.Conv2d(hidden, channels, 1)
         start_hidden(init, self.squeeze)
-        self.factor = start_gate(init, self.conv_h)
-        start_gate(init, self.conv_w)
+        self.gate = Multiply(init, self, "conv_h", "conv_w")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
@@ -56,6 +55,4 @@ class CoordinateAttention(nn.Module):
         rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)
         shared = F.hardswish(self.bn(self.squeeze(torch.cat((rows, columns), 2))))
         z_h, z_w = self.conv_h(shared[:, :, :height]), self.conv_w(shared[:, :, height:]).transpose(2, 3)
-        if lean():  # what is wide in one axis only is slow to multiply by, so both are put together first
-            return x * (self.factor * torch.sigmoid(z_h) * (self.factor * torch.sigmoid(z_w)))
-        return apply_gate(apply_gate(x, z_h, self.factor), z_w, self.factor)
+        return self.gate(x, z_h, z_w)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
@@ -44,10 +45,9 @@ class SimpleCoordinateAttention(nn.Module):
         self.conv_h = nn.Conv2d(hidden, channels, 1)
         self.conv_w = nn.Conv2d(hidden, channels, 1)
         start_hidden(init, self.squeeze)
-        self.factor = start_gate(init, self.conv_h)
-        start_gate(init, self.conv_w)
+        self.gate = Multiply(init, self, "conv_h", "conv_w")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         rows, columns = (F.silu(self.squeeze(x.mean(axis, keepdim=True))) for axis in (3, 2))
-        return apply_gate(x, self.conv_h(rows) + self.conv_w(columns), self.factor)
+        return self.gate(x, self.conv_h(rows) + self.conv_w(columns))

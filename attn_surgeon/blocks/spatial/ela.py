@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.norms import AnyGroupNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
@@ -60,11 +60,10 @@ class EfficientLocalAttention(nn.Module):
         self.conv_h = nn.Conv2d(channels, channels, (kernel_size, 1), padding=(beside, 0), groups=apart, bias=False)
         self.conv_w = nn.Conv2d(channels, channels, (1, kernel_size), padding=(0, beside), groups=apart, bias=False)
         self.norm_h, self.norm_w = AnyGroupNorm(parts, channels), AnyGroupNorm(parts, channels)
-        self.factor = start_gate(init, self.norm_h)
-        start_gate(init, self.norm_w)
+        self.gate = Multiply(init, self, "norm_h", "norm_w")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True)
-        gated = apply_gate(x, self.norm_h(self.conv_h(rows)), self.factor)
-        return apply_gate(gated, self.norm_w(self.conv_w(columns)), self.factor)
+        gated = self.gate(x, self.norm_h(self.conv_h(rows)))
+        return self.gate(gated, self.norm_w(self.conv_w(columns)))

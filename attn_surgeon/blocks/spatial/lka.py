@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_product
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -42,12 +42,11 @@ class LargeKernelAttention(nn.Module):
         self.near = depthwise(channels, 2 * dilation - 1)
         self.far = depthwise(channels, kernel_size, dilation)
         self.mix = nn.Conv2d(channels, channels, 1)
-        start_product(init, self.mix)
+        self.gate = Multiply(init, self, "mix", function="", rest=1.0, bias=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product, of the same shape."""
-        made: Tensor = self.mix(self.far(self.near(x)))
-        return x * made.to(x.dtype)
+        return self.gate(x, self.mix(self.far(self.near(x))))
 
 
 def depthwise(channels: int, side: int, dilation: int = 1) -> nn.Conv2d:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_at_zero, start_product
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_at_zero
 from attn_surgeon.blocks.base.widths import hidden_width
 from attn_surgeon.blocks.spatial.lka import depthwise
 
@@ -50,7 +51,7 @@ class LargeSelectiveKernel(nn.Module):
         self.reduce_near, self.reduce_far = nn.Conv2d(channels, hidden, 1), nn.Conv2d(channels, hidden, 1)
         self.choose = nn.Conv2d(2, 2, kernel_size, padding=kernel_size // 2)
         self.mix = nn.Conv2d(hidden, channels, 1)
-        start_product(init, self.mix)
+        self.gate = Multiply(init, self, "mix", function="", rest=1.0, bias=1.0)
         start_at_zero(init, self.choose)  # features of a high level would saturate the choice before it learns
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,5 +60,4 @@ class LargeSelectiveKernel(nn.Module):
         near, far = self.reduce_near(near), self.reduce_far(self.far(near))
         seen = torch.cat((near, far), 1)
         choice = torch.sigmoid(self.choose(torch.cat((seen.mean(1, keepdim=True), seen.amax(1, keepdim=True)), 1)))
-        made: Tensor = self.mix(near * choice[:, :1] + far * choice[:, 1:])
-        return x * made.to(x.dtype)
+        return self.gate(x, self.mix(near * choice[:, :1] + far * choice[:, 1:]))

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import apply_gate, start_gate, start_hidden
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.norms import PooledNorm
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
@@ -48,10 +49,10 @@ class StripPooling(nn.Module):
         # pairs of opposite signs in both: then so are their sums, and one of each pair is on
         start_hidden(init, self.conv_h)
         start_hidden(init, self.conv_w)
-        self.factor = start_gate(init, self.last)
+        self.gate = Multiply(init, self, "last")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         rows = self.bn_h(self.conv_h(x.mean(3, keepdim=True)))
         columns = self.bn_w(self.conv_w(x.mean(2, keepdim=True)))
-        return apply_gate(x, self.last(F.relu(rows + columns)), self.factor)
+        return self.gate(x, self.last(F.relu(rows + columns)))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gating import start_gate
+from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.norms import PooledNorm
 from attn_surgeon.blocks.base.registry import register
 
@@ -47,16 +47,13 @@ class TripletAttention(nn.Module):
         super().__init__()
         self.cw, self.hc = _Branch(kernel_size), _Branch(kernel_size)
         self.hw = _Branch(kernel_size) if spatial else None
-        for branch in self.children():
-            assert isinstance(branch, _Branch)
-            self.factor = start_gate(init, branch.bn)
+        self.gate = Multiply(init, self, "cw.bn", "hc.bn", *(["hw.bn"] if spatial else []), function="")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         gates = [self.cw(x.transpose(1, 2)).transpose(1, 2), self.hc(x.transpose(1, 3)).transpose(1, 3)]
         gates += [] if self.hw is None else [self.hw(x)]
-        mean: Tensor = self.factor * sum(gates) / len(gates)
-        return x * mean.to(x.dtype)
+        return self.gate(x, sum(gates) / len(gates))
 
 
 class _Branch(nn.Module):

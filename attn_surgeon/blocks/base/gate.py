@@ -1,0 +1,211 @@
+"""The last step of a block, which is exactly the identity while its gate is closed, and what a gate tells of itself.
+
+multiply:  y = x · c·g(z)               closed at z = 0, where c·g(0) = 1: 2σ(z) is 1 + tanh(z / 2)
+add:       y = x + f                    closed at f = 0
+mix:       y = x · m + x' · (1 − m)     closed at m = c·g(0) = 1
+blend:     y = x + γ(f − x)             closed at γ = 0, one γ for each channel
+
+A gate is closed by the parameters of the last layer before it, so these have a gradient at the first step, and
+everything before them from the second on. `init="paper"` has the published c = 1 and no γ; then most gates cannot be
+closed.
+
+Three details keep the identity exact in every precision:
+
+- 2σ(z) is exactly 1 at z = 0, with the slope of the published gate doubled and its range (0, 2) instead of (0, 1).
+- γ · d is −0 where d is negative, and x minus −0 turns an x of −0 into +0. Adding 0 leaves only +0 to subtract.
+- 0 times infinity is no number. Where what is added is not finite (it overflows in half precision), it counts as 0:
+  that place passes x on, and gives γ no gradient.
+
+An ONNX file has neither of the last two: runtimes do not tell the zeros apart, and take finite features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.blocks.base.exporting import exporting_onnx
+
+GATES = ("sigmoid", "hardsigmoid")  # of one half at 0
+Closing = tuple[Tensor, float]
+
+
+class Gate(nn.Module):
+    """What all gates have in common: which parameters of their block close them, and whether they can be closed.
+
+    The layers are remembered by their names in the block, so a gate has no parameters and a layer may be replaced.
+    """
+
+    __call__: Callable[..., Tensor]
+    formula = ""
+    closes_all = False  # whatever its block holds, other gates included
+
+    def __init__(
+        self, init: str, owner: nn.Module, layers: Sequence[str], *, bias: float = 0.0, closable: bool = True
+    ) -> None:
+        super().__init__()
+        self.layers, self.bias, self.closable = tuple(layers), bias, closable
+        self.count = sum(1 for layer in layers for _ in _parameters_at(owner, layer))
+        if init == "identity" and layers:
+            self._close(owner)
+
+    def closing_parameters(self, owner: nn.Module) -> list[Closing]:
+        """Return the parameters that close the gate, each with the value that does; `owner` is the gate's block."""
+        return [
+            (parameter, self.bias if name.endswith("bias") else 0.0)
+            for layer in self.layers
+            for name, parameter in _parameters_at(owner, layer)
+        ]
+
+    def is_closed(self, owner: nn.Module) -> bool:
+        """Return whether the gate passes its block's input on bit for bit, whatever the other parameters are."""
+        closing = self.closing_parameters(owner)
+        if not self.closable or not closing or len(closing) != self.count:  # fewer, where a layer was replaced
+            return False
+        return all(bool((parameter == value).all()) for parameter, value in closing)
+
+    @torch.no_grad()
+    def measure(self, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Return how far the gate is open at each position, (N, 1, H, W): ‖y − x‖ / ‖x‖ over channels."""
+        x, y = inputs[0].double(), output.double()
+        change: Tensor = (y - x).norm(dim=1, keepdim=True) / x.norm(dim=1, keepdim=True)
+        return change.nan_to_num(nan=0.0, posinf=torch.inf).to(output.dtype)
+
+    @torch.no_grad()
+    def _close(self, owner: nn.Module) -> None:
+        for parameter, value in self.closing_parameters(owner):
+            parameter.fill_(value)
+
+
+class Multiply(Gate):
+    """Multiply features by a gate in their precision: x · c·g(z), with c = 2 for a sigmoid, and 1 for `paper`.
+
+    `rest` is what the function gives when the gate's layers are zero (the bias of a product is one instead). Where the
+    function is an empty text, what is given is the gate itself.
+    """
+
+    def __init__(
+        self,
+        init: str,
+        owner: nn.Module,
+        *layers: str,
+        function: str = "sigmoid",
+        rest: float = 0.5,
+        bias: float = 0.0,
+    ) -> None:
+        factor = 1.0 if init == "paper" else 1 / rest
+        super().__init__(init, owner, layers, bias=bias, closable=factor * rest == 1)
+        self.function, self.factor = function, factor
+        self.formula = f"y = x · {f'{factor:g} · ' if factor != 1 else ''}{f'{function}(z)' if function else 'z'}"
+
+    def forward(self, x: Tensor, z: Tensor, other: Tensor | None = None) -> Tensor:
+        """Return gated features like x, (N, C, H, W); another z makes a gate of its own."""
+        if other is None:
+            return x * self.values(x, z)
+        if exporting_onnx():  # what is wide in one axis only is slow to multiply by, so both are put together first
+            return x * (self.values(x, z) * self.values(x, other))
+        return x * self.values(x, z) * self.values(x, other)
+
+    def values(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return what features are multiplied by, in their precision."""
+        gates = z
+        if self.function == "sigmoid":
+            gates = torch.sigmoid(z)
+        elif self.function == "hardsigmoid":
+            gates = hard_sigmoid(z)
+        if self.factor != 1:
+            gates = self.factor * gates
+        return gates.to(x.dtype)
+
+    @torch.no_grad()
+    def measure(self, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Return what features are multiplied by, (N, C or 1, H or 1, W or 1): 1 where the gate is closed."""
+        x, *logits = inputs
+        gates = self.values(x, logits[0])
+        return gates * self.values(x, logits[1]) if len(logits) == 2 else gates
+
+
+class Add(Gate):
+    """Add to features what a block made of them."""
+
+    formula = "y = x + f"
+
+    def __init__(self, init: str, owner: nn.Module, *layers: str) -> None:
+        super().__init__(init, owner, layers)
+
+    def forward(self, x: Tensor, made: Tensor) -> Tensor:
+        """Return the sum in the precision of x."""
+        return add_residual(x, made)
+
+
+class Mix(Gate):
+    """Mix features with others of the same shape, by what the first ones' weight is before c: x · m + y · (1 − m)."""
+
+    formula = "y = x · m + x' · (1 − m)"
+
+    def __init__(self, init: str, owner: nn.Module, *layers: str) -> None:
+        super().__init__(init, owner, layers, closable=init != "paper")
+        self.factor = 1.0 if init == "paper" else 2.0
+
+    def forward(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted mean of both."""
+        return mix(x, y, 1 - self.factor * weight)
+
+
+class Blend(Gate):
+    """Blend what a block made, (N, C, H, W), into what it was given; for `paper` only what it made counts."""
+
+    formula = "y = x + γ(f − x)"
+    closes_all = True
+    gamma: Tensor | None
+
+    def __init__(self, channels: int, init: str) -> None:
+        super().__init__(init, self, (), closable=init != "paper")
+        self.gamma = None if init == "paper" else nn.Parameter(torch.zeros(channels, 1, 1))
+        self.count = 1
+
+    def closing_parameters(self, owner: nn.Module) -> list[Closing]:
+        """Return γ, with 0."""
+        return [] if self.gamma is None else [(self.gamma, 0.0)]
+
+    def forward(self, x: Tensor, made: Tensor) -> Tensor:
+        """Return x + γ(made − x), in the precision of x."""
+        made = made.to(x.dtype)
+        if self.gamma is None:
+            return made
+        if exporting_onnx():
+            return x - self.gamma.to(x.dtype) * (x - made)
+        return x - (self.gamma.to(x.dtype) * _finite(x - made) + 0.0)
+
+
+def hard_sigmoid(z: Tensor) -> Tensor:
+    """Return z / 6 + 1 / 2, at least 0 and at most 1: exactly one half at 0, which (z + 3) · (1 / 6) is not."""
+    return (z / 6 + 0.5).clamp(0, 1)
+
+
+def add_residual(x: Tensor, made: Tensor) -> Tensor:
+    """Return x + made in the precision of x, which is x bit for bit while what was made is zero, of either sign.
+
+    A last layer of zeros makes −0 of what is negative and no number of what is infinite.
+    """
+    if exporting_onnx():
+        return x + made.to(x.dtype)
+    return x - (_finite(-made.to(x.dtype)) + 0.0)
+
+
+def mix(x: Tensor, y: Tensor, share: Tensor) -> Tensor:
+    """Return x · (1 − share) + y · share, which is x bit for bit where y has no share."""
+    return add_residual(x, share.to(x.dtype) * (y - x))
+
+
+def _finite(x: Tensor) -> Tensor:
+    return torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _parameters_at(owner: nn.Module, name: str) -> Iterable[tuple[str, nn.Parameter]]:
+    """Find the parameters of a layer, or the one parameter, of this name."""
+    parent, _, last = name.rpartition(".")
+    found = getattr(owner.get_submodule(parent), last)
+    return found.named_parameters(prefix=name) if isinstance(found, nn.Module) else [(name, found)]
