@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.load import load
+from attn_surgeon.artefact.metadata import read_artefact
 from attn_surgeon.artefact.provenance import Provenance, provenance_of, set_provenance
 from attn_surgeon.artefact.trust import given_source
 from attn_surgeon.networks import DEFAULT_PREPROCESSING, SourceSpec, load_source, parse_source
@@ -52,8 +53,7 @@ class LoadedNetwork:
     @property
     def name(self) -> str:
         """A short name for files made from this network."""
-        text = self.provenance.source.name
-        return text.rpartition(":")[2] if ":" in text else text.partition(".")[0]
+        return _short_name(self.provenance.source)
 
     def base(self) -> nn.Module:
         """Return a copy of the network without any grafts."""
@@ -61,6 +61,16 @@ class LoadedNetwork:
         if list_grafts(base):
             take_out(base, lambda graft: True)
         return base
+
+
+def network_name(text: str) -> str:
+    """Return the short name of a network by source, or of an artefact by path; only its metadata is read."""
+    return _short_name(read_artefact(text).provenance.source if text.endswith(".safetensors") else parse_source(text))
+
+
+def _short_name(source: SourceSpec) -> str:
+    name = source.name
+    return name.rpartition(":")[2] if ":" in name else name.partition(".")[0]
 
 
 def open_network(

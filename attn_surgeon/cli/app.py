@@ -1,4 +1,4 @@
-"""The application: its verbs, its exit codes, and what is said when a request was wrong.
+"""The application: its verbs, its exit codes, and how errors are printed.
 
 0 done, 1 the answer is no, 2 the request was wrong, 3 a fault of this program, 130 interrupted.
 """
@@ -29,13 +29,40 @@ from attn_surgeon.cli import (
     verify,
 )
 from attn_surgeon.cli.export import command as export
-from attn_surgeon.cli.output import print_error
+from attn_surgeon.cli.output import Verbosity, print_error, set_verbosity
 from attn_surgeon.errors import SurgeonError
 
 # Typer brings click in its own package or uses the one installed, by version; either way this is its base error.
 _UsageError = typer.BadParameter.__mro__[2]
 _INTERRUPTED = 130
 _HEAVY = ("numpy", "torch", "torchvision", "timm")
+
+
+def _quieten(quiet: bool) -> None:
+    if quiet:
+        set_verbosity(Verbosity.QUIET)
+
+
+def _explain_more(verbose: bool) -> None:
+    if verbose:
+        set_verbosity(Verbosity.VERBOSE)
+
+
+_QUIET = typer.Option("--quiet", expose_value=False, callback=_quieten, help="Print errors and the result only.")
+_VERBOSE = typer.Option(
+    "--verbose", expose_value=False, callback=_explain_more, help="Print reasons too, such as why a placement failed."
+)
+
+
+def _verbosity_flags() -> list[Any]:
+    """Return the flags that every verb takes though none declares them, so that they may follow the verb."""
+
+    def declaration(quiet: Annotated[bool, _QUIET] = False, verbose: Annotated[bool, _VERBOSE] = False) -> None:
+        pass
+
+    holder = typer.Typer(add_completion=False)
+    holder.command()(declaration)
+    return list(typer.main.get_command(holder).params)
 
 
 def _show_version(wanted: bool) -> None:
@@ -51,6 +78,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Environment: with ATTN_SURGEON_DEBUG=1, an error is printed with its traceback.",
 )
 
 
@@ -93,6 +121,7 @@ def _is_loading(name: str) -> bool:
 def _run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     debug = bool(os.environ.get("ATTN_SURGEON_DEBUG"))
+    set_verbosity(Verbosity.NORMAL)
     try:
         code = int(_command().main(arguments, prog_name="attn-surgeon", standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
@@ -112,6 +141,8 @@ def _run(arguments: list[str]) -> int:
 def _command() -> Any:
     """Build the command; flags take no value, so their help names no type."""
     command: Any = typer.main.get_command(app)
+    for part in (command, *command.commands.values()):
+        part.params += _verbosity_flags()
     for verb in command.commands.values():
         for parameter in verb.params:
             if getattr(parameter, "is_flag", False):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Forward:
-    """A class's forward before and after; `grafted` says whether the graft is there or would be."""
+    """A class's forward before and after; `grafted` is whether the graft is there, or only would be."""
 
     owner: str
     cls: str
@@ -30,7 +30,7 @@ class Forward:
 
 
 def forwards(model: nn.Module, sites: Sequence[Site]) -> list[Forward]:
-    """Give the code of the sites' owners, once for owners of one class whose code is alike."""
+    """Return the code of the sites' owners, once for owners of one class with the same code."""
     found: dict[tuple[str, str], Forward] = {}
     for site in sites:
         forward = _forward(model, site)
@@ -39,7 +39,7 @@ def forwards(model: nn.Module, sites: Sequence[Site]) -> list[Forward]:
 
 
 def _forward(model: nn.Module, site: Site) -> Forward:
-    from attn_surgeon.surgery.difference import original_source, readable_text
+    from attn_surgeon.surgery.difference import original_text, readable_text
     from attn_surgeon.surgery.rewrite.operated import generated_sources, grafts_in, is_operated, original_class
 
     places = site.after or site.before
@@ -47,15 +47,13 @@ def _forward(model: nn.Module, site: Site) -> Forward:
         raise SelectorError("no graft can be made there, so there is no code to show", site.name)
     module = model.get_submodule(places[0].owner)
     cls = original_class(module)
-    own = cls.__module__.startswith("torch.nn.")
-    before = "# torch's own forward; a graft here wraps it" if own else original_source(cls)
     grafted = is_operated(module) and bool(grafts_in(module))
     after = readable_text(generated_sources(module)) if grafted else _would_be(module, site)
-    return Forward(places[0].owner, cls.__name__, before, after, grafted)
+    return Forward(places[0].owner, cls.__name__, original_text(cls), after, grafted)
 
 
 def _would_be(module: nn.Module, site: Site) -> str:
-    """Write the code for a graft that is not made, by the first way that can be written."""
+    """Return the code for a graft that is not made, by the first placement that can be written."""
     from attn_surgeon.surgery.difference import readable_text
     from attn_surgeon.surgery.rewrite.binding import UntraceableError
     from attn_surgeon.surgery.rewrite.rewrite import write_code
@@ -71,12 +69,12 @@ def _would_be(module: nn.Module, site: Site) -> str:
 
 
 def plain(code: Sequence[Forward]) -> list[dict[str, object]]:
-    """Give the code as plain data."""
+    """Return the code as plain data."""
     return [asdict(forward) for forward in code]
 
 
 def print_code(code: Sequence[Forward]) -> None:
-    """Show each owner's code before and after."""
+    """Print each owner's code before and after."""
     out = console()
     for forward in code:
         owner = escape(forward.owner or "(the network)")

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
 from rich.columns import Columns
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.panel import Panel
 from rich.syntax import Syntax
+from rich.table import Table
 
 from attn_surgeon.cli.files import artefact_or_newest
 from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Weights
 from attn_surgeon.cli.output import console, print_json, steps, table
 
 if TYPE_CHECKING:
+    from attn_surgeon.measure.cost import Cost
     from attn_surgeon.surgery.difference import Difference
+    from attn_surgeon.surgery.installed import Made
 
 _BESIDE = 120
 
@@ -52,21 +56,25 @@ def diff(
         grafts = [{"path": m.path, **m.graft.to_dict(), "cost": asdict(costs[m.path])} for m in made]
         print_json({"base": total, "grafts": grafts, "code": [asdict(change) for change in changes]})
         return
-    out = console()
     for change in changes:
-        _show(change, out)
+        _show(change, console())
+    console().print(_costs(made, costs, total))
+
+
+def _costs(made: Sequence[Made], costs: Mapping[str, Cost], total: Mapping[str, int]) -> Table:
     rows = [
-        [f"{m.graft.side} {m.graft.site}", m.graft.block["name"], f"{costs[m.path].parameters:,}",
-         _share(costs[m.path].parameters, total["parameters"]), f"{costs[m.path].macs:,}",
-         _share(costs[m.path].macs, total["macs"])]
+        [m.place, m.graft.block["name"], *_cost_cells(costs[m.path].parameters, costs[m.path].macs, total)]
         for m in made
-    ]  # fmt: skip
-    added = [sum(cost.parameters for cost in costs.values()), sum(cost.macs for cost in costs.values())]
-    cells = [f"{added[0]:,}", _share(added[0], total["parameters"]), f"{added[1]:,}", _share(added[1], total["macs"])]
-    rows.append([f"all {len(made)}", "", *cells])
+    ]
+    added = sum(cost.parameters for cost in costs.values()), sum(cost.macs for cost in costs.values())
+    rows.append([f"all {len(made)}", "", *_cost_cells(*added, total)])
     columns = ["graft", "block", "parameters", "% of base", "MACs", "% of base "]
     title = f"base: {total['parameters']:,} parameters, {total['macs']:,} MACs"
-    out.print(table(title, columns, rows, right=columns[2:]))
+    return table(title, columns, rows, right=columns[2:])
+
+
+def _cost_cells(parameters: int, macs: int, total: Mapping[str, int]) -> list[str]:
+    return [f"{parameters:,}", _share(parameters, total["parameters"]), f"{macs:,}", _share(macs, total["macs"])]
 
 
 def _share(part: int, whole: int) -> str:
@@ -76,12 +84,13 @@ def _share(part: int, whole: int) -> str:
 def _show(change: Difference, out: Console) -> None:
     owners = ", ".join(change.owners[:6]) + (f" and {len(change.owners) - 6} more" if len(change.owners) > 6 else "")
     out.print(f"[bold]{change.cls}[/] [dim]{escape(owners)}[/]", soft_wrap=True)
-    beside = out.width >= _BESIDE
+    beside = out.width >= _BESIDE and not change.in_library
     width = out.width // 2 - 1 if beside else out.width
+    texts = [("with its grafts", change.generated)]
+    if not change.in_library:
+        texts.insert(0, ("as written", change.original))
     panels = [
         Panel(Syntax(text, "python", background_color="default", word_wrap=True), title=title, width=width)
-        for title, text in (("as written", change.original), ("with its grafts", change.generated))
+        for title, text in texts
     ]
-    out.print(Columns(panels, padding=(0, 1)) if beside else panels[0])
-    if not beside:
-        out.print(panels[1])
+    out.print(Columns(panels, padding=(0, 1)) if beside else Group(*panels))

@@ -1,13 +1,9 @@
-"""`attn-surgeon insert`: put attention into a network."""
+"""`attn-surgeon insert`: insert an attention block into a network."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from attn_surgeon.cli import completion
-from attn_surgeon.cli.files import writable
 from attn_surgeon.cli.options import (
     AllowPartial,
     Arguments,
@@ -25,7 +21,26 @@ from attn_surgeon.cli.options import (
     read_pairs,
 )
 from attn_surgeon.cli.output import steps
-from attn_surgeon.cli.surgery import Wishes, carry_out
+from attn_surgeon.cli.site_options import (
+    After,
+    At,
+    Before,
+    Block,
+    BlockOptions,
+    DryRun,
+    Every,
+    Exclude,
+    Init,
+    Last,
+    Layout,
+    MinChannels,
+    NoVerify,
+    Patch,
+    Seed,
+    Strict,
+    With,
+)
+from attn_surgeon.cli.surgery import SurgeryOptions, carry_out, output_file
 
 
 def register(app: typer.Typer) -> None:
@@ -35,54 +50,18 @@ def register(app: typer.Typer) -> None:
 
 def insert(
     network: Network,
-    block: Annotated[
-        str, typer.Option("--block", "-b", metavar="BLOCK", help="The block.", autocompletion=completion.blocks)
-    ],
-    at: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--at",
-            metavar="GROUP",
-            help="A group of sites, or GROUP@SITE: residual@layer3.",
-            autocompletion=completion.groups,
-        ),
-    ] = None,
-    after: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--after", "-a", metavar="SITE", help="Sites to insert after; globs work.", autocompletion=completion.sites
-        ),
-    ] = None,
-    before: Annotated[
-        list[str] | None,
-        typer.Option("--before", metavar="SITE", help="Sites to insert before.", autocompletion=completion.sites),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SITE", help="Leave out these, and what is inside them.", autocompletion=completion.sites),
-    ] = None,
-    min_channels: Annotated[int, typer.Option(metavar="N", help="Leave out narrower ones.", min=0)] = 0,
-    every: Annotated[int, typer.Option(metavar="N", help="Take every Nth of them.", min=1)] = 1,
-    last: Annotated[int, typer.Option(metavar="N", help="Take the last N of them; 0 for all.", min=0)] = 0,
-    with_: Annotated[
-        str,
-        typer.Option(
-            "--with",
-            metavar="SITE",
-            help="The second tensor, for blocks of two inputs.",
-            autocompletion=completion.sites,
-            show_default=False,
-        ),
-    ] = "",
-    layout: Annotated[
-        str, typer.Option(metavar="AXES", help="What the axes mean, if found wrong: NHWC.", show_default=False)
-    ] = "",
-    options: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the block: reduction=8.")
-    ] = None,
-    init: Annotated[
-        str, typer.Option(metavar="START", help="identity, or paper for the published formula.")
-    ] = "identity",
+    block: Block,
+    at: At = None,
+    after: After = None,
+    before: Before = None,
+    exclude: Exclude = None,
+    min_channels: MinChannels = 0,
+    every: Every = 1,
+    last: Last = 0,
+    with_: With = "",
+    layout: Layout = "",
+    options: BlockOptions = None,
+    init: Init = "identity",
     weights: Weights = None,
     args: Arguments = None,
     allow_partial: AllowPartial = False,
@@ -91,18 +70,16 @@ def insert(
     mean: Mean = None,
     std: Std = None,
     size: Size = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Make every refusal an error.")] = False,
-    seed: Annotated[
-        int, typer.Option(metavar="NUMBER", help="Seed of the blocks' hidden layers.", min=0, max=2**32 - 1)
-    ] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Make no certificate.")] = False,
-    patch: Annotated[bool, typer.Option("--patch", help="Write only the grafts and the base's hash.")] = False,
+    strict: Strict = False,
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+    no_verify: NoVerify = False,
+    patch: Patch = False,
     output: Output = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Insert an attention block at the chosen sites, certify that nothing was lost, and write the artefact."""
+    """Insert an attention block at the chosen sites, certify that the network is the same, and write the artefact."""
     from attn_surgeon.artefact.insertion import Insertion
     from attn_surgeon.blocks import BlockSpec, adopt
     from attn_surgeon.surgery.sites.selection import Selection
@@ -119,9 +96,7 @@ def insert(
         with_=with_,
         layout=layout,
     )
-    insertion = Insertion(spec, selection)
-    if output is not None and not dry_run:
-        writable(output, force=force)
+    target = None if dry_run else output_file(network, [spec], output, force=force)
     with steps(f"open {network}"):
         loaded = open_from_options(
             network,
@@ -133,4 +108,4 @@ def insert(
             size=size,
             allow_partial=allow_partial,
         )
-    carry_out(loaded, [insertion], Wishes(strict, seed, dry_run, not no_verify, patch, output, force, as_json))
+    carry_out(loaded, [Insertion(spec, selection)], SurgeryOptions(target, strict, seed, not no_verify, patch, as_json))

@@ -103,7 +103,7 @@ def inspect(
 
 
 def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> list[tuple[str, Site]]:
-    """Choose sites by selector, group and depth; for a group's sites also tell the side that is meant."""
+    """Return sites by selector, group and depth, those of a group with the side that is meant."""
     from attn_surgeon.surgery.sites.selection import Selection, choose
     from attn_surgeon.surgery.sites.selectors import select
 
@@ -154,7 +154,7 @@ def _code(loaded: LoadedNetwork, surveyed: Survey, selector: str, *, show: bool)
 
 
 def _drawable(path: str | None, *, force: bool) -> Any:
-    """Check before the work that the picture can be made and written."""
+    """Return the file to draw, after checking that it can be drawn and written."""
     if path is None:
         return None
     from attn_surgeon.cli.files import writable

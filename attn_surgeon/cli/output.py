@@ -1,14 +1,16 @@
-"""What commands print: tables for people, one JSON document for programs, progress on stderr."""
+"""What commands print: tables, one JSON document with `--json`, and notes and progress on stderr."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -28,11 +30,46 @@ _WIDE = 140
 _WIDEST = 10_000
 _ROOMY = 120
 _LEFT_OUT = ("channels", "runs", "owner")  # on a narrow terminal
-SECONDS = 30.0  # between lines that say how far a job is, where there is no terminal
+SECONDS = 30.0  # between two lines of progress, where there is no terminal
+
+
+class Verbosity(IntEnum):
+    """How much a command prints: errors and its result, notes and progress too, or also the reasons behind them."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+class _Reasons(logging.Handler):
+    """Print what the library logs: why a site is refused, or another placement is tried."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+_reasons = _Reasons()
+_logger = logging.getLogger("attn_surgeon")
+_verbosity = [Verbosity.NORMAL]
+
+
+def set_verbosity(verbosity: Verbosity) -> None:
+    """Set how much is printed from here on."""
+    _verbosity[0] = verbosity
+    _logger.removeHandler(_reasons)
+    _logger.setLevel(logging.NOTSET)
+    if verbosity is Verbosity.VERBOSE:
+        _logger.addHandler(_reasons)
+        _logger.setLevel(logging.INFO)
+
+
+def is_quiet() -> bool:
+    """Return whether only errors and the result are to be printed."""
+    return _verbosity[0] is Verbosity.QUIET
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Make a console as wide as the terminal, or wide enough for tables where there is none."""
+    """Return a console as wide as the terminal, or wide enough for tables where there is none."""
     stream = sys.stderr if stderr else sys.stdout
     known = stream.isatty() or "COLUMNS" in os.environ
     return Console(stderr=stderr, width=None if known else _WIDE, highlight=False, emoji=False)
@@ -46,12 +83,12 @@ def print_json(document: Any) -> None:
 
 
 def json_text(document: Any, *, ascii_only: bool = False) -> str:
-    """Write a document as JSON."""
+    """Return a document as JSON."""
     return json.dumps(_finite(document), indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"
 
 
 def _finite(value: Any) -> Any:
-    """Put null for numbers that JSON does not know: infinity, and what is no number."""
+    """Replace numbers that JSON does not have, infinities and NaN, by null."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -71,16 +108,18 @@ def print_error(what: str, where: str, hint: str, *, as_json: bool) -> None:
 
 
 def say(text: str) -> None:
-    """Print a note to stderr."""
+    """Print a note to stderr, unless the command is to be quiet."""
+    if is_quiet():
+        return
     console(stderr=True).print(f"[dim]{escape(for_command_line(text))}[/]", soft_wrap=True)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> Table:
-    """Make a table of plain text; the columns named in `right` hold numbers."""
+    """Build a table of plain text; the columns named in `right` are numbers, aligned to the right."""
     made = Table(
         title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
     )
-    for index, column in enumerate(columns):  # names are there to be copied, and numbers read, so they do not wrap
+    for index, column in enumerate(columns):  # names are copied and numbers compared, so neither may wrap
         number = column in right
         made.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number or index == 0)
     for row in rows:
@@ -89,7 +128,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
 
 
 def print_table(out: Console, made: Table) -> None:
-    """Print a table of numbers; a terminal too narrow for it breaks its lines, but no number is cut."""
+    """Print a table of numbers; where the terminal is too narrow for it, lines wrap and no number is cut."""
     width = out.width
     out.width = max(width, Measurement.get(out, out.options.update(width=_WIDEST), made).maximum)
     out.print(made)
@@ -97,7 +136,7 @@ def print_table(out: Console, made: Table) -> None:
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> Table:
-    """Make a table of names and values."""
+    """Build a table of names and values."""
     made = Table(box=None, pad_edge=False, show_header=False)
     made.add_column(style="dim")
     made.add_column(overflow="fold")
@@ -137,9 +176,9 @@ def print_certificate(certificate: Certificate, out: Console) -> None:
 
 @contextmanager
 def steps(title: str) -> Iterator[Callable[[str], None]]:
-    """Show the step a long job is at, on a terminal; elsewhere nothing."""
+    """Show the step that a long job is at, on a terminal; elsewhere nothing."""
     screen = console(stderr=True)
-    if not screen.is_terminal:
+    if is_quiet() or not screen.is_terminal:
         yield lambda step: None
         return
     with screen.status(title) as status:
@@ -147,16 +186,16 @@ def steps(title: str) -> Iterator[Callable[[str], None]]:
 
 
 def _lines(title: str) -> Callable[[int, int], None]:
-    """Give what says in a line of standard error, so often, how far a job is."""
+    """Return a progress callback that prints a line to stderr now and then."""
     last = time.monotonic()
 
-    def told(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         nonlocal last
         if time.monotonic() - last >= SECONDS:
             last = time.monotonic()
             say(f"{title}: {done:,} of {total:,}")
 
-    return told
+    return report
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`attn-surgeon remove`: take grafts out of an artefact."""
+"""`attn-surgeon remove`: remove grafts from an artefact."""
 
 from __future__ import annotations
 
@@ -12,18 +12,30 @@ from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import artefact_or_newest, size_text, writable
 from attn_surgeon.cli.options import ArtefactPath, AsJson, Force, Output, Own, Source, Weights
 from attn_surgeon.cli.output import console, print_json, steps
+from attn_surgeon.cli.site_options import After, At, Before, Exclude
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog="Example: attn-surgeon remove demo-cbam.safetensors 'layer3*' -o back.safetensors")(remove)
+    app.command(epilog="Example: attn-surgeon remove demo-cbam.safetensors --after 'layer3*' -o back.safetensors")(
+        remove
+    )
 
 
 def remove(
     artefact: ArtefactPath = None,
     selector: Annotated[
-        str, typer.Argument(help="The grafts' sites; globs work.", autocompletion=completion.sites)
-    ] = "**",
+        str | None,
+        typer.Argument(
+            help="Remove the grafts on either side of these sites; globs work.",
+            autocompletion=completion.sites,
+            show_default="every graft",
+        ),
+    ] = None,
+    at: At = None,
+    after: After = None,
+    before: Before = None,
+    exclude: Exclude = None,
     source: Source = None,
     own: Own = None,
     weights: Weights = None,
@@ -31,24 +43,36 @@ def remove(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take the grafts at the chosen sites out, by default all, and write the network without them."""
-    from attn_surgeon.artefact.load import load
-    from attn_surgeon.artefact.save import save
-    from attn_surgeon.operations.remove import remove as take_out
-    from attn_surgeon.surgery.installed import list_grafts
-
+    """Remove the grafts at the chosen sites, by default all, and write the network without them."""
     path = artefact_or_newest(artefact)
     target = writable(output or f"{Path(path).stem}-removed.safetensors", force=force)
+
+    from attn_surgeon.artefact.opening import open_network
+    from attn_surgeon.artefact.save import save
+    from attn_surgeon.operations.remove import remove as remove_grafts
+    from attn_surgeon.surgery.installed import list_grafts
+
     with steps(f"read {path}"):
-        model = load(path, source=source, weights=weights)
-        before = [made.graft.site for made in list_grafts(model)]
-        take_out(model, selector, inplace=True)
+        loaded = open_network(path, source=source, weights=weights)
+        model = loaded.model
+        there = [made.graft for made in list_grafts(model)]
+        remove_grafts(
+            model,
+            selector,
+            at=at or (),
+            after=after or (),
+            before=before or (),
+            exclude=exclude or (),
+            example=loaded.example,
+            inplace=True,
+        )
         save(model, target)
-    left = [made.graft.site for made in list_grafts(model)]
+    left = [made.graft for made in list_grafts(model)]
     if as_json:
-        removed = [site for site in before if site not in left]
-        print_json({"artefact": path, "removed": removed, "left": left, "output": str(target)})
+        removed = [graft.site for graft in there if graft not in left]
+        sites = [graft.site for graft in left]
+        print_json({"artefact": path, "removed": removed, "left": sites, "output": str(target)})
         return
     kept = f"{len(left)} left" if left else "the original is back"
-    text = f"removed {len(before) - len(left)} of {len(before)} grafts, {kept}; wrote [bold]{escape(str(target))}[/]"
+    text = f"removed {len(there) - len(left)} of {len(there)} grafts, {kept}; wrote [bold]{escape(str(target))}[/]"
     console().print(f"{text} ({size_text(target)})", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`attn-surgeon run` and `attn-surgeon recipes`: replay a model's story."""
+"""`attn-surgeon run` and `attn-surgeon recipes`: replay a model's read."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from attn_surgeon.cli.files import writable
 from attn_surgeon.cli.options import AsJson, Force, Output, Weights
 from attn_surgeon.cli.output import console, print_json, steps, table
-from attn_surgeon.cli.surgery import Wishes, carry_out
+from attn_surgeon.cli.site_options import DryRun, NoVerify, Patch
+from attn_surgeon.cli.surgery import SurgeryOptions, carry_out, output_file
 
 
 def register(app: typer.Typer) -> None:
@@ -27,9 +27,9 @@ def _recipe_names(incomplete: str) -> list[str]:
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe by name or path.", autocompletion=_recipe_names)],
     weights: Weights = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Make no certificate.")] = False,
-    patch: Annotated[bool, typer.Option("--patch", help="Write only the grafts and the base's hash.")] = False,
+    dry_run: DryRun = False,
+    no_verify: NoVerify = False,
+    patch: Patch = False,
     output: Output = None,
     force: Force = False,
     as_json: AsJson = False,
@@ -40,26 +40,21 @@ def run(
     from attn_surgeon.artefact.recipe import read_recipe
     from attn_surgeon.blocks import BlockSpec, adopt
 
-    story = read_recipe(recipe)
-    steps_ = [operation.insert for operation in story.operations]
+    read = read_recipe(recipe)
+    requests = [operation.insert for operation in read.operations]
     insertions = [
-        Insertion(BlockSpec.read(adopt(item.block), item.options, item.init), item.selection()) for item in steps_
+        Insertion(BlockSpec.read(adopt(item.block), item.options, item.init), item.selection()) for item in requests
     ]
-    target = output or story.output
-    if target is not None and not dry_run:
-        writable(target, force=force)
-    with steps(f"open {story.source.name}"):
+    specs = [insertion.spec for insertion in insertions]
+    target = None if dry_run else output_file(read.source.name, specs, output or read.output, force=force)
+    with steps(f"open {read.source.name}"):
         loaded = open_network(
-            story.source.name,
-            weights=weights or story.source.weights,
-            args=story.source.args,
-            images=story.images,
+            read.source.name,
+            weights=weights or read.source.weights,
+            args=read.source.args,
+            images=read.images,
         )
-    carry_out(
-        loaded,
-        insertions,
-        Wishes(story.strict, story.seed, dry_run, not no_verify, patch, target, force, as_json),
-    )
+    carry_out(loaded, insertions, SurgeryOptions(target, read.strict, read.seed, not no_verify, patch, as_json))
 
 
 def recipes(as_json: AsJson = False) -> None:

@@ -1,4 +1,4 @@
-"""`attn-surgeon verify`: make an artefact's certificate again."""
+"""`attn-surgeon verify`: check an artefact again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def verify(
     weights: Weights = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the certificate again, against the original built afresh with its stored weights. Exit 1 where it fails."""
+    """Check an artefact again, against its original rebuilt with its stored weights. Exit 1 where a check fails."""
     from attn_surgeon.artefact.insertion import certify_loaded
     from attn_surgeon.artefact.load import load_original
     from attn_surgeon.artefact.opening import open_network

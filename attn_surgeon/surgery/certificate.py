@@ -1,4 +1,4 @@
-"""The evidence after surgery: nothing was lost, everything new can learn, and it all comes off again."""
+"""The certificate of a surgery: the network is the same, its grafts can learn, and they can be removed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RoundTrip = Callable[[nn.Module], nn.Module]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked, how it came out, and what was seen."""
+    """One check, its status, and what was seen."""
 
     name: str
     status: Status
@@ -61,7 +61,7 @@ class Certificate:
         return self.table.html()
 
     def to_dict(self) -> dict[str, Any]:
-        """Write the certificate as plain data."""
+        """Return the certificate as plain data."""
         return {
             "passed": self.passed,
             "torch": self.torch,
@@ -207,7 +207,7 @@ class _Case:
         return Check(name, "passed", f"{outcome.detail}, grafts bypassed")
 
     def _other_size(self) -> Example | None:
-        """Find a second size that the original takes."""
+        """Return the example at a second size that the original takes; None where it takes one only."""
         for example in other_sizes(self.example):
             if not isinstance(_try_run(self.original, example), Exception):
                 return example
@@ -232,7 +232,7 @@ def _compare(name: str, original: nn.Module, model: nn.Module, example: Example,
 def _try_run(model: nn.Module, example: Example, *, training: bool = False) -> Evidence | Exception:
     try:
         return gather(model, example, training=training)
-    except Exception as error:  # a network says in its own way what it does not take
+    except Exception as error:  # a network raises whatever it likes for an input that it does not take
         return error
 
 
@@ -246,7 +246,7 @@ def _class(cls: type) -> type:
 
 
 def _is_single(example: Example) -> bool:
-    """Say whether an example is a batch of one, for BatchNorm needs two in train mode."""
+    """Return whether an example is a batch of one: BatchNorm needs two in train mode."""
     return all(tensor.ndim > 0 and len(tensor) == 1 for tensor in tensors(example))
 
 

@@ -1,6 +1,6 @@
-"""What two networks are compared by: their outputs or, where these hold no number, what their modules gave.
+"""What two networks are compared by: their outputs or, where these are empty, the outputs of their modules.
 
-A detector that finds nothing gives empty lists, and those are the same whatever was done to it.
+A detector that finds nothing returns empty lists, which are the same whatever was done to it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Evidence:
 
 
 def gather(model: nn.Module, example: Example, *, training: bool = False) -> Evidence:
-    """Run a network for what it can be compared by."""
+    """Run a network and return what it can be compared by."""
     output = run(model, example, training=training)
     numbers = sum(tensor.numel() for tensor in tensors(output))
     if numbers:
@@ -40,7 +40,7 @@ def gather(model: nn.Module, example: Example, *, training: bool = False) -> Evi
 
 @contextmanager
 def _listening(model: nn.Module, digests: list[Tensor]) -> Iterator[None]:
-    """Note a digest of every tensor that a module of the network's own gives."""
+    """Append a digest of every tensor that a module of the network's own returns."""
 
     def note(_: nn.Module, __: Any, output: Any) -> None:
         digests.extend(_digest(tensor) for tensor in tensors(output))

@@ -1,7 +1,8 @@
-"""The only place that edits a model: make grafts, check that nothing else changed, take them out again."""
+"""Make grafts, check that nothing else changed, and take them out again: the only place that edits a model."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from attn_surgeon.surgery.rewrite.graph_module import drop_calls, grafted, graph
 from attn_surgeon.surgery.rewrite.operated import operate, put_grafts, restore, set_state
 from attn_surgeon.surgery.rewrite.rewrite import write_code
 
+_logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a surgery made, and what it refused once it saw the output."""
+    """The grafts that were made, and those refused once the output was compared."""
 
     made: tuple[Graft, ...]
     refused: tuple[Refusal, ...]
@@ -59,7 +62,7 @@ def _perform_in(owner: nn.Module, group: Sequence[tuple[Graft, nn.Module, str]])
 
 
 def _write(owner: nn.Module, grafts: Grafts) -> None:
-    """Give a module exactly these grafts; none gives the original back."""
+    """Make a module have exactly these grafts; without any it is the original again."""
     placements = {key: grafts.record(key).placement for key in grafts}
     grafts.train(owner.training)
     if isinstance(owner, fx.GraphModule):
@@ -80,14 +83,14 @@ def _free_key(grafts: Grafts, key: str) -> str:
 
 
 def _remember(model: nn.Module) -> None:
-    """Let a network remember its grafts and look after them in its forward; without any, it is the original again."""
+    """Record a network's grafts on it, so that its forward notices a lost one; without any it is the original again."""
     for module in expect(model):
         _write(module, grafts_of(module) or Grafts())
 
 
 @dataclass(frozen=True)
 class _State:
-    """What surgery changes of a module: its class, its children, what it remembers, its graphs."""
+    """What surgery changes of a module: its class, its children, the record of its grafts, its graphs."""
 
     module: nn.Module
     cls: type[nn.Module]
@@ -97,12 +100,12 @@ class _State:
 
     @classmethod
     def of(cls, module: nn.Module) -> Self:
-        """Note the state of a module; containers and graphs are never changed in place, so this is enough."""
+        """Return the state of a module; containers and graphs are never changed in place, so references are enough."""
         graphs = tuple(graphs_of(module)) if isinstance(module, fx.GraphModule) else ()
         return cls(module, type(module), dict(module._modules), expected_of(module), graphs)
 
     def put_back(self) -> None:
-        """Give the module its state back."""
+        """Restore the state."""
         set_state(self.module, self.cls, self.children)
         remember(self.module, self.expected)
         if isinstance(self.module, fx.GraphModule) and list(self.graphs) != graphs_of(self.module):
@@ -132,25 +135,27 @@ def perform_checked(
     model: nn.Module,
     grafts: Sequence[Graft],
     blocks: Sequence[nn.Module],
-    fault: Callable[[], str],
+    find_fault: Callable[[], str],
 ) -> Outcome:
-    """Make grafts in place and trust nothing: where the output changed, go on with each graft's next placement.
+    """Make grafts in place and check them: where the output changed, try each graft's next placement.
 
-    `fault` runs the network and says what is wrong with it now; nothing, if empty. A graft that no placement
-    makes without a change is taken out again and refused.
+    `find_fault` runs the network and returns what is wrong with it now, or an empty text. A graft that no placement
+    makes without a fault is taken out again and refused.
     """
     before = _snapshot(model)
     try:
         perform(model, grafts, blocks)
-        if not fault():
+        reason = find_fault()
+        if not reason:
             return Outcome(tuple(grafts), ())
-    except Exception:  # whatever broke, the grafts are now tried one by one
-        pass
+    except Exception as error:  # whatever broke, the grafts are now tried one by one
+        reason = first_line(error)
     _put_back(before)
+    _logger.info("the grafts cannot be made as planned, and are made one by one: %s", reason)
     made: list[Graft] = []
     refused: list[Refusal] = []
     for graft, block in zip(grafts, blocks, strict=True):
-        result = _perform_one(model, graft, block, fault)
+        result = _perform_one(model, graft, block, find_fault)
         if isinstance(result, Graft):
             made.append(result)
         else:
@@ -158,19 +163,21 @@ def perform_checked(
     return Outcome(tuple(made), tuple(refused))
 
 
-def _perform_one(model: nn.Module, graft: Graft, block: nn.Module, fault: Callable[[], str]) -> Graft | Refusal:
+def _perform_one(model: nn.Module, graft: Graft, block: nn.Module, find_fault: Callable[[], str]) -> Graft | Refusal:
     before = _snapshot(model)
     reason = ""
     for placement in (graft.placement, *graft.alternatives):
         moved = graft.moved(placement)
         try:
             perform(model, [moved], [block])
-            reason = fault()
+            reason = find_fault()
             if not reason:
                 return moved
         except Exception as error:
             reason = first_line(error)
         _put_back(before)
+        owner = placement.owner or "the network"
+        _logger.info("%s: not %s in %s: %s", graft.place, placement.how, owner, reason)
     return Refusal(graft.site, graft.side, reason)
 
 

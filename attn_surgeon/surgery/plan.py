@@ -1,4 +1,4 @@
-"""What an operation will do: the grafts, and the refusals with their reasons."""
+"""Plans: the grafts that an operation will make, and the refusals with their reasons."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Graft:
         return f"{self.side} {self.site}"
 
     def moved(self, placement: Placement) -> Self:
-        """Give the same graft at another placement."""
+        """Return the same graft at another placement."""
         return replace(self, placement=placement)
 
     def to_dict(self) -> dict[str, Any]:
-        """Write the graft as plain data, with its one placement."""
+        """Return the graft as plain data, with its one placement."""
         data = asdict(replace(self, alternatives=()))
         del data["alternatives"]
         return data | {"placement": self.placement.to_dict()}
@@ -134,7 +134,7 @@ def _row(graft: Graft) -> tuple[str, ...]:
 
 
 def join_plans(plans: Iterable[Plan]) -> Plan:
-    """Join the plans of operations that are made one after the other."""
+    """Return the plans of operations that are made one after the other as one."""
     listed = list(plans)
     return Plan(
         tuple(graft for plan in listed for graft in plan.grafts),

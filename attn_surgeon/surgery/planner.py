@@ -173,7 +173,7 @@ def _without_twins(grafts: Sequence[Graft]) -> tuple[list[Graft], list[Refusal]]
 
 
 def _notes(grafts: Sequence[Graft], request: BlockRequest) -> tuple[str, ...]:
-    """Say where a block of two inputs gets one tensor as both."""
+    """Return a note that names where a block of two inputs gets one tensor as both."""
     same = [graft.place for graft in grafts if graft.second is None]
     if request.inputs == 1 or not same:
         return ()

@@ -18,7 +18,7 @@ Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 @contextmanager
 def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Take hooks off again after a while, those too that were made before making another failed."""
+    """Remove hooks when the context ends, also those that were made before making another failed."""
     made: list[RemovableHandle] = []
     try:
         made.extend(handles)
@@ -85,7 +85,7 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def enlarged(example: Example, *variants: Callable[[Tensor], Tensor]) -> Example:
-    """Make a batch of an example and variants of it; integers are repeated.
+    """Return a batch of an example and variants of it; integers are repeated.
 
     An example whose tensors do not share their first axis has no batch to enlarge, and stays as it is.
     """
@@ -101,7 +101,7 @@ def enlarged(example: Example, *variants: Callable[[Tensor], Tensor]) -> Example
 
 
 def same_bits(first: Any, second: Any) -> bool:
-    """Say whether two outputs hold the same tensors, bit for bit; NaN equals NaN."""
+    """Return whether two outputs have the same tensors, bit for bit; NaN equals NaN."""
     left, right = tensors(first), tensors(second)
     return len(left) == len(right) and all(map(_same_tensor, left, right))
 
@@ -115,12 +115,12 @@ def _same_tensor(left: Tensor, right: Tensor) -> bool:
 
 
 def parameter_device(module: nn.Module) -> torch.device | None:
-    """Find the device of the module's first parameter or buffer."""
+    """Return the device of the module's first parameter or buffer."""
     first = next(itertools.chain(module.parameters(), module.buffers()), None)
     return None if first is None else first.device
 
 
 def has_nan(output: Any) -> bool:
-    """Say whether any tensor of an output has NaN; on the meta device, which cannot tell, it counts as so."""
+    """Return whether any tensor of an output has NaN; one on the meta device, without values, counts as such."""
     given = [tensor for tensor in tensors(output) if tensor.is_floating_point()]
     return any(tensor.is_meta or bool(tensor.isnan().any()) for tensor in given)

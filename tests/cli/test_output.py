@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -119,3 +120,42 @@ def test_no_number_is_cut_where_it_is_narrow(capsys: pytest.CaptureFixture[str])
     print_table(Console(width=20, highlight=False), made)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines[2:]] == rows
+
+
+OPAQUE = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.out = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.out(x if x.detach().mean().item() < 100 else x * 2)
+"""
+
+
+@pytest.mark.parametrize("place", [0, 6])
+def test_quiet_prints_the_result_and_errors_only(cli: Cli, place: int) -> None:
+    arguments = ["insert", "demo", "--block", "cross", "--after", "layer3"]
+    arguments.insert(place, "--quiet")
+    done = cli(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("wrote the artefact demo-cross.safetensors (")
+    assert done.out.count("\n") == 1
+    assert cli(*arguments).err.startswith("error: the output exists already; demo-cross.safetensors")
+    assert "certificate: passed" in cli("insert", "demo", "-b", "se", "-a", "layer3").out  # the next is not quiet
+
+
+def test_verbose_prints_reasons(cli: Cli, folder: Path) -> None:
+    (folder / "own.py").write_text(OPAQUE)
+    arguments = ("insert", "own.py:Net", "--weights", "none", "--size", "32", "-b", "eca", "-a", "body", "--dry-run")
+    assert "is not traced" not in cli(*arguments).err
+    assert "the forward of the network is not traced, so grafts wrap it" in cli(*arguments, "--verbose").err
+    assert "is not traced" not in cli(*arguments).err
+
+
+def test_the_help_names_the_environment_variable_for_tracebacks(cli: Cli) -> None:
+    assert "ATTN_SURGEON_DEBUG=1" in cli("--help").out
+    assert "--quiet" in cli("diff", "--help").out

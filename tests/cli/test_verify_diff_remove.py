@@ -16,8 +16,9 @@ from attn_surgeon.networks.demo import load_demo
 from attn_surgeon.networks.demo.network import WEIGHTS
 from attn_surgeon.surgery.installed import list_grafts
 
-from .helpers import INSERT, Cli, contents
+from .helpers import INSERT, Cli, contents, refused
 from .test_insert import CHECKS
+from .test_output import OPAQUE
 
 
 def open_gates(path: str, target: str) -> None:
@@ -104,6 +105,53 @@ def test_remove_takes_only_the_chosen(cli: Cli) -> None:
     assert left.keys() == {name for name in kept if ".attn_surgeon." not in name or name.startswith("layer2")}
     assert all(torch.equal(left[name], kept[name]) for name in left)
     assert cli("verify", "one.safetensors").code == 0
+
+
+@pytest.mark.parametrize(
+    ("chosen", "removed"),
+    [
+        (("--at", "stages@layer1"), ["layer1"]),
+        (("--at", "stage", "--exclude", "layer2"), ["layer1", "layer3"]),
+        (("--after", "layer[23]"), ["layer2", "layer3"]),
+        (("--before", "fc"), ["fc"]),
+        (("layer1", "--before", "fc"), ["layer1", "fc"]),
+    ],
+)
+def test_remove_takes_the_words_of_insert(cli: Cli, chosen: tuple[str, ...], removed: list[str]) -> None:
+    common = ("--no-verify", "--force", "-o", "four.safetensors")
+    cli("insert", "demo", "-b", "se", "-a", "layer*", "--before", "fc", *common)
+    document = cli("remove", "four.safetensors", *chosen, "-o", "rest.safetensors", "--json").document
+    assert sorted(document["removed"]) == sorted(removed)
+    assert sorted(document["removed"] + document["left"]) == ["fc", "layer1", "layer2", "layer3"]
+
+
+def test_an_output_that_exists_is_noticed_before_anything_is_loaded(
+    cli: Cli, artefact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise AssertionError("something was loaded")
+
+    monkeypatch.setattr("attn_surgeon.artefact.opening.load", fail)
+    monkeypatch.setattr("attn_surgeon.artefact.opening.load_source", fail)
+    Path("demo-cbam-removed.safetensors").touch()
+    assert "the output exists already; demo-cbam.safetensors" in refused(cli, *INSERT)
+    assert "the output exists already; demo-cbam.safetensors" in refused(
+        cli, "insert", artefact, "-b", "cbam", "-a", "layer1"
+    )
+    assert "the output exists already; demo-cbam-removed.safetensors" in refused(cli, "remove", artefact)
+    assert "the output exists already; demo-cbam.safetensors" in refused(cli, "run", "demo-cbam")
+
+
+def test_diff_shows_the_wrapper_alone_for_layers_of_torch(cli: Cli) -> None:
+    Path("own.py").write_text(OPAQUE)
+    own = ("own.py:Net", "--weights", "none", "--size", "32")
+    assert cli("insert", *own, "-b", "eca", "-a", "body", "-o", "own.safetensors").code == 0
+    out = cli("diff", "own.safetensors", "--source", "own.py:Net").out
+    assert out.startswith("Conv2d body")
+    assert "output = self.attn_surgeon.after(output)" in out
+    assert "as written" not in out
+    (change,) = cli("diff", "own.safetensors", "--source", "own.py:Net", "--json").document["code"]
+    assert change["original"] == "# torch's own forward, which is called unchanged"
 
 
 def test_the_artefact_removed_from_stays(cli: Cli, artefact: str) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from attn_surgeon import insert
 from attn_surgeon.networks.demo import load_demo
-from attn_surgeon.surgery.difference import differences, original_source, readable
+from attn_surgeon.surgery.difference import differences, original_text, readable
 
 X = torch.randn(1, 1, 32, 32)
 
@@ -20,17 +20,17 @@ def test_modules_rewritten_alike_are_shown_once() -> None:
     first, second = sorted(differences(model), key=lambda change: change.owners)
     assert (first.cls, first.owners) == ("BasicBlock", ("layer1.0", "layer1.1"))
     assert (second.cls, second.owners) == ("BasicBlock", ("layer2.1",))
-    assert first.original == second.original == original_source(type(load_demo().get_submodule("layer1.0")))
+    assert first.original == second.original == original_text(type(load_demo().get_submodule("layer1.0")))
     assert "self.attn_surgeon.after_bn2" in first.generated
     assert "self.attn_surgeon.after(output)" in second.generated
 
 
 def test_the_original_is_as_written() -> None:
-    text = original_source(type(load_demo().get_submodule("layer1.0")))
+    text = original_text(type(load_demo().get_submodule("layer1.0")))
     assert text.startswith("def forward(self, x: Tensor) -> Tensor:\n    ")
     assert text.endswith("return cast(Tensor, self.relu(out))")
-    assert original_source(dict, "fromkeys").startswith("# the source of dict.fromkeys")  # type: ignore[arg-type]
-    assert original_source(dict, "nothing") == ""  # type: ignore[arg-type]
+    assert original_text(dict, ["fromkeys"]).startswith("# the source of dict.fromkeys")  # type: ignore[arg-type]
+    assert original_text(dict, ["nothing"]) == ""  # type: ignore[arg-type]
 
 
 def test_the_clean_up_of_fx_is_left_out() -> None:

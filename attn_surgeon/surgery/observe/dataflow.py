@@ -1,7 +1,7 @@
-"""What a run's values depend on, as a graph of numbered values with dominators.
+"""The dataflow of a run: a graph of numbered values, with dominators.
 
-A value's dominators are the values that every path from the network's input to it passes through. On a residual
-network they are the feature maps between the blocks, not those inside one, for the shortcut passes these by. Paths that
+A value's dominators are the values that every path from the network's input to it passes through. In a residual
+network they are the feature maps between the blocks, not those inside one, for the shortcut bypasses these. Paths that
 only condition what flows on another are not followed: time embeddings, gates, masks, the context of a cross-attention.
 """
 
@@ -63,7 +63,7 @@ class Dataflow:
         self.sources.append(sources)
         self.users.append([])
         self.layered.append(any(self.layered[source] for source in sources) or self.parametric(len(self.values) - 1))
-        enlarged = self.upsampled(len(self.values) - 1) and any(self.has_places(source) for source in sources)
+        enlarged = self.upsampled(len(self.values) - 1) and any(self.has_positions(source) for source in sources)
         self.decoded.append(enlarged or any(self.decoded[source] for source in sources))
         self._spread.append(self._is_spread(value, maker, sources))
         self.led.append(self._leading(value, maker, sources))
@@ -71,7 +71,7 @@ class Dataflow:
         self._root.append(len(self._root) if self._idom[-1] is None else self._root[self._idom[-1]])
 
     def _leading(self, value: Tensor, maker: Event | None, sources: tuple[int, ...]) -> tuple[int, ...]:
-        """Leave out the sources of a value that only condition the others.
+        """Return the sources of a value, without those that only condition the others.
 
         They are spread over the others, are no floating-point numbers, or come from another input of the network and
         are neither added nor joined on to what flows here.
@@ -91,35 +91,35 @@ class Dataflow:
         return tuple(source for source in real if not self._from_elsewhere(source, first))
 
     def _from_elsewhere(self, number: int, other: int) -> bool:
-        """Say whether a value comes from one input of the network, and another value does not."""
+        """Return whether a value comes from an input of the network that another value does not come from."""
         root = self._root[number]
         return self.makers[root] is None and self._root[other] != root
 
     def _is_spread(self, value: Tensor, maker: Event | None, sources: tuple[int, ...]) -> bool:
-        """Say whether a value repeats one that has no places, at all places alike."""
+        """Return whether a value repeats one without spatial extent at every position."""
         if maker is None or self.mixes(len(self.values) - 1):
             return False
         fewest = min(self.values[source].numel() for source in sources)
         spreads = _SPREADING.match(maker.function) is not None and value.numel() > fewest
-        return (spreads and not self.has_places(sources[0])) or all(self._spread[source] for source in sources)
+        return (spreads and not self.has_positions(sources[0])) or all(self._spread[source] for source in sources)
 
     def number(self, value: object) -> int | None:
-        """Give a value's number; None where it does not depend on the network's input."""
+        """Return a value's number; None where it does not depend on the network's input."""
         return self._numbers.get(id(value))
 
     def numbers(self, values: Iterable[object]) -> tuple[int, ...]:
-        """Number the values that depend on the network's input, each once."""
+        """Return the numbers of the values that depend on the network's input, each once."""
         found = (self._numbers.get(id(value)) for value in values)
         return tuple(dict.fromkeys(number for number in found if number is not None))
 
     @property
     def outputs(self) -> tuple[int, ...]:
-        """Number what the network gives back."""
+        """The numbers of the network's outputs."""
         return self.numbers(tensors(self.seen.output))
 
     @cached_property
     def reaching(self) -> frozenset[int]:
-        """Number the values that the network's outputs depend on."""
+        """The numbers of the values that the network's outputs depend on."""
         found = set(self.outputs)
         for number in reversed(range(len(self.values))):
             if number in found:
@@ -127,7 +127,7 @@ class Dataflow:
         return frozenset(found)
 
     def common(self, numbers: Iterable[int]) -> int | None:
-        """Find the last value that all paths to all the given ones pass through."""
+        """Return the last value that all paths to all the given ones pass through: their common dominator."""
         first, *others = numbers
         found: int | None = first
         for other in others:
@@ -166,18 +166,18 @@ class Dataflow:
         return sorted(found - {start})
 
     def parametric(self, number: int) -> bool:
-        """Say whether a convolution or a linear layer made the value."""
+        """Return whether a convolution or a linear layer computed the value."""
         maker = self.makers[number]
         return maker is not None and _PARAMETRIC.match(maker.function) is not None
 
     def joins(self, number: int) -> bool:
-        """Say whether a cat or an add of several values made the value."""
+        """Return whether the value is the concatenation or the sum of several."""
         maker = self.makers[number]
         joined = maker is not None and plain_name(maker.function) in (*CATS, "add")
         return joined and len(self.sources[number]) > 1
 
     def depthwise(self, number: int) -> bool:
-        """Say whether a convolution made the value that filters each channel for itself."""
+        """Return whether a depthwise convolution computed the value."""
         maker = self.makers[number]
         weights = (
             [value for value in maker.inputs if value.ndim > 2 and id(value) not in self._numbers] if maker else []
@@ -185,17 +185,17 @@ class Dataflow:
         return self.parametric(number) and bool(weights) and weights[0].shape[1] == 1
 
     def mixes(self, number: int) -> bool:
-        """Say whether what made the value looks at more than one element at a time."""
+        """Return whether the value was computed by an operation that is not elementwise."""
         maker = self.makers[number]
         return maker is not None and _MIXING.search(maker.function) is not None
 
     def upsampled(self, number: int) -> bool:
-        """Say whether the value was made by an operation that makes maps larger."""
+        """Return whether the value was computed by upsampling."""
         maker = self.makers[number]
         return maker is not None and _UPSAMPLING.match(maker.function) is not None
 
-    def has_places(self, number: int) -> bool:
-        """Tell a map from one pooled to a single place."""
+    def has_positions(self, number: int) -> bool:
+        """Return whether a value has more than one position."""
         return math.prod(self.values[number].shape[2:]) > 1
 
     def callers(self, event: Event) -> Iterator[Call]:
@@ -207,11 +207,11 @@ class Dataflow:
             index = call.caller
 
     def given(self, call: Call) -> int | None:
-        """Number the first value that a call was given as an argument of its own."""
+        """Return the number of the first value among a call's own arguments; None without any."""
         numbers = self.numbers([*call.args, *call.kwargs.values()])
         return numbers[0] if numbers else None
 
     def made_in(self, number: int, call: Call) -> bool:
-        """Say whether a value was made in a call, at any depth."""
+        """Return whether a value was computed in a call, at any depth."""
         maker = self.makers[number]
         return maker is not None and any(other is call for other in self.callers(maker))

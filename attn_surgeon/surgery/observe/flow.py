@@ -22,11 +22,11 @@ from attn_surgeon.surgery.running import tensors
 
 
 class _Unknown:
-    """Stand for a value that no meta kernel could tell."""
+    """The mark of a value that no meta kernel could compute."""
 
 
 def flow(module: nn.Module, shallow: ShallowGraph, call: Call, seen: Observation) -> dict[fx.Node, Any]:
-    """Follow one observed call through the module's graph; nodes whose value is unknown are left out."""
+    """Return the value of every node of a module's graph in one observed call; unknown values are left out."""
     outputs = _recorded_outputs(module, call, seen)
     values: dict[fx.Node, Any] = {}
     arguments = _arguments(module, call)
@@ -43,7 +43,7 @@ def flow(module: nn.Module, shallow: ShallowGraph, call: Call, seen: Observation
 
 
 def _recorded_outputs(module: nn.Module, call: Call, seen: Observation) -> dict[int, list[Any]]:
-    """Queue what each called module gave back, by the module's identity."""
+    """Return the outputs of each called module in order, by the module's identity."""
     outputs: dict[int, list[Any]] = {}
     for callee in seen.callees.get(call.index, ()):
         outputs.setdefault(id(seen.module(callee.path)), []).append(callee.output)

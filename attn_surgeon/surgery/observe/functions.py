@@ -21,7 +21,7 @@ RESHAPES = (
 
 
 def plain_name(name: str) -> str:
-    """Name an operator as its function: `__radd__`, `iadd` and `add_` are all `add`."""
+    """Return the function's name of an operator: `__radd__`, `iadd` and `add_` are all `add`."""
     name = name.strip("_")
     plain = name[1:] if name[:1] in ("i", "r") and name[1:] in _ARITHMETIC else name
     return _SYNONYMS.get(plain, plain)

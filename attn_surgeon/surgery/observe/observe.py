@@ -1,4 +1,4 @@
-"""One example run, watched: which module called which, with what, in what order, and how each value came about."""
+"""One observed run: which module called which, with what, in what order, and how each value was computed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Observation:
     example: running.Example
 
     def module(self, path: str) -> nn.Module:
-        """Give the module that was called under `path`."""
+        """Return the module that was called under `path`."""
         return self._modules[path]
 
     @cached_property
@@ -58,24 +58,24 @@ class Observation:
         return dict(self.model.named_modules(remove_duplicate=False))
 
     def versions(self, value: Tensor) -> Iterator[Tensor]:
-        """List a value and what became of it."""
+        """Yield a value, and what it became by each change in place."""
         found: Tensor | None = value
         while found is not None:
             yield found
             found = self.newer.get(id(found))
 
     def caller_path(self, call: Call) -> str | None:
-        """Name the module that made `call`; None for the network's own."""
+        """Return the path of the module that made `call`; None for the network's own."""
         return None if call.caller is None else self.by_index[call.caller].path
 
     @cached_property
     def by_index(self) -> Mapping[int, Call]:
-        """Find calls by their index."""
+        """The calls by index."""
         return {call.index: call for calls in self.calls.values() for call in calls}
 
     @cached_property
     def events_in(self) -> Mapping[int, tuple[Event, ...]]:
-        """List the events in each call's own forward."""
+        """The events in each call's own forward."""
         own: dict[int, list[Event]] = defaultdict(list)
         for event in self.events:
             if event.call is not None:
@@ -85,7 +85,7 @@ class Observation:
 
 @dataclass
 class _Watch:
-    """What the hooks note down while the network runs."""
+    """What the hooks record while the network runs."""
 
     recorder: Recorder = field(default_factory=Recorder)
     started: list[tuple[Any, ...]] = field(default_factory=list)
@@ -129,7 +129,7 @@ def observe(model: nn.Module, example: running.Example) -> Observation:
 
 
 def run_recorded(model: nn.Module, example: running.Example, recorder: Recorder) -> Any:
-    """Run the model once under a recorder of one's own, event for event as observed, and give back its output."""
+    """Run the model once under another recorder, event for event as observed, and return its output."""
     recorder.describe(example)
     return _run(model, example, _Watch(recorder))
 
@@ -140,7 +140,7 @@ def _run(model: nn.Module, example: running.Example, watch: _Watch) -> Any:
 
 
 class _Scripted(nn.Module):
-    """Stand for a scripted module, which takes no hooks that see what it is called with."""
+    """A stand-in for a scripted module, whose hooks do not get keyword arguments."""
 
     def __init__(self, scripted: nn.Module) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class _Scripted(nn.Module):
 
 @contextmanager
 def _scripted_shown(model: nn.Module) -> Iterator[None]:
-    """Put stand-ins for the scripted modules of a network for a while."""
+    """Replace the scripted modules of a network by stand-ins until the context ends."""
     kept = [
         (module, name, child)
         for module in model.modules()
@@ -190,7 +190,7 @@ def _watched(path: str, module: nn.Module, watch: _Watch) -> list[RemovableHandl
 
 
 def _passed(graft: nn.Module, recorder: Recorder) -> list[RemovableHandle]:
-    """Let a graft count as passing its input on, so that an operated network is seen as its original."""
+    """Observe a graft as returning its input, so that an operated network is observed as its original."""
     return [
         graft.register_forward_pre_hook(lambda _, __: recorder.pause(), prepend=True),
         graft.register_forward_hook(lambda module, args, output: recorder.pass_on(module, args[0], output)),

@@ -34,14 +34,14 @@ class Event:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Stand for an object of the network's own that holds values."""
+    """A stand-in for an object of the network's own that has tensors."""
 
     type: str
     values: tuple[Tensor, ...]
 
 
 class Recorder(TorchFunctionMode):
-    """Note every operation on tensors while a network runs."""
+    """Record every operation on tensors while a network runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Recorder(TorchFunctionMode):
         return output
 
     def _note(self, function: str, inputs: list[Tensor], changed: dict[int, Tensor], output: Any) -> None:
-        """Note an operation; `changed` are the tensors it wrote to, by the identity of what stood for them."""
+        """Record an operation; `changed` are the tensors that it wrote to, by the identity of their stand-ins."""
         if not changed and not any(True for _ in running.tensors(output)):
             return
         new = [self._renewed(tensor) for tensor in changed.values()]
@@ -87,7 +87,7 @@ class Recorder(TorchFunctionMode):
             self._enter(function, tuple(inputs), fresh, described)
 
     def describe(self, value: Any) -> Any:
-        """Put stand-ins for the tensors in nested values and objects."""
+        """Return nested values and objects with stand-ins for their tensors."""
         self._paused = True
         try:
             return self._described(value)
@@ -95,12 +95,12 @@ class Recorder(TorchFunctionMode):
             self._paused = False
 
     def stand_in(self, tensor: Tensor) -> Tensor | None:
-        """Give what stands for a tensor; None for one not yet met."""
+        """Return the stand-in of a tensor; None for one not yet met."""
         known = self._known.get(tensor)
         return None if known is None else known[0]
 
     def pause(self) -> None:
-        """Note nothing for a while."""
+        """Stop recording, until `pass_on`."""
         self._paused = True
 
     def pass_on(self, graft: nn.Module, given: Tensor, output: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class Recorder(TorchFunctionMode):
         return output
 
     def close(self, function: str, inputs: Iterable[Tensor], output: Any) -> None:
-        """Note what a module gave back though no operation was seen to make it, as made by the module."""
+        """Record a module's outputs that no operation was seen to compute, as computed by the module."""
         sources = tuple(inputs)
         passed = {id(value) for value in sources}
         made = tuple(value for value in running.tensors(output) if id(value) not in self._made | passed)
@@ -150,5 +150,5 @@ class Recorder(TorchFunctionMode):
 
 
 def describe(tensor: Tensor) -> Tensor:
-    """Keep a tensor's shape, strides and dtype without its storage."""
+    """Return a meta tensor with a tensor's shape, strides and dtype."""
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")

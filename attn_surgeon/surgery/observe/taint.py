@@ -62,7 +62,7 @@ def _fill_with_nan(tensor: Tensor, prefix: int) -> Tensor:
 
 
 class _GraftTaint(Recorder):
-    """Put NaN into what one graft makes."""
+    """A recorder that puts NaN into the output of one graft."""
 
     def __init__(self, block: nn.Module, prefix: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class _GraftTaint(Recorder):
 
 
 class _ValueTaint(Recorder):
-    """Put NaN into one output of one event; `done` is whether that output was met."""
+    """A recorder that puts NaN into one output of one event; `done` is whether that output was met."""
 
     def __init__(self, event: int, position: int, prefix: int) -> None:
         super().__init__()

@@ -47,7 +47,7 @@ class Carriers:
 
     @cached_property
     def maps(self) -> dict[int, Feature]:
-        """Give the feature of every value that a site carries; volumes only where the network is given some.
+        """The feature of every value that a site carries; volumes only where the network's input is one.
 
         Attention stacks queries, keys and values along an axis of their own, which makes no volume of an image.
         """
@@ -58,7 +58,7 @@ class Carriers:
 
     @cached_property
     def scaling(self) -> dict[int, Feature]:
-        """Give the maps but for those that have the same size whatever the image's: a pooled grid, a set of states.
+        """The maps without those whose size does not depend on the image's: a pooled grid, a set of states.
 
         The runs at the two sizes must have been made of the same operations. A few places are no evidence, for two
         small sizes may be rounded to one.
@@ -75,24 +75,24 @@ class Carriers:
 
     @property
     def layers(self) -> list[int]:
-        """Number the values that modules give back."""
+        """The numbers of the values that modules return."""
         return [number for number, sites in self.after.items() if any(site.kind == "module" for site in sites)]
 
     def maker(self, number: int, *, inner: bool = False) -> Site | None:
-        """Find the site of what made a value: the outermost module that gives it back, or the innermost."""
+        """Return the site of what computed a value: the outermost module that returns it, or the innermost."""
         sites = self.usable(number)
         made = [site for site in sites if self.made(number, site)] or sites
         plain = [site for site in made if not site.is_item] or made
         return plain[0 if inner else -1] if plain else None
 
     def last(self, number: int) -> Site | None:
-        """Find the last site a value passes, such as the drop path after a branch's last layer."""
+        """Return the last site that a value passes, such as the drop path after a branch's last layer."""
         sites = self.usable(number)
         plain = [site for site in sites if not site.is_item] or sites
         return plain[-1] if plain else None
 
     def user(self, number: int) -> Site | None:
-        """Find the first module that a value flows into, the outermost."""
+        """Return the first module that a value flows into, the outermost."""
         sites = [site for site in self.before.get(number, ()) if site.before and site.input is not None]
         return min(sites, key=lambda site: self.flow.seen.calls[site.name][0].index, default=None)
 
@@ -101,12 +101,12 @@ class Carriers:
         return [site for site in self.after.get(number, ()) if site.after and site.output is not None]
 
     def call(self, site: Site) -> Call | None:
-        """Give the first call of a site's module; None for a function's."""
+        """Return the first call of a site's module; None for a function."""
         calls = self.flow.seen.calls.get(site.name.partition(":")[0])
         return calls[0] if calls else None
 
     def made(self, number: int, site: Site) -> bool:
-        """Say whether a site's module or function made the value, rather than passed it on."""
+        """Return whether a site's module or function computed the value, rather than passed it on."""
         calls = self.flow.seen.calls.get(site.name.partition(":")[0], ())
         if site.kind == "function":
             maker = self.flow.makers[number]
@@ -115,7 +115,7 @@ class Carriers:
 
 
 def _pairs(event: Event, twin: Event) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pair what an operation gave with what it gave at the second size."""
+    """Pair an operation's outputs with those at the second size."""
     return zip(event.outputs, twin.outputs, strict=False)
 
 

@@ -22,13 +22,13 @@ _GATES = ("sigmoid", "hardsigmoid", "softmax", "tanh", "hardtanh")
 
 
 def whole_images(flow: Dataflow, feature: Feature) -> bool:
-    """Say whether a map is one of whole images, not of regions or windows in them."""
+    """Return whether a map is one of whole images, not of regions or windows in them."""
     images = flow.seen.inputs
     return feature.positions > 1 and feature.shape[0] in (len(images[0]) if images[0].ndim else 1, len(images))
 
 
 class Detours:
-    """Tell side branches from the trunk, in one run; `heads` are the last maps before the network's outputs."""
+    """The side branches of a run and its trunk; `heads` are the last maps before the network's outputs."""
 
     def __init__(self, flow: Dataflow, maps: Maps, heads: Sequence[int]) -> None:
         self.flow, self.heads = flow, heads
@@ -38,7 +38,7 @@ class Detours:
 
     @cached_property
     def trunk(self) -> frozenset[int]:
-        """Number the values that the network's outputs depend on by other ways than side branches."""
+        """The values that the network's outputs depend on by other paths than side branches."""
         found = set(self.flow.outputs)
         for number in reversed(range(len(self.flow.values))):
             if number in found:
@@ -46,7 +46,7 @@ class Detours:
         return frozenset(found)
 
     def aside(self, total: int, part: int) -> bool:
-        """Say whether a value takes one of its sources from a side branch."""
+        """Return whether one of a value's sources comes from a side branch."""
         sources = self.flow.sources[total]
         if len(sources) == 1:
             return False
@@ -56,7 +56,7 @@ class Detours:
         return fork is not None and self._comes_back(fork, total, part) and self._slight(fork, total, part)
 
     def _fork(self, total: int) -> int | None:
-        """Find the map that all sources of a value come from, where there are lower resolutions since."""
+        """Return the map that all sources of a value come from, if there are lower resolutions after it."""
         if total not in self._forks:
             chain = self.flow.chain(self.flow.common(self.flow.sources[total]))
             fork = next((value for value in chain if value in self.maps), None)
@@ -65,7 +65,7 @@ class Detours:
         return self._forks[total]
 
     def _comes_back(self, fork: int, total: int, part: int) -> bool:
-        """Say whether a source went through lower resolutions than another one did."""
+        """Return whether a source's path has lower resolutions than another source's."""
         others = [source for source in self.flow.led[total] if source != part]
         lowest = max((self._lowest(fork, other) for other in others), default=0)
         return self._lowest(fork, part) < DOWN * lowest
@@ -78,7 +78,7 @@ class Detours:
         return min(self.maps[number].positions for number in (fork, *ways) if number in self.maps)
 
     def _slight(self, fork: int, total: int, part: int) -> bool:
-        """Say whether what comes back is only a side branch's: see the tests one by one."""
+        """Return whether what comes back is only a side branch's, by one of the criteria below."""
         maker = self.flow.makers[total]
         name = plain_name(maker.function) if maker is not None else ""
         if ATTENTION.search(name):
@@ -96,14 +96,14 @@ class Detours:
         return any(wanted(plain_name(maker.function)) for maker in makers if maker is not None)
 
     def _narrow(self, fork: int, part: int) -> bool:
-        """Say whether all that layers made at the lower resolutions has fewer channels than where it left."""
+        """Return whether the layers at the lower resolutions all have fewer channels than the fork."""
         low = [number for number in self.flow.between(fork, part) or () if self._low(fork, number)]
         first = next((number for number in low if self.flow.parametric(number)), None)
         made = [self.maps[number].channels for number in low if first is not None and number >= first]
         return max(made, default=0) < self.maps[fork].channels
 
     def _light(self, fork: int, total: int, part: int) -> bool:
-        """Say whether few layers are on the way, in a network that does not go on to make the map larger.
+        """Return whether few layers are on the path, in a network that does not upsample further.
 
         What leaves the first resolution of all and comes back is no side branch, for there is no other trunk.
         """

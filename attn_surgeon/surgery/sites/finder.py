@@ -1,4 +1,4 @@
-"""The walk over an observed network, module by module in the order of execution, that lists its sites."""
+"""Find the sites of an observed network, module by module in the order of execution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from attn_surgeon.surgery.sites.sizes import image_size
 
 
 class Finder:
-    """Find sites, and note which values they carry.
+    """Finds sites, and records which values they carry.
 
     `carried` flow after a site, `entered` into a module, `entering` are a function's output and one of its inputs.
     """
@@ -74,7 +74,7 @@ class Finder:
         calls = self.first.calls[call.path]
         given = self._feature(_first(call), twin and _first(twin), vectors)
         made = self._feature(call.output, twin and twin.output, vectors)
-        widths = {"after": _widths([each.output for each in calls], made), "before": _widths(map(_first, calls), given)}
+        widths = {"after": _widths([one.output for one in calls], made), "before": _widths(map(_first, calls), given)}
         site = Site(
             call.path,
             "module",
@@ -86,15 +86,15 @@ class Finder:
             self.routes.of_module(call.path, caller, node, "before") if len(widths["before"]) < 2 else (),
             obstacle=_obstacle(widths["after"]) or _obstacle(widths["before"]),
         )
-        self.carried += [(each.output, site) for each in calls if isinstance(each.output, Tensor)]
-        self.entered += [(given, site) for each in calls if isinstance(given := _first(each), Tensor)]
+        self.carried += [(one.output, site) for one in calls if isinstance(one.output, Tensor)]
+        self.entered += [(given, site) for one in calls if isinstance(given := _first(one), Tensor)]
         yield site
         twins = dict(list_items(twin.output)) if twin else {}
         for key, value in list_items(call.output):
             after = self.routes.of_item(call.path, caller, node, key)
             feature = self._feature(value, twins.get(key), vectors)
             item = Site(f"{call.path}:{key}", "module", site.type, len(calls), None, feature, after)
-            self.carried += [(each, item) for other in calls for each in _under(other.output, key)]
+            self.carried += [(value, item) for other in calls for value in _under(other.output, key)]
             yield item
 
     def _node(self, full: str, path: str, node: fx.Node, values: list[dict[fx.Node, Any]]) -> Iterator[Site]:
@@ -126,7 +126,7 @@ class Finder:
         return site
 
     def _item(self, place: _Place, key: str, values: list[Any]) -> Site:
-        """Make the site of one of several tensors that a function gives back."""
+        """Build the site of one of several tensors that a function returns."""
         feature = self._feature(values[0], values[-1] if len(values) > 1 else None, place.vectors)
         after = self.routes.of_node(place.owner, place.node, "after", item=key)
         runs = len(self.first.calls[place.owner])
@@ -135,7 +135,7 @@ class Finder:
         return site
 
     def _input(self, place: _Place, key: int, given: _Input, output: Tensor) -> Site:
-        """Make the site of one of several tensors that flow into a function."""
+        """Build the site of one of several tensors that flow into a function."""
         feature = self._feature(given.value, given.twin, place.vectors)
         before = self.routes.of_node(place.owner, place.node, "before", argument=given.argument)
         runs = len(self.first.calls[place.owner])
@@ -155,7 +155,7 @@ class Finder:
         return next((call for call in calls if self.first.module(call.path) is callee), None)
 
     def _twin(self, call: Call) -> Call | None:
-        """Find the first call of the same module in the run at the second size."""
+        """Return the first call of the same module in the run at the second size."""
         return self.second.calls[call.path][0] if self.second and call.path in self.second.calls else None
 
     def _feature(self, value: Any, twin: Any, vectors: Counter[int]) -> Feature | None:
@@ -173,7 +173,7 @@ class Finder:
 
 @dataclass(frozen=True)
 class _Place:
-    """A node of a module's own graph, and what there is to know of it."""
+    """A node of a module's own graph."""
 
     name: str
     owner: str
@@ -207,14 +207,14 @@ def _grids(seen: Observation) -> set[tuple[int, int]]:
 
 
 def _type(owner: nn.Module, node: fx.Node) -> str:
-    """Name what a node calls: a module's class, a function, a method."""
+    """Return the name of what a node calls: a module's class, a function, a method."""
     if node.op == "call_module":
         return type(owner.get_submodule(str(node.target))).__name__
     return str(node.target) if isinstance(node.target, str) else getattr(node.target, "__name__", "function")
 
 
 def _widths(values: Iterable[Any], feature: Feature | None) -> set[int]:
-    """Collect the channels of a module's calls, which one block cannot serve if they differ."""
+    """Return the channels of a module's calls: one block cannot serve calls that differ in them."""
     if feature is None:
         return set()
     axis, rank = feature.layout.index("C"), len(feature.shape)
@@ -230,5 +230,5 @@ def _under(output: Any, key: str) -> list[Tensor]:
 
 
 def _first(call: Call) -> Any:
-    """Give the first tensor a call was made with."""
+    """Return the first tensor among a call's arguments."""
     return next(iter(running.tensors([*call.args, *call.kwargs.values()])), None)

@@ -1,4 +1,4 @@
-"""The groups of sites that people ask for by name, read off the dataflow of the example run."""
+"""The groups of sites, found in the dataflow of the example run."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ Member = tuple[str, Side]
 Groups = Mapping[str, tuple[Member, ...]]
 
 
-def find_groups(flow: Dataflow, carriers: Carriers, matters: Callable[[int], bool]) -> Groups:
-    """Find the members of every group, each a site's name and side, in the order of execution."""
+def find_groups(flow: Dataflow, carriers: Carriers, reaches_output: Callable[[int], bool]) -> Groups:
+    """Return the members of every group, each a site's name and side, in the order of execution."""
     maps = carriers.maps
     places = {number for number, feature in maps.items() if feature.positions > 1}
-    heads = find_heads(flow, maps, matters)
+    heads = find_heads(flow, maps, reaches_output)
     residuals, fusions = find_joins(flow)
     ends = find_stage_ends(flow, carriers.scaling, heads, _stage_layers(carriers, residuals))
     groups: dict[str, tuple[Member, ...]] = {
@@ -55,13 +55,13 @@ def find_groups(flow: Dataflow, carriers: Carriers, matters: Callable[[int], boo
     }
     late = _late(carriers, min(heads, default=len(flow.values)))
     return {
-        group: tuple(member for member in members if member not in late or matters(late[member]))
+        group: tuple(member for member in members if member not in late or reaches_output(late[member]))
         for group, members in groups.items()
     }
 
 
 def _late(carriers: Carriers, head: int) -> dict[Member, int]:
-    """Number what flows after the sites past the head, whose places the output may not depend on any more."""
+    """Return the values after sites past the head, on whose positions the output may not depend any more."""
     late = {number: carriers.usable(number) for number in carriers.after if number > head}
     return {(site.name, "after"): number for number, sites in late.items() for site in sites}
 
@@ -71,7 +71,7 @@ def _after(sites: Iterable[Site | None]) -> tuple[Member, ...]:
 
 
 def _blocks(flow: Dataflow, carriers: Carriers, residuals: Sequence[Residual]) -> list[Site | None]:
-    """Find the modules whose own forwards add a branch; where that is the network's, the adds themselves."""
+    """Return the modules whose own forwards add a branch; where that is the network's, the adds themselves."""
     by_path = {site.name: site for sites in carriers.after.values() for site in sites}
     found: list[Site | None] = []
     for residual in residuals:
@@ -83,7 +83,7 @@ def _blocks(flow: Dataflow, carriers: Carriers, residuals: Sequence[Residual]) -
 
 
 def _stage_layers(carriers: Carriers, residuals: Sequence[Residual]) -> list[int]:
-    """Number what modules give back, but for what is inside the branch of a residual block of one resolution."""
+    """Return what modules return, without what is inside the branch of a residual block of one resolution."""
     maps, inside = carriers.maps, set[int]()
     for residual in residuals:
         branch = carriers.flow.between(residual.fork, residual.branch) or []
@@ -106,7 +106,7 @@ def _residual(carriers: Carriers, residuals: Sequence[Residual]) -> tuple[Member
 
 
 def _before_reshaping(carriers: Carriers, number: int) -> int:
-    """Go back to a value that can be operated on, over what only reshapes or rescales it."""
+    """Return the value before reshapes and rescalings, where the value itself cannot be operated on."""
     flow = carriers.flow
     while not carriers.usable(number):
         maker = flow.makers[number]
@@ -117,7 +117,7 @@ def _before_reshaping(carriers: Carriers, number: int) -> int:
 
 
 def _fusions(carriers: Carriers, fusions: Sequence[Fusion], places: Collection[int]) -> tuple[Member, ...]:
-    """Name what joins; where its forward is opaque, the module that takes what it made."""
+    """Return the sites of joins; where the forward is opaque, the module that takes the result."""
     members: dict[Member, None] = {}
     for fusion in fusions:
         site, user = carriers.maker(fusion.total, inner=True), carriers.user(fusion.total)
@@ -129,7 +129,7 @@ def _fusions(carriers: Carriers, fusions: Sequence[Fusion], places: Collection[i
 
 
 def _skips(carriers: Carriers, fusions: Sequence[Fusion]) -> tuple[Member, ...]:
-    """Name the inputs of joins; where the forward is opaque, what made a skip that goes nowhere else."""
+    """Return the inputs of joins; where the forward is opaque, the site of a skip that is used there only."""
     members: dict[Member, None] = {}
     for fusion in fusions:
         for skip in fusion.skips:
@@ -146,7 +146,7 @@ def _enlarged(flow: Dataflow) -> list[int]:
 
 
 def _convs(flow: Dataflow, carriers: Carriers, places: Collection[int]) -> list[Site | None]:
-    """Follow each convolution to the activation after it, over a norm if there is one."""
+    """Return the sites of the activation after each convolution, with or without a norm between."""
     found: list[Site | None] = []
     for number, maker in enumerate(flow.makers):
         if maker is None or not plain_name(maker.function).startswith("conv"):
@@ -166,7 +166,7 @@ def _only_user(flow: Dataflow, number: int, functions: Sequence[str]) -> int | N
 
 
 def _whole(flow: Dataflow, carriers: Carriers, conv: int, activated: int) -> Site | None:
-    """Name the module that is the convolution with its activation and nothing else, else the activation."""
+    """Return the module that is the convolution with its activation and nothing else, else the activation."""
     inner = carriers.maker(activated, inner=True)
     for site in reversed(carriers.after.get(activated, ())):
         call = carriers.call(site)

@@ -33,7 +33,7 @@ class Fusion:
 
 
 def find_joins(flow: Dataflow) -> tuple[list[Residual], list[Fusion]]:
-    """Tell the residual adds of a run from its fusions, both in the order of execution."""
+    """Return the residual adds of a run and its fusions, both in the order of execution."""
     residuals: dict[int, Residual] = {}
     fusions: list[Fusion] = []
     for event, total in _joins(flow):
@@ -55,7 +55,7 @@ def _joins(flow: Dataflow) -> Iterator[tuple[Event, int]]:
 def _residual(
     flow: Dataflow, event: Event, total: int, parts: tuple[int, ...], known: Mapping[int, Residual]
 ) -> Residual | None:
-    """Tell which part of an add is a branch that left the other; None where they are only two paths."""
+    """Return an add as a residual, if one part is a branch of the other; None where they are only two paths."""
     fork = flow.common(parts)
     shapes = [flow.values[part].shape for part in parts]
     if len(parts) != 2 or fork is None or shapes[0] != shapes[1]:
@@ -80,13 +80,13 @@ def _with_projected_shortcut(
 
 
 def _mixing(flow: Dataflow, start: int, end: int) -> int:
-    """Count the operations on the way that look at more than one element; a way too long to count has many."""
+    """Return the number of operations on a path that are not elementwise; a path too long to search has many."""
     path = flow.between(start, end)
     return 10**6 if path is None else sum(map(flow.mixes, path))
 
 
 def _fusion(flow: Dataflow, event: Event, total: int, parts: tuple[int, ...]) -> Fusion | None:
-    """Find what a join fuses; None where its parts are only pieces of one value."""
+    """Return a join as a fusion; None where its parts are only pieces of one value."""
     fork = flow.common(parts)
     if fork is not None and not any(_mixing(flow, fork, part) for part in parts):
         return None
@@ -96,10 +96,10 @@ def _fusion(flow: Dataflow, event: Event, total: int, parts: tuple[int, ...]) ->
 
 
 def _detour(flow: Dataflow, fork: int | None, part: int) -> bool:
-    """Say whether the path from the fork goes through a map made larger again."""
+    """Return whether the path from the fork goes through an upsampled map."""
     for number in flow.chain(part):
         if number == fork:
             return False
         if flow.upsampled(number):
-            return any(flow.has_places(source) for source in flow.sources[number])
+            return any(flow.has_positions(source) for source in flow.sources[number])
     return False

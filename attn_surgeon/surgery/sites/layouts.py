@@ -1,8 +1,8 @@
-"""What the axes of a tensor mean: which is the channel, which are places, which tokens are no places.
+"""Layouts: which axis of a tensor is the channel, which are spatial, and how many tokens are prefix tokens.
 
-Two example sizes tell: the axis that does not scale with the input is the channel. Where a network takes only one
-size, a map has the image's aspect ratio; and where that leaves a choice, the parameters nearby tell: the axis as long
-as most of their vectors is the channel.
+They are inferred from two runs at different image sizes: the axis that does not scale with the input is the channel.
+Where a network takes one size only, a map has the image's aspect ratio; and where that is ambiguous, the parameters
+nearby decide: the axis as long as most of their vectors is the channel.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Feature:
 
     @property
     def positions(self) -> int:
-        """Count the places in one channel, without prefix tokens."""
+        """The number of positions in one channel, without prefix tokens."""
         return math.prod(self.shape[1:]) // self.channels - self.prefix
 
     @classmethod
@@ -60,7 +60,7 @@ def read_feature(
     images: Sequence[tuple[int, int]],
     grids: Sequence[Collection[tuple[int, int]]] = (),
 ) -> Feature | None:
-    """Tell what a tensor's axes are; None where it is no feature map.
+    """Return a tensor as a feature, with the meaning of its axes; None where it is no feature map.
 
     `probe` is its shape at the second input size, `vectors` the lengths of parameter vectors nearby, `images` the
     input's (H, W) in the example and, if it was run, in the probe; `grids` the (H, W) of the maps that flowed there.
@@ -80,7 +80,7 @@ def read_feature(
 
 
 def _by_scaling(shape: tuple[int, ...], probe: Sequence[int] | None) -> str | None:
-    """Choose the layout whose channel axis keeps its length while its height, width and length change."""
+    """Return the layout whose channel axis keeps its length while its height, width and length change."""
     if probe is None or len(probe) != len(shape):
         return None
     changed = [size != other for size, other in zip(shape, probe, strict=True)]
@@ -102,7 +102,7 @@ def _by_vectors(
     images: Sequence[tuple[int, int]],
     grids: Sequence[Collection[tuple[int, int]]],
 ) -> str | None:
-    """Choose, among layouts with the image's aspect ratio, the one whose channels most parameter vectors nearby fit.
+    """Return, of the layouts with the image's aspect ratio, the one whose channels most parameter vectors nearby fit.
 
     Where none does, that whose length is that of a map that flowed, else the usual one; None for what neither has the
     image's aspect nor fits any vector, such as the (N, heads, L, C / heads) inside attention.
@@ -120,7 +120,7 @@ def _by_vectors(
 
 
 def _has_aspect(shape: tuple[int, ...], layout: str, images: Sequence[tuple[int, int]]) -> bool:
-    """Say whether height and width are the image's, made smaller by one factor; so for what has none."""
+    """Return whether height and width are the image's divided by one factor; true for layouts without them."""
     if "H" not in layout or not images:
         return True
     factors = (images[0][0] / shape[layout.index("H")], images[0][1] / shape[layout.index("W")])
@@ -137,7 +137,7 @@ def _tokens(
     images: Sequence[tuple[int, int]],
     grids: Sequence[Collection[tuple[int, int]]],
 ) -> tuple[int, tuple[int, int] | None]:
-    """Find the fewest prefix tokens for which the rest is a map: of whole patches, or one that flowed before."""
+    """Return the fewest prefix tokens for which the rest is a map: of whole patches, or one that flowed before."""
     if not images:
         return 0, None
     lengths = [shape[1]] + ([int(probe[1])] if probe is not None and len(images) > 1 else [])
@@ -156,12 +156,14 @@ def _whole_patches(image: Sequence[int]) -> set[tuple[int, int]]:
 
 
 def _grid(count: int, known: Collection[tuple[int, int]], image: Sequence[int]) -> tuple[int, int] | None:
-    """Choose the grid of so many places whose aspect ratio is nearest the image's."""
-    fitting = [grid for grid in known if 0 < grid[0] * grid[1] == count and _apart(grid, image) <= _GRID_ROUNDING]
-    return min(fitting, key=lambda grid: _apart(grid, image), default=None)
+    """Return the grid of so many positions whose aspect ratio is nearest the image's."""
+    fitting = [
+        grid for grid in known if 0 < grid[0] * grid[1] == count and _aspect_distance(grid, image) <= _GRID_ROUNDING
+    ]
+    return min(fitting, key=lambda grid: _aspect_distance(grid, image), default=None)
 
 
-def _apart(grid: Sequence[int], image: Sequence[int]) -> float:
+def _aspect_distance(grid: Sequence[int], image: Sequence[int]) -> float:
     return abs(math.log(grid[0] * image[1] / (grid[1] * image[0])))
 
 

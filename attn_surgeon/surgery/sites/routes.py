@@ -1,4 +1,4 @@
-"""How a site can be operated on: the placements for it, the best one first.
+"""The placements of grafts at a site, the best one first.
 
 The rule is the smallest owner. The output of a module with a forward of its own is its exit; that of a leaf such as
 a BatchNorm is an edge in the graph of the module that calls it, unless other methods of that call it too; that of a
@@ -8,6 +8,7 @@ calling them.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import torch
@@ -21,6 +22,8 @@ from attn_surgeon.surgery.rewrite.placement import Placement, Side
 from attn_surgeon.surgery.rewrite.signature import first_parameter
 from attn_surgeon.surgery.rewrite.trace import ShallowGraph, same_node_inlined, trace
 
+_logger = logging.getLogger(__name__)
+
 
 class Routes:
     """The own graphs of an observed network's modules, and the placements they allow."""
@@ -31,7 +34,7 @@ class Routes:
         self._helpers: dict[tuple[str, str], ShallowGraph | None] = {}
 
     def graph(self, path: str) -> ShallowGraph | str:
-        """Give a module's own graph, or the reason why it has none."""
+        """Return a module's own graph, or the reason why it has none."""
         if path not in self._graphs:
             self._graphs[path] = self._trace(path)
         return self._graphs[path]
@@ -48,6 +51,7 @@ class Routes:
             forward = original_class(module).forward
             return trace(module, bind_calls(forward, [(call.args, call.kwargs) for call in calls]))
         except UntraceableError as error:
+            _logger.info("the forward of %s is not traced, so grafts wrap it: %s", path or "the network", error)
             return str(error)
 
     def of_item(self, path: str, caller: str, node: fx.Node | None, item: str) -> tuple[Placement, ...]:
@@ -73,7 +77,7 @@ class Routes:
         return (wrap, *edges) if elsewhere else (*edges, wrap)
 
     def _called_elsewhere(self, caller: str, child: str) -> bool:
-        """Say whether a module's class has another method that takes what its forward takes, and uses the child.
+        """Return whether a module's class has another method with the forward's parameters that uses the child.
 
         timm's `forward_intermediates` runs the network's children itself.
         """
@@ -103,7 +107,7 @@ class Routes:
         return (replace(inlined, method=helper.method, node=name, binding=helper.binding), inlined)
 
     def _helper(self, owner: str, shallow: ShallowGraph, node: fx.Node) -> ShallowGraph | None:
-        """Trace the helper method a node was made in, so that calls of that method alone meet the graft too."""
+        """Return the graph of the helper method that a node is in, so that calls of that method run the graft too."""
         method = node.meta.get("method")
         if method not in shallow.helpers:
             return None
@@ -116,7 +120,7 @@ class Routes:
         return self._helpers[owner, method]
 
     def _own_exit(self, path: str) -> tuple[Placement, ...]:
-        """Place on the edge to the output of the module's own graph, where one node makes it."""
+        """Return the placement on the edge to the output of the module's own graph, if one node computes it."""
         shallow = self.graph(path)
         if not isinstance(shallow, ShallowGraph):
             return ()
@@ -126,7 +130,7 @@ class Routes:
         return (Placement("edge", path, "after", "forward", shallow.name_of(result), binding=shallow.binding),)
 
     def _through_sequential(self, path: str, side: Side) -> tuple[Placement, ...]:
-        """Place at the last (or first) child, where it runs exactly when the Sequential does."""
+        """Return the placements at the last (or first) child, if it runs exactly when the Sequential does."""
         children = list(self.first.module(path).named_children())
         if not children:
             return ()
@@ -156,7 +160,7 @@ def opaque(module: nn.Module) -> str:
 
 
 def is_sequential(module: nn.Module) -> bool:
-    """Say whether a module runs its children one after the other and nothing else."""
+    """Return whether a module runs its children one after the other and nothing else."""
     return not has_fixed_class(module) and original_class(module).forward is nn.Sequential.forward
 
 

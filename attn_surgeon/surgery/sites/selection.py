@@ -79,7 +79,7 @@ def read_texts(selectors: object) -> tuple[str, ...]:
 
 
 def choose(survey: Survey, selection: Selection) -> list[ChosenSite]:
-    """Choose sites with their sides; raise SelectorError for all selectors that choose nothing, together."""
+    """Return the chosen sites with their sides; raise one SelectorError for all selectors that choose nothing."""
     finders = [
         *((group_sites, text) for text in selection.at),
         *((_sites_after, text) for text in selection.after),
@@ -137,7 +137,7 @@ def _none_within(text: str, members: Sequence[Member]) -> SelectorError:
 
 
 def _require_excluded(survey: Survey, selector: str) -> list[ChosenSite]:
-    """Choose nothing; raise SelectorError where there is nothing to exclude either."""
+    """Return no sites; raise SelectorError where the selector names nothing to exclude."""
     if any(is_within(site.name, selector) for site in survey.sites):
         return []
     hint = nearest(selector, survey.by_name) or f"list them with {LIST_SITES}"
@@ -156,6 +156,6 @@ def _filtered(chosen: list[ChosenSite], selection: Selection) -> list[ChosenSite
 
 
 def _channels(site: Site, side: Side) -> int:
-    """Count the channels at a site; one without a feature map passes the filter, so that the plan gives the reason."""
+    """Return the channels at a site; one without a feature map passes the filter, so that the plan gives the reason."""
     feature = site.feature(side)
     return 2**31 if feature is None else feature.channels

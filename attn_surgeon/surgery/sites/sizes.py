@@ -1,4 +1,4 @@
-"""Other sizes of an example: a second run tells which axes are places and which is the channel."""
+"""Other image sizes of an example, for a second run that tells spatial axes from the channel axis."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from attn_surgeon.surgery import running
 
 
 def other_sizes(example: running.Example) -> list[running.Example]:
-    """Offer an example's images at other sizes, multiples of 32 with the same aspect ratio first.
+    """Return an example at other image sizes, multiples of 32 with the same aspect ratio first.
 
     Images are (N, C, H, W) tensors, videos and volumes (N, C, T, H, W), which keep T. All of an example's must have
-    the same height and width; otherwise there is no other size to offer.
+    the same height and width; otherwise there is no other size.
     """
     size = image_size(example)
     images = [tensor for tensor in running.tensors(example) if _is_image(tensor)]
@@ -46,6 +46,6 @@ def _is_image(tensor: Tensor) -> bool:
 
 
 def image_size(example: running.Example) -> tuple[int, int] | None:
-    """Give the (H, W) of the first image in an example."""
+    """Return the (H, W) of the first image in an example; None without any."""
     first = next((tensor for tensor in running.tensors(example) if _is_image(tensor)), None)
     return None if first is None else (int(first.shape[-2]), int(first.shape[-1]))

@@ -14,9 +14,9 @@ _MOST_LAYERS = 1
 
 
 def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> list[int]:
-    """Find the last feature map before each downsampling, and the last of all.
+    """Return the last feature map before each downsampling, and the last of all.
 
-    `layers` are the values that modules gave back, among which the deepest is looked for.
+    `layers` are the values that modules return, among which the deepest is searched.
     """
     maps = {number: maps[number] for number in maps if whole_images(flow, maps[number]) and flow.layered[number]}
     last = _deepest(flow, maps, heads, layers)
@@ -32,7 +32,7 @@ def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Co
 
 
 def _shrinking(flow: Dataflow, maps: Maps, chain: Iterator[int]) -> list[int]:
-    """Leave out what is no map, and what has more places than before though nothing made it larger."""
+    """Return the maps of a chain, without those that have more positions than the one before though not upsampled."""
     kept: list[int] = []
     for number in chain:
         places = maps[number].positions if number in maps else 0
@@ -42,7 +42,7 @@ def _shrinking(flow: Dataflow, maps: Maps, chain: Iterator[int]) -> list[int]:
 
 
 def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> int | None:
-    """Find the widest map of the lowest resolution, not past the heads; a head, where one is.
+    """Return the widest map of the lowest resolution, not past the heads; a head, where one is.
 
     Of several, it is the last that all paths to the last map of that resolution pass through.
     """
@@ -63,7 +63,7 @@ def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collectio
 
 
 def _inside(flow: Dataflow, maps: Maps, number: int, low: Collection[int]) -> bool:
-    """Say whether a map is made on the way of a module, from a map of its resolution or to one among the others."""
+    """Return whether a map is inside a module that takes or returns a map of the same resolution."""
     for call in _inner_calls(flow, number):
         output = flow.number(call.output)
         given = [value for value in flow.numbers(tensors((call.args, call.kwargs))) if value in maps]
@@ -73,7 +73,7 @@ def _inside(flow: Dataflow, maps: Maps, number: int, low: Collection[int]) -> bo
 
 
 def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
-    """Go back from inside the block that begins with the downsampling to what the block was given.
+    """Return the input of the block that begins with the downsampling, for a map inside that block.
 
     A block may widen its input before it strides, or norm it; that map is not what its stage gave. A block that ends
     with the downsampling is given nothing that the stage ends with, unless all it does before is to narrow it.
@@ -98,14 +98,14 @@ def _alike(maps: Maps, one: int, other: int) -> bool:
 
 
 def _inner_calls(flow: Dataflow, number: int) -> Iterator[Call]:
-    """List the calls a value was made in, without the network's own."""
+    """Yield the calls that a value was computed in, without the network's own."""
     maker = flow.makers[number]
     if maker is not None:
         yield from (call for call in flow.callers(maker) if call.caller is not None)
 
 
 def _begins(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
-    """Say whether a call has layers from the downsampling on and stays at the resolution it leads to."""
+    """Return whether a call has layers from the downsampling on and stays at the resolution that it leads to."""
     outputs = [number for number in flow.numbers(tensors(call.output)) if number in maps]
     stays = any(_alike(maps, number, start) for number in outputs)
     last = max(outputs, default=start)
@@ -113,7 +113,7 @@ def _begins(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
 
 
 def _light(flow: Dataflow, start: int, end: int) -> bool:
-    """Say whether little happens on the way: one layer that joins channels at most, and no adds or cats."""
+    """Return whether at most one layer that mixes channels is on the path, and no sum or concatenation."""
     if start not in flow.chain(end):
         return False
     path = flow.between(start, end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +23,7 @@ from attn_surgeon.surgery.sites.groups import Groups, find_groups
 from attn_surgeon.surgery.sites.site import Site, Sites
 from attn_surgeon.surgery.sites.sizes import other_sizes
 
+_logger = logging.getLogger(__name__)
 __all__ = ["Site", "Survey", "find_sites", "survey"]
 
 
@@ -136,4 +138,5 @@ def _observe_second_size(model: nn.Module, example: running.Example) -> Observat
             return observe(model, smaller)
         except Exception:  # a network that takes one size raises whatever it likes
             continue
+    _logger.info("the network takes one image size only: layouts are inferred from one run")
     return None
