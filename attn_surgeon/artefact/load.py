@@ -19,8 +19,13 @@ from attn_surgeon.surgery.isolation import copied, isolates
 from attn_surgeon.surgery.perform import perform
 from attn_surgeon.surgery.rewrite.binding import UntraceableError
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
+from attn_surgeon.user_code import one_line
 
 _OTHER_NETWORK = f"name the network it was made from with {option('source', 'FACTORY')}"
+
+
+# what torch and Python raise for grafts of another network, or of sizes that no memory holds
+_MISFITS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 @isolates
@@ -110,6 +115,6 @@ def regraft(base: nn.Module, artefact: Artefact, *, seed: int = 0) -> None:
     grafts = [graft for _, graft in artefact.grafts]
     try:
         perform(base, grafts, build_blocks(base, grafts, seed), keys)
-    except (UntraceableError, AttributeError, LookupError, TypeError, ValueError) as error:
-        what = f"its grafts do not fit the network: {error}"
+    except (UntraceableError, *_MISFITS) as error:
+        what = f"its grafts do not fit the network: {one_line(error)}"
         raise ArtefactError(what, str(artefact.path), _OTHER_NETWORK) from None

@@ -12,11 +12,12 @@ from attn_surgeon.artefact.provenance import Provenance
 from attn_surgeon.artefact.storage import damaged, read_payload
 from attn_surgeon.artefact.trust import require_registered
 from attn_surgeon.blocks import BlockSpec
-from attn_surgeon.errors import ArtefactError
+from attn_surgeon.errors import ArtefactError, SurgeonError
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.surgery.certificate import Certificate
 from attn_surgeon.surgery.plan import Graft
+from attn_surgeon.validation import validated
 
 FORMAT = 1
 
@@ -35,49 +36,56 @@ class Artefact:
     recipe: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """The metadata as JSON holds it."""
+
+    patch: bool
+    source: SourceSpec
+    preprocessing: Preprocessing | None
+    class_names: tuple[str, ...] | None
+    grafts: tuple[Mapping[str, Any], ...]
+    recipe: Mapping[str, Any]
+    base_sha256: str
+    grafts_sha256: str
+    certificate: Mapping[str, Any] | None
+
+
 def read_artefact(path: str | Path) -> Artefact:
     """Read an artefact's metadata; raise ArtefactError where it is none, damaged, or of a newer format."""
     path = Path(path)
     payload = read_payload(path)
-    if payload.get("format") != FORMAT:
-        what = f"its format is {payload.get('format')}, this version reads {FORMAT}"
+    if (given := payload.pop("format", None)) != FORMAT:
+        what = f"its format is {given}, this version reads {FORMAT}"
         raise ArtefactError(what, str(path), "install the newest attn-surgeon")
     try:
-        return _artefact(path, payload)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        line = " ".join(f"{type(error).__name__} {error}".split())
-        raise damaged(path, f"its metadata is not attn-surgeon's ({line})") from None
-
-
-def _artefact(path: Path, payload: Mapping[str, Any]) -> Artefact:
-    certificate = payload["certificate"]
-    names = payload["class_names"]
-    return Artefact(
-        path,
-        payload["patch"],
-        Provenance(
-            SourceSpec.from_dict(payload["source"]),
-            payload["preprocessing"] and Preprocessing.from_dict(payload["preprocessing"]),
-            tuple(names) if names else None,
-        ),
-        tuple(_graft(entry) for entry in payload["grafts"]),
-        payload["base_sha256"],
-        payload["grafts_sha256"],
-        certificate and Certificate.from_dict(certificate),
-        payload["recipe"],
-    )
+        stored = validated(_Stored, payload, ArtefactError)
+        certificate = None if stored.certificate is None else Certificate.from_dict(stored.certificate)
+        grafts = tuple(_graft(entry) for entry in stored.grafts)
+    except SurgeonError as error:
+        raise damaged(path, f"its metadata is invalid: {error.what}") from None
+    for _, graft in grafts:
+        _require_block(graft)
+    provenance = Provenance(stored.source, stored.preprocessing, stored.class_names)
+    hashes = stored.base_sha256, stored.grafts_sha256
+    return Artefact(path, stored.patch, provenance, grafts, *hashes, certificate, stored.recipe)
 
 
 def _graft(entry: Mapping[str, Any]) -> tuple[str, Graft]:
-    """Read a graft and its key; raise ValueError for invalid identifiers, because code is generated with them."""
-    graft = Graft.from_dict({name: value for name, value in entry.items() if name != "key"})
-    key, place = entry["key"], graft.placement
+    """Return a graft and its key; raise ArtefactError for invalid identifiers, because code is generated with them."""
+    graft = validated(Graft, {name: value for name, value in entry.items() if name != "key"}, ArtefactError)
+    key, place = validated(str, entry.get("key"), ArtefactError), graft.placement
     plain = key.isprintable() and not {'"', "\\"} & set(key) if place.kind == "edge" else _is_identifier(key)
     if not plain or not all(map(_is_identifier, (place.method, *place.binding))):
-        raise ValueError("invalid identifier")
-    require_registered(graft.block["name"])
-    BlockSpec.read(**graft.block)
+        raise ArtefactError("a name in it is no identifier")
     return key, graft
+
+
+def _require_block(graft: Graft) -> None:
+    """Raise BlockError for a block that is not known, or that does not take its options."""
+    spec = validated(BlockSpec, graft.block, ArtefactError)
+    require_registered(spec.name)
+    BlockSpec.read(spec.name, spec.options, spec.init)
 
 
 def _is_identifier(text: str) -> bool:

@@ -15,8 +15,7 @@ from attn_surgeon.artefact.provenance import Provenance
 from attn_surgeon.blocks.base.registry import is_known
 from attn_surgeon.errors import ArtefactError, BlockError, option
 from attn_surgeon.networks import SourceSpec, parse_source
-
-_OWN_CODE = ("file", "module")
+from attn_surgeon.networks.source import get_source
 
 
 def trusted_source(provenance: Provenance, given: str | None, path: Path) -> SourceSpec:
@@ -27,12 +26,12 @@ def trusted_source(provenance: Provenance, given: str | None, path: Path) -> Sou
     spec = provenance.source
     if given is not None:
         return given_source(provenance, given)
-    if spec.kind in _OWN_CODE:
-        what = f"the network is built by {spec.name}, and loading an artefact runs no code that the file names"
-        raise ArtefactError(what, str(path), f"if you trust that code, add {option('source', spec.name)}")
     if spec.kind == "object":
         what = f"the network was passed in Python, as a {spec.name}"
         raise ArtefactError(what, str(path), "load it in Python: attn_surgeon.load(path, model=network)")
+    if get_source(spec.kind).user_code:
+        what = f"the network is built by {spec.text}, and loading an artefact runs no code that the file names"
+        raise ArtefactError(what, str(path), f"if you trust that code, add {option('source', spec.text)}")
     return spec
 
 

@@ -1,16 +1,20 @@
 """Where a network comes from: its name or factory, its weights, and what it expects of its images."""
 
-from attn_surgeon.networks.loading import DEFAULT_PREPROCESSING, Loaded, build, load_source, model_names
-from attn_surgeon.networks.parsing import parse_source
-from attn_surgeon.networks.source import Scalar, SourceSpec
+from attn_surgeon.networks import sources as _registered  # noqa: F401 - importing them registers them
+from attn_surgeon.networks.loading import build, load_source
+from attn_surgeon.networks.parsing import model_names, parse_source
+from attn_surgeon.networks.preprocessing import DEFAULT_PREPROCESSING
+from attn_surgeon.networks.source import Loaded, Scalar, Source, SourceSpec, register_source
 
 __all__ = [
     "DEFAULT_PREPROCESSING",
     "Loaded",
     "Scalar",
+    "Source",
     "SourceSpec",
     "build",
     "load_source",
     "model_names",
     "parse_source",
+    "register_source",
 ]

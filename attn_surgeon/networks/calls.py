@@ -1,4 +1,4 @@
-"""Call other people's constructors and turn what goes wrong into short errors."""
+"""Call constructors of libraries and users, with short errors for what goes wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from attn_surgeon.errors import SourceError, SurgeonError, nearest
+from attn_surgeon.errors import SourceError, SurgeonError, nearest, option
 from attn_surgeon.user_code import one_line
 
 _UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
@@ -18,7 +18,7 @@ _OPEN = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 @contextlib.contextmanager
 def library_errors(where: str) -> Iterator[None]:
-    """Turn a library's exceptions during construction into a SourceError."""
+    """Raise SourceError for exceptions of a library while it builds a network."""
     try:
         yield
     except SurgeonError:
@@ -26,28 +26,32 @@ def library_errors(where: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, TypeError) and (found := _UNEXPECTED.search(str(error))):
             raise unknown_argument(found[2], _parameters(error, found[1]), where) from error
-        raise SourceError(f"the network cannot be built: {one_line(error)}", where, "check --arg") from error
+        raise SourceError(
+            f"the network cannot be built: {one_line(error)}", where, f"check its {option('arg')}"
+        ) from error
 
 
 def unknown_argument(name: str, valid: Collection[str], where: str) -> SourceError:
-    """Say that an argument does not exist, and which ones do."""
+    """Return the error for an argument that does not exist."""
     listed = f"valid: {', '.join(valid)}" if valid else "its valid arguments are not known"
     close = nearest(name, valid)
     return SourceError(f"unknown argument {name!r}", where, f"{close} {listed}" if close else listed)
 
 
 def check_reserved(args: Mapping[str, object], reserved: Collection[str], where: str) -> None:
-    """Refuse arguments that would choose weights past --weights."""
+    """Raise SourceError for arguments that choose weights, which has an option of its own."""
     if taken := sorted(set(args) & set(reserved)):
-        raise SourceError(f"argument {', '.join(taken)} cannot be given", where, "choose weights with --weights")
+        raise SourceError(
+            f"argument {', '.join(taken)} cannot be given", where, f"choose weights with {option('weights')}"
+        )
 
 
 def check_arguments(factory: Callable[..., Any], args: Mapping[str, object], where: str) -> None:
-    """Refuse arguments that a factory does not take, and missing ones that it needs."""
+    """Raise SourceError for arguments that a factory does not take, and for missing ones."""
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):
-        return  # built-in callables may have no signature; the call itself will tell
+        return  # built-in callables may have no signature; the call itself then raises
     named = {name: p for name, p in parameters.items() if p.kind not in _OPEN}
     takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for name in args:
@@ -55,12 +59,12 @@ def check_arguments(factory: Callable[..., Any], args: Mapping[str, object], whe
             raise unknown_argument(name, list(named), where)
     missing = [name for name, p in named.items() if p.default is p.empty and name not in args]
     if missing:
-        options = " ".join(f"--arg {name}=…" for name in missing)
-        raise SourceError(f"missing argument {', '.join(missing)}", where, f"give {options}")
+        options = " ".join(str(option("arg", f"{name}=…")) for name in missing)
+        raise SourceError(f"missing argument {', '.join(missing)}", where, f"add {options}")
 
 
 def _parameters(error: BaseException, name: str) -> list[str]:
-    """List the parameters of the callable that an exception's frames know by this name."""
+    """Return the parameters of the callable that an exception's frames know by this name."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         target = frame.f_globals.get(name)
         if callable(target):

@@ -1,4 +1,4 @@
-"""Fetch pretrained weights, failing soon and clearly where there is no way to them."""
+"""Fetch pretrained weights, with short timeouts and errors that name the alternatives."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
-from attn_surgeon.errors import SurgeonError, WeightsError
+from attn_surgeon.errors import SurgeonError, WeightsError, option
 from attn_surgeon.user_code import one_line, quiet
 
-WAYS_ON = "give them with --weights FILE, or start untrained with --weights none"
-_PATIENCE = 10.0  # seconds without any answer; a slow connection that answers is left alone
+WAYS_ON = f"name a file with {option('weights', 'FILE')}, or start untrained with {option('weights', 'none')}"
+_TIMEOUT = 10.0  # seconds without any answer; a slow connection that answers is not cut off
 
 
 def no_weights(where: str) -> WeightsError:
-    """Say that nobody has published weights for this network."""
+    """Return the error for a network without published weights."""
     return WeightsError("no pretrained weights exist for this network", where, WAYS_ON)
 
 
 @contextlib.contextmanager
 def download_errors(where: str) -> Iterator[None]:
-    """Turn whatever a download raises into a WeightsError that names the two ways on."""
+    """Raise WeightsError, with the alternatives, for whatever a download raises."""
     before = socket.getdefaulttimeout()
-    # urlopen inside torch.hub takes no timeout; the default is the only handle on it
-    socket.setdefaulttimeout(before or _PATIENCE)
+    # torch.hub calls urlopen without a timeout, so the process's default is the only way to set one
+    socket.setdefaulttimeout(before or _TIMEOUT)
     try:
         with quiet():
             yield
@@ -67,11 +67,11 @@ def fetch_hub(repo: str, revision: str | None, filenames: Sequence[str], where: 
 
 
 def _published(repo: str, revision: str | None, filenames: Sequence[str], where: str) -> str:
-    """Return the first of these files that the repository lists, asking once each."""
+    """Return the first of these files that the repository has."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
-    # hf_hub_download repeats its first question for most of a minute; one plain question fails at once
+    # hf_hub_download retries its first request for most of a minute; a single request fails at once
     for filename in filenames:
         try:
             get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision))

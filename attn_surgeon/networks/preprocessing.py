@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from attn_surgeon.errors import DataError
+from attn_surgeon.validation import validated
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 _MODES = {1: "L", 3: "RGB"}
 _WHERE = "preprocessing"
+_LARGEST_SIDE, _MOST_CHANNELS = 65_536, 4_096  # beyond, a file is wrong, and its example would fill the memory
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Hold a network's normalisation (per channel) and its input size (H, W).
+    """A network's normalisation (one value per channel) and its input size (H, W).
 
-    `assumed` says that nobody told the normalisation.
+    `assumed` where the normalisation is not known.
     """
 
     mean: tuple[float, ...]
@@ -35,7 +38,7 @@ class Preprocessing:
     assumed: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that no network can mean."""
+        """Raise DataError for values that make no sense."""
         for problem in _problems(self):
             raise DataError(problem, _WHERE, "see the model's own data configuration")
 
@@ -46,15 +49,8 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Build the settings from JSON values, checking every type."""
-        if not isinstance(values, Mapping):
-            raise DataError(f"expected a table of settings, got {values!r}", _WHERE)
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(str(name) for name in values if name not in known):
-            raise DataError(f"unknown setting {', '.join(unknown)}", _WHERE, f"known: {', '.join(known)}")
-        if missing := [name for name in ("mean", "std", "size") if name not in values]:
-            raise DataError(f"missing setting {', '.join(missing)}", _WHERE)
-        return cls(**{name: _READERS[name](name, value) for name, value in values.items()})
+        """Return the settings that JSON values hold; raise DataError where they are invalid."""
+        return validated(cls, values, DataError, _WHERE)
 
     def transform(self) -> v2.Compose:
         """Return the transform from a PIL image to a normalised float tensor (C, H, W)."""
@@ -99,7 +95,7 @@ class PreprocessingOverrides:
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Bring a PIL image to the right mode and size, leaving the pixels of one that fits alone."""
+    """Return a PIL image in the right mode and size; the pixels of one that fits are not changed."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as transforms
 
@@ -123,17 +119,19 @@ def covering(image: tuple[int, int], size: tuple[int, int], crop_pct: float) -> 
 
 
 def _problems(settings: Preprocessing) -> list[str]:
-    """List what is wrong with the values of the settings."""
+    """Return what is wrong with the values of the settings."""
     checks = {
-        f"channels must be positive, got {settings.channels}": settings.channels > 0,
+        f"channels must be from 1 to {_MOST_CHANNELS}, got {settings.channels}": 0
+        < settings.channels
+        <= _MOST_CHANNELS,
         f"mean must hold {settings.channels} finite numbers, got {settings.mean}": (
             len(settings.mean) == settings.channels and all(map(math.isfinite, settings.mean))
         ),
         f"std must hold {settings.channels} finite numbers above 0, got {settings.std}": (
             len(settings.std) == settings.channels and all(math.isfinite(v) and v > 0 for v in settings.std)
         ),
-        f"size must be (height, width), both positive, got {settings.size}": (
-            len(settings.size) == 2 and min(settings.size) > 0
+        f"size must be (height, width), both from 1 to {_LARGEST_SIDE}, got {settings.size}": (
+            len(settings.size) == 2 and all(0 < side <= _LARGEST_SIDE for side in settings.size)
         ),
         f"crop_pct must lie in (0, 1], got {settings.crop_pct}": 0 < settings.crop_pct <= 1,
         f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {settings.interpolation!r}": (
@@ -143,57 +141,5 @@ def _problems(settings: Preprocessing) -> list[str]:
     return [problem for problem, holds in checks.items() if not holds]
 
 
-def _integer(name: str, value: object) -> int:
-    """Take a whole number; True is none."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise DataError(f"{name} must be a whole number, got {value!r}", _WHERE)
-
-
-def _number(name: str, value: object) -> float:
-    """Take a number; True is none."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    raise DataError(f"{name} must be a number, got {value!r}", _WHERE)
-
-
-def _flag(name: str, value: object) -> bool:
-    """Take true or false."""
-    if isinstance(value, bool):
-        return value
-    raise DataError(f"{name} must be true or false, got {value!r}", _WHERE)
-
-
-def _text(name: str, value: object) -> str:
-    """Take a string."""
-    if isinstance(value, str):
-        return value
-    raise DataError(f"{name} must be a string, got {value!r}", _WHERE)
-
-
-def _items(name: str, value: object) -> list[object]:
-    """Take a list."""
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    raise DataError(f"{name} must be a list, got {value!r}", _WHERE)
-
-
-def _numbers(name: str, value: object) -> tuple[float, ...]:
-    """Take a list of numbers."""
-    return tuple(_number(name, item) for item in _items(name, value))
-
-
-def _integers(name: str, value: object) -> tuple[int, ...]:
-    """Take a list of whole numbers."""
-    return tuple(_integer(name, item) for item in _items(name, value))
-
-
-_READERS: dict[str, Any] = {
-    "mean": _numbers,
-    "std": _numbers,
-    "size": _integers,
-    "channels": _integer,
-    "interpolation": _text,
-    "crop_pct": _number,
-    "assumed": _flag,
-}
+# for networks of which nothing is known
+DEFAULT_PREPROCESSING = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, (224, 224), assumed=True)

@@ -1,40 +1,47 @@
-"""The description of a network's source, as recipes and artefacts store it."""
+"""Sources of networks: how each is written, built and given its weights. A new one is a file in `sources/`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from attn_surgeon.errors import SourceError, nearest
+from attn_surgeon.errors import SourceError, nearest, option
+from attn_surgeon.validation import validated
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from attn_surgeon.networks.preprocessing import Preprocessing
 
 Scalar: TypeAlias = "bool | int | float | str | tuple[Scalar, ...] | None"
-
-KINDS = ("timm", "torchvision", "file", "module", "demo", "object")
-_WHERE = "source"
 
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """Say which network is meant and which weights it starts from."""
+    """Which network is meant and which weights it starts from, as recipes and artefacts store it.
+
+    `weights` is `default`, `none`, a name that the source knows, or a file. `bare` tells that the user has left open
+    which library the name is from.
+    """
 
     kind: str
     name: str
-    args: Mapping[str, Scalar] = field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict)
     weights: str = "default"
     bare: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a kind that does not exist."""
-        if self.kind not in KINDS:
-            hint = nearest(self.kind, KINDS) or f"known: {', '.join(KINDS)}"
-            raise SourceError(f"unknown kind of source {self.kind!r}", _WHERE, hint)
+        get_source(self.kind)
+        if not self.name or not self.weights:
+            raise SourceError("a source needs a name and weights", "source")
+        object.__setattr__(self, "args", {key: scalar(value) for key, value in self.args.items()})
 
     @property
     def text(self) -> str:
-        """Return the source as a user would write it."""
-        prefixes = {"timm": "timm/", "torchvision": "tv/"}
-        return prefixes.get(self.kind, "") + self.name
+        """The source as a user writes it."""
+        return get_source(self.kind).prefix + self.name
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description as plain JSON values."""
@@ -43,42 +50,118 @@ class SourceSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SourceSpec:
-        """Build the description from JSON values, checking every type."""
-        if not isinstance(values, Mapping):
-            raise SourceError(f"expected a table, got {values!r}", _WHERE)
-        known = ("kind", "name", "args", "weights")
-        if unknown := sorted(str(key) for key in values if key not in known):
-            raise SourceError(f"unknown entry {', '.join(unknown)}", _WHERE, f"known: {', '.join(known)}")
-        kind, name, weights = (
-            _text(values, key, default) for key, default in (("kind", ""), ("name", ""), ("weights", "default"))
-        )
-        return cls(kind, name, _args(values.get("args", {})), weights)
+        """Return the description that JSON values hold; raise SourceError where they are invalid."""
+        return validated(cls, values, SourceError, "source")
 
 
-def _text(values: Mapping[str, Any], key: str, default: str) -> str:
-    """Take a string that is not empty."""
-    value = values.get(key, default)
-    if isinstance(value, str) and value:
-        return value
-    raise SourceError(f"{key} must be a string, got {value!r}", _WHERE)
+@dataclass(frozen=True)
+class Loaded:
+    """A network in eval mode with all that its source knows of it."""
+
+    model: nn.Module
+    spec: SourceSpec
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
-def _args(values: object) -> dict[str, Scalar]:
-    """Take a table of arguments."""
-    if isinstance(values, Mapping) and all(isinstance(key, str) for key in values):
-        return {key: scalar(value) for key, value in values.items()}
-    raise SourceError(f"args must be a table, got {values!r}", _WHERE)
+@dataclass(frozen=True)
+class Source:
+    """A place where networks come from.
+
+    Args:
+        kind: the name of the source in recipes and artefacts.
+        form: how its networks are written, for help texts and errors: `timm/NAME`.
+        parse: returns the network's name where a text is of this source, None where it is not. Raises SourceError
+            where it is, but is invalid. Runs before anything is imported or fetched.
+        build: returns the architecture without weights, without asking the internet.
+        load: returns the network with the weights of its spec; where these are a file, only builds it.
+        prefix: what a name needs in front so that `parse` reads it.
+        user_code: whether building runs code that only the user can vouch for, so that an artefact must not name it.
+        has: whether a name without a prefix is one of this source.
+        names: the names to offer for completion and in hints, as they are written.
+        has_weights: whether a spec's weights are a name that the source knows, beside `default` and `none`.
+        weights_hint: what could have been meant by weights that are neither a known name nor a file.
+    """
+
+    kind: str
+    form: str
+    parse: Callable[[str], str | None]
+    build: Callable[[SourceSpec], nn.Module]
+    load: Callable[[SourceSpec], Loaded]
+    prefix: str = ""
+    user_code: bool = False
+    has: Callable[[str], bool] = lambda name: False
+    names: Callable[[], list[str]] = list
+    has_weights: Callable[[SourceSpec], bool] = lambda spec: False
+    weights_hint: Callable[[SourceSpec], str] = lambda spec: "check the path"
+
+
+_SOURCES: dict[str, Source] = {}
+
+
+def register_source(source: Source) -> None:
+    """Add a source of networks; it is asked before those that were registered earlier."""
+    if source.kind in _SOURCES:
+        raise SourceError(f"a source '{source.kind}' is registered already", "source")
+    _SOURCES[source.kind] = source
+
+
+def sources() -> list[Source]:
+    """Return the sources in the order in which they are asked."""
+    return list(_SOURCES.values())[::-1]
+
+
+def get_source(kind: str) -> Source:
+    """Return a source by its kind; raise SourceError where there is none."""
+    if kind not in _SOURCES:
+        hint = nearest(kind, _SOURCES) or f"known: {', '.join(_SOURCES)}"
+        raise SourceError(f"unknown kind of source {kind!r}", "source", hint)
+    return _SOURCES[kind]
+
+
+def forms() -> str:
+    """Return how networks are written, for errors and help texts."""
+    written = [source.form for source in sources() if source.form]
+    return f"{', '.join(written[:-1])} or {written[-1]}"
+
+
+def library_name(text: str, prefixes: Collection[str], has: Callable[[str], bool]) -> str | None:
+    """Return the name behind one of a library's prefixes, or None; raise SourceError where it can be no name.
+
+    Case is ignored where the name is known in lower case only.
+    """
+    prefix, _, name = text.partition("/")
+    if prefix.lower() not in prefixes or not name:
+        return None
+    require_name(name, text)
+    return name.lower() if name != name.lower() and not has(name) else name
+
+
+def require_name(name: str, text: str) -> None:
+    """Raise SourceError for what can be no name in a library, such as an address or a path."""
+    if ":" in name:
+        raise not_fetched(text)
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise SourceError("this names no network", text or "empty", f"write {forms()}")
+
+
+def not_fetched(text: str) -> SourceError:
+    """Return the error for an address."""
+    return SourceError(
+        "networks are not fetched from elsewhere", text, f"use timm/NAME with {option('weights', 'FILE')}"
+    )
 
 
 def scalar(value: object) -> Scalar:
-    """Take a number, a string, a truth value, nothing, or a sequence of these."""
+    """Return an argument for a factory with lists as tuples; raise SourceError where it is no plain value."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
         return tuple(scalar(item) for item in value)
-    raise SourceError(f"an argument can not be {value!r}", _WHERE, "numbers, strings, true, false and lists of them")
+    raise SourceError(f"an argument can not be {value!r}", "source", "numbers, strings, true, false and lists of them")
 
 
 def _plain(value: Scalar) -> Any:
-    """Turn tuples into the lists that JSON knows."""
+    """Return a value with tuples as the lists that JSON knows."""
     return [_plain(item) for item in value] if isinstance(value, tuple) else value

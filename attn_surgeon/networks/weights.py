@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.errors import WeightsError
+from attn_surgeon.errors import WeightsError, option
 
 _NESTED = (
     "state_dict",
@@ -42,7 +42,7 @@ _DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
 
 @dataclass(frozen=True)
 class _Fit:
-    """Say which tensors of a file belong where in a network, and which do not."""
+    """How the tensors of a file match those of a network."""
 
     tensors: dict[str, Tensor]
     missing: list[str]
@@ -53,30 +53,25 @@ class _Fit:
 
     @property
     def whole(self) -> bool:
-        """Tell whether every tensor has its place."""
+        """Whether every tensor of either side has its counterpart."""
         return not (self.missing or self.unexpected or self.misshaped)
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a weights file by name, without the prefixes that wrappers add."""
-    return _unwrapped(_read(Path(path)))
-
-
 def load_weights(model: nn.Module, path: str | Path, *, allow_partial: bool = False) -> list[str]:
-    """Load a weights file into a network, all of it or nothing, and return notes."""
-    fit = _best_fit(model, _read(Path(path)))
+    """Load a weights file into a network, all of it or nothing unless `allow_partial`, and return notes."""
+    fit = _best_fit(model, read_tensors(Path(path)))
     where = str(path)
     if not any(_COUNTER not in key for key in fit.tensors):
         raise WeightsError("no tensor of the file fits the network", where, _examples(model, fit))
     if not fit.whole and not allow_partial:
-        hint = "is it this network's file? --allow-partial loads what fits"
+        hint = f"is it this network's file? {option('allow_partial', True)} loads what fits"
         raise WeightsError(f"the weights do not fit: {_misfits(fit)}", where, hint)
     model.load_state_dict(fit.tensors, strict=False)
     return _notes(fit)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read a file's tensors under the names that it gives them."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a weights file by the names they have there, without running code from it."""
     head = _head(path)
     reader = _read_safetensors if head[8:9] == b"{" else _read_torch
     tensors = _find(reader(path), depth=3)
@@ -86,7 +81,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _head(path: Path) -> bytes:
-    """Return a file's first bytes, refusing what can be no weights file."""
+    """Return a file's first bytes; raise WeightsError for what can be no weights file."""
     where = str(path)
     if path.is_dir():
         raise WeightsError("this is a folder, not a weights file", where, "name the file in it")
@@ -104,7 +99,7 @@ def _head(path: Path) -> bytes:
 
 
 def _is_checkpoint(head: bytes) -> bool:
-    """Tell whether a file begins like safetensors, a zip archive or a binary pickle."""
+    """Whether a file begins like safetensors, a zip archive or a binary pickle."""
     return head[8:9] == b"{" or head[:2] == b"PK" or head[:1] == b"\x80"
 
 
@@ -140,7 +135,7 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_torch(path: Path) -> Any:
-    """Read a file of torch.save, refusing to run any code that it holds."""
+    """Read a file of torch.save without running any code in it."""
     try:
         with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -160,19 +155,19 @@ def _read_torch(path: Path) -> Any:
 
 
 def _newer_pickle(path: Path) -> bool:
-    """Tell a plain pickle of a later protocol than torch.save writes and reads safely."""
+    """Whether a file is a plain pickle of a later protocol than `weights_only` can read."""
     with path.open("rb") as file:
         mark, protocol = file.read(2)
     return mark == 0x80 and protocol > 2
 
 
 def _damaged(path: Path) -> WeightsError:
-    """Say that a file begins like a checkpoint and does not go on like one."""
+    """Return the error for a file that begins like a checkpoint and cannot be read as one."""
     return WeightsError("the file is truncated or no checkpoint", str(path), "fetch it again")
 
 
 def _find(value: object, depth: int) -> dict[str, Tensor] | None:
-    """Find the state dict in a checkpoint: itself, or under one of the usual names."""
+    """Return the state dict in a checkpoint: the whole of it, or what is under one of the usual names."""
     if not isinstance(value, Mapping) or not depth:
         return None
     for key in _NESTED:
@@ -192,7 +187,7 @@ def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _readings(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Give the ways to read a file's names, the plainest first."""
+    """Yield the tensors under the names that a file can mean, the literal ones first."""
     yield tensors
     plain = _unwrapped(tensors)
     yield plain
@@ -203,13 +198,13 @@ def _readings(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 
 def _best_fit(model: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
-    """Compare a file with a network in the reading that fits best."""
+    """Return the match of a file with a network in the reading that fits best."""
     fits = [_fit(model, reading) for reading in _readings(tensors)]
     return max(fits, key=lambda fit: len(fit.tensors))
 
 
 def _fit(model: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
-    """Compare a file's tensors with a network's by name and shape."""
+    """Match a file's tensors with a network's by name and shape."""
     own = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     shared = {key: tensor for key, tensor in tensors.items() if key in own}
     missing = [key for key in own if key not in tensors]
@@ -230,32 +225,32 @@ def _fit(model: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
 
 
 def _is_switched_off(model: nn.Module, key: str) -> bool:
-    """Tell whether a name belongs to a part that the network leaves out, such as an auxiliary head."""
+    """Whether a name belongs to a part that the network leaves out, such as an auxiliary head."""
     part, _, rest = key.partition(".")
     return bool(rest) and getattr(model, part, model) is None
 
 
 def _misfits(fit: _Fit) -> str:
-    """List what does not fit, the first few of each sort."""
+    """Describe what does not fit, the first few of each kind."""
     sorts = (("missing", fit.missing), ("unexpected", fit.unexpected), ("of another shape", fit.misshaped))
     return ", ".join(f"{len(keys)} {sort} ({_first(keys)})" for sort, keys in sorts if keys)
 
 
 def _first(keys: list[str]) -> str:
-    """Name the first few keys."""
+    """Return the first few keys as text."""
     rest = len(keys) - _SHOWN
     return "; ".join(keys[:_SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def _examples(model: nn.Module, fit: _Fit) -> str:
-    """Show a name or shape from each side."""
+    """Return a hint with names or shapes from both sides."""
     if fit.misshaped:
         return fit.misshaped[0]
     return f"file: {_first(fit.unexpected[:2])}; network: {_first(list(model.state_dict())[:2])}"
 
 
 def _notes(fit: _Fit) -> list[str]:
-    """Say what was tolerated."""
+    """Return notes on what was tolerated."""
     notes = []
     if not fit.whole:
         kept, ignored = len(fit.missing) + len(fit.misshaped), len(fit.unexpected) + len(fit.misshaped)

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, fx, nn
 
-from attn_surgeon.errors import ExampleError, SurgeonError, first_few, first_line
+from attn_surgeon.errors import ArtefactError, ExampleError, SurgeonError, first_few, first_line
 from attn_surgeon.surgery.check import check
 from attn_surgeon.surgery.evidence import Evidence, gather
 from attn_surgeon.surgery.gradient_check import Status, check_gradients
@@ -20,6 +20,7 @@ from attn_surgeon.surgery.rewrite.operated import original_class
 from attn_surgeon.surgery.running import Example, enlarged, map_tensors, same_bits, tensors
 from attn_surgeon.surgery.sites.sizes import other_sizes
 from attn_surgeon.tables import Table
+from attn_surgeon.validation import validated
 
 RoundTrip = Callable[[nn.Module], nn.Module]
 
@@ -71,7 +72,8 @@ class Certificate:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read a certificate from plain data."""
-        return cls(tuple(Check(**check) for check in data["checks"]), data["torch"])
+        stored = {name: value for name, value in data.items() if name != "passed"}  # which the checks tell
+        return validated(cls, stored, ArtefactError, "certificate")
 
 
 @isolates

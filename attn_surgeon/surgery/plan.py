@@ -58,18 +58,6 @@ class Graft:
         del data["alternatives"]
         return data | {"placement": self.placement.to_dict()}
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read a graft from plain data."""
-        second = data.get("second")
-        parts = {
-            "feature": Feature.from_dict(data["feature"]),
-            "second": None if second is None else Feature.from_dict(second),
-            "placement": Placement.from_dict(data["placement"]),
-            "followers": tuple(data.get("followers", ())),
-        }
-        return cls(**{**data, **parts})
-
 
 @dataclass(frozen=True)
 class Refusal:

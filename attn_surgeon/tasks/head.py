@@ -14,12 +14,11 @@ from attn_surgeon.artefact.tensors import split_tensors
 from attn_surgeon.errors import SourceError
 from attn_surgeon.finetune.settings import TrainingError
 from attn_surgeon.networks import SourceSpec, build
+from attn_surgeon.networks.source import get_source
 from attn_surgeon.surgery.rewrite.operated import grafts_in
 from attn_surgeon.surgery.running import run
 from attn_surgeon.user_code import found
 
-# Other kinds are code of the user's own, which runs by their word only.
-_KINDS = ("timm", "torchvision", "demo")
 # what factories call the number of classes
 _NAMES = ("num_classes", "classes", "n_classes", "out_channels")
 
@@ -54,7 +53,7 @@ def with_classes(loaded: LoadedNetwork, class_names: tuple[str, ...], width: int
 def _trusted(loaded: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:
     """Give the source that may be built again."""
     spec = loaded.provenance.source
-    if spec.kind in _KINDS:
+    if not get_source(spec.kind).user_code:
         return spec
     if loaded.trusted is None:
         raise _refusal(spec, widths)
@@ -63,7 +62,7 @@ def _trusted(loaded: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:
 
 def _argument(spec: SourceSpec, widths: tuple[int, int]) -> str:
     """Name the argument of a source that is the number of classes."""
-    if spec.kind in _KINDS:
+    if not get_source(spec.kind).user_code:
         return _NAMES[0]
     with found(spec.name, SourceError) as factory:
         taken = [] if isinstance(factory, nn.Module) else list(inspect.signature(factory).parameters)

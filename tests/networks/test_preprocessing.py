@@ -39,21 +39,23 @@ def test_defaults_fill_in_what_json_leaves_out() -> None:
     ("change", "message"),
     [
         ({"mean": 0.5}, "mean must be a list"),
-        ({"mean": ["0.5"]}, "mean must be a number, got '0.5'"),
-        ({"mean": [True]}, "mean must be a number, got True"),
+        ({"mean": ["0.5"]}, "mean.0 must be a number, got '0.5'"),
+        ({"mean": [True]}, "mean.0 must be a number, got True"),
         ({"mean": [0.5, 0.5]}, "mean must hold 1 finite numbers"),
         ({"std": [0]}, "std must hold 1 finite numbers above 0"),
         ({"std": [float("nan")]}, "std must hold"),
-        ({"size": [32]}, "size must be"),
+        ({"size": [32]}, "size.1 is missing"),
         ({"size": [32, 0]}, "size must be"),
-        ({"size": [32.0, 32]}, "size must be a whole number, got 32.0"),
+        ({"size": [32.0, 32]}, "size.0 must be a whole number, got 32.0"),
         ({"channels": "1"}, "channels must be a whole number"),
-        ({"channels": 0, "mean": [], "std": []}, "channels must be positive"),
+        ({"channels": 0, "mean": [], "std": []}, "channels must be from 1 to 4096, got 0"),
         ({"interpolation": 3}, "interpolation must be a string"),
         ({"interpolation": "magic"}, "interpolation must be one of"),
+        ({"size": [32, 10**30]}, "size must be .* both from 1 to 65536"),
+        ({"channels": 10**30}, "channels must be from 1 to 4096"),
         ({"crop_pct": 0}, "crop_pct must lie in"),
         ({"crop_pct": 1.5}, "crop_pct must lie in"),
-        ({"colour": "red"}, "unknown setting colour"),
+        ({"colour": "red"}, "colour is unknown"),
     ],
 )
 def test_nonsense_is_refused_by_name(change: dict[str, Any], message: str) -> None:
@@ -62,12 +64,12 @@ def test_nonsense_is_refused_by_name(change: dict[str, Any], message: str) -> No
 
 
 def test_missing_settings_are_named() -> None:
-    with pytest.raises(DataError, match="missing setting std, size"):
+    with pytest.raises(DataError, match="std is missing; size is missing"):
         Preprocessing.from_dict({"mean": [0.5]})
 
 
 def test_what_is_no_table_is_refused() -> None:
-    with pytest.raises(DataError, match="expected a table"):
+    with pytest.raises(DataError, match="must be a table"):
         Preprocessing.from_dict([1, 2])  # type: ignore[arg-type]
 
 

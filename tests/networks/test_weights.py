@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from attn_surgeon.errors import WeightsError
-from attn_surgeon.networks.weights import load_weights, read_weights
+from attn_surgeon.networks.weights import load_weights
 
 
 def _net(inputs: int = 3) -> nn.Sequential:
@@ -93,12 +93,12 @@ def test_nesting_and_prefixes(tmp_path: Path, wrap: Callable[[dict[str, Tensor]]
     assert _holds(model, values)
 
 
-def test_read_weights_strips_wrappers_and_keeps_model(tmp_path: Path) -> None:
-    path, values = tmp_path / "net.pth", _values()
-    torch.save({"state_dict": {f"module.model.{key}": value for key, value in values.items()}}, path)
-    read = read_weights(path)
-    assert set(read) == {f"model.{key}" for key in values}
-    assert all(torch.equal(read[f"model.{key}"], value) for key, value in values.items())
+def test_wrappers_are_stripped_and_a_child_called_model_is_kept(tmp_path: Path) -> None:
+    path, model = tmp_path / "net.pth", nn.ModuleDict({"model": _net()})
+    values = _values(model=model)
+    torch.save({"state_dict": {f"module.{key}": value for key, value in values.items()}}, path)
+    assert load_weights(model, path) == []
+    assert _holds(model, values)
 
 
 def test_a_network_that_has_the_prefix_itself_keeps_it(tmp_path: Path) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from attn_surgeon.surgery.rewrite.binding import Binding, Constant, Several
 
@@ -58,19 +57,6 @@ class Placement:
             "binding": {name: _plain(value) for name, value in self.binding.items()},
         }
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read a placement from plain data."""
-        binding = {name: _constant(value) for name, value in data["binding"].items()}
-        return cls(**{**data, "binding": binding})
-
 
 def _plain(value: Constant) -> Any:
     return value.to_plain() if isinstance(value, Several) else value
-
-
-def _constant(value: Any) -> Constant:
-    """Read a constant again: lists were tuples, and a dict is what was said of several tensors."""
-    if isinstance(value, dict):
-        return Several(str(value["kind"]), tuple(value["keys"]))
-    return tuple(value) if isinstance(value, list) else value

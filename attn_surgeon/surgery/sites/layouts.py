@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Self
 
 from torch import nn
 
@@ -42,13 +41,6 @@ class Feature:
     def positions(self) -> int:
         """The number of positions in one channel, without prefix tokens."""
         return math.prod(self.shape[1:]) // self.channels - self.prefix
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Read a feature from plain data."""
-        grid = data.get("grid")
-        grid = None if grid is None else (int(grid[0]), int(grid[1]))
-        return cls(**{**data, "shape": tuple(data["shape"]), "grid": grid})
 
 
 def read_feature(

@@ -1,20 +1,23 @@
-"""Networks of timm."""
+"""Networks of timm, by name and tag."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any, cast
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, cast
 
 from attn_surgeon.errors import SourceError, WeightsError, nearest
 from attn_surgeon.networks.calls import check_reserved, library_errors
 from attn_surgeon.networks.downloads import WAYS_ON, fetch_hub, fetch_url, no_weights
 from attn_surgeon.networks.preprocessing import INTERPOLATIONS, Preprocessing
-from attn_surgeon.networks.source import Scalar
+from attn_surgeon.networks.source import Loaded, Scalar, Source, SourceSpec, library_name
 from attn_surgeon.user_code import one_line, quiet
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _RESERVED = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 _SAFE = {
@@ -24,32 +27,33 @@ _SAFE = {
 
 
 def has(name: str) -> bool:
-    """Tell whether timm knows the architecture, whatever the tag."""
+    """Whether timm knows the architecture, whatever the tag."""
     import timm
 
     return bool(timm.is_model(name))
 
 
+@cache
 def names() -> list[str]:
-    """List timm's architectures and, with their tags, its pretrained networks."""
+    """Return timm's architectures and, with their tags, its pretrained networks."""
     import timm
 
     return sorted({*timm.list_models(), *timm.list_models(pretrained=True)})
 
 
-def canonical(name: str) -> str:
-    """Add the tag that timm takes by default, so that the name means the same tomorrow."""
+def _canonical(name: str) -> str:
+    """Return a name with the tag that timm takes by default, so that it means the same in a later version."""
     config = _config(name)
     if config is None:  # an old name, which timm turns into a new one only while building
         with warnings.catch_warnings(action="ignore"):
-            built = getattr(create(name, {}), "pretrained_cfg", {})
+            built = getattr(_create(name, {}), "pretrained_cfg", {})
         name, tag = built.get("architecture") or name, built.get("tag")
     else:
         tag = config.tag
     return f"{name}.{tag}" if tag and "." not in name else name
 
 
-def create(name: str, args: Mapping[str, Scalar]) -> nn.Module:
+def _create(name: str, args: Mapping[str, Scalar]) -> nn.Module:
     """Build the architecture without pretrained weights."""
     import timm
 
@@ -60,7 +64,7 @@ def create(name: str, args: Mapping[str, Scalar]) -> nn.Module:
         return cast("nn.Module", timm.create_model(name, pretrained=False, **args))
 
 
-def create_pretrained(name: str, args: Mapping[str, Scalar]) -> nn.Module:
+def _create_pretrained(name: str, args: Mapping[str, Scalar]) -> nn.Module:
     """Build the network with the weights that its tag names."""
     where = f"timm/{name}"
     check_reserved(args, _RESERVED, where)
@@ -71,8 +75,8 @@ def create_pretrained(name: str, args: Mapping[str, Scalar]) -> nn.Module:
     return model
 
 
-def preprocessing(model: nn.Module, args: Mapping[str, Scalar]) -> Preprocessing:
-    """Read what the network expects of its images off timm's configuration."""
+def _preprocessing(model: nn.Module, args: Mapping[str, Scalar]) -> Preprocessing:
+    """Return what the network expects of its images, by timm's configuration."""
     from timm.data import resolve_model_data_config
 
     config: dict[str, Any] = resolve_model_data_config(model)
@@ -90,10 +94,10 @@ def preprocessing(model: nn.Module, args: Mapping[str, Scalar]) -> Preprocessing
 
 
 def _create_from(path: Path, name: str, args: Mapping[str, Scalar]) -> nn.Module:
-    """Let timm build the network and load a file that it fetched into it."""
+    """Build the network and load the file that holds its weights."""
     import timm
 
-    # the file is named outright, so that timm does not ask the network again
+    # the file is named, so that timm does not ask the internet again
     overlay = {"file": str(path), "custom_load": path.suffix == ".npz"}
     try:
         model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **args)
@@ -120,7 +124,7 @@ def _config(name: str) -> Any:
 
 
 def _tags(name: str, arch: str) -> str:
-    """Name some tags under which an architecture has weights."""
+    """Return a hint with tags under which an architecture has weights."""
     import timm
 
     tagged = timm.list_models(f"{arch}.*", pretrained=True)
@@ -141,7 +145,31 @@ def _fetch(config: Any, where: str) -> Path:
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Spread the mean of the values over another number of channels."""
+    """Return values for as many channels: the mean of all where their number differs."""
     if len(values) == channels:
         return tuple(float(value) for value in values)
     return (sum(values) / len(values),) * channels
+
+
+def _parse(text: str) -> str | None:
+    return library_name(text, ("timm",), has)
+
+
+def _load(spec: SourceSpec) -> Loaded:
+    spec = replace(spec, name=_canonical(spec.name))
+    create = _create_pretrained if spec.weights == "default" else _create
+    model = create(spec.name, spec.args)
+    return Loaded(model, spec, _preprocessing(model, spec.args))
+
+
+SOURCE = Source(
+    kind="timm",
+    form="timm/NAME",
+    prefix="timm/",
+    parse=_parse,
+    build=lambda spec: _create(spec.name, spec.args),
+    load=_load,
+    has=has,
+    names=names,
+    weights_hint=lambda spec: "timm's weights are chosen by a tag in the name",
+)

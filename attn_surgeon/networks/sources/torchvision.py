@@ -1,22 +1,22 @@
-"""Networks of torchvision."""
+"""Networks of torchvision, by name, with the weights of their enums."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, cast
 
 from attn_surgeon.errors import SourceError, WeightsError, nearest
 from attn_surgeon.networks.calls import check_arguments, check_reserved, library_errors
 from attn_surgeon.networks.downloads import WAYS_ON, fetch_url, no_weights
-from attn_surgeon.networks.preprocessing import Preprocessing
-from attn_surgeon.networks.source import Scalar
+from attn_surgeon.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from attn_surgeon.networks.source import Loaded, Scalar, Source, SourceSpec, library_name
 from attn_surgeon.user_code import one_line, quiet
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+if TYPE_CHECKING:
+    from torch import nn
+
 _RESERVED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "progress")
 # what the pretrained ones of these two are built with; the library's defaults differ and warn
 _INCEPTIONS: dict[str, dict[str, bool]] = {
@@ -25,21 +25,21 @@ _INCEPTIONS: dict[str, dict[str, bool]] = {
 }
 
 
-def has(name: str) -> bool:
-    """Tell whether torchvision knows the name."""
+def _has(name: str) -> bool:
+    """Whether torchvision knows the name."""
     from torchvision.models import list_models
 
     return name in list_models()
 
 
-def names() -> list[str]:
-    """List torchvision's networks, without a prefix."""
+def _names() -> list[str]:
+    """Return torchvision's networks, without a prefix."""
     from torchvision.models import list_models
 
     return list(list_models())
 
 
-def weights_named(name: str, text: str) -> Any:
+def _weights_named(name: str, text: str) -> Any:
     """Return the weights enum's member that the text names, or None where it is none or a file."""
     from torchvision.models import get_model_weights
 
@@ -52,15 +52,15 @@ def weights_named(name: str, text: str) -> Any:
     return enum.DEFAULT.meta.get("unquantized", enum.DEFAULT)
 
 
-def weights_hint(name: str, text: str) -> str:
-    """Suggest the weights of the network whose name is near the text."""
+def _weights_hint(name: str, text: str) -> str:
+    """Return a hint to the weights of the network whose name is near the text."""
     from torchvision.models import get_model_weights
 
     known = list(get_model_weights(_builder(name)).__members__)
     return nearest(text, known) or f"known: {', '.join([*known, 'default', 'none'])}, or a file"
 
 
-def create(name: str, args: Mapping[str, Scalar], member: Any, *, initialise: bool = False) -> nn.Module:
+def _create(name: str, args: Mapping[str, Scalar], member: Any, *, initialise: bool = False) -> nn.Module:
     """Build the architecture as it is built for these weights, without loading them."""
     if member is None:
         return _call(name, {**_untrained(name), **args}, None, initialise=initialise)
@@ -68,15 +68,15 @@ def create(name: str, args: Mapping[str, Scalar], member: Any, *, initialise: bo
         return _call(name, args, member)
 
 
-def create_pretrained(name: str, args: Mapping[str, Scalar], member: Any) -> nn.Module:
+def _create_pretrained(name: str, args: Mapping[str, Scalar], member: Any) -> nn.Module:
     """Build the network with weights of its enum."""
     path = fetch_url(member.url, f"tv/{name}")
     with _load_errors(str(path)):
         return _call(name, args, member)
 
 
-def preprocessing(name: str, args: Mapping[str, Scalar], member: Any) -> Preprocessing:
-    """Read what the weights expect of images off their transforms; ImageNet's habits without weights."""
+def _preprocessing(name: str, args: Mapping[str, Scalar], member: Any) -> Preprocessing:
+    """Return what the weights expect of images, by their transforms; ImageNet's usual values without weights."""
     preset = member.transforms() if member is not None else None
     size = args.get("image_size", 299 if name.endswith("inception_v3") else 224)
     shape = (size, size) if isinstance(size, int) else (224, 224)
@@ -91,8 +91,8 @@ def preprocessing(name: str, args: Mapping[str, Scalar], member: Any) -> Preproc
     return Preprocessing(tuple(preset.mean), tuple(preset.std), crop, interpolation=mode, crop_pct=share)
 
 
-def class_names(member: Any) -> tuple[str, ...] | None:
-    """Return the categories that loaded weights tell apart."""
+def _class_names(member: Any) -> tuple[str, ...] | None:
+    """Return the categories of the loaded weights."""
     categories = member.meta.get("categories") if member is not None else None
     return tuple(categories) if categories else None
 
@@ -101,14 +101,14 @@ def _builder(name: str) -> Callable[..., Any]:
     """Return the function that builds a network."""
     from torchvision.models import get_model_builder
 
-    if not has(name):
-        hint = nearest(name, names()) or "see torchvision.models.list_models()"
+    if not _has(name):
+        hint = nearest(name, _names()) or "see torchvision.models.list_models()"
         raise SourceError(f"torchvision has no network {name!r}", f"tv/{name}", hint)
     return cast("Callable[..., Any]", get_model_builder(name))
 
 
 def _call(name: str, args: Mapping[str, Any], member: Any, *, initialise: bool = False) -> nn.Module:
-    """Call the builder with every weights parameter said, since some default to a download."""
+    """Call the builder with a value for every weights parameter, since some default to a download."""
     builder, where = _builder(name), f"tv/{name}"
     check_reserved(args, _RESERVED, where)
     check_arguments(builder, args, where)
@@ -125,12 +125,14 @@ def _untrained(name: str) -> dict[str, bool]:
 
 
 class _NoTensors(dict[str, Any]):
-    """Stand for weights that are not wanted."""
+    """A state dict that is not to be loaded."""
 
 
 @contextlib.contextmanager
 def _without_tensors(member: Any, classes: Scalar) -> Iterator[None]:
-    """Let builders run their way for these weights, skipping the download and the loading; other classes may be had."""
+    """Skip download and loading while builders build their architecture for these weights, for any `classes`."""
+    from torch import nn
+
     original = nn.Module.load_state_dict
 
     def load(self: nn.Module, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -153,7 +155,7 @@ def _without_tensors(member: Any, classes: Scalar) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _load_errors(path: str) -> Iterator[None]:
-    """Say which file is damaged where loading fails, and leave the arguments' own errors alone."""
+    """Raise WeightsError with the file's path where loading fails; errors about arguments stay as they are."""
     try:
         yield
     except SourceError as error:
@@ -164,8 +166,40 @@ def _load_errors(path: str) -> Iterator[None]:
 
 
 def _pair(size: Any) -> tuple[int, int] | None:
-    """Turn torchvision's sizes (one number, a list of one or two) into height and width."""
+    """Return torchvision's sizes (one number, a list of one or two) as height and width."""
     if size is None:
         return None
     sizes = [size] if isinstance(size, int) else list(size)
     return int(sizes[0]), int(sizes[-1])
+
+
+def _parse(text: str) -> str | None:
+    return library_name(text, ("tv", "torchvision"), _has)
+
+
+def _build(spec: SourceSpec) -> nn.Module:
+    """Build the architecture as it is built for its weights."""
+    return _create(spec.name, spec.args, _weights_named(spec.name, spec.weights))
+
+
+def _load(spec: SourceSpec) -> Loaded:
+    member = _weights_named(spec.name, spec.weights)
+    if member is None:
+        model = _create(spec.name, spec.args, None, initialise=spec.weights == "none")
+    else:
+        model = _create_pretrained(spec.name, spec.args, member)
+    return Loaded(model, spec, _preprocessing(spec.name, spec.args, member), _class_names(member))
+
+
+SOURCE = Source(
+    kind="torchvision",
+    form="tv/NAME",
+    prefix="tv/",
+    parse=_parse,
+    build=_build,
+    load=_load,
+    has=_has,
+    names=lambda: [f"tv/{name}" for name in _names()],
+    has_weights=lambda spec: _weights_named(spec.name, spec.weights) is not None,
+    weights_hint=lambda spec: _weights_hint(spec.name, spec.weights),
+)
