@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
-from attn_surgeon.surgery.running import Example, hooked, run, tensors
+from attn_surgeon.surgery.running import Example, here, hooked, run, tensors
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _listening(model: nn.Module, digests: list[Tensor]) -> Iterator[None]:
         for path, module in model.named_modules()
         if RESERVED not in path.split(".") and not isinstance(module, torch.jit.ScriptModule)
     ]
-    with hooked(module.register_forward_hook(note) for module in own):
+    with hooked(module.register_forward_hook(here(note)) for module in own):
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
@@ -26,6 +27,16 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
     finally:
         for handle in made:
             handle.remove()
+
+
+def here(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook that acts in this thread only: another one may call the same network meanwhile."""
+    thread = threading.get_ident()
+
+    def acting(*args: Any) -> Any:
+        return hook(*args) if threading.get_ident() == thread else None
+
+    return acting
 
 
 def call(model: nn.Module, example: Example) -> Any:

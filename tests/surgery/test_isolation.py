@@ -20,6 +20,7 @@ from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.certificate import certify
 from attn_surgeon.surgery.check import check
+from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.running import run
 from attn_surgeon.surgery.sites.survey import find_sites
 from tests import toy_networks
@@ -155,6 +156,42 @@ def test_threads_operate_while_another_runs_its_own_network() -> None:
     assert nn.Module.__getattr__ is get
     for net, model in zip(nets, (made[index] for index in range(4)), strict=True):
         assert torch.equal(run(model, x), run(net, x))
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_network_is_operated_while_other_threads_call_it(inplace: bool) -> None:
+    x, done = image(), threading.Event()
+    errors: list[str] = []
+    nets = [toy_networks.Root(toy_networks.Residual()).eval() for _ in range(10)]
+    with torch.no_grad():
+        expected = [net(x) for net in nets]
+    current = [0]
+
+    def infer() -> None:
+        with torch.no_grad():
+            while not done.is_set():
+                index = current[0]
+                try:
+                    if not torch.equal(nets[index](x), expected[index]):
+                        errors.append("another output")
+                except Exception as error:
+                    errors.append(repr(error))
+
+    threads = [threading.Thread(target=infer) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    made = []
+    try:
+        for index, net in enumerate(nets):
+            current[0] = index
+            made += [grafted(net, ["stage", "stage.conv"], "fc", example=x, inplace=inplace) for _ in range(3)]
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    assert {len(list_grafts(model)) for model in made} == {9 if inplace else 3}
+    assert all(torch.equal(run(model, x), expected[index // 3]) for index, model in enumerate(made))
 
 
 def test_operated_networks_run_in_threads_with_assigned_forwards() -> None:

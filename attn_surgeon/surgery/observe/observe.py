@@ -183,15 +183,15 @@ def _watched(path: str, module: nn.Module, watch: _Watch) -> list[RemovableHandl
     name = type(module).__name__
     return [
         module.register_forward_pre_hook(
-            lambda _, args, kwargs: watch.enter(args, kwargs), prepend=True, with_kwargs=True
+            running.here(lambda _, args, kwargs: watch.enter(args, kwargs)), prepend=True, with_kwargs=True
         ),
-        module.register_forward_hook(lambda _, __, output: watch.leave(path, name, output)),
+        module.register_forward_hook(running.here(lambda _, __, output: watch.leave(path, name, output))),
     ]
 
 
 def _passed(graft: nn.Module, recorder: Recorder) -> list[RemovableHandle]:
     """Observe a graft as returning its input, so that an operated network is observed as its original."""
     return [
-        graft.register_forward_pre_hook(lambda _, __: recorder.pause(), prepend=True),
-        graft.register_forward_hook(lambda module, args, output: recorder.pass_on(module, args[0], output)),
+        graft.register_forward_pre_hook(running.here(lambda _, __: recorder.pause()), prepend=True),
+        graft.register_forward_hook(running.here(lambda own, args, output: recorder.pass_on(own, args[0], output))),
     ]

@@ -8,23 +8,20 @@ it did not run in the call, LostGraftError is raised.
 
 from __future__ import annotations
 
-import functools
 import inspect
-import re
 import types
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from attn_surgeon.errors import LostGraftError
-from attn_surgeon.surgery.rewrite.grafts import RESERVED, Grafts, grafts_of
+from attn_surgeon.surgery.rewrite.grafts import Grafts, grafts_of
+from attn_surgeon.surgery.rewrite.held import held, replaced
 from attn_surgeon.surgery.rewrite.items import get_item, put_item
 from attn_surgeon.surgery.rewrite.signature import first_parameter
-
-_DEEPEST = 8
-MARK = "_attn_surgeon_generated"
 
 
 class Method:
@@ -40,6 +37,11 @@ class Method:
         if assigned is None:
             bound: Callable[..., Any] = self.function.__get__(module)  # torch.compile knows no types.MethodType
             return bound
+        if torch.compiler.is_compiling():
+            torch._dynamo.graph_break(
+                msg="a forward was assigned to a module with attn_surgeon's grafts, which are watched as it runs; "
+                "compile without fullgraph=True"
+            )
         return types.MethodType(Around(self.name, assigned), module)
 
     def __set__(self, module: nn.Module, value: Callable[..., Any]) -> None:
@@ -90,9 +92,16 @@ def run_assigned(
     entries = [key for key, kind in kinds.items() if kind == "entry" and name == "forward"]
     exits = [key for key, kind in kinds.items() if kind == "exit" and name == "forward"]
     inside = [key for key, place in places.items() if place.kind == "edge" and name in ("forward", place.method)]
-    wrapper = _calls_replaced(assigned, module, name)
-    if _is_made_of_grafts(assigned, module, grafts) and not (wrapper and _is_plain(assigned)):
+    found = held(assigned, module, name, grafts)
+    wrapper = found.wrapper
+    if found.opaque and not wrapper:
         return assigned(*args, **kwargs)
+    if found.copies and not wrapper:
+        with _watched_copies(found.copies, grafts) as ran:
+            output = assigned(*args, **kwargs)
+        why = "the forward they are in has a copy of them that it did not run"
+        _require_run([*entries, *inside, *exits], ran, grafts, module, why)
+        return output
     first = [] if wrapper or _made(grafts, entries) else entries
     if first:
         args, kwargs = _entered(grafts, first, first_parameter(replaced(module, name)), args, kwargs)
@@ -105,6 +114,16 @@ def run_assigned(
         output = _attended(grafts, key, places[key].item, output)
     _require_run(inside, ran, grafts, module, "the forward they are in was replaced by another one")
     return output
+
+
+@contextmanager
+def _watched_copies(copies: Sequence[Grafts], grafts: Grafts) -> Iterator[set[str]]:
+    """Watch which grafts run, a module's own or those of copies of it; the set names them afterwards."""
+    ran: set[str] = set()
+    with ExitStack() as stack:
+        runs = [stack.enter_context(each.runs.watched(each)) for each in (grafts, *copies)]
+        yield ran
+    ran.update(key for run in runs for key in run.ran(grafts, copies=True))
 
 
 def _made(grafts: Grafts, entries: Sequence[str]) -> bool:
@@ -139,98 +158,3 @@ def _require_run(
             f"a {type(module).__name__} whose forward was assigned to the object",
             "replace or fuse forwards before inserting, or take these grafts out with attn_surgeon.remove",
         )
-
-
-def replaced(module: nn.Module, name: str) -> Callable[..., Any]:
-    """Return the method of an operated module's class that an assigned one stands in for."""
-    method: Callable[..., Any] = getattr(type(module), name)
-    return method
-
-
-def _calls_replaced(assigned: Callable[..., Any], module: nn.Module, name: str) -> bool:
-    """Return whether a function holds on to the forward that it replaced on the object, as wrappers do.
-
-    In a copy of the module, it may be that of the first one.
-    """
-    own: Any = replaced(module, name)
-    functions = (found for found in _reachable(assigned, module) if isinstance(found, types.FunctionType))
-    return any(found is own or (MARK in vars(found) and found.__code__ == own.__code__) for found in functions)
-
-
-def wraps_grafts(module: nn.Module) -> bool:
-    """Return whether a forward that was assigned to a module holds on to one with grafts."""
-    assigned = vars(module).get("forward")
-    return assigned is not None and _is_generated(assigned, module)
-
-
-def _is_generated(assigned: Callable[..., Any], module: nn.Module) -> bool:
-    functions = (found for found in _reachable(assigned, module) if isinstance(found, types.FunctionType))
-    return any(MARK in vars(found) for found in functions)
-
-
-def _is_made_of_grafts(assigned: Callable[..., Any], module: nn.Module, grafts: Grafts) -> bool:
-    """Return whether an assigned forward was compiled, traced or copied of the one that it replaces, with its grafts.
-
-    What was compiled or traced does not tell whether they run, but has them.
-    """
-    compiled = getattr(assigned, "_torchdynamo_orig_callable", None)
-    if compiled is not None:
-        return _is_generated(compiled, module)
-    found = list(_reachable(assigned, module))
-    if any(isinstance(item, torch._C.ScriptMethod) and RESERVED in str(item.graph) for item in found):
-        return True
-    others = [
-        item for item in found if isinstance(item, nn.Module) and not any(part is module for part in item.modules())
-    ]
-    return any(_has_copies(other, grafts) for other in others)
-
-
-def _has_copies(other: nn.Module, grafts: Grafts) -> bool:
-    """Return whether a module has weights under the names of these grafts, as what is made of their owner does."""
-    names = [name for name, _ in other.named_parameters()]
-    keys = [key for key in grafts if any(True for _ in grafts[key].parameters())]
-    return bool(keys) and all(any(re.search(rf"(^|[._]){RESERVED}[._]{key}[._]", n) for n in names) for key in keys)
-
-
-def _reachable(assigned: Callable[..., Any], module: nn.Module) -> Iterator[Any]:
-    """List what a function holds on to, at any depth."""
-    seen: set[int] = set()
-    waiting: list[tuple[Any, int]] = [(assigned, 0)]
-    while waiting:
-        found, depth = waiting.pop()
-        if id(found) not in seen and depth < _DEEPEST:
-            seen.add(id(found))
-            yield found
-            waiting += [(part, depth + 1) for part in _held(found, module) if _may_hold(part)]
-
-
-def _is_plain(assigned: Callable[..., Any]) -> bool:
-    """Return whether a function is not compiled itself."""
-    return getattr(assigned, "_torchdynamo_orig_callable", None) is None
-
-
-def _may_hold(value: Any) -> bool:
-    return callable(value) or type(value) in (dict, list, tuple)
-
-
-def _held(function: Any, module: nn.Module) -> list[Any]:
-    """List what a callable holds on to: what it is bound to, wraps or closes over, and what it names of its module."""
-    if isinstance(function, (dict, list, tuple)):
-        return list(function.values() if isinstance(function, dict) else function)
-    if isinstance(function, types.MethodType):
-        bound = function.__self__
-        return [function.__func__, *([bound] if isinstance(bound, nn.Module) and bound is not module else [])]
-    if isinstance(function, functools.partial):
-        return [function.func, *function.args, *function.keywords.values()]
-    if isinstance(function, types.FunctionType):
-        cells = [_content(cell) for cell in function.__closure__ or ()]
-        named = [vars(module).get(name) for name in function.__code__.co_names if name != "forward"]
-        return [*cells, *named, *(function.__defaults__ or ()), *vars(function).values()]
-    return [] if isinstance(function, (nn.Module, type)) else list(getattr(function, "__dict__", {}).values())
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not yet filled
-        return None

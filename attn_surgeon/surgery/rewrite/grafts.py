@@ -88,6 +88,16 @@ class Runs:
         return any(run.owner == id(grafts) and key in run.made for run in self.here)
 
 
+class Forgotten(dict[int, Any]):
+    """What is known of one object alone: copies and files of it have nothing of that."""
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return type(self)()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()
+
+
 class Grafts(nn.ModuleDict):
     """The grafts of one module, by key, in the order they were made."""
 
@@ -96,6 +106,11 @@ class Grafts(nn.ModuleDict):
         self.records: dict[str, Any] = {}
         self.runs = Runs()
         self.dropped: set[str] = set()
+
+    @property
+    def judged(self) -> Forgotten:
+        """Return what was found out of the methods that were assigned to the module, by their identity."""
+        return vars(self).setdefault("_judged", Forgotten())  # type: ignore[no-any-return]
 
     def add(self, key: str, module: nn.Module, record: Any) -> None:
         """Keep a graft's module and what is known of it."""
@@ -155,6 +170,16 @@ def warn_apart(records: list[Any]) -> None:
     warnings.warn(
         f"attn_surgeon's grafts {places} are part of a forward that does not run here: the children of its module were "
         "taken apart; insert into the new network instead",
+        stacklevel=3,
+    )
+
+
+def warn_left_out(module: nn.Module, records: list[Any]) -> None:
+    """Warn of the grafts that a list of a module's children does not have."""
+    places = ", ".join(f"{record.side} {record.site}" for record in records)
+    warnings.warn(
+        f"attn_surgeon's grafts {places} are not in this list of children: they are part of the forward of their "
+        f"{type(module).__name__}, so what is made of the children runs without them; insert into that instead",
         stacklevel=3,
     )
 

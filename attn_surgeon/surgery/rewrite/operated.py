@@ -7,11 +7,9 @@ a reserved name that holds the grafts. Taking both away gives the original back.
 from __future__ import annotations
 
 import linecache
-import operator
 import types
 import warnings
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import update_wrapper
@@ -21,8 +19,10 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.errors import LostGraftError
-from attn_surgeon.surgery.rewrite.assigned import MARK, Method
+from attn_surgeon.surgery.rewrite.assigned import Method
+from attn_surgeon.surgery.rewrite.children import seen_children
 from attn_surgeon.surgery.rewrite.grafts import RESERVED, Grafts, grafts_of, own_children
+from attn_surgeon.surgery.rewrite.held import MARK
 from attn_surgeon.surgery.rewrite.wrapper import write_wrapper
 
 _NONE: frozenset[str] = frozenset()
@@ -77,7 +77,7 @@ def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
         _CODE: code,
         **_methods(base, code),
         **_announced(base),
-        **_hidden_from_iteration(base),
+        **seen_children(base),
     }
     cls: type[nn.Module] = type(base.__name__, (base,), namespace)
     for name in [name for name, item in namespace.items() if isinstance(item, Method)]:
@@ -139,32 +139,6 @@ def run_source(source: str, title: str, scope: dict[str, Any]) -> None:
 def _rebuild(base: type[nn.Module], code: Code, *arguments: Any) -> nn.Module:
     cls = operated_class(base, code)
     return cls.__new__(cls, *arguments)
-
-
-def _hidden_from_iteration(base: type[nn.Module]) -> dict[str, Any]:
-    """Keep the reserved child out of what a container's own forward and its users iterate over."""
-    if issubclass(base, nn.ModuleDict):
-        return {
-            "__iter__": lambda self: iter(own_children(self)),
-            "__len__": lambda self: len(own_children(self)),
-            "__contains__": lambda self, key: key in own_children(self),
-            "keys": lambda self: own_children(self).keys(),
-            "items": lambda self: own_children(self).items(),
-            "values": lambda self: own_children(self).values(),
-        }
-    if issubclass(base, nn.Sequential):
-        return {
-            "__iter__": lambda self: iter(own_children(self).values()),
-            "__len__": lambda self: len(own_children(self)),
-            "__getitem__": lambda self, index: _item(base, self, index),
-        }
-    return {}
-
-
-def _item(base: type[Any], module: nn.Module, index: Any) -> Any:
-    """Return a child, or a Sequential of the class before any graft for a slice."""
-    children = list(own_children(module).items())
-    return base(OrderedDict(children[index])) if isinstance(index, slice) else children[operator.index(index)][1]
 
 
 def carrier(cls: type) -> type[nn.Module] | None:
@@ -237,6 +211,8 @@ def operate(module: nn.Module, grafts: Grafts, code: Code) -> None:
     old = carrier(cls)
     base = cls if old is None else vars(old)[_BASE]
     new = operated_class(base, code)
+    if old is None or vars(old)[_CODE].keys <= set(grafts):  # another thread that calls it finds what its class runs
+        put_grafts(module, grafts)
     _set_class(module, new if old is None else _rebased(cls, old, new))
     put_grafts(module, grafts)
 
@@ -244,8 +220,12 @@ def operate(module: nn.Module, grafts: Grafts, code: Code) -> None:
 def put_grafts(module: nn.Module, grafts: Grafts) -> None:
     """Give a module its grafts, as the first of its children: people cut networks with `children()[:-2]`."""
     others = own_children(module)
-    module._modules.clear()
-    module._modules.update({RESERVED: grafts, **others} if len(grafts) else others)
+    _set_children(module, {RESERVED: grafts, **others} if len(grafts) else others)
+
+
+def _set_children(module: nn.Module, children: Mapping[str, nn.Module | None]) -> None:
+    """Put a table in the place of the other, at once: another thread may be looking a child up."""
+    vars(module)["_modules"] = dict(children)
 
 
 def restore(module: nn.Module) -> None:
@@ -260,8 +240,7 @@ def set_state(module: nn.Module, cls: type[nn.Module], children: Mapping[str, nn
     if type(module) is not cls:
         _set_class(module, cls)
     if list(module._modules.items()) != list(children.items()):
-        module._modules.clear()
-        module._modules.update(children)
+        _set_children(module, children)
 
 
 def _assign_class(module: nn.Module, cls: type[nn.Module]) -> None:

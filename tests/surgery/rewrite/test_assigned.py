@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from attn_surgeon.errors import LostGraftError, PlanError
 from attn_surgeon.operations.remove import remove
+from attn_surgeon.surgery.rewrite import held
 from tests import toy_networks
 
 from ..helpers import block_at, image, opened
@@ -249,7 +250,41 @@ def beside_a_teacher(module: Any, x: Tensor) -> None:
     module.forward = lambda x: old(x) + 0 * teacher(x)
 
 
+class Engine:
+    """Run something else, as inference engines in Python do."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def run(self, x: Tensor) -> Tensor:
+        return self.function(x)  # type: ignore[no-any-return]
+
+
+def method_of_an_engine(module: Any, x: Tensor) -> None:
+    module.forward = Engine(torch.jit.trace(module, x)).run  # type: ignore[no-untyped-call]
+
+
+def method_of_an_engine_of_a_copy(module: Any, x: Tensor) -> None:
+    module.forward = Engine(copy.deepcopy(module)).run
+
+
+def over_a_frozen_trace(module: Any, x: Tensor) -> None:
+    frozen = torch.jit.freeze(torch.jit.trace(module, x))  # type: ignore[no-untyped-call]
+    module.forward = lambda x: frozen(x)  # noqa: PLW0108
+
+
+def over_a_global(module: Any, x: Tensor) -> None:
+    globals()["traced"] = torch.jit.trace(module, x)  # type: ignore[no-untyped-call]
+    module.forward = lambda x: traced(x)  # type: ignore[name-defined]  # noqa: F821, PLW0108
+
+
 ENGINES = [
+    method_of_an_engine,
+    method_of_an_engine_of_a_copy,
+    over_a_frozen_trace,
+    over_a_global,
     scripted_method,
     over_a_trace,
     over_a_graph_module,
@@ -326,3 +361,58 @@ def test_classes_that_wrap_the_forwards_of_their_subclasses(wrap: Assign) -> Non
     assert torch.equal(model(x), expected)
     stage(model).forward = types.MethodType(other, stage(model))
     assert torch.equal(stage(model)(x), leave(3 * enter(x)))
+
+
+@torch.no_grad()
+def test_what_an_assigned_forward_holds_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = opened(net(), after="stage", before="stage"), image()
+    expected, searched, search = model(x), [], held._reachable
+
+    def noted(*given: Any) -> Any:
+        searched.append(given)
+        return search(*given)
+
+    monkeypatch.setattr(held, "_reachable", noted)
+    closure(stage(model))
+    assert [torch.equal(model(x), expected) for _ in range(3)] == [True] * 3
+    assert len(searched) == 1
+    closure(stage(model))
+    assert torch.equal(copy.deepcopy(model)(x), expected)
+    assert torch.equal(model(x), expected)
+    assert torch.equal(model(x), expected)
+    assert len(searched) == 3  # the new one's, also in the copy
+
+
+@torch.no_grad()
+def test_an_assigned_forward_that_changes_is_searched_again() -> None:
+    model, x = opened(net(), after="stage", before="stage"), image()
+    expected = model(x)
+    calls = Calls(stage(model).forward)
+    stage(model).forward = calls
+    assert torch.equal(model(x), expected)
+    calls.function = lambda x: 3 * x
+    enter, leave = block_at(model, "stage", "before"), block_at(model, "stage", "after")
+    assert torch.equal(stage(model)(x), leave(3 * enter(x)))
+
+
+@pytest.mark.parametrize("site", SITES, ids=str)
+@torch.no_grad()
+def test_a_copy_that_an_assigned_forward_holds_and_does_not_run_is_told(site: dict[str, str]) -> None:
+    model, x = opened(net(), **site), image()
+    average = copy.deepcopy(stage(model))
+    stage(model).forward = lambda x: 3 * x if average is not None else x
+    with pytest.raises(LostGraftError, match=r"stage.*has a copy of them that it did not run"):
+        model(x)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")
+@torch.no_grad()
+def test_an_assigned_forward_is_compiled_around_the_grafts_and_refused_in_one_graph() -> None:
+    model, x = opened(net(), after="stage"), image()
+    stage(model).forward = types.MethodType(other, stage(model))
+    expected = model(x)
+    assert torch.equal(torch.compile(model, backend="eager")(x), expected)
+    torch.compiler.reset()
+    with pytest.raises(RuntimeError, match=r"assigned to a module with attn_surgeon's grafts.*fullgraph"):
+        torch.compile(model, backend="eager", fullgraph=True)(x)
+    torch.compiler.reset()

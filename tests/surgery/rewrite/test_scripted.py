@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,3 +77,26 @@ def test_a_part_of_an_operated_network_is_refused_by_name() -> None:
     model = opened(toy_networks.Root(toy_networks.Residual()), after=["stage.conv"], before="fc")
     with pytest.raises(ExportError, match="compiles no part"):
         torch.jit.script(model.get_submodule("stage"))
+
+
+@torch.no_grad()
+def test_each_module_is_compiled_once_though_it_is_tried_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch.jit import _recursive
+
+    compiled: list[str] = []
+    infer: Any = _recursive.infer_methods_to_compile
+
+    def noted(module: nn.Module) -> Any:
+        compiled.append(type(module).__name__)
+        return infer(module)
+
+    monkeypatch.setattr(_recursive, "infer_methods_to_compile", noted)
+    model, x = opened(toy_networks.Root(toy_networks.Residual()).eval(), after="stage.conv", before="fc"), image()
+    scripted = torch.jit.script(model)
+    assert sorted(compiled) == ["Conv2d", "Linear", "Module", "Module", "Residual", "Root", "Root"]
+    own = {name: value for name, value in model.state_dict().items()}  # noqa: C416
+    assert all(torch.equal(own[name], value) for name, value in scripted.state_dict().items())
+    assert set(own) == set(scripted.state_dict())
+    torch.jit.save(scripted, tmp_path / "net.pt")
+    again = torch.jit.load(tmp_path / "net.pt")  # type: ignore[no-untyped-call]
+    assert torch.allclose(again(x), model(x), atol=1e-6)
