@@ -208,7 +208,8 @@ def test_blocks_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_layer_that_was_replaced_is_still_found() -> None:
-    module = nn.SyncBatchNorm.convert_sync_batchnorm(block("spatial", 16))
+    convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+    module = convert(block("spatial", 16))
     assert is_identity(module)
     nn.init.ones_(module.get_parameter("bn.weight"))
     assert not is_identity(module)

@@ -28,7 +28,8 @@ def test_json_gives_cards_and_costs(cli: Cli) -> None:
     assert cards["spatial"]["cost"] == {"parameters": 2 * kernel + 2, "macs": 2 * kernel * positions}
     assert cards["cbam"]["cost"]["macs"] == 4 * 64 * hidden + 2 * kernel * positions
     assert cards["cbam"]["at"] == [64, 8, 8]
-    assert [option["name"] for option in cards["cbam"]["options"]] == ["reduction", "kernel_size"]
+    options = ["reduction", "least", "kernel_size", "bias", "norm", "activation", "gate"]
+    assert [option["name"] for option in cards["cbam"]["options"]] == options
 
 
 def test_a_card_tells_paper_formula_and_options(cli: Cli) -> None:
@@ -36,8 +37,17 @@ def test_a_card_tells_paper_formula_and_options(cli: Cli) -> None:
     assert out.startswith("cbam  Convolutional Block Attention Module")
     assert "Woo et al. 2018, CBAM: Convolutional Block Attention Module" in out
     assert "y = spatial(channel(x))" in out
-    assert [line.split()[:2] for line in out.splitlines()[-4:-2]] == [["reduction", "16"], ["kernel_size", "7"]]
-    assert "at least 1, odd" in out.splitlines()[-3]
+    options = {line.split()[0]: line.split()[1] for line in out.splitlines()[-9:-2]}
+    assert options == {
+        "reduction": "16",
+        "least": "2",
+        "kernel_size": "7",
+        "bias": "true",
+        "norm": "true",
+        "activation": "relu",
+        "gate": "sigmoid",
+    }
+    assert "at least 1, odd" in out.splitlines()[-7]
     assert out.splitlines()[-1].startswith("in costs: C, H, W")
 
 

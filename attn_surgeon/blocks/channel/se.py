@@ -2,15 +2,17 @@
 
 z = W2 · relu(W1 · mean_hw(x) + b1) + b2
 y = x · σ(z)
+
+Much code has no biases; MobileNetV3 has a hard sigmoid, EfficientNet SiLU in place of ReLU.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
+from attn_surgeon.blocks.base.options import GATE, activation_option, least_option, make_activation
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -28,7 +30,13 @@ CARD = Card(
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="channels",
-    options=(Option("reduction", 16, "hidden channels are C / reduction, at least 2", minimum=1),),
+    options=(
+        Option("reduction", 16, "hidden channels are C / reduction", minimum=1),
+        least_option(2),
+        Option("bias", True, "whether the two layers have biases"),
+        activation_option("relu"),
+        GATE,
+    ),
 )
 
 
@@ -36,15 +44,26 @@ CARD = Card(
 class SqueezeExcite(nn.Module):
     """Weigh the channels of (N, C, H, W) features by a two-layer function of their means."""
 
-    def __init__(self, channels: int, *, reduction: int = 16, init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        least: int = 2,
+        bias: bool = True,
+        activation: str = "relu",
+        gate: str = "sigmoid",
+        init: str = "identity",
+    ) -> None:
         super().__init__()
-        hidden = hidden_width(channels, reduction)
-        self.fc1 = nn.Conv2d(channels, hidden, 1)
-        self.fc2 = nn.Conv2d(hidden, channels, 1)
+        hidden = hidden_width(channels, reduction, least)
+        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=bias)
+        self.activation = make_activation(activation)
+        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=bias)
         start_hidden(init, self.fc1)
-        self.gate = Multiply(init, self, "fc2")
+        self.gate = Multiply(init, self, "fc2", function=gate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         pooled = x.mean((2, 3), keepdim=True)
-        return self.gate(x, self.fc2(F.relu(self.fc1(pooled))))
+        return self.gate(x, self.fc2(self.activation(self.fc1(pooled))))

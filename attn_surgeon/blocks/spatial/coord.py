@@ -3,17 +3,17 @@
 a = hswish(bn(W [mean_w(x); mean_h(x)]))        one map of H + W positions, split again into a_h and a_w
 y = x · σ(W_h a_h + b_h) · σ(W_w a_w + b_w)
 
-W has no bias: the norm after it would take it off again, so it could not learn.
+W has no bias: the norm after it would take it off again, so it could not learn. Much code has ReLU, and no biases.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
+from attn_surgeon.blocks.base.options import GATE, activation_option, least_option, make_activation
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -31,7 +31,14 @@ CARD = Card(
     usual_sites="after the depthwise convolution of inverted residuals; end of each residual branch",
     kind="spatial",
     reach="map",
-    options=(Option("reduction", 32, "hidden channels are C / reduction, at least 8", minimum=1),),
+    options=(
+        Option("reduction", 32, "hidden channels are C / reduction", minimum=1),
+        least_option(8),
+        Option("bias", True, "whether layers that no norm follows have biases"),
+        Option("norm", True, "whether a batch norm follows W"),
+        activation_option("hardswish"),
+        GATE,
+    ),
 )
 
 
@@ -39,20 +46,32 @@ CARD = Card(
 class CoordinateAttention(nn.Module):
     """Weigh the rows and the columns of (N, C, H, W) features by a shared function of their means."""
 
-    def __init__(self, channels: int, *, reduction: int = 32, init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 32,
+        least: int = 8,
+        bias: bool = True,
+        norm: bool = True,
+        activation: str = "hardswish",
+        gate: str = "sigmoid",
+        init: str = "identity",
+    ) -> None:
         super().__init__()
-        hidden = hidden_width(channels, reduction, 8)
-        self.squeeze = nn.Conv2d(channels, hidden, 1, bias=False)
-        self.bn = nn.BatchNorm2d(hidden)
-        self.conv_h = nn.Conv2d(hidden, channels, 1)
-        self.conv_w = nn.Conv2d(hidden, channels, 1)
+        hidden = hidden_width(channels, reduction, least)
+        self.squeeze = nn.Conv2d(channels, hidden, 1, bias=bias and not norm)
+        self.bn = nn.BatchNorm2d(hidden) if norm else nn.Identity()
+        self.activation = make_activation(activation)
+        self.conv_h = nn.Conv2d(hidden, channels, 1, bias=bias)
+        self.conv_w = nn.Conv2d(hidden, channels, 1, bias=bias)
         start_hidden(init, self.squeeze)
-        self.gate = Multiply(init, self, "conv_h", "conv_w")
+        self.gate = Multiply(init, self, "conv_h", "conv_w", function=gate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         height = x.shape[2]
         rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)
-        shared = F.hardswish(self.bn(self.squeeze(torch.cat((rows, columns), 2))))
+        shared = self.activation(self.bn(self.squeeze(torch.cat((rows, columns), 2))))
         z_h, z_w = self.conv_h(shared[:, :, :height]), self.conv_w(shared[:, :, height:]).transpose(2, 3)
         return self.gate(x, z_h, z_w)

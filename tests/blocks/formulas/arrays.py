@@ -16,6 +16,14 @@ def relu(z: Array) -> Array:
     return np.maximum(z, 0)
 
 
+def silu(z: Array) -> Array:
+    return z * sigmoid(z)
+
+
+def hard_sigmoid(z: Array) -> Array:
+    return np.clip(z + 3, 0, 6) / 6
+
+
 def softmax(z: Array, axis: int | tuple[int, ...] = -1) -> Array:
     powers = np.exp(z - z.max(axis, keepdims=True))
     shares: Array = powers / powers.sum(axis, keepdims=True)
