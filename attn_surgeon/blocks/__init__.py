@@ -1,4 +1,10 @@
-"""The catalogue of attention blocks: a room for each kind, one family a file, one registry."""
+"""The catalogue of attention blocks: a folder for each kind, a file for each family, one registry.
+
+Every file in these folders is imported, and registers its blocks: a new block is a new file.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from attn_surgeon.blocks import both, channel, fusion, self_attention, spatial
 from attn_surgeon.blocks.base.build import build_alone, build_block
@@ -31,3 +37,7 @@ __all__ = [
     "self_attention",
     "spatial",
 ]
+
+for _kind in (both, channel, fusion, self_attention, spatial):
+    for _file in iter_modules(_kind.__path__, f"{_kind.__name__}."):
+        import_module(_file.name)

@@ -35,8 +35,10 @@ def blocks(
             show_default=False,
         ),
     ] = None,
-    at: Annotated[str, typer.Option(metavar="C,H,W", help="The features to tell costs for: C,H,W.")] = "256,14,14",
-    markdown: Annotated[bool, typer.Option("--markdown", help="Write the catalogue as a table in Markdown.")] = False,
+    at: Annotated[
+        str, typer.Option(metavar="C,H,W", help="The shape of the features to compute costs for.")
+    ] = "256,14,14",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the catalogue as a Markdown table.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the catalogue of blocks: paper, formula, cost and options."""
@@ -80,7 +82,7 @@ def _authors(card: Card) -> str:
 
 
 def _cost(card: Card, shape: tuple[int, int, int]) -> dict[str, int] | None:
-    """Count a block's cost; None where it cannot run on such features."""
+    """Compute a block's cost; None where it cannot run on such features."""
     import torch
 
     from attn_surgeon.blocks import BlockSpec, build_alone
@@ -123,8 +125,8 @@ def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
         ("identity", card.identity),
         ("parameters", f"{card.parameters}  = {parameters} at ({at})"),
         ("MACs", f"{card.macs}  = {macs}"),
-        *([("ONNX nodes", f"at most {card.nodes} once it has learnt; none before")] if card.nodes else []),
-        *([("inputs", "two; --at skips, --at fusions or --with give the second")] if card.inputs > 1 else []),
+        *([("ONNX nodes", f"at most {card.nodes} once it has trained; none before")] if card.nodes else []),
+        *([("inputs", "two; --at skips, --at fusions or --with SITE choose the second")] if card.inputs > 1 else []),
         ("usual sites", card.usual_sites),
         ("runs on", REACHES[card.reach]),
     ]
@@ -132,15 +134,7 @@ def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
     out.print(f"[bold]{escape(card.name)}[/]  {escape(card.title)}\n")
     out.print(facts(rows))
     if card.options:
-        options = [
-            [
-                option.name,
-                "from C" if option.default is None else str(option.default).lower(),
-                option.range,
-                option.meaning,
-            ]
-            for option in card.options
-        ]
+        options = [[each.name, _default(each), each.range, each.meaning] for each in card.options]
         out.print(table("\noptions (--set name=value)", ["name", "default", "values", "meaning"], options))
     out.print(f"\n[dim]in costs: {_LEGEND}[/]")
 

@@ -10,7 +10,7 @@ from torch import nn
 from attn_surgeon.blocks import BlockSpec, build_block, get_card, names
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.registry import register
-from attn_surgeon.errors import BlockError
+from attn_surgeon.errors import BlockError, for_command_line
 
 from .helpers import block
 
@@ -42,7 +42,7 @@ def test_values_out_of_range(name: str, options: dict[str, Any], reason: str) ->
         BlockSpec.read(name, options)
     assert reason in caught.value.what
     assert caught.value.where == f"block '{name}'"
-    assert caught.value.hint == f"see: attn-surgeon blocks {name}"
+    assert for_command_line(caught.value.hint) == f"see: attn-surgeon blocks {name}"
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,14 @@ def test_unknown_option_names_the_nearest() -> None:
 def test_unknown_block_names_the_nearest() -> None:
     with pytest.raises(BlockError, match=r"no block is called 'cban'; did you mean cbam"):
         BlockSpec.read("cban", {})
-    with pytest.raises(BlockError, match="list them with: attn-surgeon blocks"):
+    with pytest.raises(BlockError, match=r"list them with: attn_surgeon.blocks.names\(\)"):
         BlockSpec.read("qqqqqq", {})
+
+
+@pytest.mark.parametrize(("given", "name"), [("SE", "se"), ("CBAM", "cbam"), ("Se+Spatial", "se+spatial")])
+def test_names_are_known_in_any_case(given: str, name: str) -> None:
+    assert BlockSpec.read(given, {}).name == name
+    assert str(build_block(given, 16)) == str(build_block(BlockSpec(name), 16))
 
 
 def test_unknown_start() -> None:

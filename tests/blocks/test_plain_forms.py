@@ -26,7 +26,7 @@ ACTIVATIONS: dict[str, Any] = {
     "hardswish": lambda z: z * F.relu6(z + 3) / 6,
 }
 GATES: dict[str, Any] = {"sigmoid": lambda z: 1 / (1 + torch.exp(-z)), "hardsigmoid": lambda z: F.relu6(z + 3) / 6}
-SWITCHES = {
+SWITCHES: dict[str, dict[str, tuple[Any, ...]]] = {
     "se": {"bias": (True, False), "least": (1, 2)},
     "channel": {"bias": (True, False), "least": (1, 2)},
     "spatial": {"norm": (True, False), "kernel_size": (3, 7)},
@@ -60,7 +60,7 @@ def norm(z: Tensor, w: Mapping[str, Tensor], name: str, training: bool) -> Tenso
     return w[f"{name}.weight"][:, None, None] * normal + w[f"{name}.bias"][:, None, None]
 
 
-def plain(name: str, x: Tensor, w: Mapping[str, Tensor], options: Mapping[str, Any], training: bool) -> Tensor:
+def plain(name: str, x: Tensor, w: Mapping[str, Tensor], options: Mapping[str, Any], training: bool) -> Any:
     """Compute the published form of a block."""
     gate = GATES[options["gate"]] if "gate" in options else GATES["sigmoid"]
     if name == "cbam":
@@ -130,7 +130,8 @@ class SELayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, _, _ = x.size()
         y = self.fc(self.avg_pool(x).view(b, c)).view(b, c, 1, 1)
-        return x * y.expand_as(x)
+        gated: Tensor = x * y.expand_as(x)
+        return gated
 
 
 class PrintedSpatialAttention(nn.Module):
@@ -156,11 +157,11 @@ class CABlock(nn.Module):
         self.F_w = nn.Conv2d(channel // reduction, channel, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        h, w = x.shape[2:]
+        h = x.shape[2]
         x_h = torch.mean(x, dim=3, keepdim=True).permute(0, 1, 3, 2)
         x_w = torch.mean(x, dim=2, keepdim=True)
         both = torch.relu(self.bn(self.conv_1x1(torch.cat((x_h, x_w), 3))))
-        of_h, of_w = both.split([h, w], 3)
+        of_h, of_w = both[..., :h], both[..., h:]
         s_h, s_w = torch.sigmoid(self.F_h(of_h.permute(0, 1, 3, 2))), torch.sigmoid(self.F_w(of_w))
         return x * s_h.expand_as(x) * s_w.expand_as(x)
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from attn_surgeon import blocks
+
 from .helpers import BLOCKS, Cli
 
 
@@ -51,8 +53,8 @@ def test_a_card_tells_paper_formula_and_options(cli: Cli) -> None:
     assert out.splitlines()[-1].startswith("in costs: C, H, W")
 
 
-def test_the_readme_shows_the_whole_catalogue(cli: Cli) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_readme_of_the_blocks_shows_the_whole_catalogue(cli: Cli) -> None:
+    text = (Path(blocks.__file__).parent / "README.md").read_text(encoding="utf-8")
     shown = text.partition("<!-- blocks -->\n")[2].partition("<!-- /blocks -->")[0]
     assert shown.strip() == cli("blocks", "--markdown").out.strip()
 
@@ -64,6 +66,8 @@ def test_a_card_of_a_block_of_ones_own(cli: Cli, folder: Path) -> None:
     assert "Weigh channels." in out
     assert out.splitlines()[-3].split()[:2] == ["start", "1.0"]
     assert "is a stack" in cli("blocks", "se+eca").err
+    lines = cli("blocks", "mine.py:Named").out.splitlines()
+    assert [line.split()[:2] for line in lines[-5:-2]] == [["width", "-"], ["mode", "Fast"], ["deep", "true"]]
 
 
 OWN = '''
@@ -78,6 +82,11 @@ class Scale(nn.Module):
 
     def forward(self, x):
         return x * self.weight
+
+
+class Named(Scale):
+    def __init__(self, channels, width, mode="Fast", deep=True):
+        super().__init__(channels)
 '''
 
 

@@ -1,4 +1,4 @@
-"""Make the block that a specification names, fit for a site's channels and layout."""
+"""Build the block of a specification for a site's channels and layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from attn_surgeon.errors import first_line
 
 @dataclass(frozen=True)
 class _Place:
-    """What is known of the features."""
+    """The layout of the features."""
 
     layout: str
     prefix: int
@@ -26,7 +26,7 @@ class _Place:
 
 
 def build_block(
-    spec: BlockSpec,
+    spec: BlockSpec | str,
     channels: int,
     *,
     layout: str = "NCHW",
@@ -35,12 +35,26 @@ def build_block(
     positions: int = 0,
     other: Second | None = None,
 ) -> nn.Module:
-    """Build a block for features of a layout; raise ValueError with the reason where it cannot run there.
+    """Build a block for features of a layout.
 
-    `positions` is the number of places in the example, 0 where unknown; `prefix` and `grid` are for tokens. With
-    `other`, a block of two inputs takes a second tensor laid out so; without, it sees the same map twice. A stack
-    takes it where its parts do.
+    Args:
+        spec: the block's specification, or its name.
+        channels: the features' channels.
+        layout: NCHW, NHWC, NLC (tokens), NCL, NDHWC, NCDHW or NC.
+        prefix: the tokens before those of the map, such as a class token.
+        grid: the (height, width) of the map that tokens form.
+        positions: the number of positions in the example, 0 where unknown.
+        other: the second input of a block of two; without it, the block takes the same map twice. A stack passes it to
+            those of its blocks that take two.
+
+    Raises:
+        BlockError: for an unknown name.
+        ValueError: with the reason, where the block cannot run on such features.
+
+    >>> build_block("SE", 64)(torch.ones(1, 64, 7, 7)).shape
+    torch.Size([1, 64, 7, 7])
     """
+    spec = BlockSpec.read(spec, {}) if isinstance(spec, str) else spec
     place = _Place(layout, prefix, grid, positions)
     if len(spec.parts) == 1:
         return _build(spec, channels, place, other)
@@ -54,7 +68,7 @@ def build_block(
 
 
 def build_alone(spec: BlockSpec, channels: int, positions: int) -> nn.Module:
-    """Build a block outside any network, to count or measure it: of two inputs, both are the same map."""
+    """Build a block outside any network, to count or measure it; one of two inputs takes the same map twice."""
     if spec.inputs == 1:
         return build_block(spec, channels, positions=positions)
     return Doubled(build_block(spec, channels, positions=positions, other=Second(channels)))
@@ -67,7 +81,10 @@ def _build(spec: BlockSpec, channels: int, place: _Place, other: Second | None) 
     if mapped:
         _require_map(spec.name, place)
     if card.selective and other is None:
-        raise ValueError(f"{card.name} weighs two tensors against each other, and there is only one: name it by --with")
+        raise ValueError(
+            f"{card.name} weighs two tensors against each other, and there is only one:"
+            " name the site of the second by the option 'with' (with_ in Python)"
+        )
     if other is not None:
         _require_second(card, other)
     block = _made(spec, channels)

@@ -1,4 +1,4 @@
-"""What the catalogue tells of a block, and how its options are read."""
+"""The description of a block in the catalogue, and how its options are read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from attn_surgeon.errors import BlockError, nearest
+from attn_surgeon.errors import BlockError, function, nearest
 
 Value = bool | int | float | str | None
 KINDS = ("channel", "spatial", "both", "self-attention", "two inputs")
@@ -35,7 +35,7 @@ class Option:
     free: bool = False
 
     def read(self, value: Any, block: str) -> Value:
-        """Turn text or a number into a value of this option; raise BlockError where it is out of range."""
+        """Return text or a number as a value of this option; raise BlockError where it is out of range."""
         if self.free:
             return _plain(value)
         if value is None and self.default is None:
@@ -49,7 +49,7 @@ class Option:
 
     @property
     def range(self) -> str:
-        """Say which values are valid."""
+        """The valid values, as text."""
         if self.choices:
             return " | ".join(self.choices)
         if isinstance(self.default, bool):
@@ -95,7 +95,7 @@ class Option:
         return BlockError(
             f"option {self.name}={value} is out of range: {reason}",
             f"block '{block}'",
-            f"see: attn-surgeon blocks {block}",
+            f"see: {function(f'blocks.get_card({block!r})', f'blocks {block}')}",
         )
 
 
@@ -111,14 +111,14 @@ _ARTICLES: Mapping[type, str] = {int: "a whole number", float: "a number", str: 
 
 @dataclass(frozen=True)
 class Card:
-    """What the catalogue tells of a block.
+    """The description of a block in the catalogue.
 
     Its reach is where it runs: a block of `channels` only pools over positions and runs on anything, one of
     `positions` tells them apart in any number of dimensions, one of a `map` needs a height and a width, and so does any
     block with the option that `needs_map` names. A block of
     two `inputs` takes two maps of one shape, and its output is shaped like them; one that is `selective` weighs one
     against the other, so that it needs two that differ. The costs are formulas of C, H and W
-    at the default options, with what else they name told after a comma; a learnt graft takes at most so many `nodes` in
+    at the default options, with other names defined after a comma; a trained graft takes at most so many `nodes` in
     an ONNX file of one size of 64 channels, 0 where nobody counted. An `open` card takes any option.
     """
 
@@ -141,17 +141,17 @@ class Card:
 
     @property
     def inputs(self) -> int:
-        """Count the maps that the block takes."""
+        """The number of maps that the block takes."""
         return 2 if self.kind == "two inputs" else 1
 
     def reach_with(self, options: Mapping[str, Any]) -> str:
-        """Tell where the block runs with these options."""
+        """Return where the block runs with these options."""
         if self.needs_map is not None and options.get(self.needs_map[0]) == self.needs_map[1]:
             return "map"
         return self.reach
 
     def read_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Check options against the card; raise BlockError for an unknown one or a value out of range."""
+        """Return options checked against the card; raise BlockError for an unknown one or a value out of range."""
         known = {option.name: option for option in self.options}
         for name in given:
             if not self.has(name):
@@ -161,5 +161,5 @@ class Card:
         return {name: known.get(name, anything).read(value, self.name) for name, value in given.items()}
 
     def has(self, name: str) -> bool:
-        """Tell whether an option is one of the block's."""
+        """Return whether the block has an option of this name."""
         return self.open or any(option.name == name for option in self.options)

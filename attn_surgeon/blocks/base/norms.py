@@ -21,7 +21,7 @@ class PooledNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-class AnyGroupNorm(nn.GroupNorm):
+class SafeGroupNorm(nn.GroupNorm):
     """Normalise groups of channels in the precision they come in.
 
     A group of a single value becomes its bias, where torch's own layer refuses a batch of one.

@@ -28,7 +28,7 @@ class MisshapenError(ValueError):
     """Report a block whose output is not shaped like its input."""
 
 
-class Own(nn.Module):
+class UserBlock(nn.Module):
     """Run a block of the user's own on (N, C, H, W) features, and blend what it makes into them.
 
     Raises MisshapenError where that is not shaped like the features.
@@ -49,7 +49,7 @@ class Own(nn.Module):
         return self.outer(x, made)
 
 
-class OwnGate(Gate):
+class UserGate(Gate):
     """The gate of a block that starts as the identity by itself, known by what its parameters are then.
 
     Those that close it were found by giving the others values at random.
@@ -134,9 +134,9 @@ def _maker(name: str, factory: Factory, inputs: int) -> Factory:
         if not isinstance(block, nn.Module):
             raise ValueError(f"{name} made a {type(block).__name__}, not a module")  # noqa: TRY004  a refusal, not a fault
         if not _passes_on(block, channels, inputs):
-            return Own(block, Blend(channels, init))
+            return UserBlock(block, Blend(channels, init))
         closing = _closing_values(block, channels, inputs)
-        return Own(block, OwnGate({f"block.{key}": value for key, value in closing.items()}))
+        return UserBlock(block, UserGate({f"block.{key}": value for key, value in closing.items()}))
 
     return make
 

@@ -1,4 +1,4 @@
-"""What is asked for: a block, or a stack of blocks, by name, with options."""
+"""The specification of a block, or of a stack of blocks: names, options and how they start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from attn_surgeon.blocks.base.registry import get_card, is_own
+from attn_surgeon.blocks.base.registry import canonical, get_card, is_own
 from attn_surgeon.blocks.base.starts import INITS
 from attn_surgeon.errors import BlockError, nearest
 
@@ -24,13 +24,14 @@ class BlockSpec:
 
     @classmethod
     def read(cls, name: str, options: Mapping[str, Any], init: str = "identity") -> Self:
-        """Check name, options and start; raise BlockError where one is wrong."""
+        """Build a specification; raise BlockError for an unknown name, option or start. `SE` means `se`."""
         if not isinstance(name, str):
             raise BlockError(f"a block is named by text, not by a {type(name).__name__}", "", "such as block='cbam'")
         if init not in INITS:
             hint = nearest(init, INITS) or f"it is one of {', '.join(INITS)}"
             raise BlockError(f"no start is called '{init}'", f"block '{name}'", hint)
-        parts = name.split("+")
+        parts = [canonical(part) for part in name.split("+")]
+        name = "+".join(parts)
         if len(parts) == 1:
             return cls(name, get_card(name).read_options(options), init)
         shared = _by_part(parts, options)
@@ -39,7 +40,7 @@ class BlockSpec:
 
     @property
     def parts(self) -> tuple[BlockSpec, ...]:
-        """Give the blocks of a stack, or the one."""
+        """The blocks of a stack, or the one."""
         names = self.name.split("+")
         if len(names) == 1:
             return (self,)
@@ -48,21 +49,21 @@ class BlockSpec:
 
     @property
     def inputs(self) -> int:
-        """Count the maps that it takes."""
+        """The number of maps that it takes."""
         return max(get_card(part.name).inputs for part in self.parts)
 
     @property
     def own(self) -> bool:
-        """Tell whether code of the user's own is in it."""
+        """Whether it contains code of the user's own."""
         return any(is_own(part.name) for part in self.parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Write the specification as plain data."""
+        """Return the specification as plain data."""
         return {"name": self.name, "options": dict(self.options), "init": self.init}
 
 
 def _by_part(names: list[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Give each option of a stack to its part: the one it names, else the only one that has it."""
+    """Assign each option of a stack to the part it names, else to the only one that has it."""
     shared: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, value in options.items():
         part, _, option = key.rpartition(".")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.norms import AnyGroupNorm
+from attn_surgeon.blocks.base.norms import SafeGroupNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 
@@ -53,7 +53,7 @@ class EfficientMultiScaleAttention(nn.Module):
         self.share = channels // divisor(channels, groups, min(32, max(1, channels // 2)), "groups")
         self.conv1 = nn.Conv2d(self.share, self.share, 1)
         self.conv3 = nn.Conv2d(self.share, self.share, 3, padding=1)
-        self.norm = AnyGroupNorm(self.share, self.share)
+        self.norm = SafeGroupNorm(self.share, self.share)
         self.gate = Multiply(init, self, "norm", "conv3")
         if init == "identity":
             self.conv1.weight.data *= 0.05

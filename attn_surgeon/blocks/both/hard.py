@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.noise import Noise
-from attn_surgeon.blocks.base.norms import AnyGroupNorm
+from attn_surgeon.blocks.base.norms import SafeGroupNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -81,7 +81,7 @@ class HardAttention(nn.Module):
 
     def _make_layers(self, channels: int, hidden: int, init: str) -> None:
         side, made = (1, channels) if self.pooled else (3, 1)
-        self.norm, self.look = AnyGroupNorm(1, channels), nn.Conv2d(channels, hidden, side, padding=side // 2)
+        self.norm, self.look = SafeGroupNorm(1, channels), nn.Conv2d(channels, hidden, side, padding=side // 2)
         self.choose = nn.Conv2d(hidden, made, 1, bias=self.pooled or self.draw == "bernoulli")
         start_hidden(init, self.look)
         if self.choose.bias is not None:

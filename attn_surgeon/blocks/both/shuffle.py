@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Blend
-from attn_surgeon.blocks.base.norms import AnyGroupNorm
+from attn_surgeon.blocks.base.norms import SafeGroupNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 
@@ -85,7 +85,7 @@ class _ByPosition(nn.Module):
 
     def __init__(self, channels: int, init: str) -> None:
         super().__init__()
-        self.norm = AnyGroupNorm(channels, channels)
+        self.norm = SafeGroupNorm(channels, channels)
         self.weight = nn.Parameter(torch.full((channels, 1, 1), float(init == "identity")))
         self.bias = nn.Parameter(torch.ones(channels, 1, 1))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.norms import AnyGroupNorm
+from attn_surgeon.blocks.base.norms import SafeGroupNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 
@@ -51,7 +51,7 @@ class LinearContext(nn.Module):
         super().__init__()
         # a group of one channel is normalised to 0, whatever it was
         count = divisor(channels, groups, max(1, min(64, channels // 4)), "groups")
-        self.norm = AnyGroupNorm(count, channels)
+        self.norm = SafeGroupNorm(count, channels)
         nn.init.zeros_(self.norm.weight)
         nn.init.ones_(self.norm.bias)
         self.gate = Multiply(init, self, "norm")

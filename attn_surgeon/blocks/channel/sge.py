@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.norms import AnyGroupNorm, widen
+from attn_surgeon.blocks.base.norms import SafeGroupNorm, widen
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 
@@ -44,7 +44,7 @@ class GroupwiseEnhance(nn.Module):
     def __init__(self, channels: int, *, groups: int | None = None, init: str = "identity") -> None:
         super().__init__()
         self.groups = divisor(channels, groups, 64, "groups")
-        self.norm = AnyGroupNorm(self.groups, self.groups)
+        self.norm = SafeGroupNorm(self.groups, self.groups)
         nn.init.zeros_(self.norm.weight)
         nn.init.ones_(self.norm.bias)
         self.gate = Multiply(init, self, "norm")

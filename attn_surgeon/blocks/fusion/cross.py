@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Add
-from attn_surgeon.blocks.base.norms import AnyGroupNorm
+from attn_surgeon.blocks.base.norms import SafeGroupNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 from attn_surgeon.blocks.self_attention.windows import split_heads
@@ -48,7 +48,7 @@ class CrossAttention(nn.Module):
     def __init__(self, channels: int, *, heads: int | None = None, init: str = "identity") -> None:
         super().__init__()
         self.width = channels // divisor(channels, heads, 8, "heads")
-        self.norm_x, self.norm_y = AnyGroupNorm(1, channels), AnyGroupNorm(1, channels)
+        self.norm_x, self.norm_y = SafeGroupNorm(1, channels), SafeGroupNorm(1, channels)
         self.query = nn.Linear(channels, channels, bias=False)
         self.key, self.value = nn.Linear(channels, channels, bias=False), nn.Linear(channels, channels, bias=False)
         self.project = nn.Linear(channels, channels)

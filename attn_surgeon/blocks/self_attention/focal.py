@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Add
-from attn_surgeon.blocks.base.norms import AnyGroupNorm
+from attn_surgeon.blocks.base.norms import SafeGroupNorm
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -46,7 +46,7 @@ class FocalModulation(nn.Module):
 
     def __init__(self, channels: int, *, levels: int = 3, kernel_size: int = 3, init: str = "identity") -> None:
         super().__init__()
-        self.norm = AnyGroupNorm(1, channels)
+        self.norm = SafeGroupNorm(1, channels)
         self.query, self.context = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
         self.gates = nn.Conv2d(channels, levels + 1, 1)
         self.levels = nn.ModuleList(

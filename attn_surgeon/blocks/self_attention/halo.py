@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Add
-from attn_surgeon.blocks.base.norms import AnyGroupNorm
+from attn_surgeon.blocks.base.norms import SafeGroupNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 from attn_surgeon.blocks.self_attention.windows import cut, inside, join, parts_of, run_parts, split_heads
@@ -64,7 +64,7 @@ class HaloAttention(nn.Module):
         if block + halo == 1:
             raise ValueError("with block=1 and halo=0 each position would look at itself alone")
         self.block, self.halo, parts = block, halo, parts_of(heads)
-        self.norm = AnyGroupNorm(1, channels)
+        self.norm = SafeGroupNorm(1, channels)
         self.parts = nn.ModuleList(_Heads(channels, channels // parts, heads // parts) for _ in range(parts))
         self.project = nn.Conv2d(channels, channels, 1)
         self.gate = Add(init, self, "project")

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Add
-from attn_surgeon.blocks.base.norms import AnyGroupNorm
+from attn_surgeon.blocks.base.norms import SafeGroupNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 from attn_surgeon.blocks.self_attention.windows import parts_of, run_parts
@@ -56,7 +56,7 @@ class OutlookAttention(nn.Module):
         super().__init__()
         heads = divisor(channels, heads, max(1, channels // 32), "heads")
         parts = parts_of(heads, 8)
-        self.norm = AnyGroupNorm(1, channels)
+        self.norm = SafeGroupNorm(1, channels)
         self.parts = nn.ModuleList(
             _Heads(channels, channels // parts, heads // parts, kernel_size) for _ in range(parts)
         )

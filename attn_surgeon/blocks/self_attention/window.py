@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Add
-from attn_surgeon.blocks.base.norms import AnyGroupNorm
+from attn_surgeon.blocks.base.norms import SafeGroupNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 from attn_surgeon.blocks.self_attention.windows import cut, inside, join, parts_of, run_parts, split_heads
@@ -63,7 +63,7 @@ class WindowAttention(nn.Module):
         super().__init__()
         heads = divisor(channels, heads, max(1, channels // 32), "heads")
         self.window, self.before, parts = window, window - window // 2 if shift else 0, parts_of(heads)
-        self.norm = AnyGroupNorm(1, channels)
+        self.norm = SafeGroupNorm(1, channels)
         self.parts = nn.ModuleList(_Heads(channels, channels // parts, heads // parts, window) for _ in range(parts))
         self.project = nn.Linear(channels, channels)
         self.gate = Add(init, self, "project")

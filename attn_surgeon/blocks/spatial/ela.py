@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.norms import AnyGroupNorm
+from attn_surgeon.blocks.base.norms import SafeGroupNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 
@@ -59,7 +59,7 @@ class EfficientLocalAttention(nn.Module):
         apart = channels // divisor(channels, mixed, 1, "mixed")
         self.conv_h = nn.Conv2d(channels, channels, (kernel_size, 1), padding=(beside, 0), groups=apart, bias=False)
         self.conv_w = nn.Conv2d(channels, channels, (1, kernel_size), padding=(0, beside), groups=apart, bias=False)
-        self.norm_h, self.norm_w = AnyGroupNorm(parts, channels), AnyGroupNorm(parts, channels)
+        self.norm_h, self.norm_w = SafeGroupNorm(parts, channels), SafeGroupNorm(parts, channels)
         self.gate = Multiply(init, self, "norm_h", "norm_w")
 
     def forward(self, x: Tensor) -> Tensor:
