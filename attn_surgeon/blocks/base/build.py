@@ -51,6 +51,7 @@ def build_block(
         BlockError: for an unknown name.
         ValueError: with the reason, where the block cannot run on such features.
 
+    >>> import torch
     >>> build_block("SE", 64)(torch.ones(1, 64, 7, 7)).shape
     torch.Size([1, 64, 7, 7])
     """
