@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from attn_surgeon.errors import ArtefactError, ExampleError, SurgeonError, first_few, first_line
+from attn_surgeon.progress import StepProgress, no_steps
 from attn_surgeon.surgery.check import check
 from attn_surgeon.surgery.evidence import Evidence, gather
 from attn_surgeon.surgery.gradient_check import Status, check_gradients
@@ -84,13 +85,40 @@ def certify(
     *,
     expect_identity: bool = True,
     round_trip: RoundTrip | None = None,
-    progress: Callable[[str], None] = lambda name: None,
+    progress: StepProgress = no_steps,
 ) -> Certificate:
-    """Check an operated network against its original; neither is changed.
+    """Check an operated network against its original, and return the checks as a certificate; neither is changed.
 
-    Where the grafts are not expected to be the identity (published initialisation, or trained), outputs are compared
-    with the grafts bypassed, which certifies the surgery alone. `round_trip` saves and loads a network. Raises
-    ExampleError where the original does not run on the example.
+    The output must be the original's bit for bit: in eval mode at two image sizes, in train mode with the same random
+    draws, and in bfloat16. The original's state dict must be kept, every graft must run and be able to learn, and
+    removing the grafts must give the original back. A check that does not apply is skipped.
+
+    Args:
+        original: the network before any graft.
+        model: the network with grafts.
+        example: one input that the networks take: a tensor, usually (N, C, H, W), a tuple of arguments, or a dict of
+            keyword arguments.
+        expect_identity: whether the grafts are the identity. Of those that are not, because they were trained or
+            started as published, only the surgery is certified: they are bypassed where outputs are compared.
+        round_trip: a function that saves a network and returns it loaded again, to check that too.
+        progress: called with the name of each check before it is made.
+
+    Returns:
+        The certificate, which is shown as a table; `passed` is whether no check failed.
+
+    Raises:
+        ExampleError: the original does not run on the example.
+
+    Example:
+        >>> import torch, attn_surgeon
+        >>> from attn_surgeon.networks.demo import load_demo
+        >>> network, x = load_demo(), torch.randn(1, 1, 32, 32)
+        >>> operated = attn_surgeon.insert(network, "se", after="layer3", example=x)
+        >>> certificate = attn_surgeon.certify(network, operated, x)
+        >>> certificate.passed
+        True
+        >>> [check.name for check in certificate.checks if "identity" in check.name][:2]
+        ['identity in eval, 1×1×32×32', 'identity in eval, 1×1×64×64']
     """
     expected = _try_run(original, example)
     if isinstance(expected, Exception):

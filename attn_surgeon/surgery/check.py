@@ -34,6 +34,7 @@ def check(model: nn.Module, example: Example) -> list[Made]:
         ExampleError: the network does not run on the example.
 
     Example:
+        >>> import torch, attn_surgeon
         >>> from attn_surgeon.networks.demo import load_demo
         >>> x = torch.zeros(1, 1, 32, 32)
         >>> network = attn_surgeon.insert(load_demo(), "se", after="layer3", example=x)

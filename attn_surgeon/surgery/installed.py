@@ -38,7 +38,25 @@ class Made:
 
 
 def list_grafts(model: nn.Module) -> list[Made]:
-    """List the grafts in a network, in the order of its modules, also those that do not run any more."""
+    """Return the grafts in a network, also those that do not run any more.
+
+    Args:
+        model: a network, with or without grafts.
+
+    Returns:
+        The grafts in the order of the network's modules, each with its `place`, such as `"after layer3"`, its `block`,
+        which is the module that runs there, and the `path` of that module.
+
+    Example:
+        >>> import torch, attn_surgeon
+        >>> from attn_surgeon.networks.demo import load_demo
+        >>> x = torch.zeros(1, 1, 32, 32)
+        >>> operated = attn_surgeon.insert(load_demo(), "se", after=["layer2", "layer3"], example=x)
+        >>> for graft in attn_surgeon.list_grafts(operated):
+        ...     print(graft.place, sum(parameter.numel() for parameter in graft.block.parameters()))
+        after layer2 162
+        after layer3 580
+    """
     return [
         Made(path, key, container.record(key), container[key])
         for path, module in model.named_modules()

@@ -73,11 +73,36 @@ class UserGate(Gate):
 
 
 def register_block(name: str, factory: Factory, *, reach: Reach = "map", inputs: Literal[1, 2] = 1) -> None:
-    """Enter a block of your own under a name, such as `register_block("mine", MyBlock)`.
+    """Register a block of your own under a name that `insert` takes.
 
-    `factory(channels, **options)` makes a module that takes (N, C, H, W), and a second map like it with two `inputs`,
-    and returns the same shape. Its `reach` is `channels` where it only pools over positions, `positions` where it
-    needs no height and width, else `map`. Entered again, a name means the new one. Raises BlockError.
+    The block need not start as the identity: what it returns, f(x), is blended in as x + γ(f(x) - x) with γ = 0. One
+    that is the identity by itself is used as it is. Registering a name again replaces the block.
+
+    Args:
+        name: the name; one that no block of the catalogue has.
+        factory: a class or function; `factory(channels, **options)` returns a module that takes (N, C, H, W), and with
+            two `inputs` a second map of that shape, and returns the same shape.
+        reach: what the block needs to know of positions: `"channels"` if it only pools over them, `"positions"` if it
+            needs several but no height and width, `"map"` if it needs (H, W).
+        inputs: the number of maps that the block takes.
+
+    Raises:
+        BlockError: the factory cannot be called, or the name or the reach is invalid.
+
+    Example:
+        >>> import torch, attn_surgeon
+        >>> from attn_surgeon.networks.demo import load_demo
+        >>> class Scale(torch.nn.Module):
+        ...     def __init__(self, channels, start=0.5):
+        ...         super().__init__()
+        ...         self.weight = torch.nn.Parameter(torch.full((channels, 1, 1), start))
+        ...     def forward(self, x):
+        ...         return x * self.weight
+        >>> attn_surgeon.register_block("scale", Scale, reach="channels")
+        >>> network, x = load_demo(), torch.randn(1, 1, 32, 32)
+        >>> operated = attn_surgeon.insert(network, "scale", after="layer3", example=x, options={"start": 0.9})
+        >>> torch.equal(operated(x), network(x))
+        True
     """
     if not callable(factory):
         raise BlockError(f"a block is made by something to call, not by a {type(factory).__name__}", f"block '{name}'")
