@@ -30,6 +30,39 @@ if TYPE_CHECKING:
     from attn_surgeon.surgery.sites.survey import Site, Survey
 
 
+Selector = Annotated[
+    str | None,
+    typer.Argument(help="Show only these sites; globs work.", autocompletion=completion.sites, show_default=False),
+]
+Depth = Annotated[
+    int | None, typer.Option(metavar="N", help="Open so many levels of the tree.", min=1, show_default=False)
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="GROUP",
+        help="List a group's sites, or its members in one place: residual, residual@layer3.",
+        autocompletion=completion.groups,
+        show_default=False,
+    ),
+]
+CodeAt = Annotated[
+    str | None,
+    typer.Option(
+        "--code",
+        metavar="SITE",
+        help="Show the forward that a graft there changes, before and after.",
+        autocompletion=completion.sites,
+        show_default=False,
+    ),
+]
+GraphFile = Annotated[
+    str | None,
+    typer.Option("--graph", metavar="FILE", help="Draw the network: .svg, .png or .html.", show_default=False),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(epilog="Example: attn-surgeon inspect demo 'layer3.*'")(inspect)
@@ -37,38 +70,11 @@ def register(app: typer.Typer) -> None:
 
 def inspect(
     network: Network,
-    selector: Annotated[
-        str | None,
-        typer.Argument(help="Show only these sites; globs work.", autocompletion=completion.sites, show_default=False),
-    ] = None,
-    depth: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Unfold the tree by so many levels.", min=1, show_default=False),
-    ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(
-            "--at",
-            metavar="GROUP",
-            help="List a group's sites, or those in one place: residual, residual@layer3.",
-            autocompletion=completion.groups,
-            show_default=False,
-        ),
-    ] = None,
-    code: Annotated[
-        str | None,
-        typer.Option(
-            "--code",
-            metavar="SITE",
-            help="Show the forward that a graft there changes, before and after.",
-            autocompletion=completion.sites,
-            show_default=False,
-        ),
-    ] = None,
-    graph: Annotated[
-        str | None,
-        typer.Option("--graph", metavar="FILE", help="Draw the network: .svg, .png or .html.", show_default=False),
-    ] = None,
+    selector: Selector = None,
+    depth: Depth = None,
+    at: Group = None,
+    code: CodeAt = None,
+    graph: GraphFile = None,
     force: Force = False,
     weights: Weights = None,
     args: Arguments = None,
@@ -79,11 +85,11 @@ def inspect(
     size: Size = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a network as a tree: names, shapes, parameters, groups. No weights are needed."""
+    """Show a network as a tree: names, shapes, parameters, groups. Its weights are not loaded."""
     from attn_surgeon.surgery.sites.survey import survey
 
     target = _drawable(graph, force=force)
-    with steps(f"look at {network}"):
+    with steps(f"inspect {network}"):
         weights = weights or (None if network.endswith(".safetensors") else "none")
         loaded = open_from_options(network, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
         surveyed = survey(loaded.model, loaded.example)
@@ -95,7 +101,7 @@ def inspect(
         document["code"] = _code(loaded, surveyed, code, show=not as_json)
     if as_json:
         chosen = [site for _, site in _chosen(surveyed, selector, at, depth)]
-        print_json(document | {"sites": _plain(chosen, loaded)})
+        print_json(document | {"sites": _plain(chosen)})
     elif target is not None:
         say(f"wrote {target}")
     elif code is None:
@@ -173,17 +179,14 @@ def _draw(loaded: LoadedNetwork, surveyed: Survey, target: Any, depth: int | Non
     return str(target)
 
 
-def _plain(sites: Sequence[Site], loaded: LoadedNetwork) -> list[dict[str, Any]]:
-    from attn_surgeon.measure.cost import parameters
-
-    modules = dict(loaded.model.named_modules(remove_duplicate=False))
+def _plain(sites: Sequence[Site]) -> list[dict[str, Any]]:
     return [
         {
             "name": site.name,
             "kind": site.kind,
             "type": site.type,
             "calls": site.calls,
-            "parameters": parameters(modules[site.name]) if site.name in modules else 0,
+            "parameters": site.parameters,
             "groups": list(site.groups),
             "input": site.input and asdict(site.input),
             "output": site.output and asdict(site.output),

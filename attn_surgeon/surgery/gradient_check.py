@@ -82,7 +82,7 @@ def _ignored(model: nn.Module, example: Example, grafts: Sequence[Made]) -> list
     return [
         item
         for item in grafts
-        if values[item.path] not in flow.reaching
+        if values[item.path] not in flow.reaching_output
         or (item.graft.feature.prefix and not graft_reaches_output(seen, item.block, item.graft.feature.prefix))
     ]
 

@@ -27,10 +27,16 @@ _UPSAMPLING = re.compile(r"^(interpolate|upsample|conv_transpose|pixel_shuffle|m
 
 
 class Dataflow:
-    """The values that depend on the network's input, numbered in the order they were made.
+    """The values that depend on the network's input, numbered in the order in which they were computed.
 
-    `led` has the sources of each value that do more than condition the others. `layered` ones are past the first layer:
-    before it flows the image, at most normalised. `decoded` ones come from a map that was made larger.
+    Attributes:
+        values: the stand-ins of the values.
+        makers: the event that computed each value; None for the network's inputs.
+        sources: the values that each was computed from.
+        leading: those of its sources that do more than condition the others.
+        users: the events that take each value.
+        layered: whether it comes after the first layer; before it, it is the image, at most normalised.
+        decoded: whether it comes from an upsampled map.
     """
 
     def __init__(self, seen: Observation) -> None:
@@ -38,12 +44,12 @@ class Dataflow:
         self.values: list[Tensor] = []
         self.makers: list[Event | None] = []
         self.sources: list[tuple[int, ...]] = []
-        self.led: list[tuple[int, ...]] = []
+        self.leading: list[tuple[int, ...]] = []
         self.users: list[list[Event]] = []
         self.layered: list[bool] = []
         self.decoded: list[bool] = []
         self._spread: list[bool] = []
-        self._idom: list[int | None] = []
+        self._dominator: list[int | None] = []
         self._root: list[int] = []
         self._numbers: dict[int, int] = {}
         for value in seen.inputs:
@@ -66,9 +72,9 @@ class Dataflow:
         enlarged = self.upsampled(len(self.values) - 1) and any(self.has_positions(source) for source in sources)
         self.decoded.append(enlarged or any(self.decoded[source] for source in sources))
         self._spread.append(self._is_spread(value, maker, sources))
-        self.led.append(self._leading(value, maker, sources))
-        self._idom.append(self.common(self.led[-1]) if sources else None)
-        self._root.append(len(self._root) if self._idom[-1] is None else self._root[self._idom[-1]])
+        self.leading.append(self._leading(value, maker, sources))
+        self._dominator.append(self.common_dominator(self.leading[-1]) if sources else None)
+        self._root.append(len(self._root) if self._dominator[-1] is None else self._root[self._dominator[-1]])
 
     def _leading(self, value: Tensor, maker: Event | None, sources: tuple[int, ...]) -> tuple[int, ...]:
         """Return the sources of a value, without those that only condition the others.
@@ -118,7 +124,7 @@ class Dataflow:
         return self.numbers(tensors(self.seen.output))
 
     @cached_property
-    def reaching(self) -> frozenset[int]:
+    def reaching_output(self) -> frozenset[int]:
         """The numbers of the values that the network's outputs depend on."""
         found = set(self.outputs)
         for number in reversed(range(len(self.values))):
@@ -126,7 +132,7 @@ class Dataflow:
                 found.update(self.sources[number])
         return frozenset(found)
 
-    def common(self, numbers: Iterable[int]) -> int | None:
+    def common_dominator(self, numbers: Iterable[int]) -> int | None:
         """Return the last value that all paths to all the given ones pass through: their common dominator."""
         first, *others = numbers
         found: int | None = first
@@ -139,16 +145,16 @@ class Dataflow:
             if left is None or right is None:
                 return None
             if left > right:  # a value is made after its dominators
-                left = self._idom[left]
+                left = self._dominator[left]
             else:
-                right = self._idom[right]
+                right = self._dominator[right]
         return left
 
-    def chain(self, number: int | None) -> Iterator[int]:
+    def dominators(self, number: int | None) -> Iterator[int]:
         """List a value and its dominators, back to the input."""
         while number is not None:
             yield number
-            number = self._idom[number]
+            number = self._dominator[number]
 
     def between(self, start: int | None, end: int, limit: int = 500) -> list[int] | None:
         """List the values on all paths from `start`, without it, to `end`, with it; None where they are too many."""

@@ -17,7 +17,7 @@ from attn_surgeon.surgery.sites.layouts import Feature
 
 Maps = Mapping[int, Feature]
 DOWN = 0.6  # a stride of two halves one axis at least; a convolution without padding takes off less
-_LIGHT = 0.5  # of the layers before it, what a side branch that is no gate has at most
+_LIGHT_FRACTION = 0.5  # of the layers before it, what a side branch that is no gate has at most
 _GATES = ("sigmoid", "hardsigmoid", "softmax", "tanh", "hardtanh")
 
 
@@ -42,76 +42,76 @@ class Detours:
         found = set(self.flow.outputs)
         for number in reversed(range(len(self.flow.values))):
             if number in found:
-                found.update(source for source in self.flow.sources[number] if not self.aside(number, source))
+                found.update(source for source in self.flow.sources[number] if not self.is_side_branch(number, source))
         return frozenset(found)
 
-    def aside(self, total: int, part: int) -> bool:
+    def is_side_branch(self, total: int, part: int) -> bool:
         """Return whether one of a value's sources comes from a side branch."""
         sources = self.flow.sources[total]
         if len(sources) == 1:
             return False
-        if part not in self.flow.led[total]:
+        if part not in self.flow.leading[total]:
             return True
         fork = self._fork(total)
-        return fork is not None and self._comes_back(fork, total, part) and self._slight(fork, total, part)
+        return fork is not None and self._goes_lower(fork, total, part) and self._is_minor(fork, total, part)
 
     def _fork(self, total: int) -> int | None:
         """Return the map that all sources of a value come from, if there are lower resolutions after it."""
         if total not in self._forks:
-            chain = self.flow.chain(self.flow.common(self.flow.sources[total]))
+            chain = self.flow.dominators(self.flow.common_dominator(self.flow.sources[total]))
             fork = next((value for value in chain if value in self.maps), None)
             since = range(total if fork is None else fork, total)
-            self._forks[total] = fork if fork is not None and any(self._low(fork, n) for n in since) else None
+            self._forks[total] = fork if fork is not None and any(self._is_lower(fork, n) for n in since) else None
         return self._forks[total]
 
-    def _comes_back(self, fork: int, total: int, part: int) -> bool:
+    def _goes_lower(self, fork: int, total: int, part: int) -> bool:
         """Return whether a source's path has lower resolutions than another source's."""
-        others = [source for source in self.flow.led[total] if source != part]
+        others = [source for source in self.flow.leading[total] if source != part]
         lowest = max((self._lowest(fork, other) for other in others), default=0)
         return self._lowest(fork, part) < DOWN * lowest
 
-    def _low(self, fork: int, number: int) -> bool:
+    def _is_lower(self, fork: int, number: int) -> bool:
         return number in self.maps and self.maps[number].positions < DOWN * self.maps[fork].positions
 
     def _lowest(self, fork: int, part: int) -> int:
-        ways = self.flow.between(fork, part) or ()
-        return min(self.maps[number].positions for number in (fork, *ways) if number in self.maps)
+        path = self.flow.between(fork, part) or ()
+        return min(self.maps[number].positions for number in (fork, *path) if number in self.maps)
 
-    def _slight(self, fork: int, total: int, part: int) -> bool:
+    def _is_minor(self, fork: int, total: int, part: int) -> bool:
         """Return whether what comes back is only a side branch's, by one of the criteria below."""
         maker = self.flow.makers[total]
         name = plain_name(maker.function) if maker is not None else ""
         if ATTENTION.search(name):
             return True
-        if self._low(fork, part):  # it is not made larger again, but read beside the others, as a detector's levels are
+        if self._is_lower(fork, part):  # not upsampled again, but read beside the others, as a detector's levels are
             return False
-        way = list(takewhile(lambda number: number > fork, self.flow.chain(part)))
+        way = list(takewhile(lambda number: number > fork, self.flow.dominators(part)))
         if name == "mul" and self._any(way, lambda function: function in _GATES):
             return True
         pooled = self._any(way, lambda function: function.startswith("adaptive_"), only=self.maps)
-        return pooled or self._narrow(fork, part) or self._light(fork, total, part)
+        return pooled or self._is_narrow(fork, part) or self._is_light(fork, total, part)
 
     def _any(self, way: Sequence[int], wanted: Callable[[str], bool], only: Maps | None = None) -> bool:
         makers = [self.flow.makers[number] for number in way if only is None or number in only]
         return any(wanted(plain_name(maker.function)) for maker in makers if maker is not None)
 
-    def _narrow(self, fork: int, part: int) -> bool:
+    def _is_narrow(self, fork: int, part: int) -> bool:
         """Return whether the layers at the lower resolutions all have fewer channels than the fork."""
-        low = [number for number in self.flow.between(fork, part) or () if self._low(fork, number)]
+        low = [number for number in self.flow.between(fork, part) or () if self._is_lower(fork, number)]
         first = next((number for number in low if self.flow.parametric(number)), None)
         made = [self.maps[number].channels for number in low if first is not None and number >= first]
         return max(made, default=0) < self.maps[fork].channels
 
-    def _light(self, fork: int, total: int, part: int) -> bool:
+    def _is_light(self, fork: int, total: int, part: int) -> bool:
         """Return whether few layers are on the path, in a network that does not upsample further.
 
         What leaves the first resolution of all and comes back is no side branch, for there is no other trunk.
         """
-        ways, image = self.flow.between(fork, part), math.prod(self.flow.seen.inputs[0].shape[2:])
-        if self.maps[fork].positions >= DOWN * image or ways is None:
+        path, image = self.flow.between(fork, part), math.prod(self.flow.seen.inputs[0].shape[2:])
+        if self.maps[fork].positions >= DOWN * image or path is None:
             return False
-        if sum(map(self.flow.parametric, ways)) >= _LIGHT * self._layers[fork]:
+        if sum(map(self.flow.parametric, path)) >= _LIGHT_FRACTION * self._layers[fork]:
             return False
-        later = any(self._low(fork, number) for number in self.maps if number > total)
+        later = any(self._is_lower(fork, number) for number in self.maps if number > total)
         heads = [self.maps[head].positions for head in self.heads if head in self.maps and head >= total]
         return later or max(heads, default=0) <= self.maps[fork].positions / DOWN

@@ -53,14 +53,14 @@ def find_groups(flow: Dataflow, carriers: Carriers, reaches_output: Callable[[in
         "skips": _skips(carriers, fusions),
         "fusions": _fusions(carriers, fusions, places),
     }
-    late = _late(carriers, min(heads, default=len(flow.values)))
+    late = _after_head(carriers, min(heads, default=len(flow.values)))
     return {
         group: tuple(member for member in members if member not in late or reaches_output(late[member]))
         for group, members in groups.items()
     }
 
 
-def _late(carriers: Carriers, head: int) -> dict[Member, int]:
+def _after_head(carriers: Carriers, head: int) -> dict[Member, int]:
     """Return the values after sites past the head, on whose positions the output may not depend any more."""
     late = {number: carriers.usable(number) for number in carriers.after if number > head}
     return {(site.name, "after"): number for number, sites in late.items() for site in sites}

@@ -56,7 +56,7 @@ def _residual(
     flow: Dataflow, event: Event, total: int, parts: tuple[int, ...], known: Mapping[int, Residual]
 ) -> Residual | None:
     """Return an add as a residual, if one part is a branch of the other; None where they are only two paths."""
-    fork = flow.common(parts)
+    fork = flow.common_dominator(parts)
     shapes = [flow.values[part].shape for part in parts]
     if len(parts) != 2 or fork is None or shapes[0] != shapes[1]:
         return None
@@ -87,7 +87,7 @@ def _mixing(flow: Dataflow, start: int, end: int) -> int:
 
 def _fusion(flow: Dataflow, event: Event, total: int, parts: tuple[int, ...]) -> Fusion | None:
     """Return a join as a fusion; None where its parts are only pieces of one value."""
-    fork = flow.common(parts)
+    fork = flow.common_dominator(parts)
     if fork is not None and not any(_mixing(flow, fork, part) for part in parts):
         return None
     detours = {part for part in parts if _detour(flow, fork, part)}
@@ -97,7 +97,7 @@ def _fusion(flow: Dataflow, event: Event, total: int, parts: tuple[int, ...]) ->
 
 def _detour(flow: Dataflow, fork: int | None, part: int) -> bool:
     """Return whether the path from the fork goes through an upsampled map."""
-    for number in flow.chain(part):
+    for number in flow.dominators(part):
         if number == fork:
             return False
         if flow.upsampled(number):

@@ -22,16 +22,16 @@ def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Co
     last = _deepest(flow, maps, heads, layers)
     if last is None:
         return []
-    trunk = _shrinking(flow, maps, reversed(list(flow.chain(last))))
+    trunk = _descending(flow, maps, reversed(list(flow.dominators(last))))
     ends = [
-        _settled(flow, maps, end, start)
+        _block_input(flow, maps, end, start)
         for end, start in pairwise(trunk)
         if maps[start].positions < DOWN * maps[end].positions
     ]
     return list(dict.fromkeys([*ends, *trunk[-1:]]))
 
 
-def _shrinking(flow: Dataflow, maps: Maps, chain: Iterator[int]) -> list[int]:
+def _descending(flow: Dataflow, maps: Maps, chain: Iterator[int]) -> list[int]:
     """Return the maps of a chain, without those that have more positions than the one before though not upsampled."""
     kept: list[int] = []
     for number in chain:
@@ -47,7 +47,7 @@ def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collectio
     Of several, it is the last that all paths to the last map of that resolution pass through.
     """
     before = {number for head in heads for number in flow.between(None, head, limit=len(flow.values)) or ()}
-    reached = Detours(flow, maps, heads).trunk & (before or flow.reaching)
+    reached = Detours(flow, maps, heads).trunk & (before or flow.reaching_output)
     candidates = [number for number in layers if number in reached and number in maps]
     if not candidates:
         return None
@@ -56,23 +56,23 @@ def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collectio
     if low_heads:
         return max(low_heads)
     low = [number for number in candidates if maps[number].positions == lowest]
-    whole = [number for number in low if not _inside(flow, maps, number, low)] or low
+    whole = [number for number in low if not _is_within_stage(flow, maps, number, low)] or low
     widest = max(maps[number].channels for number in whole)
     wide = [number for number in whole if maps[number].channels == widest]
-    return next((number for number in flow.chain(max(whole)) if number in wide), max(wide))
+    return next((number for number in flow.dominators(max(whole)) if number in wide), max(wide))
 
 
-def _inside(flow: Dataflow, maps: Maps, number: int, low: Collection[int]) -> bool:
+def _is_within_stage(flow: Dataflow, maps: Maps, number: int, low: Collection[int]) -> bool:
     """Return whether a map is inside a module that takes or returns a map of the same resolution."""
     for call in _inner_calls(flow, number):
         output = flow.number(call.output)
         given = [value for value in flow.numbers(tensors((call.args, call.kwargs))) if value in maps]
-        if output != number and (output in low or any(_alike(maps, value, number) for value in given)):
+        if output != number and (output in low or any(_same_resolution(maps, value, number) for value in given)):
             return True
     return False
 
 
-def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
+def _block_input(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
     """Return the input of the block that begins with the downsampling, for a map inside that block.
 
     A block may widen its input before it strides, or norm it; that map is not what its stage gave. A block that ends
@@ -83,17 +83,17 @@ def _settled(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
         given = flow.given(call)
         if given not in maps or given is None:
             continue
-        if not _alike(maps, given, end):
+        if not _same_resolution(maps, given, end):
             break
         narrows = maps[end].channels < maps[given].channels
-        ends = not narrows and not _begins(flow, maps, call, start)
-        if given != end and not _light(flow, given, end):
+        ends = not narrows and not _starts_with(flow, maps, call, start)
+        if given != end and not _is_light(flow, given, end):
             break
         settled = settled if ends else given
     return settled
 
 
-def _alike(maps: Maps, one: int, other: int) -> bool:
+def _same_resolution(maps: Maps, one: int, other: int) -> bool:
     return DOWN < maps[one].positions / maps[other].positions < 1 / DOWN
 
 
@@ -104,17 +104,17 @@ def _inner_calls(flow: Dataflow, number: int) -> Iterator[Call]:
         yield from (call for call in flow.callers(maker) if call.caller is not None)
 
 
-def _begins(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
+def _starts_with(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
     """Return whether a call has layers from the downsampling on and stays at the resolution that it leads to."""
     outputs = [number for number in flow.numbers(tensors(call.output)) if number in maps]
-    stays = any(_alike(maps, number, start) for number in outputs)
+    stays = any(_same_resolution(maps, number, start) for number in outputs)
     last = max(outputs, default=start)
     return stays and any(flow.parametric(n) and flow.made_in(n, call) for n in range(start, last + 1))
 
 
-def _light(flow: Dataflow, start: int, end: int) -> bool:
+def _is_light(flow: Dataflow, start: int, end: int) -> bool:
     """Return whether at most one layer that mixes channels is on the path, and no sum or concatenation."""
-    if start not in flow.chain(end):
+    if start not in flow.dominators(end):
         return False
     path = flow.between(start, end)
     if path is None:

@@ -64,7 +64,7 @@ def _is_features(flow: Dataflow, maps: Maps, number: int) -> bool:
 
 def _last_map(flow: Dataflow, maps: Maps, number: int, reaches_output: Callable[[int], bool]) -> int | None:
     """Return the last map that all paths to a value pass through, else the last map on any of them."""
-    chain = (value for value in flow.chain(number) if _is_map(maps, value) and flow.layered[value])
+    chain = (value for value in flow.dominators(number) if _is_map(maps, value) and flow.layered[value])
     chain = (value for value in chain if not ((flow.parametric(value) or _is_cut(flow, value)) and _pools(flow, value)))
     head = next((value for value in chain if reaches_output(value)), None)
     if head is not None:

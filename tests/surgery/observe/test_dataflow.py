@@ -59,7 +59,7 @@ def dominators(flow: Dataflow, number: int) -> list[int]:
 def test_dominators(seed: int, inputs: int) -> None:
     flow = drawn(seed, inputs)
     for number in range(len(flow.values)):
-        assert list(flow.chain(number)) == dominators(flow, number)
+        assert list(flow.dominators(number)) == dominators(flow, number)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -68,7 +68,7 @@ def test_the_last_common_dominator(seed: int) -> None:
     for left in range(len(flow.values)):
         for right in range(left, len(flow.values)):
             shared = set(dominators(flow, left)) & set(dominators(flow, right))
-            assert flow.common((left, right)) == max(shared, default=None)
+            assert flow.common_dominator((left, right)) == max(shared, default=None)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -153,7 +153,7 @@ def test_a_value_changed_through_a_view_depends_on_what_was_put_in() -> None:
     before = flow.between(0, number)
     assert before is not None
     assert {flow.number(seen.calls[name][0].output) for name in "ab"} < set(before)
-    assert list(flow.chain(number)) == [number, 0]
+    assert list(flow.dominators(number)) == [number, 0]
 
 
 def test_users_and_what_they_make() -> None:
@@ -185,11 +185,11 @@ def test_a_condition_is_not_on_the_way(mixing: detours.Mixing) -> None:
     flow = Dataflow(seen)
     ends = [flow.number(seen.calls[name][0].output) for name in ("stem", "down1", "down2", "stride", "mid")]
     stem, down1, down2, stride, mid = ends
-    assert [number for number in flow.chain(mid) if number in ends] == [mid, stride, down2, down1, stem]
-    assert flow.common((0, 1)) is None
+    assert [number for number in flow.dominators(mid) if number in ends] == [mid, stride, down2, down1, stem]
+    assert flow.common_dominator((0, 1)) is None
     given = flow.number(seen.calls["down1.conv2"][0].output)
     assert given is not None
-    assert stem in list(flow.chain(given))
+    assert stem in list(flow.dominators(given))
     assert 1 in (flow.between(None, given) or ())
 
 
@@ -199,12 +199,12 @@ def test_numbers_that_are_not_real_and_other_inputs_only_condition_an_attention(
     flow = Dataflow(seen)
     embed, q, proj = (flow.number(seen.calls[name][0].output) for name in ("embed", "q", "proj"))
     assert proj is not None
-    assert {embed, q} < set(flow.chain(proj))
+    assert {embed, q} < set(flow.dominators(proj))
     scores = next(event for event in seen.events if event.function == "masked_fill")
     number = flow.number(scores.output)
     assert number is not None
     assert len(flow.sources[number]) == 2
-    assert flow.led[number] == (flow.number(scores.inputs[0]),)
+    assert flow.leading[number] == (flow.number(scores.inputs[0]),)
 
 
 def test_filters_of_single_channels() -> None:
