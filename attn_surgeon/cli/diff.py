@@ -21,7 +21,7 @@ from attn_surgeon.cli.output import console, print_json, steps, table
 if TYPE_CHECKING:
     from attn_surgeon.measure.cost import Cost
     from attn_surgeon.surgery.difference import Difference
-    from attn_surgeon.surgery.installed import Made
+    from attn_surgeon.surgery.installed import InstalledGraft
 
 _BESIDE = 120
 
@@ -61,7 +61,7 @@ def diff(
     console().print(_costs(made, costs, total))
 
 
-def _costs(made: Sequence[Made], costs: Mapping[str, Cost], total: Mapping[str, int]) -> Table:
+def _costs(made: Sequence[InstalledGraft], costs: Mapping[str, Cost], total: Mapping[str, int]) -> Table:
     rows = [
         [m.place, m.graft.block["name"], *_cost_cells(costs[m.path].parameters, costs[m.path].macs, total)]
         for m in made

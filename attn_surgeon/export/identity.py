@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from attn_surgeon.blocks.base.gate_report import is_identity
-from attn_surgeon.surgery.installed import Made, list_grafts
+from attn_surgeon.surgery.installed import InstalledGraft, list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.perform import take_out
 
 
-def closed_grafts(model: nn.Module) -> list[Made]:
+def closed_grafts(model: nn.Module) -> list[InstalledGraft]:
     """Return the grafts of a network that are exactly the identity."""
     return [made for made in list_grafts(model) if is_identity(made.block)]
 

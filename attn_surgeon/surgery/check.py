@@ -1,4 +1,4 @@
-"""The proof that the grafts of a network run: one run on an example, in which each of them is watched."""
+"""Check that the grafts of a network run: one run on an example, in which each of them is watched."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.errors import ExampleError, LostGraftError, first_line
-from attn_surgeon.surgery.installed import Made, list_grafts, ran, require_grafts
+from attn_surgeon.surgery.installed import InstalledGraft, list_grafts, ran, require_grafts
 from attn_surgeon.surgery.isolation import isolates
 from attn_surgeon.surgery.rewrite.expected import expected_of
 from attn_surgeon.surgery.running import Example, map_tensors, parameter_device, run
 
 
 @isolates
-def check(model: nn.Module, example: Example) -> list[Made]:
+def check(model: nn.Module, example: Example) -> list[InstalledGraft]:
     """Return the grafts of a network, after one run on an example in which every one of them ran.
 
     For networks that other code has trained, fused, wrapped or converted: a graft that does not run any more changes
@@ -64,7 +64,7 @@ def check(model: nn.Module, example: Example) -> list[Made]:
 
 
 def remember_example(model: nn.Module, example: Example) -> None:
-    """Note what a network takes, so that its grafts can be proved to run where no example is at hand."""
+    """Record the shapes that a network takes, so that its grafts can be checked where no example is given."""
     expected = expected_of(model)
     if expected is not None:
         expected.example = map_tensors(example, lambda tensor: torch.empty_like(tensor, device="meta"))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from attn_surgeon.errors import first_few, first_line
-from attn_surgeon.surgery.installed import Made, list_grafts
+from attn_surgeon.surgery.installed import InstalledGraft, list_grafts
 from attn_surgeon.surgery.isolation import copied, isolates, mode
 from attn_surgeon.surgery.observe.dataflow import Dataflow
 from attn_surgeon.surgery.observe.observe import observe
@@ -50,7 +50,7 @@ def check_gradients(model: nn.Module, example: Example) -> Finding:
 
 
 @isolates
-def ignored_grafts(model: nn.Module, example: Example) -> list[Made]:
+def ignored_grafts(model: nn.Module, example: Example) -> list[InstalledGraft]:
     """List the grafts that the output does not depend on, such as those on tokens that no head reads."""
     model = copied(model)
     grafts = list_grafts(model)
@@ -62,14 +62,14 @@ def ignored_grafts(model: nn.Module, example: Example) -> list[Made]:
     return _ignored(model, example, flow.without_gradient(grafts, zero))
 
 
-def why_ignored(graft: Made) -> str:
+def why_ignored(graft: InstalledGraft) -> str:
     """Return the reason why the output does not depend on a graft."""
     if graft.graft.feature.prefix:
         return "what follows reads only the prefix tokens, which the graft leaves alone"
     return "the output does not depend on what flows there"
 
 
-def _ignored(model: nn.Module, example: Example, grafts: Sequence[Made]) -> list[Made]:
+def _ignored(model: nn.Module, example: Example, grafts: Sequence[InstalledGraft]) -> list[InstalledGraft]:
     """List the grafts among these that no output can depend on, whatever the values are.
 
     No path of the dataflow leads from them to the output, or only their prefix tokens are read.
@@ -112,12 +112,12 @@ class _GradientFlow:
     with_input: set[str] = field(default_factory=set)
     with_gradient: set[str] = field(default_factory=set)
 
-    def without_gradient(self, grafts: Iterable[Made], unchanged: set[str]) -> list[Made]:
+    def without_gradient(self, grafts: Iterable[InstalledGraft], unchanged: set[str]) -> list[InstalledGraft]:
         """List the grafts with an input but no gradient at their output, all of whose parameters are unchanged."""
         paths = self.with_input - self.with_gradient
         return [item for item in grafts if item.path in paths and _all_in(_parameters([item]).keys(), unchanged)]
 
-    def watch(self, graft: Made) -> RemovableHandle:
+    def watch(self, graft: InstalledGraft) -> RemovableHandle:
         """Watch a graft in a forward and backward pass, until the hook is removed."""
 
         def record(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -128,7 +128,7 @@ class _GradientFlow:
 
         return graft.block.register_forward_hook(record)
 
-    def _record(self, graft: Made, gradient: Tensor) -> None:
+    def _record(self, graft: InstalledGraft, gradient: Tensor) -> None:
         prefix = graft.graft.feature.prefix  # the graft leaves these tokens alone
         if bool((gradient[:, prefix:] if prefix else gradient).any()):
             self.with_gradient.add(graft.path)
@@ -166,7 +166,7 @@ def _projection(outputs: list[Tensor]) -> Tensor:
 
 
 def _verdict(
-    model: nn.Module, example: Example, grafts: Sequence[Made], flow: _GradientFlow, unchanged: set[str]
+    model: nn.Module, example: Example, grafts: Sequence[InstalledGraft], flow: _GradientFlow, unchanged: set[str]
 ) -> Finding:
     """Tell parameters that cannot learn from places where nothing flows on this example, or nothing that is read."""
     unread = flow.without_gradient(grafts, unchanged)
@@ -188,11 +188,11 @@ def _verdict(
     return "passed", "; not tried: ".join([changing, *([" and ".join(untried)] if untried else [])])
 
 
-def _places(grafts: Iterable[Made]) -> list[str]:
+def _places(grafts: Iterable[InstalledGraft]) -> list[str]:
     return [item.place for item in grafts]
 
 
-def _parameters(grafts: Iterable[Made]) -> dict[str, nn.Parameter]:
+def _parameters(grafts: Iterable[InstalledGraft]) -> dict[str, nn.Parameter]:
     return {f"{item.path}.{name}": parameter for item in grafts for name, parameter in item.block.named_parameters()}
 
 

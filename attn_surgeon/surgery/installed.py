@@ -18,7 +18,7 @@ from attn_surgeon.surgery.rewrite.operated import runs_key
 
 
 @dataclass(frozen=True)
-class Made:
+class InstalledGraft:
     """A graft in a network: the module that owns it, its key there, and its block."""
 
     owner: str
@@ -28,16 +28,16 @@ class Made:
 
     @property
     def path(self) -> str:
-        """Return the dotted path of the graft's block in the network."""
+        """The dotted path of the graft's block in the network."""
         return f"{self.owner}.{RESERVED}.{self.key}".removeprefix(".")
 
     @property
     def place(self) -> str:
-        """Return where the graft is, in the words of the plan."""
-        return f"{self.graft.side} {self.graft.site}"
+        """Where the graft is, such as `after layer3`."""
+        return self.graft.place
 
 
-def list_grafts(model: nn.Module) -> list[Made]:
+def list_grafts(model: nn.Module) -> list[InstalledGraft]:
     """Return the grafts in a network, also those that do not run any more.
 
     Args:
@@ -58,7 +58,7 @@ def list_grafts(model: nn.Module) -> list[Made]:
         after layer3 580
     """
     return [
-        Made(path, key, container.record(key), container[key])
+        InstalledGraft(path, key, container.record(key), container[key])
         for path, module in model.named_modules()
         if (container := grafts_of(module)) is not None
         for key in container
@@ -79,15 +79,15 @@ def require_grafts(model: nn.Module) -> None:
         )
 
 
-def _runs(model: nn.Module, made: Made) -> bool:
+def _runs(model: nn.Module, made: InstalledGraft) -> bool:
     """Return whether a graft is in its owner's forward, or in a graph that was traced of a network around it."""
     if runs_key(model.get_submodule(made.owner), made.key):
         return True
     return any(calls(graph, target) for graph, target in tracing(model, made))
 
 
-def tracing(model: nn.Module, made: Made) -> Iterator[tuple[fx.GraphModule, str]]:
-    """List the graph modules that a graft is in, at any depth, with the path of its block in each."""
+def tracing(model: nn.Module, made: InstalledGraft) -> Iterator[tuple[fx.GraphModule, str]]:
+    """Yield the graph modules that a graft is in, at any depth, with the path of its block in each."""
     names = made.path.split(".")
     for depth in range(len(names) - 1):
         module = model.get_submodule(".".join(names[:depth]))
@@ -97,7 +97,7 @@ def tracing(model: nn.Module, made: Made) -> Iterator[tuple[fx.GraphModule, str]
 
 @contextmanager
 def bypassed(blocks: Iterable[nn.Module]) -> Iterator[None]:
-    """Let blocks pass their input on, for a while, without computing anything."""
+    """Make blocks return their input, without computing anything, until the context ends."""
     with ExitStack() as stack:
         for block in blocks:
             stack.enter_context(_forward(block, lambda x, *_, **__: x))
@@ -106,7 +106,7 @@ def bypassed(blocks: Iterable[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def _forward(block: nn.Module, function: Callable[..., Any]) -> Iterator[None]:
-    """Give one module another forward for a while."""
+    """Replace one module's forward until the context ends."""
     own = vars(block).get("forward")
     vars(block)["forward"] = function
     try:
@@ -119,20 +119,20 @@ def _forward(block: nn.Module, function: Callable[..., Any]) -> Iterator[None]:
 
 @contextmanager
 def ran(model: nn.Module) -> Iterator[set[str]]:
-    """Watch which grafts run, without hooks, for these keep fused kernels off; the set names those that have not."""
+    """Watch which grafts run, and yield the paths of those that have not; hooks would disable fused kernels."""
     made = list_grafts(model)
     missed = {item.path for item in made}
     with ExitStack() as stack:
         for item in made:
-            stack.enter_context(_forward(item.block, _noting(item, missed)))
+            stack.enter_context(_forward(item.block, _recording(item, missed)))
         yield missed
 
 
-def _noting(made: Made, missed: set[str]) -> Callable[..., Any]:
+def _recording(made: InstalledGraft, missed: set[str]) -> Callable[..., Any]:
     forward = made.block.forward
 
-    def noted(*args: Any, **kwargs: Any) -> Any:
+    def record(*args: Any, **kwargs: Any) -> Any:
         missed.discard(made.path)
         return forward(*args, **kwargs)
 
-    return noted
+    return record

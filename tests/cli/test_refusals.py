@@ -31,7 +31,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "strict": (("insert", "demo", "-b", "cbam", "-a", "fc", "-a", "layer3", "--strict"), ("some sites", "after fc")),
     "patch": (("insert", "demo", *SE, "--weights", "none", "--patch"), ("other weights each time", "--weights FILE")),
     "sites": (("insert", "demo", "-b", "se", "-a", "layr1", "-a", "layr2"), ("'layr1'", "'layr2'", "layer2")),
-    "glob": (("inspect", "demo", "[z-a]"), ("'[z-a]'", "no pattern")),
+    "glob": (("inspect", "demo", "[z-a]"), ("'[z-a]'", "invalid pattern")),
     "verb": (("insrt",), ("insrt", "attn-surgeon --help")),
     "option": (("insert", "demo", *SE, "--fore"), ("--fore", "attn-surgeon insert --help")),
     "required": (("evaluate", "demo"), ("--data", "attn-surgeon evaluate --help")),

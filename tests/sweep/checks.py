@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.errors import first_line
-from attn_surgeon.surgery.installed import Made, list_grafts
+from attn_surgeon.surgery.installed import InstalledGraft, list_grafts
 from attn_surgeon.surgery.isolation import mode, seeded
 from attn_surgeon.surgery.running import call, run, same_bits, tensors
 
@@ -58,10 +58,10 @@ def same_and_alive(case: Case) -> tuple[Verdict, Verdict]:
 
 
 @contextmanager
-def _watching(grafts: list[Made], reached: set[str]) -> Iterator[None]:
+def _watching(grafts: list[InstalledGraft], reached: set[str]) -> Iterator[None]:
     """Note to which grafts a gradient comes back: a detector's loss samples boxes, and may leave a level out."""
 
-    def note(made: Made, output: Tensor) -> None:
+    def note(made: InstalledGraft, output: Tensor) -> None:
         if output.requires_grad:
             output.register_hook(lambda gradient: reached.add(made.path) if bool(gradient.any()) else None)  # type: ignore[no-untyped-call]
 
@@ -73,7 +73,7 @@ def _watching(grafts: list[Made], reached: set[str]) -> Iterator[None]:
             handle.remove()
 
 
-def _alive(grafts: list[Made], gradients: dict[nn.Parameter, Tensor | None]) -> Verdict:
+def _alive(grafts: list[InstalledGraft], gradients: dict[nn.Parameter, Tensor | None]) -> Verdict:
     dead = [made for made in grafts if not _moves(made, gradients)]
     places = ", ".join(f"{made.graft.side} {made.graft.site}" for made in dead[:3])
     return f"{len(dead)} of {len(grafts)} have none: {places}" if dead else True
@@ -105,7 +105,7 @@ def _learning(model: nn.Module, parameters: list[nn.Parameter]) -> Iterator[None
             parameter.requires_grad_(flag)
 
 
-def _moves(made: Made, gradients: dict[nn.Parameter, Tensor | None]) -> bool:
+def _moves(made: InstalledGraft, gradients: dict[nn.Parameter, Tensor | None]) -> bool:
     """Say whether any parameter of a graft has a gradient, and all are finite; a block without any is fine."""
     own = list(made.block.parameters())
     found = [gradient for parameter in own if (gradient := gradients[parameter]) is not None]
