@@ -123,15 +123,15 @@ def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int |
 
 def _show(loaded: LoadedNetwork, surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> None:
     from attn_surgeon.cli.tree import ROWS, sites_table, tree_table
-    from attn_surgeon.draw.outline import opened, outline
+    from attn_surgeon.draw.outline import build_outline, choose_opened
     from attn_surgeon.tables import short_count
 
     shape, total = "×".join(map(str, loaded.example.shape)), len(surveyed.sites)
     title = f"{loaded.provenance.source.text} on {shape}: "
     if selector is None and at is None:
-        root = outline(surveyed, by_groups=True)
+        root = build_outline(surveyed, by_groups=True)
         title += f"{total} sites, {short_count(root.parameters) or 'no'} parameters"
-        console().print(tree_table(title, root, opened(root, ROWS, depth), depth))
+        console().print(tree_table(title, root, choose_opened(root, ROWS, depth), depth))
         _show_groups(surveyed)
         return
     chosen = _chosen(surveyed, selector, at, depth)
@@ -164,10 +164,11 @@ def _drawable(path: str | None, *, force: bool) -> Any:
     if path is None:
         return None
     from attn_surgeon.cli.files import writable
-    from attn_surgeon.draw.picture import SUFFIXES, require_renderer
+    from attn_surgeon.draw.graphviz import require_graphviz
+    from attn_surgeon.draw.picture import SUFFIXES
 
     target = writable(path, force=force, suffixes=SUFFIXES, option="--graph")
-    require_renderer(target.suffix)
+    require_graphviz()
     return target
 
 

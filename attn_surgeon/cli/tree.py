@@ -12,7 +12,7 @@ from rich.text import Text
 from attn_surgeon.cli.output import rich_table
 
 if TYPE_CHECKING:
-    from attn_surgeon.draw.outline import Part
+    from attn_surgeon.draw.outline import OutlineEntry
     from attn_surgeon.surgery.sites.site import Site
     from attn_surgeon.tables import Table as PlainTable
 
@@ -20,19 +20,19 @@ ROWS = 40
 _AROUND_NAME = re.compile(r"^(?:│  |   |├─ |└─ )+|  \+\d+$|^(?:after|before) ")
 
 
-def tree_table(title: str, root: Part, open_names: frozenset[str], depth: int | None) -> Table:
-    """Build the table of the parts that are open, indented, with what each has."""
-    from attn_surgeon.draw.outline import rows
+def tree_table(title: str, root: OutlineEntry, open_names: frozenset[str], depth: int | None) -> Table:
+    """Build the table of the entries that are open, indented, with what each has."""
+    from attn_surgeon.draw.outline import outline_rows
     from attn_surgeon.surgery.sites.site import COLUMNS, NUMBERS, site_row
     from attn_surgeon.tables import Table as PlainTable
 
     cells = []
-    for part, lasts in rows(root, open_names, depth):
-        is_open = part.name in open_names
-        grafts = part.grafts if is_open else part.all_grafts
+    for entry, lasts in outline_rows(root, open_names, depth):
+        is_open = entry.name in open_names
+        grafts = entry.grafts if is_open else entry.all_grafts
         shown = grafts if len(grafts) < 3 else (*grafts[:1], f"{len(grafts) - 1} more")
-        name = _name(part, lasts, is_open)
-        cells.append(site_row(name, part.type, part.site, part.parameters, part.groups, ", ".join(shown)))
+        name = _name(entry, lasts, is_open)
+        cells.append(site_row(name, entry.type, entry.site, entry.parameters, entry.groups, ", ".join(shown)))
     return _coloured(PlainTable(title, COLUMNS, tuple(cells), NUMBERS).without_empty_columns())
 
 
@@ -51,13 +51,13 @@ def _coloured(plain: PlainTable) -> Table:
     return made
 
 
-def _name(part: Part, lasts: Sequence[bool], is_open: bool) -> str:
-    """Return a part's name with the guides before it, and how many parts it stands for or has inside after it."""
+def _name(entry: OutlineEntry, lasts: Sequence[bool], is_open: bool) -> str:
+    """Return an entry's name with the guides before it, and how many entries it stands for or has inside after it."""
     guides = "".join("   " if last else "│  " for last in lasts[1:-1])
     turn = ("└─ " if lasts[-1] else "├─ ") if len(lasts) > 1 else ""
-    count = f"  ×{part.count}" if part.count > 1 and part.name.endswith("}") else ""
-    inside = f"  +{part.inside}" if part.children and not is_open else ""
-    return guides + turn + part.name + count + inside
+    count = f"  ×{entry.repeats}" if entry.repeats > 1 and entry.name.endswith("}") else ""
+    inside = f"  +{len(entry.descendants)}" if entry.children and not is_open else ""
+    return guides + turn + entry.name + count + inside
 
 
 def _coloured_name(text: str) -> Text:

@@ -1,14 +1,15 @@
-"""A page around a drawing, in one file that asks the network for nothing: drag, zoom, and see what a box is."""
+"""An HTML page around a drawing of Graphviz's, in one file that loads nothing: drag, zoom, and see what a node is."""
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 _STYLE = """
 html, body { margin: 0; height: 100%; overflow: hidden; background: #ffffff; }
 body > svg { width: 100vw; height: 100vh; cursor: grab; touch-action: none; }
-.box { cursor: pointer; }
-.box:hover > rect { filter: brightness(0.95); }
+.node:not(.connector) { cursor: pointer; }
+.node:hover polygon { filter: brightness(0.95); }
 #tip { position: fixed; display: none; max-width: 40em; padding: 8px 12px; border-radius: 6px; background: #17202c;
   color: #ffffff; font: 13px/1.5 monospace; white-space: pre-wrap; pointer-events: none; overflow-wrap: anywhere; }
 #help { position: fixed; right: 12px; bottom: 8px; color: #5d6b7c; font: 12px sans-serif; }
@@ -17,6 +18,14 @@ body > svg { width: 100vw; height: 100vh; cursor: grab; touch-action: none; }
 _SCRIPT = """
 const svg = document.querySelector('svg'), tip = document.getElementById('tip');
 const whole = svg.getAttribute('viewBox').split(' ').map(Number);
+const tips = new Map(), names = new Map();
+for (const shape of svg.querySelectorAll('.node, .edge')) {
+  const link = shape.querySelector('a');
+  if (link) tips.set(shape, link.getAttribute('xlink:title'));
+  if (shape.matches('.node:not(.connector)')) names.set(shape, shape.querySelector('title').textContent);
+}
+for (const link of svg.querySelectorAll('a')) link.removeAttribute('xlink:title');
+for (const title of svg.querySelectorAll('title')) title.remove();
 let view = whole.slice(), held = null, moved = false;
 const show = () => svg.setAttribute('viewBox', view.join(' '));
 const scale = () => Math.max(view[2] / svg.clientWidth, view[3] / svg.clientHeight);
@@ -38,34 +47,31 @@ addEventListener('pointermove', event => {
     view[0] -= dx * s; view[1] -= dy * s; held = [event.clientX, event.clientY];
     show();
   }
-  const box = event.target.closest ? event.target.closest('.box') : null;
-  tip.style.display = box ? 'block' : 'none';
-  if (!box) return;
-  const data = box.dataset, words = {shape: 'shape', parameters: 'parameters', groups: 'groups', inner: 'inside it',
-    grafts: 'grafts'};
-  tip.textContent = [data.name + (data.type ? '  ' + data.type : '')].concat(
-    Object.keys(words).filter(key => data[key]).map(key => words[key] + ': ' + data[key])).join('\\n');
+  const shape = event.target.closest ? event.target.closest('.node, .edge') : null;
+  tip.style.display = tips.has(shape) ? 'block' : 'none';
+  if (!tips.has(shape)) return;
+  tip.textContent = tips.get(shape);
   tip.style.left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8) + 'px';
   tip.style.top = Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 8) + 'px';
 });
 svg.addEventListener('click', event => {
-  const box = event.target.closest('.box');
-  if (!box || moved) return;
+  const name = names.get(event.target.closest('.node'));
+  if (!name || moved) return;
   const field = document.createElement('textarea');
-  field.value = box.dataset.name;
+  field.value = name;
   document.body.append(field); field.select(); document.execCommand('copy'); field.remove();
-  tip.textContent = 'copied: ' + box.dataset.name;
+  tip.textContent = 'copied: ' + name;
 });
 svg.addEventListener('dblclick', () => { view = whole.slice(); show(); });
 """
 
 
 def page(svg: str, title: str) -> str:
-    """Put a drawing on a page of its own; in HTML an SVG needs no name space."""
-    drawing = svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
+    """Return a page that shows a drawing; in HTML an SVG needs neither a prolog nor name spaces."""
+    drawing = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg[svg.index("<svg") :], count=2)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style></head>\n<body>{drawing}<div id='tip'></div>"
-        f"<div id='help'>drag to move · wheel to zoom · click a box to copy its name · double-click to see all</div>\n"
+        f"<div id='help'>drag to move · wheel to zoom · click a node to copy its name · double-click to see all</div>\n"
         f"<script>{_SCRIPT}</script></body></html>\n"
     )

@@ -112,7 +112,7 @@ def test_a_graph_is_written_and_never_over_a_file(cli: Cli, artefact: str) -> No
     done = cli("inspect", artefact, "--graph", "net.svg")
     assert (done.code, done.out, done.err) == (0, "", "wrote net.svg\n")
     text = Path("net.svg").read_text(encoding="utf-8")
-    assert 'data-name="layer3.1"' in text
+    assert "<title>layer3.1</title>" in text
     assert "cbam after layer3" in text
     assert "the output exists already" in refused(cli, "inspect", artefact, "--graph", "net.svg")
     assert cli("inspect", artefact, "--graph", "net.svg", "--force").code == 0

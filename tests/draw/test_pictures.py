@@ -1,32 +1,32 @@
-"""Pictures: no boxes over one another, labels that are there, files that are whole."""
+"""Pictures: what the DOT text says, what Graphviz makes of it, and files that are whole."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
+import pygraphviz
 import pytest
 import torch
 from PIL import Image
 from torchvision.models import resnet18
 
-from attn_surgeon.draw import picture
-from attn_surgeon.draw.arrange import Arrangement, Size, arrange
-from attn_surgeon.draw.columns import edges, in_columns
-from attn_surgeon.draw.drawing import draw_svg
-from attn_surgeon.draw.flowchart import chart
-from attn_surgeon.draw.group_colours import COLOURS
-from attn_surgeon.errors import ArtefactError
+from attn_surgeon import extras
+from attn_surgeon.draw import graphviz, picture
+from attn_surgeon.draw.diagram import Diagram, DiagramEdge, DiagramNode
+from attn_surgeon.draw.dot import to_dot
+from attn_surgeon.draw.group_colours import COLOURS, GRAFT
+from attn_surgeon.draw.wrapping import column_starts
+from attn_surgeon.errors import ArtefactError, SurgeonError
 from attn_surgeon.surgery.sites.groups import GROUPS
 from attn_surgeon.surgery.sites.survey import Survey, survey
 
 SVG = "{http://www.w3.org/2000/svg}"
-LATTICE = [("a", "b"), ("a", "c"), ("a", "g"), ("b", "d"), ("c", "d"), ("c", "e"), ("d", "f"), ("e", "f"), ("f", "g")]
-SIZES: dict[str, Size] = {name: (80 + 30 * index, 40 + 10 * (index % 3)) for index, name in enumerate("abcdefg")}
+LETTER = 14 * 1233 / 2048  # points: the width of a letter of DejaVu Sans Mono in the size of a node's name
 
 
 @pytest.fixture(scope="module")
@@ -34,59 +34,129 @@ def surveyed() -> Survey:
     return survey(resnet18(weights=None).eval(), torch.randn(1, 3, 64, 64))
 
 
-def overlaps(arrangement: Arrangement, sizes: Mapping[str, Size]) -> list[tuple[str, str]]:
-    boxes = {name: edges(arrangement.centres[name], sizes[name]) for name in sizes}
-    return [
-        (one, two)
-        for one, two in combinations(boxes, 2)
-        if boxes[one][0] < boxes[two][2] and boxes[two][0] < boxes[one][2]
-        and boxes[one][1] < boxes[two][3] and boxes[two][1] < boxes[one][3]
+def node(name: str, *clusters: str, **facts: Any) -> DiagramNode:
+    return DiagramNode(name, facts.pop("type", ""), facts.pop("shapes", ("1×8",)), clusters, **facts)
+
+
+def chain(*nodes: DiagramNode, title: str = "a chain", clusters: Mapping[str, int] | None = None) -> Diagram:
+    edges = tuple(DiagramEdge(one.name, two.name, one.shapes) for one, two in pairwise(nodes))
+    return Diagram(title, nodes, edges, clusters or {})
+
+
+def tree_of(graph: Any) -> dict[str, Any]:
+    """Read the visible clusters of a DOT graph, by their labels, and the nodes that are directly in each."""
+    found: dict[str, Any] = {}
+    nodes = set(graph.nodes())
+    for inner in graph.subgraphs():
+        nodes -= set(inner.nodes())
+        inside = tree_of(inner)
+        found |= inside if inner.graph_attr["style"] == "invis" else {inner.graph_attr["label"].strip("<>"): inside}
+    return found | {name: {} for name in nodes}
+
+
+def drawing(diagram: Diagram, starts: Sequence[int] = ()) -> dict[str, ElementTree.Element]:
+    """Render a diagram, and find its nodes in the SVG by their names."""
+    root = ElementTree.fromstring(graphviz.render(to_dot(diagram, starts), "svg"))
+    nodes = [group for group in root.iter(f"{SVG}g") if (group.get("class") or "").startswith("node")]
+    return {group.findtext(f"{SVG}title", ""): group for group in nodes}
+
+
+def texts(element: ElementTree.Element) -> list[str]:
+    return ["".join(text.itertext()).strip().replace("\N{NO-BREAK SPACE}", " ") for text in element.iter(f"{SVG}text")]
+
+
+def outline_of(element: ElementTree.Element) -> tuple[str, float]:
+    """Read the colour of a node's border, and its width."""
+    polygon = next(element.iter(f"{SVG}polygon"))
+    xs = [float(point.partition(",")[0]) for point in (polygon.get("points") or "").split()]
+    return polygon.get("stroke") or "", max(xs) - min(xs)
+
+
+def test_clusters_are_nested_and_those_that_tell_nothing_left_out() -> None:
+    made = chain(
+        node("a"), node("b.0.x", "b", "b.{0..3}"), node("b.0.y", "b", "b.{0..3}"), node("c.0", "c"),
+        node("d.e.0", "d", "d.e"), node("d.e.1", "d", "d.e"), node("d.f", "d"),
+        clusters={"b": 1, "b.{0..3}": 4, "c": 1, "d": 1, "d.e": 1},
+    )  # fmt: skip
+    assert tree_of(pygraphviz.AGraph(string=to_dot(made))) == {
+        "a": {},
+        "b.{0..3}  ×4": {"b.0.x": {}, "b.0.y": {}},
+        "c.0": {},
+        "d": {"d.e": {"d.e.0": {}, "d.e.1": {}}, "d.f": {}},
+    }
+
+
+def test_how_often_clusters_repeat_is_told_on_the_outermost() -> None:
+    nodes = (node("x", "b", "b.c"), node("y", "b", "b.c"), node("z", "b"), node("w", "b", "b.d"))
+    made = chain(*nodes, clusters={"b": 3, "b.c": 3, "b.d": 6})
+    assert tree_of(pygraphviz.AGraph(string=to_dot(made))) == {
+        "b  ×3": {"b.c": {"x": {}, "y": {}}, "z": {}, "b.d  ×6": {"w": {}}},
+    }
+
+
+def test_a_node_tells_what_it_is() -> None:
+    shown = drawing(chain(node("input"), node("layer1.{0..2}", type="Block", parameters=1_234_567, repeats=3,
+                                              groups=("stages",), inner_groups=("residual", "convs"))))  # fmt: skip
+    assert texts(shown["input"]) == ["input", "1×8"]
+    assert texts(shown["layer1.{0..2}"]) == [
+        "layer1.{0..2}", "×3", "Block · 1.2M", "1×8", "● stage", "", "○ residual",
     ]  # fmt: skip
 
 
-def ways() -> list[bool]:
-    return [False, True] if shutil.which("dot") else [False]
+def test_grafts_are_highlighted() -> None:
+    shown = drawing(
+        chain(node("a"), node("b", grafts=("cbam after",)), node("c", grafts=("se after c.0", "se after c.1")))
+    )
+    assert [outline_of(shown[name])[0] == GRAFT for name in "abc"] == [False, True, True]
+    assert [texts(shown[name])[-1] for name in "abc"] == ["1×8", "cbam after", "se: 2 grafts"]
 
 
-@pytest.mark.parametrize("use_dot", ways())
-def test_boxes_are_apart_and_arrows_go_down(use_dot: bool) -> None:
-    made = arrange(SIZES, LATTICE, {"frame": ["b", "c", "d"]}, use_dot=use_dot)
-    assert overlaps(made, SIZES) == []
-    assert all(made.centres[one][1] < made.centres[two][1] for one, two in LATTICE)
+def test_any_name_and_title_is_drawn() -> None:
+    names = ["<b>", 'a"b', "c:0", "d & e"]
+    shown = drawing(chain(*map(node, names), title='C:\\nets.py "of" <me> & you'))
+    assert list(shown) == names
+    assert [texts(shown[name])[0] for name in names] == names
 
 
-@pytest.mark.parametrize("use_dot", ways())
-def test_arrows_end_at_their_boxes(use_dot: bool) -> None:
-    made = arrange(SIZES, LATTICE, {}, use_dot=use_dot)
-    for (one, two), points in made.paths.items():
-        for name, (x, y) in ((one, points[0]), (two, points[-1])):
-            left, top, right, bottom = edges(made.centres[name], SIZES[name])
-            assert left - 3 <= x <= right + 3
-            assert top - 3 <= y <= bottom + 3
+def test_nodes_are_as_wide_as_their_names_in_a_font_of_known_width() -> None:
+    shown = drawing(chain(node("a" * 4), node("a" * 20), node("a" * 24)))
+    widths = [outline_of(element)[1] for element in shown.values()]
+    assert widths[2] - widths[1] == pytest.approx(4 * LETTER, abs=1)
 
 
-def test_an_arrow_that_runs_back_is_drawn_without_dot() -> None:
-    made = arrange(dict.fromkeys("abc", (50, 30)), [("a", "b"), ("b", "c"), ("c", "b")], {}, use_dot=False)
-    assert set(made.paths) == {("a", "b"), ("b", "c"), ("c", "b")}
+def test_shapes_are_told_on_edges_where_they_are_not_those_of_the_source() -> None:
+    edges = (DiagramEdge("a", "b", ("1×8",)), DiagramEdge("b", "c", ("1×4", "1×2")))
+    graph = pygraphviz.AGraph(string=to_dot(Diagram("shapes", (node("a"), node("b"), node("c")), edges, {})))
+    assert [graph.get_edge(*ends).attr["label"] or "" for ends in ("ab", "bc")] == ["", "  1×4  +1"]
 
 
-def test_a_long_strip_is_cut_into_columns() -> None:
-    names = [f"n{index}" for index in range(24)]
-    sizes: dict[str, Size] = dict.fromkeys(names, (200.0, 60.0))
-    links = list(pairwise(names))
-    sheet = in_columns(arrange(sizes, links, {}, use_dot=False), sizes, {}, 20)
-    assert [sheet.columns[name] for name in names] == sorted(sheet.columns.values())
-    assert len(sheet.crossing) == max(sheet.columns.values()) >= 1
-    assert overlaps(sheet.arrangement, sizes) == []
+def test_a_long_chain_is_wrapped_evenly() -> None:
+    made = chain(*(node(f"n{index}") for index in range(24)))
+    assert [column_starts(made, columns) for columns in (1, 2, 3)] == [[], [12], [8, 16]]
 
 
-@pytest.mark.parametrize("use_dot", ways())
-def test_a_drawing_is_xml_with_every_label(surveyed: Survey, use_dot: bool) -> None:
-    root = ElementTree.fromstring(draw_svg(chart(surveyed, "resnet & 18"), use_dot=use_dot))
-    names = {box.get("data-name") for box in root.iter(f"{SVG}g")}
-    texts = {"".join(text.itertext()) for text in root.iter(f"{SVG}text")}
-    assert {"input", "conv1", "layer1.{0..1}", "layer4.1", "fc", "output"} <= names
-    assert {"resnet & 18", "conv1", "layer4.1", "Conv2d · 9.4k", "1×64×32×32", "stages", "residual"} <= texts
+def test_a_diagram_is_not_wrapped_through_a_cluster_nor_where_many_edges_pass() -> None:
+    names = [f"n{index}" for index in range(12)]
+    nodes = [node(name, *(["c"] if 5 <= index <= 7 else [])) for index, name in enumerate(names)]
+    assert column_starts(chain(*nodes, clusters={"c": 1}), 2) == [5]
+    made = chain(*map(node, names))
+    long = tuple(DiagramEdge(names[first], names[last]) for first, last in ((0, 9), (1, 10), (2, 10)))
+    assert column_starts(Diagram("", made.nodes, made.edges + long, {}), 2) == [11]
+
+
+def test_an_edge_into_another_column_ends_at_connectors() -> None:
+    made = chain(*(node(f"n{index}") for index in range(4)))
+    graph = pygraphviz.AGraph(string=to_dot(made, [2]))
+    assert not graph.has_edge("n1", "n2")
+    (there,), (back,) = graph.successors("n1"), graph.predecessors("n2")
+    assert (there.attr["label"], back.attr["label"]) == ("to n2", "from n1")
+    assert [set(column.nodes()) for column in graph.subgraphs()] == [{"n0", "n1", there}, {"n2", "n3", back}]
+
+
+def test_a_picture_takes_the_columns_that_fit_a_screen() -> None:
+    long, short = (chain(*(node(f"n{index}") for index in range(count))) for count in (24, 4))
+    assert graphviz.render_svg(long)[1] == to_dot(long, column_starts(long, 3))
+    assert graphviz.render_svg(short)[1] == to_dot(short)
 
 
 def test_every_group_has_a_colour_of_its_own() -> None:
@@ -94,11 +164,22 @@ def test_every_group_has_a_colour_of_its_own() -> None:
     assert len(set(COLOURS.values())) == len(COLOURS)
 
 
-def test_a_page_asks_the_network_for_nothing(surveyed: Survey, tmp_path: Path) -> None:
+def test_an_svg_has_every_label(surveyed: Survey, tmp_path: Path) -> None:
+    picture.draw(surveyed, "resnet & 18", tmp_path / "r.svg")
+    root = ElementTree.parse(tmp_path / "r.svg").getroot()
+    titles = {group.findtext(f"{SVG}title") for group in root.iter(f"{SVG}g")}
+    assert {"input", "conv1", "layer1.{0..1}", "layer4.1", "fc", "output"} <= titles
+    assert {"resnet & 18", "conv1", "layer4.1", "Conv2d · 9.4k", "1×64×32×32", "● stages", "○ residual"} <= set(
+        texts(root)
+    )
+
+
+def test_a_page_loads_nothing(surveyed: Survey, tmp_path: Path) -> None:
     picture.draw(surveyed, "resnet18", tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "http" not in text
-    assert 'data-name="layer1.{0..1}"' in text
+    assert "<title>layer1.{0..1}</title>" in text
+    assert 'xlink:title="layer1.{0..1}: BasicBlock&#10;shape: 1×64×16×16&#10;parameters: 147,968&#10;' in text
     assert "<script>" in text
 
 
@@ -110,16 +191,21 @@ def test_a_png_shows_the_drawing(surveyed: Survey, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["r.png"]
 
 
-def test_text_is_there_without_any_font_installed() -> None:
-    line = '<text y="20" style="font-family: Nowhere, monospace; font-size: 15px">layer1 ×2</text>'
-    drawing = f'<svg xmlns="http://www.w3.org/2000/svg" width="120" height="30">{line}</svg>'
-    with Image.open(BytesIO(picture.to_png(drawing, background="#ffffff", skip_system_fonts=True))) as image:
-        assert image.convert("L").getextrema() == (0, 255)
+def test_a_png_has_two_pixels_to_a_point() -> None:
+    dot = to_dot(chain(node("a"), node("b")))
+    root = ElementTree.fromstring(graphviz.render(dot, "svg"))
+    points = [float((root.get(side) or "").removesuffix("pt")) for side in ("width", "height")]
+    with Image.open(BytesIO(graphviz.render_png(dot))) as image:
+        assert list(image.size) == pytest.approx([2 * length for length in points], abs=3)
 
 
-def test_a_missing_renderer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture, "find_spec", lambda name: None)
-    with pytest.raises(ArtefactError, match="a PNG needs the package resvg_py") as raised:
-        picture.require_renderer(".png")
-    assert "pip install resvg_py" in raised.value.hint
-    picture.require_renderer(".svg")
+def test_a_missing_package_is_told_with_the_extra_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    with pytest.raises(SurgeonError, match="drawing needs pygraphviz and matplotlib") as raised:
+        graphviz.require_graphviz()
+    assert raised.value.hint == "pip install 'attn-surgeon[draw]'"
+
+
+def test_what_graphviz_cannot_read_is_told() -> None:
+    with pytest.raises(ArtefactError, match=r"Graphviz cannot draw this network: .*Invalid Input"):
+        graphviz.render("digraph { a -> ", "svg")

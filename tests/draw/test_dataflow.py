@@ -1,4 +1,4 @@
-"""The flow chart: the boxes and arrows of networks whose flow is known."""
+"""The diagram: the nodes and edges of networks whose data flow is known."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon import insert
-from attn_surgeon.draw.chart import Chart
-from attn_surgeon.draw.flowchart import chart
+from attn_surgeon.draw.dataflow import build_diagram
+from attn_surgeon.draw.diagram import Diagram
 from attn_surgeon.surgery.sites.survey import survey
 
 IMAGE = torch.randn(1, 3, 16, 16)
@@ -64,62 +64,62 @@ class Pyramid(nn.Module):
         return [self.out(fine + larger), self.out(coarse)]
 
 
-def drawn(model: nn.Module, depth: int | None = None) -> Chart:
-    return chart(survey(model.eval(), IMAGE), "a network", depth)
+def diagram(model: nn.Module, depth: int | None = None) -> Diagram:
+    return build_diagram(survey(model.eval(), IMAGE), "a network", depth)
 
 
-def arrows(model: nn.Module, depth: int | None = None) -> set[tuple[str, str]]:
-    return {(arrow.source, arrow.target) for arrow in drawn(model, depth).arrows}
+def edges(model: nn.Module, depth: int | None = None) -> set[tuple[str, str]]:
+    return {(edge.source, edge.target) for edge in diagram(model, depth).edges}
 
 
-def test_arrows_are_the_flow_between_modules_and_joins() -> None:
-    assert arrows(Small(), depth=1) == {
+def test_edges_are_the_flow_between_modules_and_joins() -> None:
+    assert edges(Small(), depth=1) == {
         ("input", "stem"), ("stem", "blocks"), ("stem", "side"), ("blocks", "cat"), ("side", "cat"),
         ("cat", "mean"), ("mean", "fc"), ("fc", "output"),
     }  # fmt: skip
 
 
-def test_a_run_of_blocks_shows_the_flow_of_one_and_a_module_called_twice_is_two_boxes() -> None:
+def test_a_run_of_blocks_shows_the_flow_of_one_and_a_module_called_twice_is_two_nodes() -> None:
     run = "blocks.{0..1}"
-    assert arrows(Small(), depth=3) == {
+    assert edges(Small(), depth=3) == {
         ("input", "stem"), ("stem", f"{run}.conv"), ("stem", f"{run}.add"), ("stem", "side"),
         (f"{run}.conv", f"{run}.relu"), (f"{run}.relu", f"{run}.bn"), (f"{run}.bn", f"{run}.add"),
         (f"{run}.add", f"{run}.relu_1"), (f"{run}.relu_1", "cat"), ("side", "cat"),
         ("cat", "mean"), ("mean", "fc"), ("fc", "output"),
     }  # fmt: skip
-    assert drawn(Small(), depth=3).frames["blocks.{0..1}"] == 2
+    assert diagram(Small(), depth=3).clusters["blocks.{0..1}"] == 2
 
 
 def test_functions_of_a_forward_that_cannot_be_traced_are_seen() -> None:
-    assert arrows(Pyramid()) == {
+    assert edges(Pyramid()) == {
         ("input", "fine"), ("fine", "coarse"), ("coarse", "interpolate"), ("interpolate", "add"), ("fine", "add"),
         ("add", "out"), ("coarse", "out"), ("out", "output"),
     }  # fmt: skip
 
 
-def test_boxes_tell_shapes_counts_and_parameters() -> None:
-    boxes = {box.name: box for box in drawn(Small(), depth=2).boxes}
-    run = boxes["blocks.{0..1}"]
-    assert (run.type, run.count, run.shapes, run.frames) == ("Block", 2, ("1×8×16×16",), ("blocks",))
+def test_nodes_tell_shapes_counts_and_parameters() -> None:
+    nodes = {node.name: node for node in diagram(Small(), depth=2).nodes}
+    run = nodes["blocks.{0..1}"]
+    assert (run.type, run.repeats, run.shapes, run.clusters) == ("Block", 2, ("1×8×16×16",), ("blocks",))
     assert run.parameters == sum(parameter.numel() for parameter in Small().blocks.parameters())
-    assert boxes["cat"].shapes == ("1×16×16×16",)
+    assert nodes["cat"].shapes == ("1×16×16×16",)
 
 
-def test_groups_are_told_on_the_box_that_makes_the_value() -> None:
-    boxes = {box.name: box for box in drawn(Small(), depth=2).boxes}
-    assert boxes["blocks.{0..1}"].groups == ("blocks",)
-    assert "residual" in boxes["blocks.{0..1}"].inner
-    assert "fusions" in boxes["cat"].groups
+def test_groups_are_told_on_the_node_that_makes_the_value() -> None:
+    nodes = {node.name: node for node in diagram(Small(), depth=2).nodes}
+    assert nodes["blocks.{0..1}"].groups == ("blocks",)
+    assert "residual" in nodes["blocks.{0..1}"].inner_groups
+    assert "fusions" in nodes["cat"].groups
 
 
-def test_grafts_are_told_on_the_boxes_of_their_sites() -> None:
+def test_grafts_are_told_on_the_nodes_of_their_sites() -> None:
     operated = insert(Small(), block="eca", after=["blocks.1.bn", "stem", "blocks"], example=IMAGE)
-    made = drawn(operated, depth=2)
-    assert {box.name: box.grafts for box in made.boxes if box.grafts} == {
+    made = diagram(operated, depth=2)
+    assert {node.name: node.grafts for node in made.nodes if node.grafts} == {
         "stem": ("eca after",),
         "blocks.1": ("eca after blocks.1.bn", "eca after blocks"),
     }
-    flow = {(arrow.source, arrow.target) for arrow in made.arrows}
+    flow = {(edge.source, edge.target) for edge in made.edges}
     assert {("stem", "blocks.0"), ("stem", "side"), ("blocks.0", "blocks.1"), ("blocks.1", "cat")} <= flow
 
 
@@ -151,12 +151,12 @@ class Ladder(nn.Module):
 
 def test_functions_without_a_graph_are_folded_with_their_blocks() -> None:
     run = "{0..2}"
-    assert arrows(nn.Sequential(Looking(), Looking(), Looking()), depth=2) == {
+    assert edges(nn.Sequential(Looking(), Looking(), Looking()), depth=2) == {
         ("input", f"{run}.conv"), ("input", f"{run}.add"), (f"{run}.conv", f"{run}.add"), (f"{run}.add", "output"),
     }  # fmt: skip
 
 
 def test_lists_used_in_turns_are_opened() -> None:
-    assert arrows(Ladder(), depth=1) == {
+    assert edges(Ladder(), depth=1) == {
         ("input", "down.0"), ("down.0", "act.0"), ("act.0", "down.1"), ("down.1", "act.1"), ("act.1", "output"),
     }  # fmt: skip
