@@ -273,7 +273,7 @@ def test_an_assumed_normalisation_stays_an_assumption(cli: Cli) -> None:
     assert "nothing says how this network's images are normalised" in refused(cli, *export, "--preprocess")
     assert cli(*export, "--json").document["notes"]
     told = {item.key: item.value for item in onnx.load("conv-se.onnx").metadata_props}
-    assert json.loads(told["attn_surgeon.networks.preprocessing"]) == {"size": [8, 8], "inside": False}
+    assert json.loads(told["attn_surgeon.preprocessing"]) == {"size": [8, 8], "inside": False}
     said = ("--mean", "0.1,0.2,0.3", "--std", "1,1,1")
     assert cli(*export, "--preprocess", *said, "-o", "x.onnx", "--json").document["notes"] == []
 

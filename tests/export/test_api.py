@@ -119,7 +119,7 @@ def test_a_compiled_program(tmp_path: Path) -> None:
     program = torch._inductor.aoti_load_package(str(tmp_path / "m.pt2"))
     images = torch.randn(5, 4, 16, 24)
     assert close(program(images).numpy(), expected(model, images))
-    assert json.loads(program.get_metadata()["attn_surgeon.artefact.recipe"])["source"]["name"] == "Sequential"
+    assert json.loads(program.get_metadata()["attn_surgeon.recipe"])["source"]["name"] == "Sequential"
     with ZipFile(tmp_path / "m.pt2") as package:
         assert not [name for name in package.namelist() if name.endswith(".cpp")]
 
@@ -131,8 +131,8 @@ def story(path: Path) -> dict[str, Any]:
 def test_of_images_that_nothing_is_known_of_only_the_size_is_told(network: nn.Module, tmp_path: Path) -> None:
     attn_surgeon.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE)
     told = story(tmp_path / "m.onnx")
-    assert json.loads(told["attn_surgeon.networks.preprocessing"]) == {"size": [16, 24], "inside": False}
-    assert json.loads(told["attn_surgeon.artefact.recipe"])["images"] == {"size": [16, 24]}
+    assert json.loads(told["attn_surgeon.preprocessing"]) == {"size": [16, 24], "inside": False}
+    assert json.loads(told["attn_surgeon.recipe"])["images"] == {"size": [16, 24]}
     assert read_onnx(str(tmp_path / "m.onnx")).size == (16, 24)
 
 
@@ -142,7 +142,7 @@ def test_normalisation_goes_inside(network: nn.Module, tmp_path: Path) -> None:
     pixels = torch.randint(0, 256, (1, 16, 24, 4), dtype=torch.uint8)
     images = (pixels.permute(0, 3, 1, 2) / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
     assert close(ran(tmp_path / "m.onnx", pixels), expected(network, images))
-    told = json.loads(story(tmp_path / "m.onnx")["attn_surgeon.networks.preprocessing"])
+    told = json.loads(story(tmp_path / "m.onnx")["attn_surgeon.preprocessing"])
     assert (told["mean"], told["size"], told["inside"]) == (list(mean), [16, 24], True)
 
 
@@ -150,7 +150,7 @@ def test_an_artefact_keeps_its_own_normalisation(tmp_path: Path) -> None:
     demo = open_network("demo")
     attn_surgeon.export_onnx(demo.model, tmp_path / "m.onnx", example=torch.zeros(1, 1, 48, 48))
     told = {name: json.loads(text) for name, text in story(tmp_path / "m.onnx").items() if text.startswith("{")}
-    for images in (told["attn_surgeon.networks.preprocessing"], told["attn_surgeon.artefact.recipe"]["images"]):
+    for images in (told["attn_surgeon.preprocessing"], told["attn_surgeon.recipe"]["images"]):
         assert (images["mean"], images["size"]) == ([0.305], [48, 48])
 
 

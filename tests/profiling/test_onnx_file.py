@@ -48,7 +48,7 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_ours_tells_its_size(tmp_path: Path) -> None:
-    story = {"attn_surgeon.networks.preprocessing": '{"size": [6, 7]}'}
+    story = {"attn_surgeon.preprocessing": '{"size": [6, 7]}'}
     path = scaling(tmp_path / "x.onnx", ["n", 3, "h", "w"], story=story)
     assert read_onnx(path).image == (3, 6, 7)
     assert read_onnx(path, (8, 9)).image == (3, 8, 9)
