@@ -18,7 +18,7 @@ from attn_surgeon.surgery.rewrite.binding import UntraceableError
 from attn_surgeon.surgery.rewrite.expected import Expected, expect, expected_of, forget, remember
 from attn_surgeon.surgery.rewrite.grafts import RESERVED, Grafts, grafts_of
 from attn_surgeon.surgery.rewrite.graph_module import drop_calls, grafted, graphs_of, set_graphs
-from attn_surgeon.surgery.rewrite.operated import operate, put_grafts, restore, set_state
+from attn_surgeon.surgery.rewrite.operated import install, put_grafts, restore, set_state
 from attn_surgeon.surgery.rewrite.rewrite import write_code
 
 _logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def _write(owner: nn.Module, grafts: Grafts) -> None:
         put_grafts(owner, grafts)
         set_graphs(owner, graphs)
     elif placements or expected_of(owner) is not None:
-        operate(owner, grafts, write_code(owner, placements))
+        install(owner, grafts, write_code(owner, placements))
     else:
         restore(owner)
 

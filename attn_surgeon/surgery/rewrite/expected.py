@@ -18,7 +18,7 @@ from torch import fx, nn
 
 from attn_surgeon.errors import LostGraftError
 from attn_surgeon.surgery.rewrite.grafts import RESERVED, Grafts, grafts_of, own_children
-from attn_surgeon.surgery.rewrite.operated import Code, is_operated, missing_children, operate, original_class
+from attn_surgeon.surgery.rewrite.operated import Code, install, is_operated, missing_children, original_class
 from attn_surgeon.surgery.rewrite.wrapper import write_wrapper
 
 _KINDS = ("Norm", "Conv", "Linear", "Pool", "Act")
@@ -236,7 +236,7 @@ def put_around(module: nn.Module, grafts: Grafts) -> None:
     """Give a module grafts at its entry and exit, in place."""
     places = {key: grafts.record(key).placement for key in grafts}
     source, names = write_wrapper(original_class(module).forward, "_original.forward", places, [])
-    operate(module, grafts, Code({"forward": source}, names, frozenset(grafts)))
+    install(module, grafts, Code({"forward": source}, names, frozenset(grafts)))
 
 
 def _lost(owner: str, grafts: Grafts, why: str) -> LostGraftError:

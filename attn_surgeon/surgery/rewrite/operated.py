@@ -205,8 +205,8 @@ def grafts_in(module: nn.Module) -> list[nn.Module]:
     return [] if grafts is None else list(grafts.values())
 
 
-def operate(module: nn.Module, grafts: Grafts, code: Code) -> None:
-    """Make `module` an operated one, in place."""
+def install(module: nn.Module, grafts: Grafts, code: Code) -> None:
+    """Install grafts in a module in place: its class becomes one whose methods are the generated ones."""
     cls = type(module)
     old = carrier(cls)
     base = cls if old is None else vars(old)[_BASE]
