@@ -54,7 +54,7 @@ def isolates(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def streams_kept() -> Iterator[None]:
-    """Put the random streams of torch, Python and NumPy back afterwards."""
+    """Restore the random number generators of torch, Python and NumPy when the context ends."""
     devices = range(torch.cuda.device_count() if _cuda_in_use() else 0)
     numpy: Any = sys.modules.get("numpy")
     states = random.getstate(), numpy.random.get_state() if numpy else None
@@ -85,7 +85,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put `model` in train or eval mode for a while.
+    """Set `model` to train or eval mode until the context ends.
 
     Every module gets its own flag back afterwards, and so do those whose `train()` does more than set it, such as
     layers that merge low-rank weights, with all that it changed. After eval mode, buffers have the values they had.

@@ -48,7 +48,7 @@ class Several:
         return cls(kind, tuple(key for key, _ in pairs))
 
     def filled(self, take: Callable[[str | int], Any]) -> Any:
-        """Make such a container of other items."""
+        """Return such a container of other items."""
         items = {key: take(key) for key in self.keys}
         return items if self.kind == "dict" else {"list": list, "tuple": tuple}[self.kind](items.values())
 
@@ -61,11 +61,11 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class UntraceableError(Exception):
-    """Say why a module's own forward cannot be rewritten; the module is then opaque."""
+    """Report why a module's own forward cannot be rewritten; the module is then opaque."""
 
 
 def bind_calls(function: Callable[..., Any], calls: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> Binding:
-    """Find the one binding that all `calls` of `function` agree on; raise UntraceableError where they differ."""
+    """Return the one binding that all `calls` of `function` agree on; raise UntraceableError where they differ."""
     signature = inspect.signature(function)
     bindings = [_bind(signature, args, kwargs) for args, kwargs in calls]
     if not bindings:
@@ -112,7 +112,7 @@ def _constant(name: str, value: Any) -> Constant:
 
 
 def is_proxy(value: Any) -> bool:
-    """Say whether a value stands for another in a trace."""
+    """Return whether a value stands for another in a trace."""
     return isinstance(value, fx.Proxy)
 
 

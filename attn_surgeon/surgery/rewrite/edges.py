@@ -20,14 +20,14 @@ def node_inputs(node: fx.Node) -> list[fx.Node]:
 
 
 def replace_input(node: fx.Node, index: int, new: fx.Node) -> None:
-    """Let another node flow into `node` as its input of this index."""
+    """Replace the input of `node` at this index by another node."""
     count = itertools.count()
     replaced = fx.map_arg((node.args, node.kwargs), lambda old: new if next(count) == index else old)
     node.args, node.kwargs = replaced
 
 
 def graft_node(graph: fx.Graph, key: str, place: Placement, node: fx.Node, second: tuple[fx.Node, ...]) -> None:
-    """Put a graft after a node, or on one of the edges into it."""
+    """Insert a graft after a node, or on one of the edges into it."""
     target = f"{RESERVED}.{key}"
     if place.side == "before":
         source = node_inputs(node)[place.argument]

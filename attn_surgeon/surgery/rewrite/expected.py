@@ -48,14 +48,14 @@ def expected_of(model: nn.Module) -> Expected | None:
 
 
 def remember(module: nn.Module, expected: Expected | None) -> None:
-    """Let a module remember these grafts, or none."""
+    """Record these grafts on a module, or none."""
     vars(module).pop(_EXPECTED, None)
     if expected is not None:
         vars(module)[_EXPECTED] = expected
 
 
 def expect(model: nn.Module) -> list[nn.Module]:
-    """Let a network remember the grafts it has now, and list the modules that begin or cease to do so.
+    """Record the grafts that a network has now, and return the modules that begin or cease to do so.
 
     So do the modules between it and all of its grafts, for these may be used alone, such as a network in a wrapper.
     """
@@ -122,7 +122,7 @@ def remembered(module: nn.Module) -> list[Any]:
 
 
 def forget(module: nn.Module, chosen: Callable[[Any], bool]) -> list[Any]:
-    """Let a network forget the chosen grafts, and list them."""
+    """Delete the chosen grafts from a network's record, and return them."""
     expected = expected_of(module)
     found: list[Any] = []
     for grafts in expected.grafts.values() if expected is not None else ():
@@ -133,7 +133,7 @@ def forget(module: nn.Module, chosen: Callable[[Any], bool]) -> list[Any]:
 
 
 def require_expected(model: nn.Module) -> None:
-    """Put back the grafts whose leaf was replaced; raise LostGraftError where one is lost."""
+    """Restore the grafts whose leaf was replaced; raise LostGraftError where one is lost."""
     expected = expected_of(model)
     if expected is None:
         return
@@ -233,7 +233,7 @@ def _is_inside(grafts: Grafts, key: str) -> bool:
 
 
 def put_around(module: nn.Module, grafts: Grafts) -> None:
-    """Give a module grafts at its entry and exit, in place."""
+    """Install grafts at a module's entry and exit, in place."""
     places = {key: grafts.record(key).placement for key in grafts}
     source, names = write_wrapper(original_class(module).forward, "_original.forward", places, [])
     install(module, grafts, Code({"forward": source}, names, frozenset(grafts)))

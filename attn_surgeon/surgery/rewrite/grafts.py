@@ -22,7 +22,7 @@ _LEAF = "torch.nn.attn_surgeon"
 
 
 def set_record(block: nn.Module, record: Any) -> None:
-    """Note on a block which graft it is; copies, pickles and modules that are rebuilt around it keep the note."""
+    """Record on a block which graft it is; copies, pickles and modules that are rebuilt around it keep the record."""
     vars(block)[_RECORD] = record
     vars(block)["__module__"] = _LEAF
 
@@ -82,7 +82,7 @@ class Runs:
                 del self.by_thread[thread]
 
     def take(self, grafts: Grafts, key: str) -> bool:
-        """Note that a graft runs, and return whether it already did in this call."""
+        """Record that a graft runs, and return whether it already did in this call."""
         for run in self.here:
             run.taken.add((id(grafts), key))
         return any(run.owner == id(grafts) and key in run.made for run in self.here)

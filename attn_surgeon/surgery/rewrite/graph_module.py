@@ -25,7 +25,7 @@ def graphs_of(module: fx.GraphModule) -> list[fx.Graph]:
 
 
 def set_graphs(module: fx.GraphModule, graphs: Sequence[fx.Graph]) -> None:
-    """Let a module compute by these graphs, in place."""
+    """Set the graphs that a module computes by, in place."""
     if _is_dual(module):
         for name, graph in zip(_PAIR, graphs, strict=True):
             setattr(module, name, graph)

@@ -29,7 +29,7 @@ def get_item(value: Any, key: str) -> Any:
 
 
 def put_item(value: Any, key: str, item: Any) -> Any:
-    """Give a copy of a tuple, list, dict or dataclass with another item under `key`."""
+    """Return a copy of a tuple, list, dict or dataclass with another item under `key`."""
     if isinstance(value, Mapping):
         changed = copy.copy(value)
         changed[_own_key(value, key)] = item  # type: ignore[index]
@@ -44,5 +44,5 @@ def put_item(value: Any, key: str, item: Any) -> Any:
 
 
 def _own_key(value: Mapping[Any, Any], key: str) -> Any:
-    """Find a mapping's own key for its name: keys may be numbers."""
+    """Return a mapping's own key for its name: keys may be numbers."""
     return next(own for own in value if str(own) == key)

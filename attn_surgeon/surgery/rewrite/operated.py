@@ -218,25 +218,25 @@ def install(module: nn.Module, grafts: Grafts, code: Code) -> None:
 
 
 def put_grafts(module: nn.Module, grafts: Grafts) -> None:
-    """Give a module its grafts, as the first of its children: people cut networks with `children()[:-2]`."""
+    """Set a module's grafts, as the first of its children: people cut networks with `children()[:-2]`."""
     others = own_children(module)
     _set_children(module, {RESERVED: grafts, **others} if len(grafts) else others)
 
 
 def _set_children(module: nn.Module, children: Mapping[str, nn.Module | None]) -> None:
-    """Put a table in the place of the other, at once: another thread may be looking a child up."""
+    """Replace a table by another, at once: another thread may be looking a child up."""
     vars(module)["_modules"] = dict(children)
 
 
 def restore(module: nn.Module) -> None:
-    """Give a module its own class back and take its grafts out, in place."""
+    """Restore a module's own class and remove its grafts, in place."""
     _set_class(module, original_class(module))
     if grafts_of(module) is not None:
         del module._modules[RESERVED]
 
 
 def set_state(module: nn.Module, cls: type[nn.Module], children: Mapping[str, nn.Module | None]) -> None:
-    """Make a module again what it was when it had this class and these children, in place."""
+    """Restore a module's class and children, in place."""
     if type(module) is not cls:
         _set_class(module, cls)
     if list(module._modules.items()) != list(children.items()):

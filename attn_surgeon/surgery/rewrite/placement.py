@@ -34,17 +34,17 @@ class Placement:
 
     @property
     def how(self) -> str:
-        """Say how the graft is made, in a word."""
+        """How the graft is made: `fx` by rewriting a forward, or `wrapped`."""
         return "fx" if self.kind == "edge" else "wrapped"
 
     @property
     def key(self) -> str:
-        """Name the graft within its owner."""
+        """The name of the graft within its owner."""
         parts = [self.side, self.node, self.item, str(self.argument or "")]
         return re.sub(r"\W", "_", "_".join(part for part in parts if part))
 
     def to_dict(self) -> dict[str, Any]:
-        """Write the placement as plain data."""
+        """Return the placement as plain data."""
         return {
             "kind": self.kind,
             "owner": self.owner,

@@ -105,7 +105,7 @@ def _bypasses(module: nn.Module, method: str, edges: Mapping[str, Placement]) ->
 
 
 def _passes(module: nn.Module, method: str, binding: Binding, own: Sequence[Placement]) -> bool:
-    """Say whether a call with this binding may meet one of the placements' nodes."""
+    """Return whether a call with this binding may meet one of the placements' nodes."""
     try:
         graphs = [trace(module, binding, method=method, training=training) for training in (False, True)]
     except UntraceableError:
@@ -115,7 +115,7 @@ def _passes(module: nn.Module, method: str, binding: Binding, own: Sequence[Plac
 
 
 def _with_lines(source: str, lines: Sequence[str]) -> str:
-    """Put lines at the head of a method's body."""
+    """Insert lines at the head of a method's body."""
     head, _, body = source.partition("\n")
     return "\n".join([head, *lines, body])
 
@@ -135,14 +135,14 @@ class _Traces:
         return self.graphs[method]
 
     def find(self, shallow: ShallowGraph, method: str, name: str) -> fx.Node | None:
-        """Find a method's node by name in a graph: that method's own, or one of a method that calls it."""
+        """Return a method's node by name in a graph: that method's own, or one of a method that calls it."""
         own = self.of(method).nodes.get(name)
         if own is None:
             raise UntraceableError(f"its forward has no node '{name}' in every mode")
         return own if method == shallow.method else same_node_inlined(shallow, method, own)
 
     def second(self, shallow: ShallowGraph, place: Placement) -> Callable[[], tuple[fx.Node, ...]]:
-        """Find the node whose value a block of two inputs takes as its second, after the grafts made there so far."""
+        """Return the node whose value a block of two inputs takes as its second, after the grafts made there so far."""
         name, _, argument = place.other.partition(":")
         node = self.find(shallow, place.method, name) if name else None
         return tuple if node is None else partial(second_input, node, argument)

@@ -49,7 +49,7 @@ def prepare_scriptable(network: nn.Module) -> nn.Module:
 
 
 def _keep_compiled(made: nn.Module, scripted: Any) -> None:
-    """Put the compiled children into what is compiled next, which takes nearly as long otherwise."""
+    """Reuse the compiled children in what is compiled next, which takes nearly as long otherwise."""
     made._modules.update({name: child for name, child in scripted._modules.items() if made._modules[name] is not None})
 
 

@@ -80,7 +80,7 @@ def stand_in(module: nn.Module, path: str, tracer: Traces) -> Any:
 
 
 def _listed(value: Any, tracer: Traces) -> Any:
-    """Put stand-ins for modules that are plain attributes, alone or in a list or tuple."""
+    """Replace modules that are plain attributes, alone or in a list or tuple, by stand-ins."""
     if isinstance(value, nn.Module):
         return stand_in(value, tracer.path_of(value), tracer)
     if type(value) in (list, tuple) and any(isinstance(item, nn.Module) for item in value):

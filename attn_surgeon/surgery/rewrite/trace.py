@@ -53,7 +53,7 @@ class ShallowGraph:
     aliases: frozenset[str] = frozenset()
 
     def name_of(self, node: fx.Node) -> str:
-        """Name a node as torchvision's feature extraction does, relative to the module."""
+        """Return a node's name as torchvision's feature extraction writes it, relative to the module."""
         return next(name for name, other in self.nodes.items() if other is node)
 
 
@@ -181,7 +181,7 @@ class _ShallowTracer(fx.Tracer):
         return constant
 
     def _watch_helpers(self) -> None:
-        """Note the calls of the module's helper methods, but for those that the user set on the object."""
+        """Record the calls of the module's helper methods, except those that the user set on the object."""
         for name, helper in own_methods(original_class(self.module)).items():
             if name not in vars(self.module):
                 self.helper_functions[name] = helper
