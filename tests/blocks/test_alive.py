@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from tests.each import each
+
 from .helpers import NAMES, block, still
 
 LEAST = {
@@ -21,15 +23,15 @@ LEAST = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("channels", [48, 67, 6])
+@each("training", [True, False])
+@each("channels", [48, 67, 6])
 def test_every_parameter_moves_within_two_steps(name: str, training: bool, channels: int) -> None:
     module, x = block(name, channels).train(training), torch.randn(4, channels, 6, 6)
     assert still(module, x) == set()
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("level", [-50, 0, 50])
+@each("level", [-50, 0, 50])
 def test_few_channels_learn_whatever_the_sign_of_their_features(name: str, level: float) -> None:
     for channels in range(LEAST.get(name, 1), 6):
         module, x = block(name, channels).eval(), level + torch.randn(3, channels, 5, 7)
@@ -59,7 +61,7 @@ def test_gradients_under_autocast_with_a_loss_scale(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@each("dtype", [torch.float16, torch.bfloat16])
 def test_gradients_of_large_features_in_half_precision_are_finite(name: str, dtype: torch.dtype) -> None:
     module = block(name, 32).to(dtype)
     x = (100 * torch.randn(2, 32, 5, 7)).to(dtype).requires_grad_()

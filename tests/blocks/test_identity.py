@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attn_surgeon.blocks import get_card
+from tests.each import each
 
 from .helpers import NAMES, POOLING, bits, block
 
@@ -35,22 +36,22 @@ def assert_identity(name: str, x: Tensor, *, training: bool = False) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", INPUTS)
+@each("dtype", DTYPES)
+@each("kind", INPUTS)
 def test_identity(name: str, dtype: torch.dtype, kind: str) -> None:
     for shape in SIZES:
         assert_identity(name, INPUTS[kind](shape).to(dtype))
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", INPUTS)
+@each("kind", INPUTS)
 def test_identity_in_train_mode(name: str, kind: str) -> None:
     for shape in SIZES:
         assert_identity(name, INPUTS[kind](shape), training=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", INPUTS)
+@each("kind", INPUTS)
 def test_identity_under_autocast(name: str, kind: str) -> None:
     for shape in SIZES:
         with torch.autocast("cpu", torch.bfloat16):
@@ -58,8 +59,8 @@ def test_identity_under_autocast(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("channels", [1, 2, 3, 5, 7, 20, 96])
-@pytest.mark.parametrize("dtype", DTYPES)
+@each("channels", [1, 2, 3, 5, 7, 20, 96])
+@each("dtype", DTYPES)
 def test_identity_with_any_number_of_channels(name: str, channels: int, dtype: torch.dtype) -> None:
     for level in (1.0, 1e4):
         for training in (False, dtype == torch.float32):
@@ -72,7 +73,7 @@ def test_identity_with_very_many_channels(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", DTYPES)
+@each("dtype", DTYPES)
 def test_identity_on_narrow_maps(name: str, dtype: torch.dtype) -> None:
     for size in [(1, 1), (1, 9), (8, 1), (2, 2), (3, 1)]:
         assert_identity(name, torch.randn(1, 24, *size).to(dtype))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec, build_block
+from tests.each import each
 
 from .helpers import ALONE, FLAT, POOLING, SPATIAL, Array, at_random, sigmoid, weights
 
@@ -46,8 +47,8 @@ def test_channels_last_maps(name: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ALONE)
-@pytest.mark.parametrize("prefix", [0, 1, 2, 5])
-@pytest.mark.parametrize("grid", [(6, 6), (4, 9), (1, 7)])
+@each("prefix", [0, 1, 2, 5])
+@each("grid", [(6, 6), (4, 9), (1, 7)])
 def test_tokens(name: str, prefix: int, grid: tuple[int, int]) -> None:
     count = grid[0] * grid[1]
     module, plain = built(name, "NLC", prefix=prefix, grid=grid, positions=count + prefix)
@@ -57,11 +58,12 @@ def test_tokens(name: str, prefix: int, grid: tuple[int, int]) -> None:
     for row in range(grid[0]):
         for column in range(grid[1]):
             maps[:, :, row, column] = x[:, prefix + row * grid[1] + column]
-    attended = plain(maps)
-    assert torch.equal(got[:, :prefix], x[:, :prefix])
+    attended, expected = plain(maps), torch.empty(2, count, 8).double()
     for row in range(grid[0]):
         for column in range(grid[1]):
-            same(got[:, prefix + row * grid[1] + column], attended[:, :, row, column])
+            expected[:, row * grid[1] + column] = attended[:, :, row, column]
+    assert torch.equal(got[:, :prefix], x[:, :prefix])
+    same(got[:, prefix:], expected)
 
 
 @torch.no_grad()
@@ -102,7 +104,7 @@ def test_blocks_without_a_map_take_any_number_of_tokens(name: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", FLAT)
-@pytest.mark.parametrize(
+@each(
     ("layout", "shape"), [("NC", (3, 8)), ("NCL", (2, 8, 11)), ("NCDHW", (2, 8, 3, 4, 5)), ("NDHWC", (2, 3, 4, 5, 8))]
 )
 def test_other_layouts(name: str, layout: str, shape: tuple[int, ...]) -> None:
@@ -134,7 +136,7 @@ def dense(vector: Array, w: dict[str, Array], name: str) -> Array:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", GATES)
-@pytest.mark.parametrize(
+@each(
     ("layout", "shape"),
     [
         ("NC", (3, 8)),
@@ -150,14 +152,14 @@ def test_one_gate_for_each_channel_in_any_number_of_dimensions(name: str, layout
     x = torch.randn(shape).double()
     got = module(x).numpy()
     axis = layout.index("C") - 1
-    for each, attended in zip(x.double().numpy(), got, strict=True):
-        z = GATES[name](np.moveaxis(each, axis, 0).reshape(8, -1), weights(plain))
-        along = [8 if place == axis else 1 for place in range(each.ndim)]
-        np.testing.assert_allclose(attended, each * sigmoid(z).reshape(along), rtol=1e-4, atol=1e-5)
+    for image, attended in zip(x.double().numpy(), got, strict=True):
+        z = GATES[name](np.moveaxis(image, axis, 0).reshape(8, -1), weights(plain))
+        along = [8 if place == axis else 1 for place in range(image.ndim)]
+        np.testing.assert_allclose(attended, image * sigmoid(z).reshape(along), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [name for name in SPATIAL if name in ALONE])
-@pytest.mark.parametrize(
+@each(
     ("place", "reason"),
     [
         ({"layout": "NCHW", "positions": 1}, "tells positions apart, and there is only one"),
@@ -174,7 +176,7 @@ def test_spatial_blocks_refuse_what_is_no_map(name: str, place: dict[str, object
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ALONE)
-@pytest.mark.parametrize(("layout", "shape"), [("NHWC", (2, 5, 7, 32)), ("NLC", (2, 37, 32))])
+@each(("layout", "shape"), [("NHWC", (2, 5, 7, 32)), ("NLC", (2, 37, 32))])
 def test_identity_in_other_layouts(name: str, layout: str, shape: tuple[int, ...]) -> None:
     module = build_block(BlockSpec(name), 32, layout=layout, prefix=2, grid=(5, 7), positions=35)
     x = torch.randn(shape, dtype=torch.float32)
