@@ -64,7 +64,7 @@ _TITLES = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, row by row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--regimes", nargs="+", default=list(_SETTINGS), choices=_SETTINGS)
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--lr", type=float, help="train at this rate in place of the usual one")
     parser.add_argument("--file", type=Path, default=Path("fine_tune.jsonl"))
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     one_core()
     bench = Bench(given.file, val_split=None)
     regimes = {name: replace(_SETTINGS[name], lr=given.lr or _SETTINGS[name].lr) for name in given.regimes}

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -80,12 +81,12 @@ def weights(run: Path) -> str:
     return hash_tensors(read_tensors(run / WEIGHTS))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Kill, resume and compare, again and again."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     dice, same = random.Random(given.seed), 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

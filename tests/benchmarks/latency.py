@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from timm.layers import create_attn
 from torch import nn
-from torchvision.models.resnet import Bottleneck
+from torchvision.models.resnet import Bottleneck, resnet50
 
 from attn_surgeon import register_block
 from attn_surgeon.artefact.opening import LoadedNetwork
@@ -36,16 +36,13 @@ from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.installed import list_grafts
 
 BLOCKS = {"se": {"rd_ratio": 1 / 16}, "eca": {}, "cbam": {"rd_ratio": 1 / 16}, "coord": None}
-IMAGES = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224))
 
 
-def networks() -> dict[str, LoadedNetwork]:
-    """Make the networks by what the table calls them."""
-    from torchvision.models import resnet50
-
+def networks(build: Callable[[], nn.Module], size: int) -> dict[str, LoadedNetwork]:
+    """Return the networks by their names in the table."""
     torch.manual_seed(0)
-    plain = resnet50().eval()
-    example = torch.randn(1, 3, 224, 224)
+    plain = build().eval()
+    example = torch.randn(1, 3, size, size)
     made: dict[str, nn.Module] = {"plain": plain}
     for name, options in BLOCKS.items():
         inserted = insert(plain, name, example=example, at="residual")
@@ -56,7 +53,8 @@ def networks() -> dict[str, LoadedNetwork]:
             register_block(f"timm-{name}", block)
             made[f"timm-{name}"] = insert(plain, f"timm-{name}", example=example, at="residual", init="paper")
             made[f"timm-{name} by hand"] = by_hand(plain, block)
-    provenance = Provenance(SourceSpec("object", "resnet50"), IMAGES)
+    images = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (size, size))
+    provenance = Provenance(SourceSpec("object", "resnet50"), images)
     return {name: LoadedNetwork(set_provenance(model.eval(), provenance)) for name, model in made.items()}
 
 
@@ -81,24 +79,24 @@ def of_timm(name: str, options: dict[str, float]) -> Callable[[int], nn.Module]:
     return lambda channels: create_attn(name, channels, **options)
 
 
-def timed(sessions: dict[str, Session], rounds: int) -> dict[str, list[float]]:
+def timed(sessions: dict[str, Session], rounds: int, size: int) -> dict[str, list[float]]:
     """Run every session once a round, after some rounds to warm up."""
-    feeds = as_feeds(INPUT, torch.randn(1, 3, 224, 224))
+    feeds = as_feeds(INPUT, torch.randn(1, 3, size, size))
     turns = by_turns([partial(session.time, feeds) for session in sessions.values()], rounds)
     return dict(zip(sessions, turns, strict=True))
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, build: Callable[[], nn.Module] = resnet50, size: int = 224) -> None:
     """Print the table: medians, and medians of each round's ratio to the plain network."""
     torch.set_num_threads(1)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         sessions, nodes = {}, {}
-        for name, loaded in networks().items():
+        for name, loaded in networks(build, size).items():
             path = folder / f"{name.replace(' ', '-')}.onnx"
             report = write_onnx(prepare(loaded, Settings()), Wanted({"fp32": path}), {})
             nodes[name], sessions[name] = report.files[0].nodes, stack.enter_context(opened(path))
-        times = timed(sessions, rounds)
+        times = timed(sessions, rounds, size)
     print("| network | nodes | one image | × plain |\n|---|---|---|---|")
     for name, spent in times.items():
         ratio = statistics.median(one / other for one, other in zip(spent, times["plain"], strict=True))

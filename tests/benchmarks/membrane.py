@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from attn_surgeon.measure.cost import parameters
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 from attn_surgeon.tasks.segmentation import TASK, open_parts, score
 
-from .cifar import CACHE, DATA, REPO
+from .cifar import REPO, unpacked
 from .trials import mean_and_deviation, one_core
 
 FAST = {"task": "segmentation", "batch_size": 8, "crop": 128, "amp": "bf16", "channels_last": True}
@@ -68,11 +67,8 @@ class Bench:
 
     @cached_property
     def parts(self) -> Parts:
-        """Open the images, unpacked once into the user's cache."""
-        if not (CACHE / "em-membrane").is_dir():
-            with tarfile.open(DATA / "em-membrane.tar.xz") as archive:
-                archive.extractall(CACHE, filter="data")
-        return open_parts(str(CACHE / "em-membrane"), self.loaded.preprocessing, THEN)
+        """Open the images."""
+        return open_parts(str(unpacked("em-membrane")), self.loaded.preprocessing, THEN)
 
     @cached_property
     def trained(self) -> dict[str, Any]:
@@ -132,12 +128,12 @@ def report(arm: str, ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, 
     return f"{text}  difference {interval}; signed-rank over {len(images)} images p = {wilcoxon(images):.3f}"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run all arms with all seeds and print a line for each arm."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--file", type=Path, default=Path("membrane.jsonl"))
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     one_core()
     bench = Bench(given.file)
     found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from attn_surgeon import insert
@@ -38,13 +39,13 @@ def top1(block: str | None, settings: Settings) -> tuple[float, float]:
     return 100 * done.score.metric, done.score.loss
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print what each block's network is worth."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=640)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--blocks", nargs="*")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     one_core()
     chosen = given.blocks or [name for name in names() if get_card(name).kind != "two inputs"]
     for name in [None, *chosen]:

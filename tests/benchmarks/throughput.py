@@ -7,10 +7,11 @@ memory, as the command lets its process do; --as-usual leaves the allocator as i
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from attn_surgeon.finetune.parameter_groups import make_optimizer
 from attn_surgeon.finetune.settings import Settings
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
-from .cifar import CACHE, images, resnet20
+from .cifar import resnet20, unpacked
 from .trials import one_core
 
 ROUNDS = 9
@@ -60,7 +61,7 @@ def ours(model: nn.Module, parts: Parts, settings: Settings, example: torch.Tens
 
 def compare(name: str, loaded: LoadedNetwork) -> None:
     """Print the medians of both, and of their ratio by turns."""
-    parts = open_parts(str(CACHE / "cifar10-jpeg"), loaded.preprocessing, SETTINGS)
+    parts = open_parts(str(unpacked("cifar10-jpeg")), loaded.preprocessing, SETTINGS)
     parts = replace(parts, val=replace(parts.val, dataset=Subset(parts.val.dataset, range(64))))
     for index in range(len(parts.train.dataset)):  # type: ignore[arg-type]
         parts.train.dataset[index]  # read once, where it is kept
@@ -75,14 +76,15 @@ def compare(name: str, loaded: LoadedNetwork) -> None:
     print(f"{name}: {first:.1f} and {second:.1f} images/s, {statistics.median(ratios):.3f} × ({spread})", flush=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Compare both networks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--as-usual", action="store_true", help="leave the allocator as it is")
+    given = parser.parse_args(arguments)
     one_core()
-    if "--as-usual" not in sys.argv:
+    if not given.as_usual:
         keep_freed_memory()
-    loaded = resnet20()
-    images(loaded)
-    compare("ResNet-20 at 32", loaded)
+    compare("ResNet-20 at 32", resnet20())
     size = PreprocessingOverrides(None, None, (64, 64))
     compare("resnet18 at 64", open_network("timm/resnet18", weights="none", args={"num_classes": "10"}, images=size))
 

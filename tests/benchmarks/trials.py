@@ -21,7 +21,7 @@ from attn_surgeon.evaluate.accuracy import evaluate
 from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.settings import Settings
 
-from .cifar import CACHE, images, resnet20
+from .cifar import resnet20, unpacked
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,10 @@ class Bench:
 
     def parts(self, settings: Settings) -> Parts:
         """Open the images; a seed changes neither those trained on nor those measured on."""
-        images(self.loaded)  # unpacked, where it was not yet
         chosen = replace(settings, seed=0, val_split=self.val_split)
         key = (chosen.limit, chosen.augment)
         if key not in self._opened:
-            self._opened[key] = open_parts(str(CACHE / "cifar10-jpeg"), self.loaded.preprocessing, chosen)
+            self._opened[key] = open_parts(str(unpacked("cifar10-jpeg")), self.loaded.preprocessing, chosen)
         return self._opened[key]
 
     @cached_property

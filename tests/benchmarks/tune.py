@@ -7,7 +7,7 @@ trained with the same settings.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def grid(regime: str, blocks: list[str], sites: list[str], rates: list[float], f
                     yield Trial(block, at, replace(REGIMES[regime], lr=rate, graft_lr_mult=factor))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run a grid and print a line for each of its points."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("regime", choices=REGIMES)
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--file", type=Path, default=Path("tune.jsonl"))
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     one_core()
     bench = Bench(given.file, val_split=0.1)
     changes: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -12,11 +13,14 @@ import attn_surgeon
 from attn_surgeon.errors import SurgeonError
 from attn_surgeon.surgery.installed import list_grafts
 
+from . import __main__ as program
 from .host import Host, call
 from .messages import names_graft
 from .registry import HOSTS
 from .table import SIDES, draw_notes, draw_table
 from .verdict import Verdict, judge
+
+pytestmark = pytest.mark.hosts
 
 LIGHT = [host for host in HOSTS if host.light]
 
@@ -26,6 +30,17 @@ LIGHT = [host for host in HOSTS if host.light]
 def test_keeps_or_refuses(host: Host, side: str) -> None:
     verdict = judge(host, side)
     assert verdict.good, str(verdict)
+
+
+def test_the_program_prints_a_matrix_and_fails_where_a_tool_breaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "HOSTS", (*HOSTS[:2], Host("a tool that breaks", "tests", raises)))
+    monkeypatch.setattr(logging, "disable", lambda level: None)  # it would outlast this test
+    assert program.main(["--only", "copies", "--table"]) == 0
+    assert "6 cells: 6 kept." in capsys.readouterr().out
+    assert program.main(["--only", "a tool*"]) == 1
+    assert "a tool that breaks: BROKE" in capsys.readouterr().out
 
 
 def drops(network: nn.Module, x: Any) -> Any:

@@ -25,6 +25,8 @@ from .helpers import require_all, require_learning
 
 smp = pytest.importorskip("segmentation_models_pytorch")
 
+pytestmark = pytest.mark.outside
+
 # encoder: the selector of its stages
 ENCODERS = {
     "resnet18": "encoder.layer*",

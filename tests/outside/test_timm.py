@@ -15,6 +15,8 @@ from attn_surgeon.surgery.running import run
 
 from .helpers import require_all, require_learning
 
+pytestmark = pytest.mark.outside
+
 Extractor = tuple[dict[str, Any], list[str], int]
 
 # network: (options, selectors after which blocks go, how many grafts)

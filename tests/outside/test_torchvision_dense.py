@@ -14,6 +14,8 @@ from attn_surgeon.operations.insert import insert
 
 from .helpers import require_all, require_learning
 
+pytestmark = pytest.mark.outside
+
 SEGMENTERS: dict[str, tuple[list[str], int]] = {
     "deeplabv3_resnet50": (["backbone.layer[1-3]", "backbone:out", "classifier.0.convs.*", "classifier.0"], 10),
     "fcn_resnet50": (["backbone.layer[12]", "backbone:out", "classifier.2"], 4),

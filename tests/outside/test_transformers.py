@@ -19,6 +19,8 @@ from .helpers import require_all, require_learning
 
 hf = pytest.importorskip("transformers")
 
+pytestmark = pytest.mark.outside
+
 RESNET: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 2, 1, 1]}
 VIT: dict[str, Any] = {
     "hidden_size": 16,

@@ -166,7 +166,7 @@ def done_before(file: Path | None) -> set[str]:
     return set() if file is None or not file.exists() else {line.split("\t")[1] for line in file.open()}
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Export all of them; the exit code tells whether any failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("blocks", "networks"))
@@ -174,7 +174,7 @@ def main() -> int:
     parser.add_argument("--file", type=Path, help="keep the lines here too")
     parser.add_argument("--largest", type=float, default=LARGEST, help="the most parameters of a network that is tried")
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="the I-th of every N")
-    given = parser.parse_intermixed_args()  # names may follow options
+    given = parser.parse_intermixed_args(arguments)  # names may follow options
     networks = partial(of_networks, largest=given.largest)
     torch.set_num_threads(1)
     every, export = (blocks, of_blocks) if given.what == "blocks" else (classifiers, networks)

@@ -1,0 +1,158 @@
+"""Each benchmark runs on the smallest input that it takes, and a number it prints is right."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from attn_surgeon.blocks.base import registry
+from examples.cifar_resnet import resnet20
+from tests.data import cells
+
+from . import cifar, fine_tune, first_day, kills, latency, membrane, safe, throughput, tune
+
+SHORT = {"epochs": 1, "batch_size": 16, "limit": 32}
+Printed = Callable[[], str]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write what the benchmarks read: images of the kinds and sizes of the real ones, and weights at random."""
+    root = tmp_path_factory.mktemp("data")
+    dice = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for label in range(10):
+            folder = root / "cifar10-jpeg" / split / f"class-{label}"
+            folder.mkdir(parents=True)
+            for index in range(7):
+                pixels = dice.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.jpg")
+    cells.write(root / "em-membrane", classes=2, size=(128, 128), count=2)
+    torch.manual_seed(0)
+    torch.save(
+        {"state_dict": {f"module.{key}": value for key, value in resnet20().state_dict().items()}},
+        root / "resnet20-12fca82f.th",
+    )
+    return root
+
+
+@pytest.fixture(autouse=True)
+def small(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(cifar, "DATA", data)
+    monkeypatch.setattr(cifar, "CACHE", data)
+    yield
+    registry._OWN.clear()
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
+    return lambda: capsys.readouterr().out
+
+
+def row(text: str, name: str) -> list[str]:
+    """Return the cells of a table's row."""
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_first_day(printed: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_day, "BLOCKS", {"se": {"rd_ratio": 1 / 16}})
+    monkeypatch.setattr(first_day, "SEEDS", range(2))
+    first_day.main(["--picture", str(tmp_path / "bars.png")])
+    text = printed()
+    (before,) = re.findall(r"before: ([\d.]+) %", text)
+    assert row(text, "`se`")[1] == f"{float(before):.1f} ± 0.0"
+    assert Image.open(tmp_path / "bars.png").size == (825, 352)
+
+
+def test_fine_tune(printed: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {name: replace(each, **SHORT) for name, each in fine_tune._SETTINGS.items()}  # type: ignore[arg-type]
+    monkeypatch.setattr(fine_tune, "_SETTINGS", settings)
+    file = tmp_path / "fine_tune.jsonl"
+    chosen = ["--regimes", "grafts", "--blocks", "se", "--sites", "residual", "--seeds", "0", "1"]
+    fine_tune.main([*chosen, "--file", str(file)])
+    text = printed()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    grafts = [line["top1"] for line in lines if json.loads(line["key"])[0] == "se"]
+    assert len(lines) == 6
+    assert row(text, "`se`")[1:3] == ["residual", "2,472"]
+    assert row(text, "`se`")[3].startswith(f"{sum(grafts) / 2:.2f} ± ")
+    fine_tune.main([*chosen, "--file", str(file)])
+    assert printed() == text
+    assert len(file.read_text().splitlines()) == 6
+
+
+def test_tune(printed: Printed, tmp_path: Path) -> None:
+    changes = [f"{name}={value}" for name, value in SHORT.items()]
+    file = tmp_path / "tune.jsonl"
+    chosen = ["grafts", "--blocks", "se", "--lr", "0.01", "--mult", "1", "--set", *changes, "--file", str(file)]
+    tune.main(chosen)
+    gain, control = re.findall(r"(?:gain|control) (-?[\d.]+) ±", printed())
+    tops: dict[str | None, list[float]] = {"se": [], None: []}
+    for line in map(json.loads, file.read_text().splitlines()):
+        tops[json.loads(line["key"])[0]].append(line["top1"])
+    assert float(control) == pytest.approx(np.mean(tops[None]), abs=0.005)
+    assert float(gain) == pytest.approx(np.mean(tops["se"]) - np.mean(tops[None]), abs=0.005)
+
+
+def test_safe(printed: Printed) -> None:
+    safe.main(["--limit", "64", "--epochs", "1", "--blocks", "se"])
+    text = printed()
+    assert [line.split("  ")[0].strip() for line in text.splitlines()] == ["no block", "se"]
+    assert len(re.findall(r"[\d.]+ % loss +[\d.]+", text)) == 4
+    assert "NOT FINITE" not in text
+
+
+def test_membrane(printed: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membrane, "ARMS", {arm: membrane.ARMS[arm] for arm in ("control", "both")})
+    monkeypatch.setattr(membrane, "WIDTH", "2")
+    for name in ("FIRST", "THEN"):
+        monkeypatch.setattr(membrane, name, replace(getattr(membrane, name), epochs=1, crop=32, batch_size=2))
+    file = tmp_path / "membrane.jsonl"
+    membrane.main(["--seeds", "0", "1", "--file", str(file)])
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    mious = {(line["arm"], line["seed"]): 100 * line["miou"] for line in lines}
+    difference = np.mean([mious["both", seed] - mious["control", seed] for seed in (0, 1)])
+    (told,) = re.findall(r"difference ([+-][\d.]+),", printed())
+    assert float(told) == pytest.approx(difference, abs=0.005)
+    assert lines[0]["arm"] == "before"
+
+
+def test_throughput(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "SETTINGS", replace(throughput.SETTINGS, batch_size=16, limit=32))
+    monkeypatch.setattr(throughput, "ROUNDS", 1)
+    throughput.main(["--as-usual"])
+    found = re.findall(r"(.+): ([\d.]+) and ([\d.]+) images/s, ([\d.]+) ×", printed())
+    assert [name for name, *_ in found] == ["ResNet-20 at 32", "resnet18 at 64"]
+    for _, ours, bare, ratio in found:
+        assert float(ratio) == pytest.approx(float(ours) / float(bare), rel=0.05)
+
+
+def test_latency(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tiny() -> nn.Module:
+        return ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=4)
+
+    monkeypatch.setattr(latency, "BLOCKS", {"se": None})
+    latency.main(2, tiny, 32)
+    text = printed()
+    assert row(text, "plain")[3] == "1.000"
+    assert row(text, "se untrained")[1] == row(text, "plain")[1]
+    assert int(row(text, "se")[1]) > int(row(text, "plain")[1])
+
+
+@pytest.mark.slow
+def test_kills(printed: Printed) -> None:
+    with pytest.raises(SystemExit) as ended:
+        kills.main(["--kills", "1"])
+    assert printed().splitlines()[-1] == "1 of 1 killed runs ended with the same last.safetensors, bit for bit"
+    assert ended.value.code == 0
