@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
+
+# pytest hands records of loggers that do not propagate to its own handler, and torch composes traces of every
+# compilation and export, at several times their cost, as soon as this logger has one
+logging.getLogger("torch.__trace").propagate = True
+logging.getLogger("torch.__trace").handlers.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,6 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from attn_surgeon.blocks.base import registry
-from examples.cifar_resnet import resnet20
 from tests.data import cells
 
 from . import cifar, fine_tune, first_day, kills, latency, membrane, safe, throughput, tune
@@ -39,10 +39,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Image.fromarray(pixels).save(folder / f"{index}.jpg")
     cells.write(root / "em-membrane", classes=2, size=(128, 128), count=2)
     torch.manual_seed(0)
-    torch.save(
-        {"state_dict": {f"module.{key}": value for key, value in resnet20().state_dict().items()}},
-        root / "resnet20-12fca82f.th",
-    )
+    weights = runpy.run_path(str(cifar.REPO / "examples" / "cifar_resnet.py"))["resnet20"]().state_dict()
+    file = {"state_dict": {f"module.{key}": value for key, value in weights.items()}}
+    torch.save(file, root / "resnet20-12fca82f.th")
     return root
 
 
@@ -72,7 +71,8 @@ def test_first_day(printed: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyP
     text = printed()
     (before,) = re.findall(r"before: ([\d.]+) %", text)
     assert row(text, "`se`")[1] == f"{float(before):.1f} ± 0.0"
-    assert Image.open(tmp_path / "bars.png").size == (825, 352)
+    with Image.open(tmp_path / "bars.png") as picture:
+        assert picture.size == (825, 352)
 
 
 def test_fine_tune(printed: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ trained with the same settings.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _value(name: str, text: str) -> object:
-    kind = type(getattr(Settings(), name))
-    return text == "true" if kind is bool else kind(text)
+    usual = getattr(Settings(), name)
+    return json.loads(text) if usual is None or isinstance(usual, bool) else type(usual)(text)
 
 
 if __name__ == "__main__":
