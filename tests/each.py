@@ -28,8 +28,9 @@ def each(names: str | tuple[str, ...], values: Iterable[Any]) -> Callable[[Test]
 
     def decorate(test: Test) -> Test:
         plain, axes = getattr(test, "_each", (test, ()))
-        several = not isinstance(names, str)
-        axis = ((names,), tuple((value,) for value in values)) if not several else (names, tuple(values))
+        axis: Axis = (
+            ((names,), tuple((value,) for value in values)) if isinstance(names, str) else (names, tuple(values))
+        )
         return _looped(plain, (axis, *axes))
 
     return decorate

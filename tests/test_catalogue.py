@@ -20,14 +20,14 @@ from attn_surgeon.surgery.isolation import seeded
 
 # what is behind a site is cut off, for it takes most of the time
 def maps() -> nn.Module:
-    model = timm.create_model("resnet18", drop_path_rate=0.1, zero_init_last=False)
+    model: nn.Module = timm.create_model("resnet18", drop_path_rate=0.1, zero_init_last=False)
     model.layer3 = model.layer4 = nn.Identity()
     model.fc = nn.Linear(128, 5)
     return model
 
 
 def vectors() -> nn.Module:
-    model = timm.create_model("resnet18")
+    model: nn.Module = timm.create_model("resnet18")
     model.layer2 = model.layer3 = model.layer4 = nn.Identity()
     model.fc = nn.Linear(64, 5)
     return model

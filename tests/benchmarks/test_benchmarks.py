@@ -151,7 +151,7 @@ def test_throughput(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_latency(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     def tiny() -> nn.Module:
-        return ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=4)
+        return ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=4)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(latency, "BLOCKS", {"se": None})
     latency.main(2, tiny, 32)
