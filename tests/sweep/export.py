@@ -163,7 +163,8 @@ def classifiers() -> list[str]:
 
 def done_before(file: Path | None) -> set[str]:
     """Name what an earlier run exported."""
-    return set() if file is None or not file.exists() else {line.split("\t")[1] for line in file.open()}
+    lines = file.read_text().splitlines() if file is not None and file.exists() else []
+    return {line.split("\t")[1] for line in lines}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
