@@ -114,7 +114,7 @@ def defined(node: ast.stmt) -> list[str]:
 # files that offer the same names by design
 INTERFACES = {
     r"blocks/(channel|spatial|both|self_attention|fusion)/\w+\.py": "each block's file has a CARD",
-    r"networks/from_\w+\.py": "the libraries that networks come from offer the same functions",
+    r"networks/sources/\w+\.py": "each source of networks is registered as a SOURCE",
     r"tasks/(classification|segmentation)\.py": "the tasks offer the same functions",
     r"cli/.*\.py": "a verb's function is named after the verb, and `register` adds it",
 }
