@@ -88,19 +88,28 @@ def survey(model: nn.Module, example: running.Example) -> Survey:
             belongs.setdefault(name, []).append(group)
     unused = tuple(path for path, _ in model.named_modules() if path not in first.calls)
     fed = followers(first, finder.carried)
-    modules, grafts = dict(model.named_modules(remove_duplicate=False)), _grafts(model)
+    parameters, grafts = _parameters(model), _grafts(model)
     sites = Sites(
         replace(
             site,
             groups=tuple(belongs.get(site.name, ())),
             feeds=fed.get(site.name, ()),
             folds=site.name in first.calls and is_foldable(first.module(site.name)),
-            parameters=sum(p.numel() for p in modules[site.name].parameters()) if site.name in modules else 0,
+            parameters=sum(parameters.get(site.name, {}).values()),
             grafts=tuple(grafts.get(site.name, ())),
         )
         for site in sites
     )
     return Survey(sites, groups, unused, first)
+
+
+def _parameters(model: nn.Module) -> Mapping[str, Mapping[int, int]]:
+    """Return the sizes of each module's parameters, by path and identity, in one pass: shared ones count once."""
+    found: dict[str, dict[int, int]] = {}
+    for path, parameter in model.named_parameters(remove_duplicate=False):
+        while path := path.rpartition(".")[0]:
+            found.setdefault(path, {})[id(parameter)] = parameter.numel()
+    return found
 
 
 def _grafts(model: nn.Module) -> Mapping[str, list[str]]:
