@@ -38,9 +38,33 @@ def load(
 ) -> nn.Module:
     """Load an operated network in eval mode.
 
-    Code is never run because a file names it: an artefact of a user's own network needs `source`
-    ("file.py:factory"), and one of a network handed over in Python needs `model`, which is not changed. `weights`
-    says where a patch's base has its weights now. Raises ArtefactError where the file is damaged or does not fit.
+    Code never runs because an artefact names it. A network of timm, torchvision or the demo is built by itself; the
+    user's own has to be named again with `source`, and one that was passed in Python has to be passed as `model`.
+
+    Args:
+        path: an artefact or a patch.
+        source: the user's own network that the artefact was made from: `file.py:factory` or `package.module:factory`.
+        model: the network that the artefact was made from, without grafts. It is not changed.
+        weights: where the weights of a patch's base are now; `default` for the pretrained ones.
+
+    Returns:
+        The network, with the same tensors bit for bit.
+
+    Raises:
+        ArtefactError: where the file is no artefact, is damaged, or does not fit the network.
+        BlockError: where it has a block of the user's own that is not registered.
+        SourceError: where its network cannot be built.
+
+    >>> import tempfile, torch, attn_surgeon
+    >>> from attn_surgeon.networks.demo import load_demo
+    >>> x = torch.randn(1, 1, 32, 32)
+    >>> model = attn_surgeon.insert(load_demo(), "se", after="layer2", example=x)
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> attn_surgeon.save(model, f"{folder.name}/patch.safetensors", patch=True)
+    >>> again = attn_surgeon.load(f"{folder.name}/patch.safetensors", model=load_demo())
+    >>> [graft.graft.site for graft in attn_surgeon.list_grafts(again)]
+    ['layer2']
+    >>> folder.cleanup()
     """
     artefact = read_artefact(path)
     base = load_base(artefact, source=source, model=model, weights=weights)

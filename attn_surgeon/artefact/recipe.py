@@ -1,20 +1,21 @@
-"""Recipes: the whole story of a model in YAML, replayable."""
+"""Recipes: everything an artefact is made from, in YAML, to be run again."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from attn_surgeon.errors import RecipeError, nearest
+from attn_surgeon.errors import RecipeError, function, nearest
 
 if TYPE_CHECKING:
     from attn_surgeon.artefact.recipe_schema import Recipe
 
+_LONGEST_LINE = 300
 FOLDERS = (Path("recipes"), Path(__file__).parents[1] / "_recipes", Path(__file__).parents[2] / "recipes")
 
 
 def list_recipes() -> dict[str, Path]:
-    """Find the recipes in the current folder's `recipes/` and those that come with the package, by name."""
+    """Return the recipes in the current folder's `recipes/` and those that come with the package, by name."""
     found: dict[str, Path] = {}
     for folder in FOLDERS:
         for path in sorted(folder.glob("*.yaml")):
@@ -23,41 +24,48 @@ def list_recipes() -> dict[str, Path]:
 
 
 def first_comment(path: Path) -> str:
-    """Give the line at a recipe's head that says what it does."""
+    """Return the comment in a recipe's first line, or an empty text."""
     first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def read_recipe(name: str) -> Recipe:
-    """Read and check a recipe by path or name; raise RecipeError with every fault in it at once."""
+    """Read and validate a recipe.
+
+    Args:
+        name: a path, or the name of a recipe in `./recipes` or of one that comes with the package.
+
+    Returns:
+        The recipe. Nothing that it names is built, fetched or imported.
+
+    Raises:
+        RecipeError: where there is none of that name, or with everything that is wrong in it.
+
+    >>> import attn_surgeon
+    >>> recipe = attn_surgeon.read_recipe("demo-cbam")
+    >>> recipe.source.name, recipe.operations[0].insert.block, recipe.operations[0].insert.after
+    ('demo', 'cbam', ('layer3',))
+    """
     import yaml
-    from pydantic import ValidationError
 
     from attn_surgeon.artefact.recipe_schema import Recipe
 
-    path = _find(name)
+    path = find_recipe(name)
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        line = " ".join(str(error).split())
+        line = " ".join(str(error).split())[:_LONGEST_LINE]
         raise RecipeError(f"the recipe cannot be read: {line}", str(path), "it must be YAML") from None
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        faults = "; ".join(_fault(dict(item)) for item in error.errors())
-        raise RecipeError(f"the recipe is wrong: {faults}", str(path), "see: attn-surgeon run --help") from None
+    return Recipe.from_dict(data, str(path))
 
 
-def _find(name: str) -> Path:
+def find_recipe(name: str) -> Path:
+    """Return the file of a recipe, by path or by name; raise RecipeError where there is none."""
     path = Path(name)
     if path.is_file():
         return path
     recipes = list_recipes()
     if name in recipes:
         return recipes[name]
-    raise RecipeError(f"there is no recipe '{name}'", "", nearest(name, recipes) or "list them: attn-surgeon recipes")
-
-
-def _fault(item: dict[str, Any]) -> str:
-    place = ".".join(map(str, item["loc"])) or "the recipe"
-    return f"{place}: {item['msg'].lower()}"
+    hint = nearest(name, recipes) or f"list them: {function('artefact.recipe.list_recipes()', 'recipes')}"
+    raise RecipeError(f"there is no recipe '{name}'", "", hint)

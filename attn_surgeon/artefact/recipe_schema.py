@@ -1,80 +1,124 @@
-"""The schema of recipes. It stands apart because pydantic takes time to import that most commands need not spend."""
+"""The schema of recipes."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
-
+from attn_surgeon.errors import RecipeError
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
+from attn_surgeon.surgery.sites.selection import Selection
+from attn_surgeon.validation import validated
 
-if TYPE_CHECKING:
-    from attn_surgeon.surgery.sites.selection import Selection
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+_LARGEST_SEED = 2**63 - 1
+_SELECTORS = ("at", "after", "before", "exclude")
 
 
-Selectors = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-LARGEST_SEED = 2**63 - 1
-Value = bool | int | float | str | None
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Source(_Strict):
+@dataclass(frozen=True)
+class RecipeSource:
     """A network by name or factory, and its weights."""
 
     name: str
     weights: str = "default"
-    args: dict[str, JsonValue] = Field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Insert(_Strict):
-    """One insertion."""
+@dataclass(frozen=True)
+class Insert:
+    """One insertion: a block, its options, and the sites as `Selection` chooses them."""
 
     block: str
-    at: Selectors = ()
-    after: Selectors = ()
-    before: Selectors = ()
-    exclude: Selectors = ()
-    min_channels: Annotated[int, Field(ge=0)] = 0
-    every: Annotated[int, Field(ge=1)] = 1
-    last: Annotated[int, Field(ge=0)] = 0
-    with_: Annotated[str, Field(alias="with")] = ""
+    at: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    min_channels: int = 0
+    every: int = 1
+    last: int = 0
+    with_: str = ""
     layout: str = ""
-    options: dict[str, Value] = Field(default_factory=dict)
+    options: Mapping[str, bool | int | float | str | None] = field(default_factory=dict)
     init: Literal["identity", "paper"] = "identity"
 
-    @model_validator(mode="after")
-    def _names_a_site(self) -> Insert:
+    def __post_init__(self) -> None:
         if not self.at and not self.after and not self.before:
             raise ValueError("name sites with at, after or before")
-        return self
+        for name, least in (("min_channels", 0), ("every", 1), ("last", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     def selection(self) -> Selection:
         """Return what chooses the sites."""
-        from attn_surgeon.surgery.sites.selection import Selection
-
         return Selection.read(**{field.name: getattr(self, field.name) for field in fields(Selection)})
 
 
-class Operation(_Strict):
+@dataclass(frozen=True)
+class Step:
     """One step of the surgery."""
 
     insert: Insert
 
 
-class Recipe(_Strict):
-    """A source, and what is done to it."""
+@dataclass(frozen=True)
+class Recipe:
+    """A network and what is inserted into it: all that an artefact can be made from again.
 
-    source: Annotated[Source, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)]
-    operations: Annotated[tuple[Operation, ...], Field(min_length=1)]
-    images: PreprocessingOverrides = PreprocessingOverrides()
+    Args:
+        source: the network, its weights and the arguments of its factory.
+        operations: the insertions, in order.
+        images: what the network expects of its images, where its source does not know.
+        strict: whether a site that cannot take its block is an error.
+        seed: the seed of the blocks' hidden layers, from 0 to 2**63 - 1.
+        output: the artefact to write, or None for a name made from network and blocks.
+
+    >>> recipe = Recipe.from_dict({"source": "demo", "operations": [{"insert": {"block": "se", "after": "layer3"}}]})
+    >>> recipe.source.name, recipe.operations[0].insert.after, recipe.seed
+    ('demo', ('layer3',), 0)
+    """
+
+    source: RecipeSource
+    operations: tuple[Step, ...]
+    images: PreprocessingOverrides = field(default_factory=PreprocessingOverrides)
     strict: bool = False
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
+    seed: int = 0
     output: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.operations:
+            raise ValueError("operations must name at least one")
+        if not 0 <= self.seed <= _LARGEST_SEED:
+            raise ValueError(f"seed must be from 0 to {_LARGEST_SEED}, got {self.seed}")
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = "recipe") -> Recipe:
+        """Return the recipe that plain data holds.
+
+        Args:
+            data: what the YAML holds. A `source` can be a name alone, and a list of selectors one selector.
+            where: the file it is from, for errors.
+
+        Raises:
+            RecipeError: with all that is wrong.
+        """
+        return validated(cls, _written_out(data), RecipeError, where)
+
+
+def _written_out(data: object) -> object:
+    """Return a recipe's data with abbreviations written out; what is no recipe stays as it is."""
+    if not isinstance(data, Mapping):
+        return data
+    full = dict(data)
+    if isinstance(full.get("source"), str):
+        full["source"] = {"name": full["source"]}
+    if isinstance(full.get("operations"), list):
+        full["operations"] = [_step_written_out(step) for step in full["operations"]]
+    return full
+
+
+def _step_written_out(step: object) -> object:
+    if not isinstance(step, Mapping) or not isinstance(step.get("insert"), Mapping):
+        return step
+    insert = {"with_" if key == "with" else key: value for key, value in step["insert"].items()}
+    insert |= {key: [insert[key]] for key in _SELECTORS if isinstance(insert.get(key), str)}
+    return {**step, "insert": insert}

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.artefact.header import is_artefact
 from attn_surgeon.artefact.metadata import FORMAT
 from attn_surgeon.artefact.provenance import provenance_of
 from attn_surgeon.artefact.recipe_of import recipe_of
@@ -21,12 +22,43 @@ from attn_surgeon.surgery.check import check_remembered
 from attn_surgeon.surgery.installed import list_grafts
 
 
-def save(model: nn.Module, path: str | Path, *, patch: bool = False, certificate: Certificate | None = None) -> None:
-    """Save an operated network as one file, or as a patch that holds only the grafts and the base's hash.
+def save(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    patch: bool = False,
+    certificate: Certificate | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Save an operated network as one file: an artefact, or a patch of the grafts alone.
 
-    Raises LostGraftError where one of its grafts does not run any more, and ArtefactError where the file cannot be
-    written; it is then not there, or the one it was before.
+    Writing is atomic: after an error the file is what it was before. An artefact that exists already is replaced, as
+    `torch.save` and `safetensors.torch.save_file` do, so that a program can save again and again. Any other file is
+    kept unless `overwrite`: `model.safetensors` is also what downloaded weights are called, and those would be lost.
+
+    Args:
+        model: a network with grafts; one without any can be saved too.
+        path: the file to write, usually `NAME.safetensors`.
+        patch: write only the grafts' tensors and the hash of the base's, to be loaded onto the same base.
+        certificate: what `certify` has found, to be stored with the network.
+        overwrite: replace a file that is no artefact.
+
+    Raises:
+        LostGraftError: where a graft does not run any more.
+        ArtefactError: where the network has no plain values to save, or the file exists or cannot be written.
+
+    >>> import tempfile, torch, attn_surgeon
+    >>> from attn_surgeon.networks.demo import load_demo
+    >>> x = torch.randn(1, 1, 32, 32)
+    >>> model = attn_surgeon.insert(load_demo(), "cbam", after="layer3", example=x)
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> attn_surgeon.save(model, f"{folder.name}/demo.safetensors")
+    >>> again = attn_surgeon.load(f"{folder.name}/demo.safetensors", model=load_demo())
+    >>> torch.equal(again(x), model(x))
+    True
+    >>> folder.cleanup()
     """
+    _require_replaceable(Path(path), overwrite=overwrite)
     require_plain_values(model)
     check_remembered(model, _meta_input(model))
     base, grafts = split_tensors(model)
@@ -49,6 +81,12 @@ def save(model: nn.Module, path: str | Path, *, patch: bool = False, certificate
         "certificate": certificate and certificate.to_dict(),
     }
     write(Path(path), grafts if patch else base | grafts, payload)
+
+
+def _require_replaceable(path: Path, *, overwrite: bool) -> None:
+    if path.is_file() and not overwrite and not is_artefact(path):
+        what = "the file exists and is no artefact of attn-surgeon"
+        raise ArtefactError(what, str(path), "choose another name, or pass overwrite=True to replace it")
 
 
 def _meta_input(model: nn.Module) -> Tensor | None:

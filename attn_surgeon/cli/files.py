@@ -1,62 +1,50 @@
-"""Files that commands read and write: the newest artefact, and outputs that must not be lost."""
+"""Files that commands read and write: the newest artefact, and outputs that must not overwrite anything."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from attn_surgeon.artefact.header import SUFFIX, is_artefact
 from attn_surgeon.cli.output import say
 from attn_surgeon.errors import ArtefactError
 
-SUFFIX = ".safetensors"
 _MAKE_ONE = "make one with: attn-surgeon insert NETWORK --block BLOCK --after SITE"
 
 
 def given_or_newest(path: str | None) -> str:
-    """Give the artefact named, or the newest one that this tool wrote in the current folder, and say which."""
+    """Return the path, or that of the newest artefact in the current folder, and print which."""
     if path is not None:
         return path
     found = own_artefacts(Path())
     if not found:
-        raise ArtefactError(
-            "no artefact is named, and this folder has none",
-            str(Path.cwd()),
-            _MAKE_ONE,
-        )
+        raise ArtefactError("no artefact is named, and this folder has none", str(Path.cwd()), _MAKE_ONE)
     newest = max(found, key=lambda path: path.stat().st_mtime)
     say(f"taking {newest}, the newest artefact in this folder")
     return str(newest)
 
 
 def artefact_or_newest(path: str | None) -> str:
-    """Give the artefact named, which must be called like one, or the newest one in the current folder."""
+    """Return the path, which must end in .safetensors, or that of the newest artefact in the current folder."""
     if path is not None and not path.endswith(SUFFIX):
-        raise ArtefactError(f"this is no artefact: its name does not end in {SUFFIX}", path, _MAKE_ONE)
+        raise ArtefactError(f"an artefact's name ends in {SUFFIX}", path, _MAKE_ONE)
     return given_or_newest(path)
 
 
 def own_artefacts(folder: Path) -> list[Path]:
-    """List the artefacts of this tool in a folder."""
-    return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if _is_own(path)]
-
-
-def _is_own(path: Path) -> bool:
-    """Read only the header, and without torch."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, 100_000_000)))
-        return "attn_surgeon" in header.get("__metadata__", {})
-    except (OSError, ValueError, AttributeError, TypeError):
-        return False
+    """Return the artefacts in a folder, by name."""
+    return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if is_artefact(path)]
 
 
 def writable(path: str, *, force: bool, suffixes: Sequence[str] = (SUFFIX,), option: str = "--output") -> Path:
-    """Check early that a file can be written; raise ArtefactError where it cannot or is there already."""
+    """Return the path of a file to write; raise ArtefactError where it cannot be written or exists.
+
+    Called before anything is loaded. Unlike `attn_surgeon.save`, a command replaces no artefact by itself: the name
+    may be one that it has made up.
+    """
     target = Path(path)
-    if os.path.isdir(path):  # noqa: PTH112 - a name too long is no folder, where pathlib raises
+    if os.path.isdir(path):  # noqa: PTH112 - pathlib raises for a name that is too long
         raise ArtefactError("the output is a folder", path, f"name a file with {option}")
     if target.suffix not in suffixes:
         what = f"the output's name does not end in {' or '.join(suffixes)}"
@@ -71,6 +59,6 @@ def writable(path: str, *, force: bool, suffixes: Sequence[str] = (SUFFIX,), opt
 
 
 def size_text(path: Path) -> str:
-    """Tell a file's size."""
+    """Return a file's size as text."""
     size = path.stat().st_size
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

@@ -66,7 +66,7 @@ def remove(
             example=loaded.example,
             inplace=True,
         )
-        save(model, target)
+        save(model, target, overwrite=True)
     left = [made.graft for made in list_grafts(model)]
     if as_json:
         removed = [graft.site for graft in there if graft not in left]

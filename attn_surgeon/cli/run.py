@@ -1,11 +1,15 @@
-"""`attn-surgeon run` and `attn-surgeon recipes`: replay a model's read."""
+"""`attn-surgeon run` and `attn-surgeon recipes`: make artefacts again from recipes."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from attn_surgeon.cli.files import writable
 from attn_surgeon.cli.options import AsJson, Force, Output, Weights
 from attn_surgeon.cli.output import console, print_json, steps, table
 from attn_surgeon.cli.site_options import DryRun, NoVerify, Patch
@@ -15,7 +19,11 @@ from attn_surgeon.cli.surgery import SurgeryOptions, carry_out, output_file
 def register(app: typer.Typer) -> None:
     """Add both verbs."""
     app.command(epilog="Example: attn-surgeon run demo-cbam")(run)
-    app.command(epilog="Example: attn-surgeon recipes")(recipes)
+    group = typer.Typer(invoke_without_command=True, epilog="Example: attn-surgeon recipes show demo-cbam")
+    group.callback()(recipes)
+    for command in (show, copy, validate):
+        group.command()(command)
+    app.add_typer(group, name="recipes")
 
 
 def _recipe_names(incomplete: str) -> list[str]:
@@ -24,8 +32,11 @@ def _recipe_names(incomplete: str) -> list[str]:
     return [name for name in list_recipes() if name.startswith(incomplete)]
 
 
+RecipeName = Annotated[str, typer.Argument(help="A recipe, by name or path.", autocompletion=_recipe_names)]
+
+
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe by name or path.", autocompletion=_recipe_names)],
+    recipe: RecipeName,
     weights: Weights = None,
     dry_run: DryRun = False,
     no_verify: NoVerify = False,
@@ -34,7 +45,10 @@ def run(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Replay a recipe: build its network, make its insertions, certify and write the artefact."""
+    """Run a recipe: build its network, insert its blocks, certify the result and write the artefact.
+
+    A recipe is a program: the factories of networks and blocks that it names are run.
+    """
     from attn_surgeon.artefact.insertion import Insertion
     from attn_surgeon.artefact.opening import open_network
     from attn_surgeon.artefact.recipe import read_recipe
@@ -57,8 +71,10 @@ def run(
     carry_out(loaded, insertions, SurgeryOptions(target, read.strict, read.seed, not no_verify, patch, as_json))
 
 
-def recipes(as_json: AsJson = False) -> None:
-    """List the recipes in ./recipes and those that come with the package."""
+def recipes(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the recipes in ./recipes and those that come with the package; show, copy or validate one."""
+    if context.invoked_subcommand is not None:
+        return
     from attn_surgeon.artefact.recipe import first_comment, list_recipes
 
     found = list_recipes()
@@ -67,3 +83,43 @@ def recipes(as_json: AsJson = False) -> None:
         return
     rows = [[name, first_comment(path), str(path)] for name, path in found.items()]
     console().print(table(f"{len(rows)} recipes", ["recipe", "what it does", "file"], rows))
+
+
+def show(recipe: RecipeName) -> None:
+    """Print a recipe."""
+    from attn_surgeon.artefact.recipe import find_recipe
+
+    sys.stdout.write(find_recipe(recipe).read_text(encoding="utf-8", errors="replace"))
+
+
+def copy(
+    recipe: RecipeName,
+    output: Annotated[str, typer.Argument(metavar="FILE", help="The file to write; by default NAME.yaml.")] = "",
+    force: Force = False,
+) -> None:
+    """Copy a recipe, to be changed and run."""
+    from attn_surgeon.artefact.recipe import find_recipe
+    from attn_surgeon.files import write_file
+
+    source = find_recipe(recipe)
+    target = writable(output or source.name, force=force, suffixes=(".yaml", ".yml"), option="FILE")
+    write_file(target, lambda path: shutil.copyfile(source, path))
+    console().print(f"wrote [bold]{escape(str(target))}[/]; run it with: attn-surgeon run {escape(str(target))}")
+
+
+def validate(recipe: RecipeName, as_json: AsJson = False) -> None:
+    """Check a recipe's entries, its block names and their options; build nothing."""
+    from attn_surgeon.artefact.recipe import read_recipe
+    from attn_surgeon.blocks import BlockSpec
+
+    read = read_recipe(recipe)
+    inserts = [step.insert for step in read.operations]
+    for insert in inserts:
+        insert.selection()
+        if ":" not in insert.block:  # code of the user's own is not run to validate a recipe
+            BlockSpec.read(insert.block, insert.options, insert.init)
+    blocks = [insert.block for insert in inserts]
+    if as_json:
+        print_json({"recipe": recipe, "valid": True, "source": read.source.name, "blocks": blocks})
+        return
+    console().print(f"{escape(recipe)} is valid: {escape(', '.join(blocks))} into {escape(read.source.name)}")

@@ -92,7 +92,7 @@ def _write(result: InsertionResult, target: Path, options: SurgeryOptions) -> No
 
     if options.patch:
         require_base_again(result.model)
-    save(result.model, target, patch=options.patch, certificate=result.certificate)
+    save(result.model, target, patch=options.patch, certificate=result.certificate, overwrite=True)
 
 
 def _dry_run(loaded: LoadedNetwork, insertions: Sequence[Insertion], options: SurgeryOptions) -> None:

@@ -189,7 +189,7 @@ def test_the_stored_story_replays_to_the_same_grafts(tmp_path: Path) -> None:
     model = operated_demo("se", "layer*.0.bn1")
     model = insert(model, "cbam", before=("fc", "layer2"), after="layer2", example=torch.randn(1, 1, 32, 32))
     save(model, tmp_path / "x.safetensors")
-    story = Recipe.model_validate(read_artefact(tmp_path / "x.safetensors").recipe)
+    story = Recipe.from_dict(read_artefact(tmp_path / "x.safetensors").recipe)
     again = open_network(story.source.name, weights=story.source.weights, args=story.source.args).model
     for step in (operation.insert for operation in story.operations):
         options: dict[str, Any] = dict(step.options)
@@ -238,6 +238,19 @@ def test_crafted_words_in_a_description_are_refused(
     with pytest.raises(SurgeonError):
         load(path)
     assert not (tmp_path / "ran").exists()
+
+
+def test_only_artefacts_are_replaced_without_being_asked(tmp_path: Path) -> None:
+    path, model = tmp_path / "x.safetensors", operated_demo()
+    save_file({"weight": torch.ones(3)}, path)
+    before = path.read_bytes()
+    with pytest.raises(ArtefactError, match="overwrite=True"):
+        save(model, path)
+    assert path.read_bytes() == before
+    save(model, path, overwrite=True)
+    first = path.read_bytes()
+    save(opened(model), path)
+    assert path.read_bytes() != first
 
 
 def test_a_newer_format_is_refused_by_its_number(tmp_path: Path) -> None:

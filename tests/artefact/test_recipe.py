@@ -61,14 +61,14 @@ def test_the_shortest_recipe_has_the_usual_defaults() -> None:
 @pytest.mark.parametrize(
     ("change", "place"),
     [
-        (("block: se", "blok: se"), "operations.0.insert.blok: extra"),
-        (("block: se", "blok: se"), "operations.0.insert.block: field required"),
-        (("init: paper", "init: papr"), "operations.0.insert.init: "),
-        (("size: [32, 48]", "size: 32"), "images.size: "),
-        (("seed: 3", "seed: -1"), "seed: "),
-        (("seed: 3", f"seed: {2**63}"), "seed: "),
-        (("strict: true", "strct: true"), "strct: extra"),
-        (("weights: none", "weights: 3"), "source.weights: "),
+        (("block: se", "blok: se"), "operations.0.insert.blok is unknown, did you mean block"),
+        (("block: se", "blok: se"), "operations.0.insert.block is missing"),
+        (("init: paper", "init: papr"), "operations.0.insert.init must be 'identity' or 'paper', got 'papr'"),
+        (("size: [32, 48]", "size: 32"), "images.size must be a list, got 32"),
+        (("seed: 3", "seed: -1"), "seed must be from 0 to"),
+        (("seed: 3", f"seed: {2**63}"), "seed must be from 0 to"),
+        (("strict: true", "strct: true"), "strct is unknown, did you mean strict"),
+        (("weights: none", "weights: 3"), "source.weights must be a string, got 3"),
     ],
 )
 def test_a_fault_is_told_by_its_place(change: tuple[str, str], place: str) -> None:

@@ -83,3 +83,29 @@ def test_a_recipes_weights_can_be_given_on_the_line(cli: Cli) -> None:
     done = cli("run", "demo-cbam", "--weights", "none", "--no-verify", "--json")
     assert done.code == 0
     assert done.document["source"]["weights"] == "none"
+
+
+def test_a_recipe_is_shown_copied_and_validated(cli: Cli) -> None:
+    packaged = (REPO / "recipes" / "demo-cbam.yaml").read_text()
+    assert cli("recipes", "show", "demo-cbam").out == packaged
+    done = cli("recipes", "copy", "demo-cbam")
+    assert done.code == 0, done.err
+    assert Path("demo-cbam.yaml").read_text() == packaged
+    again = cli("recipes", "copy", "demo-cbam")
+    assert (again.code, "--force" in again.err) == (2, True)
+    assert cli("recipes", "copy", "demo-cbam", "mine.yaml").code == 0
+    assert cli("recipes", "validate", "mine.yaml").out == "mine.yaml is valid: cbam into demo\n"
+
+
+def test_a_wrong_recipe_does_not_validate_and_nothing_is_built(cli: Cli) -> None:
+    faults = {
+        "block: cbamm": "did you mean cbam",
+        "block: se, options: {reductoin: 4}": "did you mean reduction",
+        "block: se, evry: 2": "evry is unknown, did you mean every",
+    }
+    for fault, said in faults.items():
+        Path("bad.yaml").write_text(f"source: nowhere.py:net\noperations:\n  - insert: {{{fault}, after: x}}\n")
+        done = cli("recipes", "validate", "bad.yaml")
+        assert (done.code, said in done.err, done.err.count("\n")) == (2, True, 1), done.err
+    Path("good.yaml").write_text("source: nowhere.py:net\noperations:\n  - insert: {block: no.py:Block, after: x}\n")
+    assert cli("recipes", "validate", "good.yaml", "--json").document["valid"]
