@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -141,13 +142,19 @@ def _run(arguments: list[str]) -> int:
 def _command() -> Any:
     """Build the command; flags take no value, so their help names no type."""
     command: Any = typer.main.get_command(app)
-    for part in (command, *command.commands.values()):
+    for part in _parts(command):
         part.params += _verbosity_flags()
-    for verb in command.commands.values():
-        for parameter in verb.params:
+        for parameter in part.params:
             if getattr(parameter, "is_flag", False):
                 parameter.metavar = " "
     return command
+
+
+def _parts(command: Any) -> Iterator[Any]:
+    """Yield a command and all that are under it."""
+    yield command
+    for under in getattr(command, "commands", {}).values():
+        yield from _parts(under)
 
 
 def _explain(error: Exception, *, as_json: bool) -> int:

@@ -32,7 +32,9 @@ def _recipe_names(incomplete: str) -> list[str]:
     return [name for name in list_recipes() if name.startswith(incomplete)]
 
 
-RecipeName = Annotated[str, typer.Argument(help="A recipe, by name or path.", autocompletion=_recipe_names)]
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe, by name or path.", autocompletion=_recipe_names)
+]
 
 
 def run(
@@ -99,11 +101,12 @@ def copy(
 ) -> None:
     """Copy a recipe, to be changed and run."""
     from attn_surgeon.artefact.recipe import find_recipe
-    from attn_surgeon.files import write_file
+    from attn_surgeon.files import replacing
 
     source = find_recipe(recipe)
     target = writable(output or source.name, force=force, suffixes=(".yaml", ".yml"), option="FILE")
-    write_file(target, lambda path: shutil.copyfile(source, path))
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
     console().print(f"wrote [bold]{escape(str(target))}[/]; run it with: attn-surgeon run {escape(str(target))}")
 
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from attn_surgeon.artefact.header import SUFFIX
 from attn_surgeon.cli.export.checks import precisions as named_precisions
 from attn_surgeon.cli.export.checks import require_sense
-from attn_surgeon.cli.files import SUFFIX, given_or_newest, writable
+from attn_surgeon.cli.files import given_or_newest, writable
 from attn_surgeon.cli.options import (
     Arguments,
     AsJson,

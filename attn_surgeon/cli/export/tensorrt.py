@@ -9,9 +9,9 @@ from typing import Any
 
 import typer
 
+from attn_surgeon.artefact.header import SUFFIX
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.cli.export.exporting import differences_told, print_parity
-from attn_surgeon.cli.files import SUFFIX
 from attn_surgeon.cli.options import OptionError
 from attn_surgeon.cli.output import console, print_json, say, table
 from attn_surgeon.errors import ExportError
