@@ -117,6 +117,14 @@ class ImageError(DataError):
     """Report one image that cannot be read."""
 
 
+class SettingsError(SurgeonError):
+    """Report a setting that is unknown or whose value is invalid."""
+
+
+class TrainingError(SurgeonError):
+    """Report a fine-tune that cannot start, or that had to stop."""
+
+
 class ExportError(SurgeonError):
     """Report a network that cannot be exported as it was asked for."""
 

@@ -14,3 +14,12 @@ def no_progress(done: int, total: int) -> None:
 
 def no_steps(step: str) -> None:
     """Report nothing."""
+
+
+def of_jobs(progress: Progress, number: int, jobs: int) -> Progress:
+    """Return the progress of one of several jobs of equal size, which are counted together.
+
+    >>> of_jobs(lambda done, total: print(done, "of", total), 1, 3)(5, 10)
+    15 of 30
+    """
+    return lambda done, total: progress(number * total + done, jobs * total)

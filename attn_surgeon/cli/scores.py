@@ -1,113 +1,115 @@
-"""What `evaluate` shows of a network's scores, of a comparison, and of corrupted images."""
+"""Tables of scores, comparisons and corrupted images, for `evaluate` and `finetune`."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from attn_surgeon.cli.output import console, facts, print_table, table
 
-WORST = 5
-Document = dict[str, Any]
+if TYPE_CHECKING:
+    from attn_surgeon.tasks.base import Metric, Task
+
+WIDEST = 5  # classes in the table of differences
+Document = Mapping[str, Any]
 
 
-def show(document: Document) -> None:
-    """Show an evaluation."""
-    out, rival = console(), document.get("compare")
-    against = "" if rival is None else f" against [bold]{escape(rival['network'])}[/]"
-    out.print(f"[bold]{escape(document['network'])}[/]{against} on {escape(document['data'])}", soft_wrap=True)
-    out.print(facts(_rows(document)) if rival is None else _both(document, rival))
-    if rival is not None:
-        _show_comparison(rival)
+def show_evaluation(document: Document, task: Task) -> None:
+    """Print an evaluation of one network, or of two."""
+    out, compared = console(), document.get("compare")
+    networks = [document] if compared is None else [document, compared]
+    names = [str(network["network"]) for network in networks]
+    against = "" if compared is None else f" against [bold]{escape(names[1])}[/]"
+    out.print(f"[bold]{escape(names[0])}[/]{against} on {escape(document['data'])}", soft_wrap=True)
+    columns = [[*task.rows(network), ("time", f"{network['seconds']:.1f} s")] for network in networks]
+    if compared is None:
+        out.print(facts(columns[0]))
+    else:
+        rows = [[name, value, other] for (name, value), (_, other) in zip(*columns, strict=True)]
+        out.print(table("", ["", *names], rows))
+    if task.class_metric is not None:
+        titles = [task.class_metric.title] if compared is None else names
+        show_classes(task.class_metric, dict(zip(titles, networks, strict=True)))
+    if compared is not None:
+        _show_comparison(compared)
     if "robust" in document:
-        show_robust(document["robust"], rival, "top1", "top-1 in %")
+        _show_robust(document["robust"], compared, task.image_metric)
 
 
-def _rows(scores: Document) -> list[tuple[str, str]]:
-    top5 = "-" if scores["top5"] is None else f"{percent(scores['top5'])}  ({scores['correct5']:,})"
-    return [
-        ("images", f"{scores['images']:,}"),
-        ("top-1", f"{percent(scores['top1'])}  ({scores['correct']:,})"),
-        ("top-5", top5),
-        ("loss", f"{scores['loss']:.4f}"),
-        ("ECE", f"{percent(scores['ece'])}  (expected calibration error, 15 bins)"),
-        ("worst", _worst(scores)),
-        ("confused", _confused(scores)),
-        ("logits", f"sha256 {scores['logits_sha256'][:16]}…"),
-        ("time", f"{scores['seconds']:.1f} s"),
-    ]
+def show_classes(metric: Metric, columns: Mapping[str, Document]) -> None:
+    """Print a table of a metric of each class, a column for each document."""
+    tables = [column[metric.key] for column in columns.values()]
+    rows = [[name, *(fraction(own[name]) for own in tables)] for name in tables[0]]
+    print_table(console(), table(f"\n{metric.title} of each class", ["class", *columns], rows, right=list(columns)))
 
 
-def _both(first: Document, second: Document) -> Table:
-    rows = [[name, own, other] for (name, own), (_, other) in zip(_rows(first), _rows(second), strict=True)]
-    return table("", ["", first["network"], second["network"]], rows)
+def comparison_rows(document: Document, first: str, second: str) -> list[tuple[str, str]]:
+    """Return the rows of a difference and its paired test, by the names of the two networks."""
+    difference = document["difference"]
+    rows = [("difference", f"{interval(difference)} ({difference['how']})")]
+    if (test := document.get("mcnemar")) is not None:
+        only = [value for name, value in test.items() if name.startswith("only_")]
+        counts = f"right only {first} {only[0]:,}, only {second} {only[1]:,}"
+        rows.append(("McNemar", f"p = {test['p']:.3g}; {counts}{_how(test)}"))
+    if (test := document.get("wilcoxon")) is not None:
+        counts = f"better on {test['better']:,} images, worse on {test['worse']:,}"
+        rows.append(("signed-rank", f"p = {test['p']:.3g}; {counts}{_how(test)}"))
+    return rows
 
 
-def _worst(scores: Document) -> str:
-    """Name the classes with the lowest accuracy."""
-    known = [own for own in scores["classes"] if own["images"]]
-    lowest = sorted(known, key=lambda own: own["accuracy"])[:WORST]
-    return ", ".join(f"{own['name']} {percent(own['accuracy'])}" for own in lowest)
+def _how(test: Document) -> str:
+    return f" ({test['how']})" if "how" in test else ""
 
 
-def _confused(scores: Document) -> str:
-    """Name the classes that are most often taken for another."""
-    pairs = [
-        f"{pair['label']} as {pair['predicted'] or 'none of these'} ({pair['images']:,})"
-        for pair in scores["confused"][:WORST]
-    ]
-    return ", ".join(pairs) or "-"
-
-
-def _show_comparison(rival: Document) -> None:
-    out, test = console(), rival["mcnemar"]
-    only = f"right only the first {test['only_first']:,}, only the second {test['only_second']:,}"
-    rows = [
-        ("difference", f"{interval(rival['difference'])} ({rival['difference']['how']})"),
-        ("McNemar", f"p = {test['p']:.3g}; {only}"),
-    ]
+def _show_comparison(compared: Document) -> None:
+    out = console()
     out.print()
-    out.print(facts(rows))
-    widest = sorted(rival["class_differences"], key=lambda own: -abs(own["first"] - own["second"]))[:WORST]
-    cells = [
+    out.print(facts(comparison_rows(compared, "the first", "the second")))
+    if "class_differences" in compared:
+        _show_class_differences(compared["class_differences"])
+    out.print(f"[bold]{escape(compared['verdict'])}[/]", soft_wrap=True)
+
+
+def _show_class_differences(differences: Sequence[Document]) -> None:
+    widest = sorted(differences, key=lambda own: -abs(own["first"] - own["second"]))[:WIDEST]
+    rows = [
         [
             own["name"],
             f"{own['images']:,}",
-            percent(own["first"]),
-            percent(own["second"]),
+            fraction(own["first"]),
+            fraction(own["second"]),
             interval(own["difference"]),
         ]
         for own in widest
     ]
     columns = ["class", "images", "first", "second", "difference"]
-    print_table(out, table("\nclasses that differ most, each for itself", columns, cells, right=columns[1:]))
-    out.print(f"[bold]{escape(rival['verdict'])}[/]", soft_wrap=True)
+    print_table(console(), table("\nclasses that differ most, each on its own", columns, rows, right=columns[1:]))
 
 
-def show_robust(robust: Document, rival: Document | None, value: str, title: str) -> None:
-    """Show what came of corrupted images; `value` is under what name trials hold it."""
-    out = console()
-    if rival is None:
-        print_table(out, _grid(f"\n{title} by strength", robust, value, robust["means"]))
+def _show_robust(robust: Document, compared: Document | None, metric: Metric) -> None:
+    out, title = console(), f"{metric.title} in %"
+    if compared is None:
+        print_table(out, _grid(f"\n{title}, by strength", robust, metric.key, robust["means"]))
         return
-    print_table(out, _grid(f"\n{title} of the first, by strength", robust, value, robust["means"]))
-    print_table(out, _grid(f"\n{title} of the second", robust, f"compare_{value}", robust["compare_means"]))
+    print_table(out, _grid(f"\n{title} of the first, by strength", robust, metric.key, robust["means"]))
+    print_table(out, _grid(f"\n{title} of the second", robust, f"compare_{metric.key}", robust["compare_means"]))
     gain = robust["gain"]
-    ahead = [(kind, interval(own)) for kind, own in gain["kinds"].items()]
-    rows = [*ahead, ("mean", interval(gain["mean"])), ("beyond clean", interval(gain["beyond_clean"]))]
+    rows = [(kind, interval(own)) for kind, own in gain["kinds"].items()]
+    rows += [("mean", interval(gain["mean"])), ("beyond clean", interval(gain["beyond_clean"]))]
     out.print("\n[bold]difference, first less second, in the mean over strengths[/]")
     out.print(facts(rows))
     out.print(f"[bold]{escape(gain['verdict'])}[/]", soft_wrap=True)
     out.print(f"[bold]{escape(gain['verdict_beyond_clean'])}[/]", soft_wrap=True)
 
 
-def _grid(title: str, robust: Document, value: str, means: dict[str, float]) -> Table:
-    """Make a table of a row for each kind, a column for each strength, and the means."""
+def _grid(title: str, robust: Document, key: str, means: Mapping[str, float]) -> Table:
+    """Return a table with a row for each kind, a column for each strength, and the means."""
     kinds: dict[str, list[str]] = {trial["kind"]: [] for trial in robust["trials"]}
     for trial in robust["trials"]:
-        kinds[trial["kind"]].append(f"{100 * trial[value]:.2f}")
+        kinds[trial["kind"]].append(f"{100 * trial[key]:.2f}")
     rows = [[kind, *cells, f"{100 * means[kind]:.2f}"] for kind, cells in kinds.items()]
     strengths = sorted({str(trial["strength"]) for trial in robust["trials"]})
     rows.append(["mean", *[""] * len(strengths), f"{100 * means['mean']:.2f}"])
@@ -115,12 +117,17 @@ def _grid(title: str, robust: Document, value: str, means: dict[str, float]) -> 
     return table(title, columns, rows, right=columns[1:])
 
 
-def percent(share: float) -> str:
-    """Write a share in per cent."""
-    return f"{100 * share:.2f} %"
+def fraction(value: float | None) -> str:
+    """Return a fraction in per cent, or a dash for None."""
+    return "-" if value is None else f"{100 * value:.2f} %"
 
 
-def interval(difference: dict[str, float]) -> str:
-    """Write a difference and its 95 % interval in points."""
-    estimate, low, high = (100 * difference[name] for name in ("estimate", "low", "high"))
-    return f"{estimate:+.2f}, 95 % {low:+.2f} to {high:+.2f}"
+def points(value: float | None) -> str:
+    """Return a difference of fractions in points, or a dash for None."""
+    return "-" if value is None else f"{100 * value:+.2f}"
+
+
+def interval(difference: Document) -> str:
+    """Return a difference and its 95 % interval in points."""
+    estimate, low, high = (points(difference[name]) for name in ("estimate", "low", "high"))
+    return f"{estimate}, 95 % {low} to {high}"

@@ -1,4 +1,4 @@
-"""How training images are changed: by draws that a key alone decides, whatever was drawn before and elsewhere."""
+"""Augmentation of training images, drawn from a key alone, whatever was drawn before and elsewhere."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ SMALLEST, LARGE = 32, 64
 
 
 def augmentation(preprocessing: Preprocessing) -> Augment | None:
-    """Choose what suits a network: crops of any scale from 64 pixels, small shifts from 32, RGB images only."""
+    """Return the augmentation for RGB inputs: random resized crops from 64 pixels, shifts from 32; else None."""
     side = min(preprocessing.size)
     if preprocessing.channels != 3 or side < SMALLEST:
         return None
-    return Crop(_timm_transform(preprocessing)) if side >= LARGE else shift_and_mirror
+    return RandomResizedCrop(_timm_transform(preprocessing)) if side >= LARGE else shift_and_mirror
 
 
 @dataclass(frozen=True)
-class Crop:
-    """Give a part of the picture as it is in its file, by a transform that draws from the global random streams."""
+class RandomResizedCrop:
+    """Crop the stored image by a transform that draws from the global generators."""
 
     transform: Callable[[Any], Tensor]
 
     def __call__(self, dataset: Any, index: int, key: str) -> Item:
-        """Read picture `index` of a dataset and draw from it by the key."""
+        """Return image `index` of a dataset, cropped as the key decides, and its label."""
         image, label = dataset.picture(index)
         image = image if image.mode == "RGB" else image.convert("RGB")
-        with drawn_by(key):
+        with seeded_by(key):
             return self.transform(image), label
 
 
 def shift_and_mirror(dataset: Any, index: int, key: str) -> Item:
-    """Mirror an image (C, H, W) half of the time, and crop it from one that is padded by an eighth of its sides."""
+    """Return an image (C, H, W), flipped half of the time and shifted by up to an eighth of a side, and its label."""
     image, label = dataset[index]
-    dice = random.Random(key)
+    draw = random.Random(key)
     height, width = image.shape[-2:]
     down, right = height // 8, width // 8
     padded = F.pad(image, (right, right, down, down))
-    top, left = dice.randint(0, 2 * down), dice.randint(0, 2 * right)
+    top, left = draw.randint(0, 2 * down), draw.randint(0, 2 * right)
     cropped = padded[:, top : top + height, left : left + width]
-    return cropped.flip(-1) if dice.random() < 0.5 else cropped, label
+    return cropped.flip(-1) if draw.random() < 0.5 else cropped, label
 
 
 @contextmanager
-def drawn_by(key: str) -> Iterator[None]:
-    """Let Python's and torch's random streams be decided by a key, and put them back afterwards."""
+def seeded_by(key: str) -> Iterator[None]:
+    """Seed Python's and torch's global generators from a key, and restore them afterwards."""
     python, own = random.getstate(), torch.get_rng_state()
     try:
         random.seed(key)
@@ -67,7 +67,7 @@ def drawn_by(key: str) -> Iterator[None]:
 
 
 def _timm_transform(preprocessing: Preprocessing) -> Callable[[Any], Tensor]:
-    """Build timm's training transform: a crop of 8 to 100 % of the area at a drawn ratio, mirrored half of the time."""
+    """Build timm's training transform: a random resized crop of 8 to 100 % of the area and a horizontal flip."""
     from timm.data import create_transform
 
     transform: Callable[[Any], Tensor] = create_transform(

@@ -13,13 +13,13 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", "
 
 
 class Files:
-    """Give image files with their labels."""
+    """Image files with labels."""
 
     def __init__(self, files: list[Path], labels: list[int]) -> None:
         self.files, self.labels = files, labels
 
     def name(self, index: int) -> str:
-        """Give an image's path."""
+        """Return an image's path."""
         return str(self.files[index])
 
     def open(self, index: int) -> BinaryIO:
@@ -28,23 +28,23 @@ class Files:
 
 
 def open_folder(spec: str, split: str) -> tuple[Files, tuple[str, ...]]:
-    """Find the images of a folder's split, or of the folder itself where it has none, and name its classes.
+    """Return the images of a folder's split, or of the folder itself where it has no splits, and its class names.
 
-    A class may have no images, but not each of them.
+    Single classes may be empty.
     """
     folder = _split_folder(Path(spec), split)
     classes = {name.name: images_in(name) for name in _subfolders(folder)}
     if not classes:
-        raise DataError("no class folders", str(folder), "give every class a folder of its images")
+        raise DataError("no class folders", str(folder), "expected one folder of images per class")
     if not any(classes.values()):
-        raise DataError("no images", str(folder), f"read are {', '.join(sorted(SUFFIXES))}")
+        raise DataError("no images", str(folder), f"supported: {', '.join(sorted(SUFFIXES))}")
     files = [file for found in classes.values() for file in found]
     labels = [label for label, found in enumerate(classes.values()) for _ in found]
     return Files(files, labels), tuple(classes)
 
 
 def folder_splits(spec: str) -> list[str]:
-    """Name the splits of a folder, or none where its folders are the classes."""
+    """Return the splits of a folder, none where its folders are the classes."""
     folders = _subfolders(_require_folder(Path(spec)))
     splits = [folder for folder in folders if folder.name in SPLITS]
     # A class may be called `train` too: splits hold folders themselves, or stand alone.
@@ -54,17 +54,15 @@ def folder_splits(spec: str) -> list[str]:
 
 
 def _require_folder(root: Path) -> Path:
-    """Refuse what is no folder."""
+    """Return the path of a folder; raise DataError where there is none."""
     if not root.is_dir():
-        what = "this is no folder" if root.exists() else "no such folder"
-        raise DataError(
-            what, str(root), "give a folder of class folders, a dataset as timm names it, demo or demo-clutter"
-        )
+        what = "not a folder" if root.exists() else "no such folder"
+        hint = "expected a folder of class folders, torch/NAME, hfds/USER/NAME, wds/SHARDS, demo or demo-clutter"
+        raise DataError(what, str(root), hint)
     return root
 
 
 def _split_folder(root: Path, split: str) -> Path:
-    """Choose the folder that holds the class folders."""
     splits = folder_splits(str(root))
     if not splits or split in splits:
         return root / split if splits else root
@@ -72,7 +70,7 @@ def _split_folder(root: Path, split: str) -> Path:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """List the visible folders in a folder, alphabetically."""
+    """Return the visible folders in a folder, sorted."""
     try:
         found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     except OSError as error:
@@ -81,11 +79,10 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """List the image files of a class at any depth, alphabetically."""
+    """Return the image files in a folder at any depth, sorted."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     return sorted(path for path in found if not _hidden(path.relative_to(folder)))
 
 
 def _hidden(path: Path) -> bool:
-    """Tell whether a part of a path starts with a dot."""
     return any(part.startswith(".") for part in path.parts)

@@ -1,4 +1,4 @@
-"""Images that are read one by one, from wherever they lie, with their labels."""
+"""Images with labels, read one by one from files, shards or datasets."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ from torch.utils.data import Dataset
 
 from attn_surgeon.errors import DataError, ImageError
 
-# What Pillow raises for files that are no images, or no whole ones.
+# What Pillow raises for files that are not images, or truncated.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+_SAME = "training and validation images must have the same classes"
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """Hold a dataset of (image, label) and the names that its labels number."""
+    """A dataset of (image, target) and the names of its classes; `notes` say what was found when it was opened."""
 
     dataset: Dataset[Any]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):
-    """Say where images lie: each has a label, a name for people, and bytes in some image format."""
+    """Where images are stored: each has a label, a name for people, and bytes in some image format."""
 
     @property
     def labels(self) -> Sequence[int]:
-        """Number the class of each image."""
+        """The class number of each image."""
         ...
 
     def name(self, index: int) -> str:
-        """Name an image."""
+        """Return the name of an image."""
         ...
 
     def open(self, index: int) -> BinaryIO:
@@ -51,16 +55,14 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         self.labels = list(source.labels if labels is None else labels)
 
     def __len__(self) -> int:
-        """Count the images."""
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Read, transform and label one image."""
         image, label = self.picture(index)
         return self.transform(image), label
 
     def picture(self, index: int) -> tuple[Image.Image, int]:
-        """Read and label one image as it is; raise ImageError where it cannot be read."""
+        """Return one image as stored and its label; raise ImageError where it is unreadable."""
         try:
             with self.source.open(index) as file:
                 return _decoded(file), self.labels[index]
@@ -69,14 +71,14 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 class Selected:
-    """Give some of the images of a source."""
+    """Some of the images of a source."""
 
     def __init__(self, source: Source, chosen: Sequence[int]) -> None:
         self.source, self.chosen = source, list(chosen)
         self.labels = [source.labels[index] for index in self.chosen]
 
     def name(self, index: int) -> str:
-        """Name an image."""
+        """Return the name of an image."""
         return self.source.name(self.chosen[index])
 
     def open(self, index: int) -> BinaryIO:
@@ -85,7 +87,7 @@ class Selected:
 
 
 def read_image(path: Path) -> Image.Image:
-    """Read an image file as a whole; raise ImageError where that cannot be done."""
+    """Read and decode an image file; raise ImageError where it is unreadable."""
     try:
         return _decoded(path)
     except UNREADABLE as error:
@@ -99,38 +101,32 @@ def _decoded(file: Path | BinaryIO) -> Image.Image:
 
 
 def unreadable(name: str, error: Exception) -> ImageError:
-    """Say that one image cannot be read, and why, in words that are the same each time."""
-    # Pillow's own words hold the address of the file object.
-    reason = "no image format that is known" if isinstance(error, UnidentifiedImageError) else one_line(error)
+    """Return the error for an unreadable image, with the same text each time."""
+    # Pillow's own text contains the address of the file object
+    reason = "unknown image format" if isinstance(error, UnidentifiedImageError) else one_line(error)
     return ImageError("cannot read this image", name, f"repair or remove it ({reason})")
 
 
 def one_line(error: Exception) -> str:
-    """Say an error in one line."""
+    """Return an error's message in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def relabelled(data: ImageData, class_names: tuple[str, ...]) -> ImageData:
-    """Number the classes as `class_names` does; raise DataError where a class with images is not among them."""
+    """Return data with classes numbered as in `class_names`; raise DataError where a class with images is not there."""
     if data.class_names == class_names:
         return data
     dataset = data.dataset
     if not isinstance(dataset, Pictures):
-        raise DataError("the classes differ", "the images to train on and to measure on", "give both the same")
+        raise DataError("the classes differ", "the training and validation images", _SAME)
     unknown = sorted({data.class_names[label] for label in set(dataset.labels)} - {*class_names})
     if unknown:
-        raise DataError(f"no such class to train on: {some(unknown)}", "the images to measure on", "give both the same")
+        raise DataError(f"no training images of class {some(unknown)}", "the validation images", _SAME)
     numbers = {name: number for number, name in enumerate(class_names)}
     labels = [numbers[data.class_names[label]] for label in dataset.labels]
     return ImageData(Pictures(dataset.source, dataset.transform, labels), class_names)
 
 
-def as_known(data: ImageData, class_names: tuple[str, ...] | None) -> ImageData:
-    """Number the classes as a network does that knows them all by name; leave those alone that it does not know."""
-    known = class_names is not None and {*data.class_names} <= {*class_names}
-    return relabelled(data, class_names) if known and class_names is not None else data
-
-
 def some(names: Sequence[str], count: int = 5) -> str:
-    """Name the first few of many."""
+    """Return the first few of many names."""
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

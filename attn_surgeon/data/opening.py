@@ -1,72 +1,78 @@
-"""Open what `--data` names: a folder, a dataset as timm names it, or a packaged demo task."""
+"""Open data by its name: a folder, a dataset as timm names it, or a packaged demo dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from attn_surgeon.data.folders import folder_splits, open_folder
 from attn_surgeon.data.images import ImageData, Pictures, Source
+from attn_surgeon.data.settings import DataSettings
 from attn_surgeon.data.shards import open_shards, shard_splits
 from attn_surgeon.data.timm_sets import hfds_splits, open_hfds, open_torch
 from attn_surgeon.errors import DataError
 from attn_surgeon.networks.demo.digits import CLASS_NAMES, TASKS, digits
 from attn_surgeon.networks.preprocessing import Preprocessing
 
-
-@dataclass(frozen=True)
-class Place:
-    """Say where named datasets lie, None for where their library keeps them, and whether they may be fetched."""
-
-    root: str | None = None
-    download: bool = False
+_DEFAULTS = DataSettings()
 
 
-HERE = Place()
+def open_dataset(spec: str, split: str, preprocessing: Preprocessing, settings: DataSettings = _DEFAULTS) -> ImageData:
+    """Return a split's images as a network expects them: float tensors (C, H, W) and labels; see `open_pictures`."""
+    return open_pictures(spec, split, preprocessing.transform(), settings)
 
 
-def open_dataset(spec: str, split: str, preprocessing: Preprocessing, place: Place = HERE) -> ImageData:
-    """Open a split of data, ready for a network; see `open_pictures`."""
-    return open_pictures(spec, split, preprocessing.transform(), place)
+def open_pictures(
+    spec: str, split: str, transform: Callable[[Any], Any], settings: DataSettings = _DEFAULTS
+) -> ImageData:
+    """Return a split's images, transformed, with their labels.
 
+    Args:
+        spec: `demo`, `demo-clutter`, a folder of class folders, or one of timm's names: `torch/NAME`,
+            `hfds/USER/NAME`, `wds/SHARDS`.
+        split: `train`, `val`, or a split of the dataset's own.
+        transform: is called with a PIL image.
+        settings: says where named datasets are stored, and whether missing ones may be downloaded.
 
-def open_pictures(spec: str, split: str, transform: Callable[[Any], Any], place: Place = HERE) -> ImageData:
-    """Open a split as what `transform` makes of its PIL images.
+    Raises:
+        DataError: if there is no such data, or none with an image.
 
-    `spec` is `demo`, `demo-clutter`, a folder of class folders, or one of timm's: `torch/NAME`, `hfds/USER/NAME`,
-    `wds/SHARDS`. Raises DataError where there is no such data; nothing is fetched but where `place` allows it.
+    >>> data = open_pictures("demo", "val", lambda image: image.size)
+    >>> len(data.dataset), data.dataset[0], data.class_names[:3]
+    (360, ((32, 32), 0), ('0', '1', '2'))
     """
     if spec in TASKS:
         return ImageData(digits(spec, split, transform=transform), CLASS_NAMES)
-    source, class_names = _opened(spec, split, place)
+    source, class_names = _opened(spec, split, settings)
     if not len(source.labels):
-        raise DataError("no images", spec, "give data that has some")
+        raise DataError("the dataset has no images", spec)
     return ImageData(Pictures(source, transform), class_names)
 
 
-def _opened(spec: str, split: str, place: Place) -> tuple[Source, tuple[str, ...]]:
+def _opened(spec: str, split: str, settings: DataSettings) -> tuple[Source, tuple[str, ...]]:
     kind, _, name = spec.partition("/")
     match kind if name else "":
         case "torch":
-            return open_torch(name, split, place.root, place.download)
+            return open_torch(name, split, settings.data_dir, settings.download)
         case "hfds":
-            return open_hfds(name, split, place.root, place.download)
+            return open_hfds(name, split, settings.data_dir, settings.download)
         case "wds":
-            return open_shards(name, split, place.root, place.download)
+            return open_shards(name, split, settings.data_dir, settings.download)
         case "tfds" | "hfids":
-            raise DataError(f"{kind}/ cannot be read image by image", spec, "give it as hfds/ or as wds/ shards")
+            raise DataError(
+                f"{kind}/ datasets have no random access", spec, "use the same data as hfds/ or as wds/ shards"
+            )
     return open_folder(spec, split)
 
 
-def has_parts(spec: str, place: Place = HERE) -> bool:
-    """Tell whether data has parts of its own, such as train and val."""
+def has_splits(spec: str, settings: DataSettings = _DEFAULTS) -> bool:
+    """Whether data has splits of its own, such as train and val."""
     kind, _, name = spec.partition("/")
     match kind if name else "":
         case "torch":
             return True
         case "hfds":
-            return len(hfds_splits(name, place.root, place.download)) > 1
+            return len(hfds_splits(name, settings.data_dir, settings.download)) > 1
         case "wds":
-            return len(shard_splits(name, place.root)) > 1
+            return len(shard_splits(name, settings.data_dir)) > 1
     return spec in TASKS or bool(folder_splits(spec))

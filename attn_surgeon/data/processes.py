@@ -1,4 +1,4 @@
-"""Several processes that train one network: what only the first does, and what all must agree on."""
+"""Distributed training: what only the first process does, and what all processes must agree on."""
 
 from __future__ import annotations
 
@@ -14,38 +14,47 @@ T = TypeVar("T")
 
 
 def count() -> int:
-    """Count the processes, as `accelerate launch` says it in the environment."""
+    """Return the number of processes, which `accelerate launch` sets in the environment."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def index() -> int:
-    """Number this process."""
+    """Return the rank of this process."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_first() -> bool:
-    """Tell whether this process writes what there is to write."""
+    """Whether this process is the one that writes files."""
     return index() == 0
 
 
 def join() -> None:
-    """Meet the other processes, over gloo where there is no accelerator."""
+    """Initialise the process group, with gloo where there is no accelerator."""
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
     PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
+def device() -> torch.device:
+    """Return the device of this process."""
+    from accelerate import PartialState
+
+    join()
+    found: torch.device = PartialState().device
+    return found
+
+
 def by_first(make: Callable[[], T]) -> T:
-    """Let the first process make something and give it to all; its error is everyone's."""
+    """Return in every process what the first one makes, or raise its error in all."""
     if count() == 1:
         return make()
     from accelerate.utils import broadcast_object_list
 
     join()
 
-    said: list[Any] = [_attempt(make) if is_first() else None]
-    value, error = broadcast_object_list(said)[0]
+    made: list[Any] = [_attempt(make) if is_first() else None]
+    value, error = broadcast_object_list(made)[0]
     if error is not None:
         raise error
     return value  # type: ignore[no-any-return]
@@ -59,7 +68,7 @@ def _attempt(make: Callable[[], T]) -> tuple[T | None, SurgeonError | None]:
 
 
 def gathered(value: T) -> list[T]:
-    """Give what every process holds, in the processes' order."""
+    """Return the values of all processes, by rank."""
     if count() == 1:
         return [value]
     from accelerate.utils import gather_object
@@ -69,7 +78,7 @@ def gathered(value: T) -> list[T]:
 
 
 def anywhere(*flags: bool, device: Any = "cpu") -> tuple[bool, ...]:
-    """Tell, for each flag, whether it is up in any process."""
+    """Return, for each flag, whether it is set in any process."""
     if count() == 1:
         return flags
     from accelerate.utils import reduce

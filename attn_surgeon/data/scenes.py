@@ -1,4 +1,4 @@
-"""The data of segmentation: whole images to measure on, and crops of them to train on."""
+"""The data of segmentation: whole images to evaluate on, and crops of them to train on."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
 
-from attn_surgeon.data import SPLITS, ImageData
-from attn_surgeon.data.checks import report, require_readable
-from attn_surgeon.data.mask_pairs import Seen, find_files, find_pairs, look_at_pairs
+from attn_surgeon.data.checks import report_on, require_readable
+from attn_surgeon.data.folders import SPLITS
+from attn_surgeon.data.images import ImageData
+from attn_surgeon.data.mask_pairs import InspectedPairs, inspect_pairs, paired_files, readable_pairs
 from attn_surgeon.data.masks import IGNORED, Labelling, Pair, labelling, mask_values, read_names, read_pixels
-from attn_surgeon.data.parts import KEPT_BYTES, Parts, split_off
-from attn_surgeon.errors import DataError
-from attn_surgeon.evaluate.accuracy import balanced
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.data.settings import CropSettings, DataSettings
+from attn_surgeon.data.splits import KEPT_BYTES, Splits, with_held_out
+from attn_surgeon.data.subsets import balanced, held_out
+from attn_surgeon.errors import DataError, option
 from attn_surgeon.networks.preprocessing import Preprocessing
 
 
 class Scenes(Dataset[tuple[Tensor, Tensor]]):
-    """Serve images (C, H, W) with masks (H, W) of class numbers; where they are few, each is read once and kept.
+    """Serve images (C, H, W) with masks (H, W) of class numbers; with `keep`, small datasets are kept in memory.
 
-    `overlap` is that of the windows, of the preprocessing's size, in which a network looks at an image. `labels` are
-    alike, as for images of one class: each can stand in for any other.
+    `overlap` is that of the sliding windows, which have the preprocessing's size. `labels` are all 0: each image can
+    substitute any other.
     """
 
     def __init__(
@@ -42,16 +43,14 @@ class Scenes(Dataset[tuple[Tensor, Tensor]]):
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
-        """Count the images."""
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Give image `index`, normalised, and its mask."""
         pixels, mask = self.picture(index)
         return normalised(pixels, self.preprocessing), mask
 
     def picture(self, index: int) -> tuple[Tensor, Tensor]:
-        """Give image `index` as bytes (C, H, W), and its mask."""
+        """Return image `index` as uint8 (C, H, W), and its mask."""
         if index in self._kept:
             return self._kept[index]
         pair = self.pairs[index]
@@ -62,121 +61,113 @@ class Scenes(Dataset[tuple[Tensor, Tensor]]):
 
 
 def normalised(pixels: Tensor, known: Preprocessing) -> Tensor:
-    """Turn bytes (C, H, W) into what the network expects."""
+    """Return uint8 pixels (C, H, W) normalised as a network expects them."""
     return cast(Tensor, transforms.normalize(pixels.float() / 255, list(known.mean), list(known.std)))
 
 
 @dataclass(frozen=True)
-class Crop:
-    """Take a part of the preprocessing's size of an image and its mask, mirrored half of the time.
-
-    A key decides all draws.
-    """
+class RandomCrop:
+    """Crop an image and its mask to the preprocessing's size, and flip both half of the time, drawn from a key."""
 
     preprocessing: Preprocessing
-    mirror: bool
+    flip: bool
 
     def __call__(self, dataset: Any, index: int, key: str) -> tuple[Tensor, Tensor]:
-        """Crop image `index`; where it is smaller, it is filled up with pixels that count for nothing."""
+        """Return a crop of image `index` and its mask; a smaller image is padded with ignored pixels."""
         pixels, mask = dataset.picture(index)
-        dice = random.Random(key)
+        draw = random.Random(key)
         (height, width), (tall, wide) = mask.shape, self.preprocessing.size
-        top, left = dice.randint(0, max(0, height - tall)), dice.randint(0, max(0, width - wide))
+        top, left = draw.randint(0, max(0, height - tall)), draw.randint(0, max(0, width - wide))
         image = normalised(pixels[:, top : top + tall, left : left + wide], self.preprocessing)
         mask = mask[top : top + tall, left : left + wide]
         missing = (0, wide - mask.shape[1], 0, tall - mask.shape[0])
         image, mask = F.pad(image, missing), F.pad(mask, missing, value=IGNORED)
-        return (image.flip(-1), mask.flip(-1)) if self.mirror and dice.random() < 0.5 else (image, mask)
+        return (image.flip(-1), mask.flip(-1)) if self.flip and draw.random() < 0.5 else (image, mask)
 
 
-def open_scenes(spec: str, preprocessing: Preprocessing, settings: Settings) -> Parts:
-    """Open images and masks to train on and to measure on; raise DataError where something does not fit."""
+def open_scene_splits(spec: str, preprocessing: Preprocessing, settings: CropSettings) -> Splits:
+    """Open training and validation images with masks; raise DataError where something does not match."""
     root = Path(spec)
-    if root.is_dir() and settings.val_split is None and not _has_parts(root):
-        return split_off(lambda changed: open_scenes(spec, preprocessing, changed), settings)
-    seen, measured, labels = _looked_at(root, settings)
+    if root.is_dir() and settings.val_split is None and not _has_splits(root):
+        return with_held_out(lambda changed: open_scene_splits(spec, preprocessing, changed), settings)
+    train, val, labels = _inspected(root, settings)
     window, keep = windowed(preprocessing, settings.crop), settings.workers == 0
-    parts = seen.labelled(labels), measured.labelled(labels)
-    found = report(*parts, labels.names, window.size, settings.leaks, small="filled up")
-    made = [Scenes(part.pairs, labels, window, settings.overlap, keep) for part in (seen, measured)]
-    draws = [index for index, pair in enumerate(seen.pairs) for _ in range(settings.crops or _covering(pair, window))]
-    first, second = (ImageData(scenes, labels.names) for scenes in made)
-    return Parts(first, second, Crop(window, settings.augment), found, tuple(draws))
+    images = train.labelled(labels), val.labelled(labels)
+    found = report_on(*images, labels.names, window.size, settings.leaks, small="padded")
+    first, second = (
+        ImageData(Scenes(split.pairs, labels, window, settings.overlap, keep), labels.names) for split in (train, val)
+    )
+    draws = [index for index, pair in enumerate(train.pairs) for _ in range(settings.crops or _covering(pair, window))]
+    return Splits(first, second, RandomCrop(window, settings.augment), found, tuple(draws))
 
 
-def _looked_at(root: Path, settings: Settings) -> tuple[Seen, Seen, Labelling]:
-    """Look at what is trained on and what is measured on, and find out what the masks' values mean."""
+def _inspected(root: Path, settings: CropSettings) -> tuple[InspectedPairs, InspectedPairs, Labelling]:
+    """Inspect training and validation images, and infer what the masks' values mean."""
     files, held = _files(root, settings)
-    # What is measured on must be the same images for each arm and epoch, so these are decoded once beforehand.
-    seen, measured = look_at_pairs(files, whole=False), look_at_pairs(held, whole=True)
-    every = seen.pairs  # classes are those of all masks, however few are trained on
+    # validation images must be the same for each arm and epoch, so these are decoded once beforehand
+    train, val = inspect_pairs(files, decode=False), inspect_pairs(held, decode=True)
+    every = train.pairs  # the classes are those of all masks, even if few are trained on
     if settings.limit is not None:
-        seen = seen.only(balanced([0] * len(files), settings.limit))
-    for part in (seen.part, measured.part):
-        require_readable(part, settings.max_bad)
-    labels = labelling([*every, *measured.pairs], read_names(root), settings.ignore_index)
-    require_labelled(measured.pairs, labels)
-    return seen, measured, labels
+        train = train.subset(balanced([0] * len(files), settings.limit))
+    for split in (train, val):
+        require_readable(split.images, settings.max_bad)
+    labels = labelling([*every, *val.pairs], read_names(root), settings.ignore_index)
+    require_labelled(val.pairs, labels)
+    return train, val, labels
 
 
-def open_part(
-    spec: str,
-    split: str,
-    preprocessing: Preprocessing,
-    names: tuple[str, ...],
-    *,
-    limit: int | None = None,
-    ignore: int | None = None,
-    overlap: float = 0.25,
+def open_scenes(
+    spec: str, split: str, preprocessing: Preprocessing, names: tuple[str, ...], settings: CropSettings
 ) -> ImageData:
-    """Open one part of the data for a network that knows classes of these names, of which the data may show fewer."""
+    """Open one split for a network whose classes have these names, of which the data may show fewer."""
     root = Path(spec)
-    if _has_parts(root) and not (root / split).is_dir():
+    if _has_splits(root) and not (root / split).is_dir():
         raise DataError(f"no split {split!r}", spec, f"splits are {', '.join(SPLITS)}")
-    pairs = find_pairs(root / split if _has_parts(root) else root)
-    said = read_names(root)
-    if said is not None and len(said) != len(names):
-        what = f"classes.txt names {len(said)} classes, the network tells {len(names)} apart"
-        raise DataError(what, spec, "give a network for these classes")
-    labels = labelling(pairs, said or names, ignore)
+    pairs = readable_pairs(root / split if _has_splits(root) else root, settings.max_bad)
+    listed = read_names(root)
+    if listed is not None and len(listed) != len(names):
+        what = f"classes.txt lists {len(listed)} classes, the network has {len(names)}"
+        raise DataError(what, spec, "use a network with these classes")
+    labels = labelling(pairs, listed or names, settings.ignore_index)
     require_labelled(pairs, labels)
-    if limit is not None:
-        pairs = [pairs[index] for index in balanced([0] * len(pairs), limit)]
-    return ImageData(Scenes(pairs, labels, preprocessing, overlap, keep=False), labels.names)
+    if settings.limit is not None:
+        pairs = [pairs[index] for index in balanced([0] * len(pairs), settings.limit)]
+    return ImageData(Scenes(pairs, labels, preprocessing, settings.overlap, keep=False), labels.names)
 
 
 def windowed(preprocessing: Preprocessing, crop: int | None) -> Preprocessing:
-    """Give the preprocessing whose size is that of the crops."""
+    """Return the preprocessing with the size of the crops."""
     return preprocessing if crop is None else replace(preprocessing, size=(crop, crop), crop_pct=1.0)
 
 
 def require_labelled(pairs: Sequence[Pair], labels: Labelling) -> None:
-    """Refuse masks to measure on that say nothing of any pixel."""
+    """Raise DataError where a mask has ignored pixels only."""
     for pair in pairs:
         if pair.values <= {labels.ignore}:
-            raise DataError("this mask says nothing of any pixel", str(pair.mask), "remove it and its image")
+            raise DataError("every pixel of this mask is ignored", str(pair.mask), "remove it and its image")
 
 
-def _files(root: Path, settings: Settings) -> tuple[Sequence[tuple[Path, Path]], Sequence[tuple[Path, Path]]]:
+def _files(root: Path, settings: DataSettings) -> tuple[Sequence[tuple[Path, Path]], Sequence[tuple[Path, Path]]]:
+    """Return the (image, mask) files of the training and of the validation split."""
     if not root.is_dir():
-        raise DataError("no such folder", str(root), "give one with images/ and masks/")
+        raise DataError("no such folder", str(root), "expected a folder with images/ and masks/")
     if settings.val_split is None:
-        return find_files(root / "train"), find_files(root / "val")
-    found = find_files(root / "train" if _has_parts(root) else root)
+        return paired_files(root / "train"), paired_files(root / "val")
+    found = paired_files(root / "train" if _has_splits(root) else root)
     if len(found) < 2:
-        raise DataError("one image only cannot be split", "--val-split", "add images")
-    count = min(max(1, round(settings.val_split * len(found))), len(found) - 1)
+        raise DataError("a single image cannot be split", option("val_split"), "add images")
+    count = held_out(settings.val_split, len(found))
     held = set(random.Random(f"split:{settings.seed}").sample(range(len(found)), count))
-    parts: tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]] = [], []
+    splits: tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]] = [], []
     for index, files in enumerate(found):
-        parts[index in held].append(files)
-    return parts
+        splits[index in held].append(files)
+    return splits
 
 
-def _has_parts(root: Path) -> bool:
-    return any((root / part / "images").is_dir() for part in SPLITS)
+def _has_splits(root: Path) -> bool:
+    return any((root / split / "images").is_dir() for split in SPLITS)
 
 
 def _covering(pair: Pair, window: Preprocessing) -> int:
-    """Count the crops that have as many pixels as an image."""
+    """Return how many crops have as many pixels as an image."""
     return max(1, round(math.prod(pair.size) / math.prod(window.size)))

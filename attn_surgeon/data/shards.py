@@ -1,8 +1,8 @@
 """WebDataset shards: tar files in which an image and its label share a name (`0001.jpg`, `0001.cls`).
 
-The heads of a shard's members say where each image lies, so images are read one by one, in any order, without
-unpacking: a run goes on at the right image at no cost. Opening reads the heads once, about 4 s for 100,000 members
-from a warm cache. Shards elsewhere are fetched first. Compressed ones (`.tar.gz`) cannot be read so.
+The headers of a shard's members hold the offset of each image, so images are read in any order without unpacking, and
+a run resumes at the right image at no cost. Opening reads the headers once, about 4 s for 100,000 members from a warm
+cache. Remote shards are downloaded first. Compressed shards (`.tar.gz`) are not supported.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import Any, BinaryIO
 from attn_surgeon.data.folders import SUFFIXES
 from attn_surgeon.data.images import one_line, some
 from attn_surgeon.data.timm_sets import PARTS
-from attn_surgeon.errors import DataError
+from attn_surgeon.errors import DataError, option
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _INFO = ("_info.json", "info.json")
-_EXAMPLE = 'write {"splits": {"train": {"filenames": ["a-000.tar"]}, "validation": …}}, or give a brace pattern'
+_EXAMPLE = 'write {"splits": {"train": {"filenames": ["a-000.tar"]}, "validation": …}}, or use a brace pattern'
 
 
 @dataclass(frozen=True)
 class Member:
-    """Say where an image lies."""
+    """Where an image is stored."""
 
     shard: Path
     offset: int
@@ -38,13 +38,13 @@ class Member:
 
 
 class Shards:
-    """Give the images in shards."""
+    """The images in shards."""
 
     def __init__(self, members: list[Member], labels: list[int]) -> None:
         self.members, self.labels = members, labels
 
     def name(self, index: int) -> str:
-        """Give the shard and the image in it."""
+        """Return the shard and the name of the image in it."""
         return f"{self.members[index].shard}/{self.members[index].name}"
 
     def open(self, index: int) -> BinaryIO:
@@ -58,7 +58,7 @@ class Shards:
 def open_shards(name: str, split: str, root: str | None, download: bool) -> tuple[Shards, tuple[str, ...]]:
     """Open shards: a pattern such as `flowers-{000..127}.tar`, or a folder whose `_info.json` has splits.
 
-    Classes are named by what the shards have for labels, numbers or words.
+    Classes are named by the shards' labels, numbers or words.
     """
     spec = f"wds/{name}"
     paths, key = _located(name, split, root, download)
@@ -67,20 +67,20 @@ def open_shards(name: str, split: str, root: str | None, download: bool) -> tupl
     numbers = all(re.fullmatch(r"\d{1,6}", word) for word in words)
     names = tuple(map(str, range(max(map(int, words), default=-1) + 1))) if numbers else tuple(sorted({*words}))
     if not found:
-        raise DataError("no images with labels", spec, "an image 1.jpg has its label in 1.cls")
+        raise DataError("no images with labels", spec, "expected the label of 1.jpg in 1.cls")
     places = {word: place for place, word in enumerate(names)}
     labels = [places[str(int(word)) if numbers else word] for word in words]
     return Shards([member for member, _ in found], labels), names
 
 
 def shard_splits(name: str, root: str | None) -> list[str]:
-    """Name the splits that a folder's `_info.json` has; a pattern has none."""
+    """Return the splits in a folder's `_info.json`; a pattern has none."""
     folder = Path(root or "", name)
     return list(_info(folder)["splits"]) if folder.is_dir() else []
 
 
 def _located(name: str, split: str, root: str | None, download: bool) -> tuple[list[Path], str]:
-    """List the shards, and name the field of their JSON that is the label where they have no `.cls`."""
+    """Return the shards, and the field of their JSON that holds the label where there is no `.cls`."""
     folder = Path(root or "", name)
     if folder.is_dir():
         splits = _info(folder)["splits"]
@@ -89,17 +89,21 @@ def _located(name: str, split: str, root: str | None, download: bool) -> tuple[l
             raise DataError(f"no split {split!r}", str(folder), f"splits here: {', '.join(splits)}")
         paths, key = [folder / file for file in splits[part]["filenames"]], splits[part].get("alt_label")
     else:
-        names, key = expanded(name.partition("|")[0]), None  # timm takes a count behind a bar, which is known here
+        names, key = expanded(name.partition("|")[0]), None  # timm takes a count behind a bar, which is not needed here
         paths = [_local(shard, root, download) for shard in names]
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
-        hint = "give a pattern such as wds/flowers-{000..127}.tar, or a folder with _info.json"
+        hint = "expected a pattern such as wds/flowers-{000..127}.tar, or a folder with _info.json"
         raise DataError(f"no such shard: {some(missing)}", f"wds/{name}", hint)
     return paths, key or "label"
 
 
 def expanded(pattern: str) -> list[str]:
-    """Write out braces as a shell does: `{000..127}` and `{a,b}`."""
+    """Expand braces as a shell does.
+
+    >>> expanded("a-{00..02}.tar")
+    ['a-00.tar', 'a-01.tar', 'a-02.tar']
+    """
     pieces = _BRACES.split(pattern)
     choices = [_choices(piece) if place % 2 else [piece] for place, piece in enumerate(pieces)]
     return ["".join(chosen) for chosen in itertools.product(*choices)]
@@ -114,11 +118,11 @@ def _choices(text: str) -> list[str]:
 
 
 def _local(shard: str, root: str | None, download: bool) -> Path:
-    """Find a shard on this machine; one that is elsewhere is fetched once, where that is allowed."""
+    """Return the path of a shard; a remote one is downloaded once, if that is allowed."""
     if "://" not in shard:
         return Path(root or "", shard)
     if not shard.startswith(("https://", "http://")) or root is None or not download:
-        hint = "http and https are fetched with --download --data-dir DIR; bring others here first"
+        hint = f"http and https: {option('download', True)} with {option('data_dir', 'DIR')}; copy others here first"
         raise DataError("the shard is not on this machine", shard, hint)
     path = Path(root, shard.rpartition("/")[2])
     if not path.is_file():
@@ -128,12 +132,12 @@ def _local(shard: str, root: str | None, download: bool) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             download_url_to_file(shard, str(path), progress=False)
         except (OSError, RuntimeError) as error:
-            raise DataError(f"cannot be fetched ({one_line(error)})", shard, "see whether it is there") from error
+            raise DataError(f"download failed ({one_line(error)})", shard, "check the address") from error
     return path
 
 
 def _info(folder: Path) -> dict[str, Any]:
-    """Read what a folder of shards says of itself."""
+    """Read the description of a folder of shards."""
     for name in _INFO:
         try:
             info = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -142,12 +146,12 @@ def _info(folder: Path) -> dict[str, Any]:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"cannot be understood ({one_line(error)})", str(folder / name), _EXAMPLE) from error
+            raise DataError(f"invalid description ({one_line(error)})", str(folder / name), _EXAMPLE) from error
     raise DataError("the folder has no _info.json", str(folder), _EXAMPLE)
 
 
 def _members(path: Path, key: str) -> list[tuple[Member, str]]:
-    """List the images of one shard that have a label, with it."""
+    """Return the images of one shard that have a label, with it."""
     images: dict[str, Member] = {}
     labels: dict[str, str] = {}
     try:
@@ -161,12 +165,12 @@ def _members(path: Path, key: str) -> list[tuple[Member, str]]:
                 elif item.isfile() and suffix in ("cls", "json"):
                     _note_label(labels, name, suffix, tar.extractfile(item), key)
     except (OSError, tarfile.TarError, EOFError) as error:
-        raise DataError(f"the shard cannot be read ({one_line(error)})", str(path), "it must be a plain tar") from error
+        raise DataError(f"the shard is unreadable ({one_line(error)})", str(path), "it must be a plain tar") from error
     return [(member, labels[name]) for name, member in images.items() if name in labels]
 
 
 def _note_label(labels: dict[str, str], name: str, suffix: str, file: Any, key: str) -> None:
-    """Keep a label; `.cls` goes before `.json`."""
+    """Store a label; `.cls` takes precedence over `.json`."""
     text = file.read().decode("utf-8", "replace").strip()
     if suffix == "cls":
         labels[name] = text

@@ -1,8 +1,8 @@
-"""Images that turn out unreadable while a run trains: counted in its folder, and others shown in their place."""
+"""Images that turn out unreadable while a run trains: listed in its folder, and others served in their place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,37 +10,37 @@ from typing import Any, cast
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from attn_surgeon.errors import DataError, ImageError
+from attn_surgeon.errors import DataError, ImageError, option
 
-NAME = "bad-images.txt"
+BAD_IMAGES = "bad-images.txt"
 
 
 @dataclass(frozen=True)
 class BadImages:
-    """Keep the list of unreadable images in a file, which all processes of a run share; so many are `allowed`."""
+    """The list of unreadable images, in a file that all processes of a run share; at most `allowed` of them."""
 
     folder: Path
     allowed: int
 
-    def note(self, errors: Iterable[ImageError]) -> None:
+    def add(self, errors: Iterable[ImageError]) -> None:
         """Add images that are not listed yet; raise DataError where more are listed than are allowed."""
-        known, path = listed(self.folder), self.folder / NAME
+        known, path = listed(self.folder), self.folder / BAD_IMAGES
         found = dict.fromkeys(" ".join(f"{error.where}: {error.hint}".split()) for error in errors)
         lines = [line for line in found if line not in known]
         try:
             with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
                 file.write("".join(f"{line}\n" for line in lines))
         except OSError as error:
-            hint = "make room, then go on with --resume"
+            hint = f"make room, then {option('resume')} the run"
             raise DataError(f"cannot write: {error.strerror}", str(path), hint) from error
         if len(known) + len(lines) > self.allowed:
-            what = f"{len(known) + len(lines)} images cannot be read, more than --max-bad allows"
+            what = f"{len(known) + len(lines)} images are unreadable, more than {option('max_bad')} allows"
             raise DataError(what, str(path), "repair or remove them, then start a new run")
 
 
 def listed(folder: Path) -> set[str]:
     """Read the list of a run's unreadable images."""
-    path = folder / NAME
+    path = folder / BAD_IMAGES
     text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
     return {line for line in text.split("\n") if line}
 
@@ -48,7 +48,7 @@ def listed(folder: Path) -> set[str]:
 class Substituting(Dataset[tuple[Tensor, int]]):
     """Serve a dataset; in place of an unreadable image, the next readable one of its class.
 
-    Which one that is hangs on nothing but the files, so it is the same for each run, arm and process.
+    Which one that is depends on nothing but the files, so it is the same for each run, arm and process.
     """
 
     def __init__(self, dataset: Any, bad: BadImages) -> None:
@@ -56,31 +56,27 @@ class Substituting(Dataset[tuple[Tensor, int]]):
         self.labels = dataset.labels
 
     def __len__(self) -> int:
-        """Count the images."""
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Give image `index` and its label, or its substitute."""
-        return cast("tuple[Tensor, int]", self._first(self.dataset.__getitem__, index))
+        return cast("tuple[Tensor, int]", self._readable(self.dataset.__getitem__, index))
 
     def picture(self, index: int) -> tuple[Any, int]:
-        """Give image `index` as it is in its file and its label, or its substitute."""
-        return cast("tuple[Any, int]", self._first(self.dataset.picture, index))
+        """Return image `index` as stored and its label, or its substitute."""
+        return cast("tuple[Any, int]", self._readable(self.dataset.picture, index))
 
-    def _first(self, get: Callable[[int], Any], index: int) -> Any:
-        try:
-            return get(index)
-        except ImageError as error:
-            self.bad.note([error])
-        for other in self._others(index):
+    def _readable(self, get: Callable[[int], Any], index: int) -> Any:
+        for candidate in self._candidates(index):
             try:
-                return get(other)
+                return get(candidate)
             except ImageError as error:
-                self.bad.note([error])
-        raise DataError("no image of this class can be read", str(self.bad.folder), "repair them, then start a new run")
+                self.bad.add([error])
+        what = "no image of this class is readable"
+        raise DataError(what, str(self.bad.folder), "repair them, then start a new run")
 
-    def _others(self, index: int) -> list[int]:
-        """List the other images of the same class, those behind `index` first."""
+    def _candidates(self, index: int) -> Iterator[int]:
+        """Yield an image, then the others of its class, those after it first."""
         count, label = len(self.labels), self.labels[index]
-        turned = (place % count for place in range(index + 1, index + count))
-        return [place for place in turned if self.labels[place] == label]
+        for place in range(index, index + count):
+            if self.labels[place % count] == label:
+                yield place % count

@@ -1,1 +1,1 @@
-"""Evaluate networks: accuracy, calibration, paired comparisons, corrupted images."""
+"""Evaluation of any task: one network or two on the same images, clean and corrupted."""

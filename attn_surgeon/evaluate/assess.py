@@ -1,94 +1,108 @@
-"""Evaluate one network, or two on the same images, clean and corrupted, and give all of it as plain data."""
+"""Evaluate one network, or two on the same images, clean and corrupted, and return all of it as plain data."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
 
-from attn_surgeon.data import ImageData
-from attn_surgeon.evaluate.accuracy import Evaluation
-from attn_surgeon.evaluate.answers import Answers, Reading, calibration_error, class_scores, confusions, examine
-from attn_surgeon.evaluate.compare import HOW, Rivals, compare, paired
-from attn_surgeon.evaluate.robust import Trial, gain, means, robustness
-from attn_surgeon.evaluate.views import image_names
-from attn_surgeon.progress import Progress
-
-SAME = "Both networks give the same logits to the last bit on these images, so there is nothing to tell them apart."
+from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.data.images import ImageData
+from attn_surgeon.errors import DataError, option
+from attn_surgeon.evaluate.compare import ComparedNames, compare_scores, require_comparable
+from attn_surgeon.evaluate.robust import describe_trials, run_trials
+from attn_surgeon.progress import Progress, no_progress, of_jobs
+from attn_surgeon.tasks.base import DEFAULT_OPTIONS, Score, ScoreOptions, Task
+from attn_surgeon.tasks.settings import TaskSettings
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """Hold what came of an evaluation: a document of plain values, and each network's answers."""
+    """What came of an evaluation: a document of plain values, and each network's score."""
 
     document: dict[str, Any]
-    answers: list[Answers]
+    scores: list[Score]
+
+
+def open_data(
+    task: Task,
+    networks: Sequence[LoadedNetwork],
+    spec: str,
+    split: str,
+    settings: TaskSettings,
+    *,
+    by_index: bool = False,
+) -> list[ImageData]:
+    """Open the same images for each network.
+
+    Args:
+        task: the task.
+        networks: one network, or two to compare.
+        spec: the data, as for `open_pictures`.
+        split: its split.
+        settings: how the data is read.
+        by_index: match classes to outputs by index where names do not match.
+
+    Raises:
+        DataError: if the data cannot be read, or the networks do not have the same classes.
+    """
+    require_comparable(task, networks)
+    data = [task.open_split(network, spec, split, settings, by_index=by_index) for network in networks]
+    if data[0].class_names != data[-1].class_names:
+        counts = " and ".join(str(len(own.class_names)) for own in data)
+        what = f"the networks have {counts} classes, or name them differently"
+        raise DataError(what, option("compare"), "compare networks that were trained on the same classes")
+    return data
 
 
 def assess(
-    models: Sequence[nn.Module],
-    data: ImageData,
-    reading: Reading,
+    task: Task,
+    networks: Sequence[LoadedNetwork],
+    data: Sequence[ImageData],
     *,
-    rivals: Rivals | None = None,
-    robust: int | None = None,
-    progress: Progress | None = None,
+    compared: ComparedNames | None = None,
+    corruption_seed: int | None = None,
+    options: ScoreOptions = DEFAULT_OPTIONS,
+    progress: Progress = no_progress,
 ) -> Assessment:
-    """Evaluate one network, or the two that `rivals` names; `robust` is the seed of corruptions. `data` holds Views."""
-    scored = examine(models, data, reading, progress)
-    answers = [own for _, own in scored]
-    first, *rest = [_scores(evaluation, own, data.class_names) for evaluation, own in scored]
-    document = dict(first)
-    if rivals is not None:
-        images = image_names(data, reading.limit)
-        document["compare"] = rest[0] | _comparison(answers, data.class_names, rivals, images)
-        if first["logits_sha256"] == rest[0]["logits_sha256"]:
-            document["compare"]["verdict"] = SAME
-    if robust is not None:
-        trials = robustness(models, data, reading, seed=robust, progress=progress)
-        document["robust"] = {"seed": robust, **_robust(trials, answers, rivals)}
-    return Assessment(document, answers)
+    """Evaluate one network, or compare two.
+
+    Args:
+        task: the task.
+        networks: the networks.
+        data: the images as each network takes them, from `open_data`.
+        compared: the names of the two networks to compare.
+        corruption_seed: evaluate on corrupted images too, drawn with this seed.
+        options: how images are scored.
+        progress: is called with the images done and their total.
+
+    Returns:
+        The document: the first network's scores; under `compare` those of the second, the difference, the paired test
+        and a sentence; under `robust` what came of corrupted images.
+    """
+    scores, documents = [], []
+    for number, (network, own) in enumerate(zip(networks, data, strict=True)):
+        since = time.perf_counter()
+        score = task.score(network.model, own, options, of_jobs(progress, number, len(networks)))
+        documents.append(describe_score(task, score, own) | {"seconds": time.perf_counter() - since})
+        scores.append(score)
+    document = dict(documents[0])
+    if compared is not None:
+        difference = compare_scores(task, scores[0], scores[1], compared)
+        document["compare"] = documents[1] | difference | task.compare_details(scores[0], scores[1], data[0])
+    if corruption_seed is not None:
+        models = [network.model for network in networks]
+        trials = run_trials(task, models, data, seed=corruption_seed, options=options, progress=progress)
+        clean = [torch.tensor(score.outcomes, dtype=torch.float64) for score in scores]
+        document["robust"] = {"seed": corruption_seed, **describe_trials(task, trials, clean, compared)}
+    return Assessment(document, scores)
 
 
-def _scores(evaluation: Evaluation, answers: Answers, class_names: Sequence[str]) -> dict[str, Any]:
-    return {
-        **asdict(evaluation),
-        "ece": calibration_error(answers),
-        "classes": [asdict(score) for score in class_scores(answers, class_names)],
-        "confused": [asdict(pair) for pair in confusions(answers, class_names)],
-    }
-
-
-def _comparison(
-    answers: Sequence[Answers], class_names: Sequence[str], rivals: Rivals, images: Sequence[str | int]
-) -> dict[str, Any]:
-    found = compare(answers[0], answers[1], class_names, rivals)
-    return {
-        "difference": {**asdict(found.difference), "how": HOW},
-        "mcnemar": {"only_first": len(found.only_first), "only_second": len(found.only_second), "p": found.p},
-        "class_differences": [{"name": name, **asdict(own)} for name, own in found.classes.items()],
-        "only_first": [images[place] for place in found.only_first],
-        "only_second": [images[place] for place in found.only_second],
-        "verdict": found.verdict,
-    }
-
-
-def _robust(trials: Sequence[Trial], clean: Sequence[Answers], rivals: Rivals | None) -> dict[str, Any]:
-    document: dict[str, Any] = {"trials": [_trial(trial) for trial in trials], "means": means(trials)}
-    if rivals is not None:
-        document |= {
-            "compare_means": means(trials, 1),
-            "gain": asdict(gain(trials, tuple(own.right for own in clean), rivals)),
-        }
-    return document
-
-
-def _trial(trial: Trial) -> dict[str, Any]:
-    document = {"kind": trial.kind, "strength": trial.strength, "level": trial.level, "top1": trial.shares[0]}
-    if len(trial.right) == 1:
-        return document
-    found = paired(*trial.right)
-    counts = {"only_first": found.only_first, "only_second": found.only_second}
-    return document | {"compare_top1": found.second, "difference": asdict(found.difference), **counts}
+def describe_score(task: Task, score: Score, data: ImageData) -> dict[str, Any]:
+    """Return a score as plain values."""
+    sha256 = {} if score.outputs_sha256 is None else {"logits_sha256": score.outputs_sha256}
+    metric = {task.metric.key: score.metric, "loss": score.loss}
+    return {"images": len(score.outcomes), **metric, **score.figures, **sha256, **task.details(score, data)}

@@ -1,54 +1,51 @@
-"""Measure networks on corrupted images, and say whether what sets them apart helps there."""
+"""Robustness: score networks on corrupted images, and whether what sets them apart helps there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import cast
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.data import ImageData
 from attn_surgeon.data.corruptions import KINDS, LEVELS, STRENGTHS
-from attn_surgeon.evaluate.answers import Reading, examine
-from attn_surgeon.evaluate.compare import Rivals
-from attn_surgeon.evaluate.statistics import Interval, image_interval, verdict
-from attn_surgeon.evaluate.views import Corruption, Views, pools_of
-from attn_surgeon.progress import Progress
+from attn_surgeon.data.images import ImageData
+from attn_surgeon.evaluate.compare import ComparedNames
+from attn_surgeon.progress import Progress, no_progress, of_jobs
+from attn_surgeon.tasks.base import DEFAULT_OPTIONS, ScoreOptions, Task
+from attn_surgeon.tasks.statistics import Interval, verdict
 
 SEED = 0
 TRIALS = [(kind, strength) for kind in KINDS for strength in STRENGTHS]
-Over = Callable[[Sequence[float], float], Interval]  # of differences, none larger than the second number
 MEAN = f"in the mean over {len(KINDS)} kinds and {len(STRENGTHS)} strengths"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Hold, for one kind at one strength, how well each network does on every image (N,): right or not, or a share."""
+    """The outcomes (N,) of each network on images corrupted in one way at one strength."""
 
     kind: str
     strength: int
-    right: tuple[Tensor, ...]
+    outcomes: tuple[Tensor, ...]
 
     @property
     def level(self) -> float:
-        """Give what the strength stands for."""
+        """What the strength stands for."""
         return LEVELS[self.kind][self.strength - 1]
 
     @property
-    def shares(self) -> tuple[float, ...]:
-        """Give how well each network does in the mean."""
-        return tuple(float(own.sum()) / len(own) for own in self.right)
+    def means(self) -> tuple[float, ...]:
+        """The mean outcome of each network."""
+        return tuple(float(own.sum()) / len(own) for own in self.outcomes)
 
 
 @dataclass(frozen=True)
-class Gain:
-    """Hold what the first of two networks is ahead of the second on corrupted images.
+class RobustGain:
+    """The advantage of the first of two networks over the second on corrupted images.
 
-    Intervals are over images, of which each counts with its mean over the corruptions. `beyond_clean` is how much
-    more it is ahead there than on clean images.
+    Intervals are over images, each of which counts with its mean over the corruptions. `beyond_clean` is the advantage
+    there less that on clean images.
     """
 
     kinds: dict[str, Interval]
@@ -58,52 +55,93 @@ class Gain:
     verdict_beyond_clean: str
 
 
-def robustness(
+def run_trials(
+    task: Task,
     models: Sequence[nn.Module],
-    data: ImageData,
-    reading: Reading,
+    data: Sequence[ImageData],
     *,
     seed: int = SEED,
-    progress: Progress | None = None,
+    options: ScoreOptions = DEFAULT_OPTIONS,
+    progress: Progress = no_progress,
 ) -> list[Trial]:
-    """Score networks on the same corrupted images, each kind at each strength; `data` holds Views."""
-    views = cast(Views, data.dataset)
-    pools, made = pools_of(views), []
+    """Score networks on the same corrupted images, each kind at each strength.
+
+    Args:
+        task: the task.
+        models: the networks.
+        data: the images, as each network takes them.
+        seed: seeds the corruptions.
+        options: how images are scored.
+        progress: is called with the images done and their total, over all networks and trials.
+    """
+    corruptions = [task.corruptions(own, seed) for own in data]
+    jobs, trials = len(TRIALS) * len(models), []
     for number, (kind, strength) in enumerate(TRIALS):
-        step = None if progress is None else partial(one_of, progress, number, len(TRIALS))
-        corrupted = Views(views.pictures, views.wanted, Corruption(kind, strength, seed), pools)
-        answers = examine(models, ImageData(corrupted, data.class_names), reading, step)
-        made.append(Trial(kind, strength, tuple(own.right for _, own in answers)))
-    return made
-
-
-def one_of(progress: Progress, number: int, jobs: int, done: int, total: int) -> None:
-    """Count the images of several jobs together."""
-    progress(number * total + done, jobs * total)
+        outcomes = []
+        for place, (model, corrupted) in enumerate(zip(models, corruptions, strict=True)):
+            step = of_jobs(progress, number * len(models) + place, jobs)
+            score = task.score(model, corrupted(kind, strength), options, step)
+            outcomes.append(torch.tensor(score.outcomes, dtype=torch.float64))
+        trials.append(Trial(kind, strength, tuple(outcomes)))
+    return trials
 
 
 def means(trials: Sequence[Trial], network: int = 0) -> dict[str, float]:
-    """Give a network's accuracy for each kind in the mean over its strengths, and over all as `mean`."""
-    found = {kind: _mean([trial.shares[network] for trial in trials if trial.kind == kind]) for kind in KINDS}
+    """Return a network's mean outcome for each kind over its strengths, and over all as `mean`."""
+    found = {kind: _mean([trial.means[network] for trial in trials if trial.kind == kind]) for kind in KINDS}
     return found | {"mean": _mean(list(found.values()))}
 
 
-def gain(trials: Sequence[Trial], clean: tuple[Tensor, ...], rivals: Rivals, interval: Over = image_interval) -> Gain:
-    """Compare two networks over all corruptions, and with what they do on every clean image (N,)."""
-    ahead = {kind: _ahead([trial.right for trial in trials if trial.kind == kind]) for kind in KINDS}
+def robust_gain(
+    trials: Sequence[Trial],
+    clean: Sequence[Tensor],
+    names: ComparedNames,
+    interval: Callable[[Sequence[float], float], Interval],
+) -> RobustGain:
+    """Compare two networks over all corruptions, and with their outcomes (N,) on the clean images.
+
+    Args:
+        trials: the outcomes on corrupted images.
+        clean: the outcomes on clean images.
+        names: what was compared.
+        interval: the task's interval for the mean of differences, none larger than its second argument.
+    """
+    ahead = {kind: _difference([trial.outcomes for trial in trials if trial.kind == kind]) for kind in KINDS}
     everywhere = torch.stack(list(ahead.values())).mean(0)
     mean = interval(everywhere.tolist(), 1.0)
-    beyond = interval((everywhere - _ahead([clean])).tolist(), 2.0)
-    said = (
-        verdict(mean, f"{rivals.cause} on corrupted images", f"{MEAN}, {rivals.scope}"),
+    beyond = interval((everywhere - _difference([clean])).tolist(), 2.0)
+    sentences = (
+        verdict(mean, f"{names.cause} on corrupted images", f"{MEAN}, {names.scope}"),
         verdict(beyond, "in that difference from clean to corrupted images", MEAN),
     )
-    return Gain({kind: interval(own.tolist(), 1.0) for kind, own in ahead.items()}, mean, beyond, *said)
+    return RobustGain({kind: interval(own.tolist(), 1.0) for kind, own in ahead.items()}, mean, beyond, *sentences)
 
 
-def _ahead(rights: Sequence[tuple[Tensor, ...]]) -> Tensor:
-    """Give for every image (N,) how much more often the first of two networks is right."""
-    return torch.stack([first.double() - second.double() for first, second in rights]).mean(0)
+def describe_trials(
+    task: Task, trials: Sequence[Trial], clean: Sequence[Tensor], names: ComparedNames | None
+) -> dict[str, Any]:
+    """Return what came of corrupted images as plain values."""
+    document: dict[str, Any] = {"trials": [_describe(task, trial) for trial in trials], "means": means(trials)}
+    if names is not None:
+        gain = robust_gain(trials, clean, names, task.interval)
+        document |= {"compare_means": means(trials, 1), "gain": asdict(gain)}
+    return document
+
+
+def _describe(task: Task, trial: Trial) -> dict[str, Any]:
+    key = task.image_metric.key
+    document = {"kind": trial.kind, "strength": trial.strength, "level": trial.level, key: trial.means[0]}
+    if len(trial.outcomes) == 1:
+        return document
+    first, second = (own.tolist() for own in trial.outcomes)
+    difference = task.interval([a - b for a, b in zip(first, second, strict=True)], 1.0)
+    values = task.compare([(first, second)]).values
+    return document | {f"compare_{key}": trial.means[1], "difference": asdict(difference), **values}
+
+
+def _difference(outcomes: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return for every image (N,) the mean difference between the first and the second of two networks."""
+    return torch.stack([first.double() - second.double() for first, second in outcomes]).mean(0)
 
 
 def _mean(values: Sequence[float]) -> float:

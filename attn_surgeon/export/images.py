@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from attn_surgeon.data import SUFFIXES, images_in, read_image
+from attn_surgeon.data.folders import SUFFIXES, images_in
+from attn_surgeon.data.images import read_image
 from attn_surgeon.errors import DataError
 from attn_surgeon.export.axes import Size
 from attn_surgeon.networks.demo.digits import TASKS, digits

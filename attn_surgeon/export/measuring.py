@@ -7,20 +7,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.data import ImageData, open_dataset
-from attn_surgeon.evaluate.accuracy import evaluate
+from attn_surgeon.data.images import ImageData
 from attn_surgeon.export.job import Job
 from attn_surgeon.export.network import INPUT
 from attn_surgeon.export.onnx.runtime import Session, as_feeds, opened
 from attn_surgeon.measure.latency import Latency, by_turns, summarise
+from attn_surgeon.progress import Progress, no_progress
+from attn_surgeon.tasks import get_task
+from attn_surgeon.tasks.base import ScoreOptions
+from attn_surgeon.tasks.settings import TaskSettings
 
-if TYPE_CHECKING:
-    from attn_surgeon.progress import Progress
+TASK = "classification"
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def _score(job: Job, session: Session, data: Data | None, progress: Progress | N
         return None, 0
     batch = max(size["batch"] for size in job.sizes())
     module = _InRuntime(session, job.settings.preprocess, job.network.classes or 0)
-    result = evaluate(module, open_data(job, data), batch_size=batch, limit=data.limit, progress=progress)
-    return result.top1, result.images
+    score = get_task(TASK).score(module, open_data(job, data), ScoreOptions(batch), progress or no_progress)
+    return score.metric, len(score.outcomes)
 
 
 def open_data(job: Job, data: Data) -> ImageData:
@@ -84,7 +85,10 @@ def open_data(job: Job, data: Data) -> ImageData:
     if job.settings.preprocess:
         zeros, ones = (0.0,) * preprocessing.channels, (1.0,) * preprocessing.channels
         preprocessing = replace(preprocessing, mean=zeros, std=ones)
-    return open_dataset(data.folder, data.split, preprocessing)
+    settings = TaskSettings(limit=data.limit, max_bad=0.0)
+    return get_task(TASK).open_split(
+        job.loaded, data.folder, data.split, settings, preprocessing=preprocessing, by_index=True
+    )
 
 
 class _InRuntime(nn.Module):

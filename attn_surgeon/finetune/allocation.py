@@ -1,4 +1,4 @@
-"""How the C library deals with freed memory, which steps on a CPU free and take again by the hundred megabytes."""
+"""Keep freed memory in the process: steps on a CPU free and allocate hundreds of megabytes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _LARGEST = 32 << 20  # bytes, the most that glibc takes
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep up to 1 GiB of freed memory, for its pages cost more than many a layer; needs glibc.
+    """Keep up to 1 GiB of freed memory in this process, whose page faults cost more than many layers; needs glibc.
 
-    Tell whether it does from now on. Tensors above 32 MiB are given back all the same.
+    Returns whether it is kept. Tensors above 32 MiB are returned to the system all the same.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,10 +1,10 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped, in one file that is whole or not there."""
+"""Checkpoints: all that a run needs to resume as if it had never stopped, in one file written atomically."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,17 +12,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from attn_surgeon.errors import TrainingError, option
 from attn_surgeon.files import replacing
-from attn_surgeon.finetune.settings import TrainingError
 
-NAME = "checkpoint.pt"
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass
-class Position:
-    """Say where a run stands: batches done in this epoch, their summed loss, the epochs behind it, the best of them."""
+class RunState:
+    """Where a run stands.
+
+    Args:
+        epoch: finished epochs.
+        batch: batches done in this epoch.
+        step: optimizer steps of the run.
+        loss: summed loss of this epoch's images.
+        images: how many these are.
+        best: the best metric so far, or the negative of the lowest loss.
+        history: the metrics of each finished epoch.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -33,38 +42,35 @@ class Position:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Parties:
-    """Hold the things whose state a checkpoint keeps."""
+def write_checkpoint(folder: Path, stateful: Mapping[str, Any], state: RunState, generators: Sequence[Any]) -> None:
+    """Write a checkpoint; if that fails, the one before is kept.
 
-    model: nn.Module
-    optimizer: Any
-    ema: Any = None
-    scaler: Any = None
-
-
-def write_checkpoint(folder: Path, parties: Parties, position: Position, streams: Sequence[Any]) -> None:
-    """Write a checkpoint with the random streams of every process; where that fails, the one before stays as it was."""
-    states = {name: party.state_dict() for name, party in vars(parties).items() if party is not None}
-    state = {"position": asdict(position), "random": list(streams), **states}
-    write_file(folder / NAME, lambda path: torch.save(state, path))
+    Args:
+        folder: the run folder.
+        stateful: what has a `state_dict`, by name; None is skipped.
+        state: where the run stands.
+        generators: the states of the random number generators of each process.
+    """
+    states = {name: item.state_dict() for name, item in stateful.items() if item is not None}
+    content = {"position": asdict(state), "random": list(generators), **states}
+    write_file(folder / CHECKPOINT, lambda path: torch.save(content, path))
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Tell whether a run was in a folder before."""
-    return (folder / NAME).exists()
+    """Whether a run has written a checkpoint to this folder."""
+    return (folder / CHECKPOINT).exists()
 
 
-def read_checkpoint(folder: Path, parties: Parties, process: int = 0) -> Position:
-    """Bring the parties to where a checkpoint has them, random streams included, and say where that is."""
-    with _refused(folder):
-        state = _read(folder)
-        for name, party in vars(parties).items():
-            if party is not None:
-                party.load_state_dict(in_order(state[name], party) if name == "optimizer" else state[name])
-        if process < len(state["random"]):
-            _restore_random_states(state["random"][process])
-        return Position(**state["position"])
+def read_checkpoint(folder: Path, stateful: Mapping[str, Any], rank: int = 0) -> RunState:
+    """Load the states of a checkpoint, those of the random number generators included; return where the run stands."""
+    with _unreadable_raises(folder):
+        content = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        for name, item in stateful.items():
+            if item is not None:
+                item.load_state_dict(in_order(content[name], item) if name == "optimizer" else content[name])
+        if rank < len(content["random"]):
+            _restore_generators(content["random"][rank])
+        return RunState(**content["position"])
 
 
 def in_order(saved: dict[str, Any], optimizer: Any) -> dict[str, Any]:
@@ -83,31 +89,29 @@ def in_order(saved: dict[str, Any], optimizer: Any) -> dict[str, Any]:
     return saved | {"param_groups": groups}
 
 
-def _read(folder: Path) -> Any:
-    return torch.load(folder / NAME, map_location="cpu", weights_only=True)
-
-
 @contextmanager
-def _refused(folder: Path) -> Iterator[None]:
+def _unreadable_raises(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         what = f"the checkpoint cannot be read: {' '.join(str(error).split())[:200]}"
-        raise TrainingError(what, str(folder / NAME), "start the run again in a new folder") from error
+        raise TrainingError(what, str(folder / CHECKPOINT), "start a new run") from error
 
 
-def write_file(path: Path, write: Any) -> None:
-    """Let `write` make a file at a temporary path, then put it in its place; raise TrainingError where it cannot."""
+def write_file(path: Path, write: Callable[[str], Any]) -> None:
+    """Write a file atomically: `write` is called with a temporary path; raise TrainingError where it fails."""
     try:
         with replacing(path) as temporary:
             write(temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-        raise TrainingError(f"cannot write: {reason}", str(path), "make room, then go on with --resume") from None
+        raise TrainingError(
+            f"cannot write: {reason}", str(path), f"make room, then {option('resume')} the run"
+        ) from None
 
 
-def random_states() -> dict[str, Any]:
-    """Collect the states of Python's, NumPy's and torch's random streams."""
+def generator_states() -> dict[str, Any]:
+    """Return the states of Python's, NumPy's and torch's global random number generators."""
     kind, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -117,8 +121,7 @@ def random_states() -> dict[str, Any]:
     }
 
 
-def _restore_random_states(states: dict[str, Any]) -> None:
-    """Set the random streams."""
+def _restore_generators(states: dict[str, Any]) -> None:
     version, values, gauss = states["python"]
     random.setstate((version, tuple(values), gauss))
     kind, keys, *rest = states["numpy"]

@@ -1,4 +1,4 @@
-"""A picture of the learning curves: the loss on the training images, and the metric on the validation images."""
+"""A picture of the learning curves: training loss and validation metric."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def draw_curves(folder: Path, runs: Iterable[tuple[str, int, History]], task: Ta
     left, right = figure.subplots(1, 2)
     for arm, seed, history in runs:
         epochs = [line["epoch"] for line in history]
-        for axes, name, factor in ((left, "train_loss", 1), (right, f"val_{task.metric}", 100)):
+        for axes, name, factor in ((left, "train_loss", 1), (right, f"val_{task.metric.key}", 100)):
             values = [factor * line[name] for line in history]
             axes.plot(epochs, values, color=COLOURS[arm], marker=".", linewidth=1.2, label=f"{arm}, seed {seed}")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.set(xlabel="epoch", ylabel="loss on training images")
-    right.set(xlabel="epoch", ylabel=f"{task.title} on validation images, %")
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.set(xlabel="epoch", ylabel=f"{task.metric.title} on validation images in %")
     right.legend(fontsize="small")
     write_file(folder / CURVES, lambda path: figure.savefig(path, format="png", dpi=120))

@@ -1,4 +1,4 @@
-"""What does not train: parameters without gradients, and BatchNorms that stay in eval mode."""
+"""Freezing: parameters without gradients, and BatchNorms that stay in eval mode."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attn_surgeon.errors import nearest
+from attn_surgeon.errors import TrainingError, function, nearest, option
 from attn_surgeon.finetune.parameter_groups import graft_names, norm_names
-from attn_surgeon.finetune.settings import Settings, TrainingError
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import mode, seeded
 from attn_surgeon.surgery.running import hooked, run, tensors
 
 
-def freeze(model: nn.Module, settings: Settings, example: Tensor) -> tuple[nn.Module, ...]:
-    """Switch off the gradients of what is not to train, and give the BatchNorms whose statistics stay."""
+def freeze(model: nn.Module, settings: FinetuneSettings, example: Tensor) -> tuple[nn.Module, ...]:
+    """Disable the gradients of what is frozen; return the BatchNorms whose statistics are frozen too."""
     model.requires_grad_(True)
     if settings.freeze == "none":
         return ()
@@ -36,22 +36,22 @@ def freeze(model: nn.Module, settings: Settings, example: Tensor) -> tuple[nn.Mo
     return _freeze_until(model, settings.freeze.removeprefix("until:"), example)
 
 
-def start_training(model: nn.Module, frozen: tuple[nn.Module, ...]) -> None:
-    """Put a network in train mode, but leave BatchNorms whose statistics are frozen in eval mode."""
+def train_mode(model: nn.Module, frozen: tuple[nn.Module, ...]) -> None:
+    """Put a network in train mode, but BatchNorms whose statistics are frozen in eval mode."""
     model.train()
     for norm in frozen:
         norm.eval()
 
 
 def head_names(model: nn.Module, example: Tensor) -> set[str]:
-    """Name the head's parameters."""
+    """Return the names of the head's parameters."""
     return {f"{head}.{name}" for head in heads(model, example) for name in ("weight", "bias")}
 
 
 def heads(model: nn.Module, example: Tensor) -> list[str]:
-    """Find the head: the linear layers or convolutions from which nothing but the network's outputs is made.
+    """Return the names of the head: the last linear layers or convolutions before the network's outputs.
 
-    There are several where the network has several outputs, or adds up scores of several maps.
+    There are several where the network has several outputs, or adds the scores of several maps.
     """
     made: dict[Any, str] = {}
     handles = (
@@ -70,7 +70,7 @@ def _with_gradients(model: nn.Module, example: Tensor) -> list[Tensor]:
 
 
 def _first_behind(outputs: list[Any], made: dict[Any, str]) -> list[str]:
-    """Go back from what made the outputs, on each way to the first that a layer made; name these layers."""
+    """Follow the autograd graph back from the outputs to the first layer on each path; return their names."""
     found: dict[str, None] = {}
     seen, ahead = set(outputs), list(outputs)
     while ahead:
@@ -85,7 +85,7 @@ def _first_behind(outputs: list[Any], made: dict[Any, str]) -> list[str]:
 
 
 def _freeze_until(model: nn.Module, mark: str, example: Tensor) -> tuple[nn.Module, ...]:
-    """Freeze what runs before a module, or before the child of that number, counted from 0; grafts always train."""
+    """Freeze what runs before a module, or before the child of that index; grafts are always trained."""
     before = _ran_before(model, _module(model, mark, example), example)
     grafts = {id(part) for made in list_grafts(model) for part in made.block.modules()}
     frozen = [module for module in before if id(module) not in grafts]
@@ -96,31 +96,32 @@ def _freeze_until(model: nn.Module, mark: str, example: Tensor) -> tuple[nn.Modu
 
 
 def _module(model: nn.Module, mark: str, example: Tensor) -> nn.Module:
-    """Find the module that a mark names."""
+    """Return the module of a name or index."""
     known: dict[str, nn.Module] = dict(model.named_modules())
     if not mark.isdecimal():
         if mark in known and mark:
             return known[mark]
-        hint = nearest(mark, known) or "list modules: attn-surgeon inspect"
-        raise TrainingError(f"there is no module '{mark}'", "--freeze until", hint)
+        hint = nearest(mark, known) or f"list modules: {function('find_sites(network, example)', 'inspect NETWORK')}"
+        raise TrainingError(f"there is no module '{mark}'", option("freeze", f"until:{mark}"), hint)
     children = {id(child): child for child in model.children() if any(True for _ in child.parameters())}
     ran = [module for module in _order(model, example) if id(module) in children]
     if not int(mark) < len(ran):
-        raise TrainingError(f"the network has {len(ran)} parts", f"--freeze until:{mark}", "name a module instead")
+        what = f"the network has {len(ran)} children"
+        raise TrainingError(what, option("freeze", f"until:{mark}"), "name a module instead")
     return ran[int(mark)]
 
 
 def _ran_before(model: nn.Module, mark: nn.Module, example: Tensor) -> list[nn.Module]:
     ran = _order(model, example)
     if not any(module is mark for module in ran):
-        raise TrainingError("this module does not run", "--freeze until", "name one that does")
+        raise TrainingError("this module does not run", option("freeze"), "name one that does")
     end = next(place for place, module in enumerate(ran) if module is mark)
     holding = {id(module) for module in ran[:end] if any(part is mark for part in module.modules())}
     return [module for module in ran[:end] if id(module) not in holding]
 
 
 def _order(model: nn.Module, example: Tensor) -> list[nn.Module]:
-    """List the modules in the order in which they first begin to run."""
+    """Return the modules in the order in which they first run."""
     ran: dict[nn.Module, None] = {}
     with hooked(module.register_forward_pre_hook(lambda own, args: ran.setdefault(own)) for module in model.modules()):
         run(model, example)
@@ -128,7 +129,7 @@ def _order(model: nn.Module, example: Tensor) -> list[nn.Module]:
 
 
 def _base_norms(model: nn.Module) -> list[nn.Module]:
-    """List the BatchNorms that are no graft's."""
+    """Return the BatchNorms outside grafts."""
     own = tuple(f"{made.path}." for made in list_grafts(model))
     return [
         module

@@ -1,4 +1,4 @@
-"""Gradient checkpointing for any network: its blocks forget their features and compute them again on the way back."""
+"""Gradient checkpointing for any network: the activations of its blocks are recomputed in the backward pass."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from attn_surgeon.finetune.settings import TrainingError
+from attn_surgeon.errors import TrainingError, option
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
 
 
 @contextmanager
 def checkpointed(model: nn.Module) -> Iterator[None]:
-    """Let a network's blocks be computed twice for a while; raise TrainingError where it has none."""
+    """Recompute the activations of a network's blocks for a while; raise TrainingError where it has none."""
     blocks = repeated(model)
     if not blocks:
-        raise TrainingError("the network has no blocks to compute twice", "--grad-checkpointing", "leave it out")
+        raise TrainingError("the network has no blocks to recompute", option("grad_checkpointing"), "leave it out")
     before = [vars(block).get("forward") for block in blocks]
     for block in blocks:
-        vars(block)["forward"] = partial(_twice, block, block.forward)
+        vars(block)["forward"] = partial(_recomputed, block, block.forward)
     try:
         yield
     finally:
@@ -35,8 +35,8 @@ def checkpointed(model: nn.Module) -> Iterator[None]:
 
 
 def repeated(model: nn.Module) -> list[nn.Module]:
-    """Find the outermost members of lists of modules that have parts themselves, else the larger children."""
-    return _members(model) or [child for child in model.children() if _has_parts(child)]
+    """Return the outermost members of module lists that have children themselves, else such children."""
+    return _members(model) or [child for child in model.children() if _has_children(child)]
 
 
 def _members(module: nn.Module) -> list[nn.Module]:
@@ -44,21 +44,21 @@ def _members(module: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     for child in module.children():
         if listed and not isinstance(child, (nn.Sequential, nn.ModuleList)):
-            found += [child] if _has_parts(child) else []
+            found += [child] if _has_children(child) else []
         else:
             found += _members(child)
     return found
 
 
-def _has_parts(module: nn.Module) -> bool:
-    """Tell whether a module has parts of its own; a graft is none, or a ReLU that works in place would run twice."""
+def _has_children(module: nn.Module) -> bool:
+    """Whether a module has children; grafts do not count, or an in-place ReLU with one would run twice."""
     return any(name != RESERVED for name, _ in module.named_children())
 
 
-def _twice(block: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
+def _recomputed(block: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
-    contexts = lambda: (nullcontext(), _statistics_kept(block))  # noqa: E731 - torch wants a function
+    contexts = lambda: (nullcontext(), _statistics_kept(block))  # noqa: E731 - torch expects a function
     return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
 
 
@@ -68,7 +68,7 @@ def _statistics_kept(block: nn.Module) -> AbstractContextManager[None]:
 
 @contextmanager
 def _kept(buffers: list[torch.Tensor]) -> Iterator[None]:
-    """Undo what the second computing does to running statistics, which have seen the batch already."""
+    """Restore running statistics after the recomputation, which would update them a second time."""
     before = [buffer.clone() for buffer in buffers]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Train one network: epochs of steps, each epoch measured, written and checkpointed."""
+"""Train one network: epochs of steps; after each epoch it is evaluated, saved and checkpointed."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.data import processes
-from attn_surgeon.data.parts import Parts
-from attn_surgeon.errors import first_line
-from attn_surgeon.evaluate.accuracy import batches
-from attn_surgeon.finetune.checkpoint import NAME, has_checkpoint, random_states, write_checkpoint
-from attn_surgeon.finetune.freezing import start_training
-from attn_surgeon.finetune.precision import take_off_casts
-from attn_surgeon.finetune.preparation import Run, begin, layout, prepared
+from attn_surgeon.data.sampling import batches
+from attn_surgeon.data.splits import Splits
+from attn_surgeon.errors import TrainingError, first_line, option
+from attn_surgeon.finetune.checkpoint import CHECKPOINT, generator_states, has_checkpoint, write_checkpoint
+from attn_surgeon.finetune.context import StageContext, begin, memory_format, prepared
+from attn_surgeon.finetune.freezing import train_mode
+from attn_surgeon.finetune.precision import remove_autocast
 from attn_surgeon.finetune.record import write_epoch
-from attn_surgeon.finetune.settings import Settings, TrainingError
-from attn_surgeon.finetune.stopping import first_bad, signals
-from attn_surgeon.progress import Progress
-from attn_surgeon.tasks.base import Score, Task, get_task
+from attn_surgeon.finetune.settings import FinetuneSettings
+from attn_surgeon.finetune.stopping import first_not_finite, stop_on_signals
+from attn_surgeon.progress import Progress, no_progress
+from attn_surgeon.tasks.base import Score
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Hold a trained network and what it scored at the end."""
+    """A trained network, its final score, and the metrics of each epoch."""
 
     model: nn.Module
     score: Score
@@ -38,150 +38,161 @@ class Trained:
 
 def train(
     model: nn.Module,
-    parts: Parts,
-    settings: Settings,
+    splits: Splits,
+    settings: FinetuneSettings,
     folder: Path,
     example: Tensor,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
     teacher: nn.Module | None = None,
 ) -> Trained:
-    """Train a network in place, going on from the folder's checkpoint where there is one.
+    """Train a network in place, resuming from the folder's checkpoint where there is one.
 
-    Raises TrainingError where the loss stops being finite, and KeyboardInterrupt, once a checkpoint is written,
-    where SIGINT or SIGTERM asked for the end.
+    Args:
+        model: the network.
+        splits: training and validation images.
+        settings: how it is trained.
+        folder: the run folder.
+        example: an input (1, C, H, W).
+        progress: is called with the batches done and their total.
+        teacher: the network to distil from, where the settings say so.
+
+    Raises:
+        TrainingError: if the loss or a gradient is not finite.
+        KeyboardInterrupt: after SIGINT or SIGTERM, once a checkpoint is written.
     """
-    task = get_task(settings.task)
-    with signals() as wish:
-        begun = begin(model, parts, settings, folder, wish, progress)
+    with stop_on_signals() as stop:
+        run = begin(model, splits, settings, folder, stop, progress)
         for stage in settings.plan:
-            if begun.position.epoch < stage.end:
-                with prepared(begun, stage, example, teacher) as run:
-                    _train_stage(run, task)
-        final = begun.measured
-        score = task.score(final, parts, begun.device, None)
-        if wish.stop:
+            if run.state.epoch < stage.end:
+                with prepared(run, stage, example, teacher) as context:
+                    _train_stage(context)
+        score = run.score()
+        if stop.requested:
             raise KeyboardInterrupt
-    take_off_casts(model)
-    return Trained(final.to(memory_format=torch.contiguous_format), score, tuple(begun.position.history))
+    remove_autocast(model)
+    final = run.evaluated.to(memory_format=torch.contiguous_format)
+    return Trained(final, score, tuple(run.state.history))
 
 
-def _train_stage(run: Run, task: Task) -> None:
-    if not has_checkpoint(run.folder):
-        _checkpoint(run)
-    while run.position.epoch < run.stage.end:
-        speed = _train_epoch(run)
-        _close_epoch(run, task, speed)
+def _train_stage(context: StageContext) -> None:
+    if not has_checkpoint(context.run.folder):
+        _checkpoint(context)
+    while context.run.state.epoch < context.stage.end:
+        _finish_epoch(context, _train_epoch(context))
 
 
-def _train_epoch(run: Run) -> float | None:
-    """Train what is left of the epoch; give the images per second."""
-    position = run.position
-    run.order.epoch, run.order.start = position.epoch, position.batch * run.settings.batch_size
-    if position.batch >= run.batches:
+def _train_epoch(context: StageContext) -> float | None:
+    """Train the rest of the epoch; return images per second."""
+    run, state = context.run, context.run.state
+    context.sampler.epoch, context.sampler.start = state.epoch, state.batch * run.settings.batch_size
+    if state.batch >= context.batches:
         return None
-    start_training(run.parties.model, run.frozen)
-    since, seen = time.perf_counter(), position.images
-    for images, targets in batches(run.loader):
-        with run.accelerator.accumulate(run.wrapped):
-            _step(run, images, targets)
-        position.batch += 1
-        run.progress(position.epoch * run.batches + position.batch, run.settings.plan[-1].end * run.batches)
-        if run.accelerator.sync_gradients:
-            _after_step(run)
-    return (position.images - seen) / (time.perf_counter() - since)
+    train_mode(run.model, context.frozen_norms)
+    since, before = time.perf_counter(), state.images
+    for images, targets in batches(context.loader):
+        with context.accelerator.accumulate(context.wrapped):
+            _step(context, images, targets)
+        state.batch += 1
+        done, total = state.epoch * context.batches + state.batch, run.settings.plan[-1].end * context.batches
+        run.progress(done, total)
+        if context.accelerator.sync_gradients:
+            _after_step(context)
+    return (state.images - before) / (time.perf_counter() - since)
 
 
-def _step(run: Run, images: Tensor, targets: Tensor) -> None:
-    """Take one batch forward and back, and step where enough are gathered."""
-    optimizer, position = run.parties.optimizer, run.position
-    factor = run.schedule(position.step - run.first_step)
+def _step(context: StageContext, images: Tensor, targets: Tensor) -> None:
+    """Run one batch forward and backward, and the optimizer where its gradients are complete."""
+    settings, state, optimizer = context.run.settings, context.run.state, context.optimizer
+    factor = context.schedule(state.step - context.first_step)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-    with _faults_said(run.settings):
-        images, targets = run.objective.mixed(images, targets, position.batch + position.epoch * run.batches)
-        images = images.contiguous(memory_format=layout(run.settings))
-        loss = run.objective(run.forward(images), targets, images)
-        _require_finite(run, loss, images)
-        run.accelerator.backward(loss)
-        if run.accelerator.sync_gradients:
-            norm = run.accelerator.clip_grad_norm_(run.wrapped.parameters(), run.settings.clip_grad)
-            if run.settings.amp != "fp16":  # fp16's scaler leaves such a step out
-                _require_finite(run, norm, images)
+    with _hints(settings):
+        images, targets = context.objective.mixed(images, targets, state.batch + state.epoch * context.batches)
+        images = images.contiguous(memory_format=memory_format(settings))
+        loss = context.objective(context.forward(images), targets, images)
+        _require_finite(context, loss, images)
+        context.accelerator.backward(loss)
+        if context.accelerator.sync_gradients:
+            norm = context.accelerator.clip_grad_norm_(context.wrapped.parameters(), settings.clip_grad)
+            if settings.amp != "fp16":  # the gradient scaler of fp16 skips such a step
+                _require_finite(context, norm, images)
         optimizer.step()
         optimizer.zero_grad()
-    position.loss += float(loss.detach()) * len(images)
-    position.images += len(images)
+    state.loss += float(loss.detach()) * len(images)
+    state.images += len(images)
 
 
-def _require_finite(run: Run, value: Tensor, images: Tensor) -> None:
-    """Stop all processes where a loss or a gradient of one is not finite, and say what first was not."""
-    (bad,) = processes.anywhere(not bool(value.isfinite()), device=run.accelerator.device)
+def _require_finite(context: StageContext, value: Tensor, images: Tensor) -> None:
+    """Stop all processes where a loss or gradient norm of one is not finite; the error names the first module."""
+    (bad,) = processes.anywhere(not bool(value.isfinite()), device=context.accelerator.device)
     if not bad:
         return
-    position, path = run.position, run.folder / NAME
-    what = f"loss or gradients are not finite at step {position.step + 1} of epoch {position.epoch + 1}"
-    culprit = first_bad(run.parties.model, images)
-    said = f"first not finite: {culprit}; the last good checkpoint is {path}"
-    raise TrainingError(f"{what}; {said}", str(run.folder), "lower --lr or --graft-lr-mult")
+    run = context.run
+    what = (
+        f"training diverged at step {run.state.step + 1} of epoch {run.state.epoch + 1}: loss or gradients not finite"
+    )
+    culprit = first_not_finite(run.model, images)
+    detail = f"first not finite: {culprit}; the last good checkpoint is {run.folder / CHECKPOINT}"
+    raise TrainingError(f"{what}; {detail}", str(run.folder), f"lower {option('lr')} or {option('graft_lr_mult')}")
 
 
-def _after_step(run: Run) -> None:
-    """Follow the weights with their average, and write a checkpoint where one is due or the end was asked for."""
-    position, every = run.position, run.settings.checkpoint_steps
-    position.step += 1
-    if run.parties.ema is not None:
-        run.parties.ema.update(run.parties.model, step=position.step)
-    _stop_if_asked(run)
-    if every and position.step % every == 0:
-        _checkpoint(run)
+def _after_step(context: StageContext) -> None:
+    """Update the average of the weights, and write a checkpoint where one is due or the run is to stop."""
+    run, every = context.run, context.run.settings.checkpoint_steps
+    run.state.step += 1
+    if run.ema is not None:
+        run.ema.update(run.model, step=run.state.step)
+    _stop_if_requested(context)
+    if every and run.state.step % every == 0:
+        _checkpoint(context)
 
 
-def _close_epoch(run: Run, task: Task, speed: float | None) -> None:
-    """Measure, write the epoch's line, the artefacts and a checkpoint."""
-    position, model = run.position, run.begun.measured
-    score = task.score(model, run.begun.parts, run.accelerator.device, lambda done, total: _stop_if_asked(run))
-    worth = score.metric if run.settings.best_by == "metric" else -score.loss
-    losses, images = zip(*processes.gathered((position.loss, position.images)), strict=True)
-    position.history.append(
+def _finish_epoch(context: StageContext, speed: float | None) -> None:
+    """Evaluate, and write the epoch's metrics, the artefacts and a checkpoint."""
+    run, state = context.run, context.run.state
+    score = run.score(lambda done, total: _stop_if_requested(context))
+    value = score.metric if run.settings.best_by == "metric" else -score.loss
+    losses, images = zip(*processes.gathered((state.loss, state.images)), strict=True)
+    state.history.append(
         {
-            "epoch": position.epoch + 1,
-            "step": position.step,
+            "epoch": state.epoch + 1,
+            "step": state.step,
             "train_loss": sum(losses) / max(1, sum(images)),
             "val_loss": score.loss,
-            f"val_{task.metric}": score.metric,
+            f"val_{run.task.metric.key}": score.metric,
             "images_per_second": speed and speed * len(images),
         }
     )
     if processes.is_first():
-        write_epoch(run.folder, model, position.history, better=worth > position.best)
-    position.best = max(position.best, worth)
-    position.epoch, position.batch, position.loss, position.images = position.epoch + 1, 0, 0.0, 0
-    _checkpoint(run)
+        write_epoch(run.folder, run.evaluated, state.history, better=value > state.best)
+    state.best = max(state.best, value)
+    state.epoch, state.batch, state.loss, state.images = state.epoch + 1, 0, 0.0, 0
+    _checkpoint(context)
 
 
-def _checkpoint(run: Run) -> None:
-    streams = processes.gathered(random_states())
+def _checkpoint(context: StageContext) -> None:
+    generators = processes.gathered(generator_states())
     if processes.is_first():
-        write_checkpoint(run.folder, run.parties, run.position, streams)
+        write_checkpoint(context.run.folder, context.stateful, context.run.state, generators)
 
 
-def _stop_if_asked(run: Run) -> None:
-    if processes.anywhere(run.begun.wish.stop, device=run.accelerator.device)[0]:
-        _checkpoint(run)
+def _stop_if_requested(context: StageContext) -> None:
+    if processes.anywhere(context.run.stop.requested, device=context.accelerator.device)[0]:
+        _checkpoint(context)
         raise KeyboardInterrupt
 
 
 @contextmanager
-def _faults_said(settings: Settings) -> Iterator[None]:
-    """Say what helps where memory runs out, or where the network cannot be compiled."""
+def _hints(settings: FinetuneSettings) -> Iterator[None]:
+    """Raise errors of memory and of compilation with what helps."""
     from torch._dynamo.exc import TorchDynamoException
 
     try:
         yield
     except torch.OutOfMemoryError as error:
-        smaller = f"a smaller --batch-size than {settings.batch_size} with --accumulate"
-        hint = f"{smaller}, --amp bf16, --grad-checkpointing, or --freeze base"
-        raise TrainingError("out of memory", "the accelerator", hint) from error
+        smaller = f"a smaller {option('batch_size')} than {settings.batch_size} with {option('accumulate')}"
+        others = f"{option('amp', 'bf16')}, {option('grad_checkpointing', True)}, or {option('freeze', 'base')}"
+        raise TrainingError("out of memory", "the accelerator", f"{smaller}, {others}") from error
     except TorchDynamoException as error:
         what = f"torch.compile failed: {first_line(error)}"
-        raise TrainingError(what, "--compile", "leave --compile out") from error
+        raise TrainingError(what, option("compile"), f"leave {option('compile')} out") from error

@@ -8,39 +8,41 @@ import torch
 from torch import nn
 
 from attn_surgeon.blocks.base.gate_report import closing_parameters
-from attn_surgeon.errors import first_line, nearest
-from attn_surgeon.finetune.settings import Settings, TrainingError
+from attn_surgeon.errors import TrainingError, first_line, nearest, option
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.surgery.installed import list_grafts
 
 
 def require_optimizer(name: str) -> None:
-    """Refuse a name that is none of timm's optimizers."""
+    """Raise TrainingError where timm has no optimizer of this name."""
     from timm.optim import list_optimizers
 
     known = list_optimizers()
     if name not in known:
         hint = nearest(name, known) or "timm's are adamw, sgd, lamb, lion …"
-        raise TrainingError(f"unknown optimizer '{name}'", "--optimizer", hint)
+        raise TrainingError(f"unknown optimizer '{name}'", option("optimizer"), hint)
 
 
-def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """Make one of timm's optimizers for what is to train; raise TrainingError where it cannot be had."""
+def make_optimizer(model: nn.Module, settings: FinetuneSettings) -> torch.optim.Optimizer:
+    """Return one of timm's optimizers for all that is trained; raise TrainingError where timm cannot build it."""
     from timm.optim import create_optimizer_v2
 
     try:
         groups = parameter_groups(model, settings)
         made: torch.optim.Optimizer = create_optimizer_v2(groups, settings.optimizer, settings.base_rate, momentum=0.9)
     except (AssertionError, ImportError, TypeError, ValueError) as error:
-        what = f"timm cannot make it: {first_line(error)}"
-        raise TrainingError(what, f"--optimizer {settings.optimizer}", "try --optimizer adamw") from error
+        what = f"timm cannot build it: {first_line(error)}"
+        raise TrainingError(
+            what, option("optimizer", settings.optimizer), f"try {option('optimizer', 'adamw')}"
+        ) from error
     return made
 
 
-def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
-    """Split what trains into base and grafts, each with and without weight decay; `names` says what is where.
+def parameter_groups(model: nn.Module, settings: FinetuneSettings) -> list[dict[str, Any]]:
+    """Split what is trained into base and grafts, each with and without weight decay; `names` lists the parameters.
 
     Norms and what is one-dimensional do not decay, nor does a graft's gate: decay would pull it back to the identity.
-    With --layer-decay the base has a group for each of its layers.
+    With layer-wise decay the base has a group for each of its layers.
     """
     grafts, spared = graft_names(model), _gate_names(model) | norm_names(model)
     layers = _layer_scales(model, settings.layer_decay)
@@ -57,7 +59,7 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
         group["params"].append(parameter)
         group["names"].append(name)
     if not groups:
-        raise TrainingError("nothing is left to train", f"--freeze {settings.freeze}", "freeze less")
+        raise TrainingError("nothing is left to train", option("freeze", settings.freeze), "freeze less")
     return list(groups.values())
 
 
@@ -66,7 +68,7 @@ def _group(title: str, rate: float, decay: float) -> dict[str, Any]:
 
 
 def _layer_scales(model: nn.Module, decay: float) -> dict[str, tuple[int, float]]:
-    """Number each parameter's layer, as timm does, with its rate's factor: less the further from the head."""
+    """Return each parameter's layer, as timm numbers them, and the factor of its learning rate."""
     if decay == 1:
         return {}
     from timm.models import group_parameters
@@ -79,12 +81,12 @@ def _layer_scales(model: nn.Module, decay: float) -> dict[str, tuple[int, float]
 
 
 def graft_names(model: nn.Module) -> set[str]:
-    """Name the grafts' parameters."""
+    """Return the names of the grafts' parameters."""
     return {f"{made.path}.{name}" for made in list_grafts(model) for name, _ in made.block.named_parameters()}
 
 
 def norm_names(model: nn.Module) -> set[str]:
-    """Name the parameters of norms, whatever their shape."""
+    """Return the names of the parameters of norms, whatever their shape."""
     norms = ((path, module) for path, module in model.named_modules() if "Norm" in type(module).__name__)
     return {f"{path}.{name}" for path, module in norms for name, _ in module.named_parameters(recurse=False)}
 

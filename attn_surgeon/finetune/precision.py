@@ -1,4 +1,4 @@
-"""Run a network that trains under mixed precision as its artefact will run."""
+"""Run a network that is trained in mixed precision as its artefact will run, in full precision."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _ACCELERATES = ("forward", "_original_forward")
 
 
 @contextmanager
-def in_full_precision(model: nn.Module) -> Iterator[None]:
-    """Take off Accelerate's cast for a while."""
-    cast_forward = vars(model).pop("forward", None)
+def without_autocast(model: nn.Module) -> Iterator[None]:
+    """Remove Accelerate's autocast for a while."""
+    autocast_forward = vars(model).pop("forward", None)
     try:
         yield
     finally:
-        if cast_forward is not None:
-            vars(model)["forward"] = cast_forward
+        if autocast_forward is not None:
+            vars(model)["forward"] = autocast_forward
 
 
-def take_off_casts(model: nn.Module) -> None:
-    """Take off Accelerate's cast for good."""
+def remove_autocast(model: nn.Module) -> None:
+    """Remove Accelerate's autocast for good."""
     for name in _ACCELERATES:
         vars(model).pop(name, None)

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: a line and TensorBoard's figures for each epoch, and the artefacts."""
+"""What a run writes after each epoch: its metrics, as JSON lines and for TensorBoard, and the artefacts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOARD = "tensorboard"
 
 
 def write_epoch(folder: Path, model: nn.Module, history: Sequence[Mapping[str, Any]], *, better: bool) -> None:
-    """Write an epoch's metrics and the network as it is; where it is the best so far, as that too."""
+    """Write the metrics and last.safetensors; where the network is the best so far, best.safetensors too."""
     save(model, folder / "last.safetensors")
     if better:
         save(model, folder / "best.safetensors")
@@ -27,7 +27,7 @@ def write_epoch(folder: Path, model: nn.Module, history: Sequence[Mapping[str, A
 
 
 def _write_board(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Add the last epoch for TensorBoard; an epoch that a resumed run did again is there once only."""
+    """Add the last epoch for TensorBoard; an epoch that a resumed run repeats replaces the one before."""
     from torch.utils.tensorboard import SummaryWriter
 
     line = history[-1]

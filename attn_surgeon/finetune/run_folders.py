@@ -1,4 +1,4 @@
-"""Run folders: what was asked for, kept beside what came of it, so that a run can be resumed."""
+"""Run folders: the request of a fine-tune is stored beside its results, so that the run can be resumed."""
 
 from __future__ import annotations
 
@@ -12,40 +12,46 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
+from attn_surgeon.errors import SettingsError, TrainingError, option
 from attn_surgeon.finetune.checkpoint import write_file
-from attn_surgeon.finetune.settings import Settings, TrainingError
+from attn_surgeon.finetune.settings import FinetuneSettings
+from attn_surgeon.settings import read_settings
 
 REQUEST = "request.json"
 
 
 @dataclass(frozen=True)
-class Request:
-    """Hold what a fine-tune was asked for; `start` is the hash of the tensors it starts from."""
+class FinetuneRequest:
+    """What a fine-tune was asked for; `start` is the hash of the tensors it starts from."""
 
     artefact: str
     data: str
     start: str
-    settings: Settings
+    settings: FinetuneSettings
     control: bool
     seeds: int
 
 
-def new_folder(given: str | None, name: str) -> Path:
-    """Name the run's folder, which must not hold anything yet, and make it."""
-    path = Path(given) if given is not None else _free(f"{time.strftime('%Y-%m-%d')}-{name}")
+def require_unused(path: Path) -> None:
+    """Raise TrainingError where a run folder is not empty, or is a file."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        hint = f"choose another {option('out')}, or resume the run: {option('resume', path)}"
+        raise TrainingError("the run folder exists already", str(path), hint)
+
+
+def new_folder(path: str | None, name: str) -> Path:
+    """Make the run folder; without a path, a new one under runs/ with the date and a name."""
+    folder = Path(path) if path is not None else _unused(f"{time.strftime('%Y-%m-%d')}-{name}")
+    require_unused(folder)
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            hint = f"name another with --out, or go on with --resume {path}"
-            raise TrainingError("the run folder exists already", str(path), hint)
-        path.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TrainingError(
-            f"cannot make the run folder: {error.strerror}", str(path), "choose another --out"
-        ) from None
-    return path
+        what = f"cannot make the run folder: {error.strerror}"
+        raise TrainingError(what, str(folder), f"choose another {option('out')}") from None
+    return folder
 
 
-def _free(name: str) -> Path:
+def _unused(name: str) -> Path:
     number, path = 1, Path("runs") / name
     while path.exists():
         number += 1
@@ -54,25 +60,27 @@ def _free(name: str) -> Path:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Hash all tensors of a network."""
+    """Return a hash of all tensors of a network."""
     base, grafts = split_tensors(model)
     return hash_tensors(base | grafts)
 
 
-def write_request(folder: Path, request: Request) -> None:
-    """Keep what was asked for."""
+def write_request(folder: Path, request: FinetuneRequest) -> None:
+    """Write the request of a run."""
     text = json.dumps(asdict(request), indent=2) + "\n"
     write_file(folder / REQUEST, lambda path: Path(path).write_text(text, encoding="utf-8"))
 
 
-def read_request(folder: Path) -> Request:
-    """Read what a run was asked for; raise TrainingError where the folder is none of a run."""
+def read_request(folder: Path) -> FinetuneRequest:
+    """Read the request of a run; raise TrainingError where the folder is not a run folder."""
     path = folder / REQUEST
     try:
         values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Request(**{**values, "settings": Settings(**values["settings"])})
+        settings = read_settings(FinetuneSettings, values["settings"], str(path))
+        return FinetuneRequest(**{**values, "settings": settings})
     except FileNotFoundError:
-        raise TrainingError("this is no run folder", str(folder), f"it would hold {REQUEST}") from None
+        raise TrainingError("not a run folder", str(folder), f"it has no {REQUEST}") from None
+    except SettingsError as error:
+        raise TrainingError(f"invalid request: {error.what}", str(path), error.hint) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        line = " ".join(str(error).split())
-        raise TrainingError(f"the run's request cannot be read: {line}", str(path), "start a new run") from None
+        raise TrainingError(f"invalid request: {' '.join(str(error).split())}", str(path), "start a new run") from None

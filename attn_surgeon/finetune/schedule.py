@@ -1,57 +1,44 @@
-"""Stages of a fine-tune: what trains for how many epochs, one after the other."""
+"""The learning rate of each step, by timm's schedulers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
-from attn_surgeon.errors import nearest
+import torch
 
-WORDS = {"all": "none", "grafts": "base", "bn": "bn"}
-FREEZES = ("none", "bn", "base", "until:MODULE")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Hold what stays frozen from an epoch on up to another."""
-
-    freeze: str
-    start: int
-    end: int
+from attn_surgeon.finetune.settings import FinetuneSettings
 
 
-def parse_stages(text: str) -> tuple[Stage, ...]:
-    """Read `grafts:2,all:8`; raise ValueError with a reason where it cannot be read."""
-    stages: list[Stage] = []
-    for part in text.split(","):
-        what, _, count = part.strip().rpartition(":")
-        if not count.isdecimal() or not int(count):
-            raise ValueError(f"'{part.strip()}' is no stage; write stages as grafts:2,all:8")
-        start = stages[-1].end if stages else 0
-        stages.append(Stage(_frozen(what), start, start + int(count)))
-    return tuple(stages)
+class Schedule:
+    """The factor of the learning rates at each step: a linear warm-up, then the schedule over the remaining steps.
+
+    It has no state, so a resumed run asks for the step it is at.
+    """
+
+    def __init__(self, settings: FinetuneSettings, steps: int) -> None:
+        warmup = round(settings.warmup * steps)
+        self._group = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        self._scheduler = _scheduler(self._group, settings.schedule, steps - warmup, warmup)
+
+    def __call__(self, step: int) -> float:
+        """Return the factor for a step, counted from 0."""
+        self._scheduler.step_update(step)
+        return float(self._group.param_groups[0]["lr"])
 
 
-def _frozen(what: str) -> str:
-    """Translate a stage's word to what it freezes."""
-    if what.startswith("until:") and what != "until:":
-        return what
-    if what not in WORDS:
-        known = ", ".join((*WORDS, "until:MODULE"))
-        raise ValueError(f"'{what}' names nothing to train; {nearest(what, WORDS) or f'there are {known}'}")
-    return WORDS[what]
+def _scheduler(group: Any, name: str, steps: int, warmup: int) -> Any:
+    from timm.scheduler import create_scheduler_v2
 
-
-def freeze_problem(value: str) -> str:
-    """Say what is wrong with what is to be frozen."""
-    if value in FREEZES[:-1] or (value.startswith("until:") and value != "until:"):
-        return ""
-    return f"must be one of {', '.join(FREEZES)}"
-
-
-def stages_problem(text: str) -> str:
-    """Say what is wrong with a plan of stages."""
-    try:
-        parse_stages(text)
-    except ValueError as error:
-        return f"cannot be read ({error})"
-    return ""
+    steps = max(2, steps)  # timm cannot schedule a single step
+    return create_scheduler_v2(
+        group,
+        name,
+        num_epochs=steps,
+        decay_epochs=max(1, steps // 3 if name == "step" else steps // 5),
+        decay_rate=0.1 if name == "step" else 1.0,  # for poly it is the power
+        warmup_epochs=warmup,
+        warmup_lr=1 / (warmup + 1),
+        warmup_prefix=True,
+        step_on_epochs=False,
+        updates_per_epoch=1,
+    )[0]

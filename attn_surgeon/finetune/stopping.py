@@ -1,4 +1,4 @@
-"""Stop a run in good order: at a signal after the step it is in, and at numbers that are none before they spread."""
+"""Ending a run early: at a signal after the current step, and at a loss that is not finite before it spreads."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from attn_surgeon.surgery.running import hooked, tensors
 
 
 @dataclass
-class Wish:
-    """Say whether the run was asked to stop."""
+class StopRequest:
+    """Whether the run was asked to stop."""
 
-    stop: bool = False
+    requested: bool = False
 
 
 @contextmanager
-def signals() -> Iterator[Wish]:
-    """Note SIGINT and SIGTERM for a while instead of following them at once."""
-    wish = Wish()
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Yield a request that SIGINT and SIGTERM set, instead of ending the process at once."""
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield wish
+        yield stop
         return
 
     def note(signum: int, frame: object) -> None:
-        wish.stop = True
+        stop.requested = True
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield wish
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def first_bad(model: nn.Module, images: Tensor) -> str:
-    """Run a batch again and say which graft, or else which module, first gave an output that is not finite."""
+def first_not_finite(model: nn.Module, images: Tensor) -> str:
+    """Run a batch and return which graft, or else which module, first has an output that is not finite."""
     grafts = {made.block: f"the graft {made.graft.side} {made.graft.site}" for made in list_grafts(model)}
-    bad: list[str] = []
+    culprits: list[str] = []
 
     def look(name: str, module: nn.Module, output: Any) -> None:
         if any(tensor.is_floating_point() and not bool(tensor.isfinite().all()) for tensor in tensors(output)):
-            bad.append(grafts.get(module) or f"no graft but {name or 'the network'}")
+            culprits.append(grafts.get(module) or f"no graft but {name or 'the network'}")
 
     inside = {id(part) for block in grafts for part in block.modules()} - {id(block) for block in grafts}
     handles = (
@@ -59,4 +59,4 @@ def first_bad(model: nn.Module, images: Tensor) -> str:
     )
     with hooked(handles), torch.no_grad():
         model(images)
-    return bad[0] if bad else "no module's output"
+    return culprits[0] if culprits else "no module's output"

@@ -1,90 +1,245 @@
-"""Tell which class an image shows: cross-entropy, top-1, and which images are right."""
+"""Classification: which class an image shows; cross-entropy, top-1 accuracy, and which images are right."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from attn_surgeon.artefact.opening import LoadedNetwork
-from attn_surgeon.data import parts as data
-from attn_surgeon.data.mask_pairs import is_masked
-from attn_surgeon.data.parts import Parts
-from attn_surgeon.errors import DataError
-from attn_surgeon.evaluate.accuracy import evaluate, ranks
-from attn_surgeon.finetune.precision import in_full_precision
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.data.checks import enlargement_notes, sampled_sizes, without_unreadable
+from attn_surgeon.data.corrupted import Corrupt, LabelledImages, corrupted_labelled_images
+from attn_surgeon.data.images import ImageData, Pictures, relabelled
+from attn_surgeon.data.opening import open_pictures
+from attn_surgeon.data.splits import Splits, open_labelled_splits
+from attn_surgeon.data.subsets import ImageSubset, balanced
+from attn_surgeon.errors import DataError, option
 from attn_surgeon.networks.preprocessing import Preprocessing
-from attn_surgeon.progress import Progress
-from attn_surgeon.tasks import head
-from attn_surgeon.tasks.base import Score, Task
+from attn_surgeon.progress import Progress, no_progress
+from attn_surgeon.surgery.running import run
+from attn_surgeon.tasks.accuracy import measure_accuracy
+from attn_surgeon.tasks.base import DEFAULT_OPTIONS, Metric, Score, ScoreOptions, Task
+from attn_surgeon.tasks.confusion_files import to_csv, to_png
+from attn_surgeon.tasks.head import replace_head
+from attn_surgeon.tasks.predictions import (
+    Predictions,
+    calibration_error,
+    class_scores,
+    concatenated,
+    confusion_matrix,
+    confusions,
+    predictions_of,
+)
+from attn_surgeon.tasks.settings import TaskSettings
+from attn_surgeon.tasks.statistics import Interval, PairedOutcomes, PairedTest, compare_correctness, image_interval
 
-BATCH = 256
-SHOWN, AT_ONCE = 64, 16  # images that openings are measured on
-
-
-def open_parts(spec: str, preprocessing: Preprocessing, settings: Settings) -> Parts:
-    """Open images with a class each; raise DataError where the data does not fit."""
-    if is_masked(spec):
-        raise DataError("these are images with masks", spec, "train with --task segmentation")
-    return data.open_parts(spec, preprocessing, settings)
-
-
-def fitted(loaded: LoadedNetwork, class_names: tuple[str, ...], settings: Settings) -> LoadedNetwork:
-    """Name the classes, and give the network a head for them."""
-    return head.fitted(loaded, class_names, settings.seed)
-
-
-def logits(output: Any) -> Tensor:
-    """Take what a classifier returns, which is its logits (N, K); raise DataError where it is not."""
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        raise DataError("the network does not return logits (N, classes)", "training", "give a classifier")
-    return output
+SAMPLES, SAMPLE_BATCH = 64, 16
+WORST = 5
 
 
-def loss(output: Any, targets: Tensor, settings: Settings) -> Tensor:
-    """Measure logits (N, K) by cross-entropy, or class by class by binary cross-entropy, against (N,) or (N, K)."""
-    scores = logits(output)
-    if settings.loss == "bce":
-        return F.binary_cross_entropy_with_logits(scores, _shares(targets, scores, settings.label_smoothing))
-    # mixed targets are smoothed already
-    smoothing = settings.label_smoothing if targets.ndim == 1 else 0.0
-    return F.cross_entropy(scores, targets, label_smoothing=smoothing)
+class Classification(Task):
+    """Images with a class each."""
 
+    name = "classification"
+    metric = image_metric = Metric("top1", "top-1")
 
-def _shares(targets: Tensor, scores: Tensor, smoothing: float) -> Tensor:
-    """Write labels (N,) as shares of classes (N, K)."""
-    if targets.ndim > 1:
-        return targets.to(scores.dtype)
-    ones = F.one_hot(targets, scores.shape[1]).to(scores.dtype)
-    return ones * (1 - smoothing) + smoothing / scores.shape[1]
+    def open_splits(self, spec: str, preprocessing: Preprocessing, settings: TaskSettings) -> Splits:
+        """Open and check training and validation images."""
+        return open_labelled_splits(spec, preprocessing, settings)
 
+    def open_split(
+        self,
+        network: LoadedNetwork,
+        spec: str,
+        split: str,
+        settings: TaskSettings,
+        *,
+        preprocessing: Preprocessing | None = None,
+        by_index: bool = False,
+    ) -> ImageData:
+        """Open the images to evaluate a network on, with classes numbered as its outputs are."""
+        opened = open_pictures(spec, split, _unchanged, settings)
+        pictures = opened.dataset
+        sizes = sampled_sizes(pictures) if isinstance(pictures, Pictures) else []
+        data, notes = without_unreadable(opened, settings.max_bad)
+        data = match_classes(data, network.provenance.class_names, self.outputs(network), by_index=by_index)
+        preprocessing = preprocessing or network.preprocessing
+        images = LabelledImages(data.dataset, preprocessing)
+        chosen = range(len(images)) if settings.limit is None else balanced(images.labels, settings.limit)
+        notes = (*data.notes, *enlargement_notes(sizes, preprocessing.size, "evaluate"), *notes)
+        return ImageData(ImageSubset(images, chosen), data.class_names, notes)
 
-def score(model: nn.Module, parts: Parts, device: Any = "cpu", progress: Progress | None = None) -> Score:
-    """Measure a network that is being trained exactly as `evaluate` will measure its artefact."""
-    right: list[float] = []
-    with in_full_precision(model):
-        evaluation = evaluate(
+    def outputs(self, network: LoadedNetwork) -> int:
+        """Return the number of logits; raise DataError where the network is not a classifier."""
+        return self.logits(run(network.model, network.example)).shape[1]
+
+    def fit_head(self, network: LoadedNetwork, class_names: tuple[str, ...], settings: TaskSettings) -> LoadedNetwork:
+        """Return the network with a head for these classes."""
+        return replace_head(network, class_names, self.outputs(network), settings.seed)
+
+    def logits(self, output: Any) -> Tensor:
+        """Return a classifier's output, which is its logits (N, K); raise DataError where it is not."""
+        if not isinstance(output, Tensor) or output.ndim != 2:
+            raise DataError("the network does not return logits (N, classes)", self.name, "use a classifier")
+        return output
+
+    def loss(self, output: Any, targets: Tensor, settings: TaskSettings) -> Tensor:
+        """Return the (binary) cross-entropy of logits (N, K) against labels (N,) or mixed targets (N, K)."""
+        logits = self.logits(output)
+        if settings.loss == "bce":
+            return F.binary_cross_entropy_with_logits(logits, _smoothed(targets, logits, settings.label_smoothing))
+        # mixed targets are smoothed already
+        smoothing = settings.label_smoothing if targets.ndim == 1 else 0.0
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+
+    def score(
+        self,
+        model: nn.Module,
+        data: ImageData,
+        options: ScoreOptions = DEFAULT_OPTIONS,
+        progress: Progress = no_progress,
+    ) -> Score:
+        """Score a classifier: top-1 accuracy, and which images are right."""
+        batches: list[Predictions] = []
+        found = measure_accuracy(
             model,
-            parts.val,
-            batch_size=BATCH,
-            device=device,
+            data,
+            **vars(options),
             progress=progress,
-            watch=lambda scores, labels: right.extend((ranks(scores, labels) < 1).double().tolist()),
+            watch=lambda logits, labels: batches.append(predictions_of(logits, labels)),
         )
-    return Score(evaluation.top1, evaluation.loss, tuple(right))
+        predictions = concatenated(batches)
+        outcomes = tuple(predictions.correct.double().tolist())
+        figures = {"correct": found.correct, "correct5": found.correct5, "top5": found.top5}
+        return Score(found.top1, found.loss, outcomes, figures, found.logits_sha256, predictions)
+
+    def samples(self, data: ImageData) -> Iterator[Tensor]:
+        """Yield the first images in batches."""
+        dataset: Dataset[Any] = data.dataset
+        first = Subset(dataset, range(min(SAMPLES, len(cast(Any, dataset)))))
+        for images, *_ in DataLoader(first, SAMPLE_BATCH, generator=torch.Generator()):
+            yield images
+
+    def compare(self, runs: Sequence[PairedOutcomes]) -> PairedTest:
+        """Compare which images two networks get right by McNemar's exact test."""
+        return compare_correctness(runs)
+
+    def interval(self, differences: Sequence[float], bound: float) -> Interval:
+        """Return the mean of the differences with an interval for few discordant images."""
+        return image_interval(differences, bound)
+
+    def corruptions(self, data: ImageData, seed: int) -> Corrupt:
+        """Return a function from a corruption's kind and strength to the corrupted images."""
+        return corrupted_labelled_images(data, seed)
+
+    def details(self, score: Score, data: ImageData) -> dict[str, Any]:
+        """Return the calibration error, the accuracy of each class, and the confusions."""
+        predictions: Predictions = score.predictions
+        return {
+            "ece": calibration_error(predictions),
+            "classes": [asdict(one) for one in class_scores(predictions, data.class_names)],
+            "confused": [asdict(one) for one in confusions(predictions, data.class_names)],
+        }
+
+    def compare_details(self, first: Score, second: Score, data: ImageData) -> dict[str, Any]:
+        """Return the difference on each class, and the images that only one network gets right."""
+        ours, theirs, labels = first.predictions.correct, second.predictions.correct, first.predictions.labels
+        names = image_names(data)
+        members = {name: labels == label for label, name in enumerate(data.class_names)}
+        return {
+            "class_differences": [
+                {"name": name, **self._on_class(ours[own], theirs[own])} for name, own in members.items() if own.any()
+            ],
+            "only_first": [names[place] for place in (ours & ~theirs).nonzero().flatten().tolist()],
+            "only_second": [names[place] for place in (theirs & ~ours).nonzero().flatten().tolist()],
+        }
+
+    def _on_class(self, ours: Tensor, theirs: Tensor) -> dict[str, Any]:
+        return {
+            "images": len(ours),
+            "first": float(ours.double().mean()),
+            "second": float(theirs.double().mean()),
+            "only_first": int((ours & ~theirs).sum()),
+            "only_second": int((theirs & ~ours).sum()),
+            "difference": asdict(self.interval((ours.double() - theirs.double()).tolist(), 1.0)),
+        }
+
+    def rows(self, document: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the rows of an evaluation's table."""
+        top5 = "-" if document["top5"] is None else f"{100 * document['top5']:.2f} %  ({document['correct5']:,})"
+        known = sorted((one for one in document["classes"] if one["images"]), key=lambda one: one["accuracy"])
+        confused = [
+            f"{pair['label']} as {pair['predicted'] or 'none of these'} ({pair['images']:,})"
+            for pair in document["confused"][:WORST]
+        ]
+        return [
+            ("images", f"{document['images']:,}"),
+            ("top-1", f"{100 * document['top1']:.2f} %  ({document['correct']:,})"),
+            ("top-5", top5),
+            ("loss", f"{document['loss']:.4f}"),
+            ("ECE", f"{100 * document['ece']:.2f} %  (expected calibration error, 15 bins)"),
+            ("worst", ", ".join(f"{one['name']} {100 * one['accuracy']:.2f} %" for one in known[:WORST])),
+            ("confused", ", ".join(confused) or "-"),
+            ("logits", f"sha256 {document['logits_sha256'][:16]}…"),
+        ]
+
+    def pictures(self, model: nn.Module, data: ImageData, score: Score) -> dict[str, bytes]:
+        """Return the confusion matrix as a table and as a picture."""
+        counts = confusion_matrix(score.predictions, len(data.class_names))
+        return {
+            "confusion.csv": to_csv(counts, data.class_names),
+            "confusion.png": to_png(counts, data.class_names),
+        }
 
 
-def samples(parts: Parts) -> Iterator[Tensor]:
-    """Yield the first validation images in batches."""
-    dataset: Dataset[Any] = parts.val.dataset
-    few = Subset(dataset, range(min(SHOWN, len(dataset))))  # type: ignore[arg-type]
-    for images, *_ in DataLoader(few, AT_ONCE, generator=torch.Generator()):
-        yield images
+def match_classes(
+    data: ImageData, class_names: tuple[str, ...] | None, outputs: int, *, by_index: bool = False
+) -> ImageData:
+    """Return data with classes numbered as a network's outputs are.
+
+    Args:
+        data: labelled images.
+        class_names: the names of the network's outputs, if known.
+        outputs: how many there are.
+        by_index: match classes to outputs by index where names do not match and the numbers differ.
+
+    Raises:
+        DataError: if classes cannot be matched by name, and there are more or fewer than outputs.
+    """
+    if class_names is not None and {*data.class_names} <= {*class_names}:
+        return relabelled(data, class_names)
+    count = len(data.class_names)
+    what = f"the network has {outputs} outputs, the data {count} classes"
+    if count == outputs:
+        note = "the data's class names are not the network's: matched by index"
+        return data if class_names is None else replace(data, notes=(*data.notes, note))
+    if count < outputs and by_index:
+        return replace(data, notes=(*data.notes, f"{what}: matched by index to the first {count}"))
+    hint = "use data with the network's classes, or a network with a head for these"
+    if count < outputs:
+        hint += f"; to take them for the first {count} outputs: {option('classes_by_index', True)}"
+    raise DataError(f"{what}, and their names do not match", option("data"), hint)
 
 
-TASK = Task("classification", "top1", "top-1", open_parts, fitted, logits, loss, score, samples)
+def image_names(data: ImageData) -> list[str | int]:
+    """Return the names of the images that a network is evaluated on, in order."""
+    subset = cast(ImageSubset, data.dataset)
+    return [cast(LabelledImages, subset.dataset).name(index) for index in subset.chosen]
+
+
+def _unchanged(picture: Image.Image) -> Image.Image:
+    return picture
+
+
+def _smoothed(targets: Tensor, logits: Tensor, smoothing: float) -> Tensor:
+    """Return labels (N,) as smoothed one-hot targets (N, K); mixed targets (N, K) as they are."""
+    if targets.ndim > 1:
+        return targets.to(logits.dtype)
+    ones = F.one_hot(targets, logits.shape[1]).to(logits.dtype)
+    return ones * (1 - smoothing) + smoothing / logits.shape[1]

@@ -1,4 +1,4 @@
-"""Give a network a head for the classes of its data, in a way that its artefact can be loaded again."""
+"""A new head for the classes of the data, such that the artefact can be network again."""
 
 from __future__ import annotations
 
@@ -6,62 +6,63 @@ import inspect
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.artefact.tensors import split_tensors
-from attn_surgeon.errors import SourceError
-from attn_surgeon.finetune.settings import TrainingError
+from attn_surgeon.errors import SourceError, TrainingError
 from attn_surgeon.networks import SourceSpec, build
 from attn_surgeon.networks.source import get_source
 from attn_surgeon.surgery.rewrite.operated import grafts_in
-from attn_surgeon.surgery.running import run
 from attn_surgeon.user_code import found
 
 # what factories call the number of classes
 _NAMES = ("num_classes", "classes", "n_classes", "out_channels")
 
 
-def fitted(loaded: LoadedNetwork, class_names: tuple[str, ...], seed: int) -> LoadedNetwork:
-    """Name a classifier's classes, and replace its head where its outputs are not as many."""
-    output = run(loaded.model, loaded.example)
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        raise TrainingError("the network does not return logits (N, classes)", loaded.name, "give a classifier")
-    return with_classes(loaded, class_names, output.shape[1], seed)
+def replace_head(network: LoadedNetwork, class_names: tuple[str, ...], width: int, seed: int) -> LoadedNetwork:
+    """Return a network with these classes, its head replaced where it does not have as many outputs.
 
+    The head is the one that the network's source builds for that number of classes, so the artefact needs only that
+    argument.
 
-def with_classes(loaded: LoadedNetwork, class_names: tuple[str, ...], width: int, seed: int) -> LoadedNetwork:
-    """Name the classes, and replace the head where its `width` outputs are not as many; a note says so.
+    Args:
+        network: the network, whose head is replaced in place.
+        class_names: the classes of the data.
+        width: how many outputs the head has.
+        seed: seeds the new head's weights.
 
-    The head is the one that the network's source builds for so many classes, so the artefact needs nothing but that
-    argument. Raises TrainingError where the source takes none, or more than a head would change.
+    Raises:
+        TrainingError: if the source has no argument for the number of classes, or more than the head would change.
     """
-    provenance, notes = replace(loaded.provenance, class_names=class_names), loaded.notes
+    provenance, notes = replace(network.provenance, class_names=class_names), network.notes
     heads: list[str] = []
     if width != len(class_names):
         widths = (width, len(class_names))
-        spec = _trusted(loaded, widths)
-        said = {_argument(spec, widths): len(class_names)}
-        heads = _replace(loaded.model, replace(spec, args={**spec.args, **said}), widths, seed)
-        provenance = replace(provenance, source=replace(provenance.source, args={**provenance.source.args, **said}))
+        spec = _trusted(network, widths)
+        arguments = {_argument(spec, widths): len(class_names)}
+        heads = _replace(network.model, replace(spec, args={**spec.args, **arguments}), widths, seed)
+        provenance = replace(
+            provenance, source=replace(provenance.source, args={**provenance.source.args, **arguments})
+        )
         notes += (f"the head {', '.join(heads)} is new: {len(class_names)} outputs in place of {width}",)
-    set_provenance(loaded.model, provenance)
-    return replace(loaded, notes=notes, fresh=tuple(heads))
+    set_provenance(network.model, provenance)
+    return replace(network, notes=notes, fresh=tuple(heads))
 
 
-def _trusted(loaded: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:
-    """Give the source that may be built again."""
-    spec = loaded.provenance.source
+def _trusted(network: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:
+    """Return the source that may be built again."""
+    spec = network.provenance.source
     if not get_source(spec.kind).user_code:
         return spec
-    if loaded.trusted is None:
+    if network.trusted is None:
         raise _refusal(spec, widths)
-    return loaded.trusted
+    return network.trusted
 
 
 def _argument(spec: SourceSpec, widths: tuple[int, int]) -> str:
-    """Name the argument of a source that is the number of classes."""
+    """Return the name of a source's argument for the number of classes."""
     if not get_source(spec.kind).user_code:
         return _NAMES[0]
     with found(spec.name, SourceError) as factory:
@@ -73,7 +74,7 @@ def _argument(spec: SourceSpec, widths: tuple[int, int]) -> str:
 
 
 def _replace(model: nn.Module, spec: SourceSpec, widths: tuple[int, int], seed: int) -> list[str]:
-    """Put the layers that differ in a network built anew into the one there is, and name them."""
+    """Replace the layers that differ in a network built for the other number of classes; return their names."""
     fresh = _built(spec, widths, seed)
     old, new = split_tensors(model)[0], split_tensors(fresh)[0]
     if old.keys() != new.keys():
@@ -101,6 +102,6 @@ def _built(spec: SourceSpec, widths: tuple[int, int], seed: int) -> nn.Module:
 
 
 def _refusal(spec: SourceSpec, widths: tuple[int, int]) -> TrainingError:
-    what = f"the head has {widths[0]} outputs, the data {widths[1]} classes, and no other head can be had"
-    hint = f"let its factory take one of {', '.join(_NAMES)}, or give it the head in its own code and insert again"
+    what = f"the head has {widths[0]} outputs, the data {widths[1]} classes, and its head cannot be replaced"
+    hint = f"let its factory take one of {', '.join(_NAMES)}, or change the head in its code and insert again"
     return TrainingError(what, spec.text, hint)

@@ -1,4 +1,4 @@
-"""Whole images by sliding windows: what a network says of each window, averaged where windows overlap."""
+"""Sliding windows: predict whole images window by window, averaging where windows overlap."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PIXELS = 2**20  # of windows at a time
+PIXELS = 2**20  # of the windows in a batch
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:
-    """Give where windows begin along a side; the last one ends where the side does."""
+    """Return where windows begin along a side; the last one ends at its end.
+
+    >>> starts(10, 4, 3)
+    [0, 3, 6]
+    """
     last = max(0, length - window)
     return [*range(0, last, stride), last]
 
@@ -22,8 +26,13 @@ def bands(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the scores of an image (C, H, W) from the top down, as (first row, scores (K, rows, W)).
 
-    `predict` maps windows (N, C, h, w) to scores (N, K, h, w). No more than a row of windows is held at a time. An
-    image smaller than a window is filled up with zeros. Where one window fits, its scores are given as they are.
+    Only a row of windows is in memory at a time. An image smaller than a window is padded with zeros.
+
+    Args:
+        predict: maps windows (N, C, h, w) to scores (N, K, h, w).
+        image: (C, H, W).
+        window: (h, w).
+        overlap: of neighbouring windows, as a fraction of their side.
     """
     height, width = image.shape[-2:]
     stride = [max(1, round(side * (1 - overlap))) for side in window]
@@ -42,7 +51,7 @@ def bands(
         assert band is not None
         rows = below - top
         done = band[:, :rows] / counts[:rows]
-        band, counts = _moved(band, rows), _moved(counts, rows)
+        band, counts = _shifted(band, rows), _shifted(counts, rows)
         yield top, done[:, : height - top, :width]
 
 
@@ -57,6 +66,6 @@ def _row(
         yield from zip(chosen, scores, strict=True)
 
 
-def _moved(band: Tensor, rows: int) -> Tensor:
-    """Let the first rows of a band go, and add as many empty ones."""
+def _shifted(band: Tensor, rows: int) -> Tensor:
+    """Return a band without its first rows, with as many empty ones at its end."""
     return torch.cat([band[..., rows:, :], torch.zeros_like(band[..., :rows, :])], -2)

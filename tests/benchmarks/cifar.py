@@ -7,7 +7,8 @@ import tarfile
 from pathlib import Path
 
 from attn_surgeon.artefact.opening import LoadedNetwork, open_network
-from attn_surgeon.data import ImageData, open_dataset
+from attn_surgeon.data.images import ImageData
+from attn_surgeon.data.opening import open_dataset
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
 REPO = Path(__file__).parents[2]

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from attn_surgeon import insert
-from attn_surgeon.evaluate.statistics import t_interval
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.tasks.statistics import t_interval
 
 from .trials import Bench, Trial, mean_and_deviation, one_core
 from .tune import REGIMES
@@ -44,7 +44,7 @@ def added(bench: Bench, block: str, at: str) -> int:
     return sum(parameter.numel() for made in list_grafts(model) for parameter in made.block.parameters())
 
 
-def row(bench: Bench, block: str, at: str, seeds: Sequence[int], settings: Mapping[str, Settings]) -> list[str]:
+def row(bench: Bench, block: str, at: str, seeds: Sequence[int], settings: Mapping[str, FinetuneSettings]) -> list[str]:
     """Give a block's cells at its sites, with the settings of each regime whose columns are wanted."""
     cells = [f"`{block}`", at, f"{added(bench, block, at):,}"]
     for regime, asked in settings.items():
@@ -56,7 +56,7 @@ def row(bench: Bench, block: str, at: str, seeds: Sequence[int], settings: Mappi
     return cells
 
 
-_SETTINGS: dict[str, Settings] = {"full": FULL, "grafts": GRAFTS, "norms": NORMS}
+_SETTINGS: dict[str, FinetuneSettings] = {"full": FULL, "grafts": GRAFTS, "norms": NORMS}
 _TITLES = {
     "full": ["full", "over no grafts"],
     "grafts": ["grafts and head", "over the head", "over head and norms"],

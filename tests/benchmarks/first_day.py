@@ -17,8 +17,8 @@ from torch import nn
 
 from attn_surgeon import insert, register_block
 from attn_surgeon.artefact.opening import LoadedNetwork
-from attn_surgeon.data import ImageData
-from attn_surgeon.evaluate.accuracy import evaluate
+from attn_surgeon.data.images import ImageData
+from attn_surgeon.tasks.accuracy import measure_accuracy
 
 from .cifar import images, resnet20
 
@@ -35,7 +35,7 @@ def of_timm(name: str) -> Callable[[int], nn.Module]:
 def accuracy(loaded: LoadedNetwork, data: ImageData, block: str, init: str, seed: int) -> float:
     """Insert a block and count what is right, in per cent."""
     model = insert(loaded.model, block, at="residual", example=loaded.example, init=init, seed=seed)
-    return 100 * evaluate(model, data).top1
+    return 100 * measure_accuracy(model, data).top1
 
 
 def measured(loaded: LoadedNetwork, data: ImageData, name: str) -> list[list[float]]:
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     loaded = resnet20()
     data = images(loaded)
-    before = 100 * evaluate(loaded.model, data).top1
+    before = 100 * measure_accuracy(loaded.model, data).top1
     print(f"before: {before:.2f} %\n")
     print(f"| block | {' | '.join(FORMS)} |\n|---|---|---|---|")
     found = {}

@@ -21,7 +21,7 @@ import torch
 
 from attn_surgeon.artefact.storage import read_tensors
 from attn_surgeon.artefact.tensors import hash_tensors
-from attn_surgeon.finetune.checkpoint import NAME
+from attn_surgeon.finetune.checkpoint import CHECKPOINT
 
 RUN = ("--data", "demo", "--limit", "320", "--batch-size", "32", "--epochs", "2", "--checkpoint-steps", "3")
 WEIGHTS = "last.safetensors"
@@ -49,7 +49,7 @@ def finish(running: subprocess.Popen[str]) -> None:
 def begin(artefact: Path, run: Path) -> subprocess.Popen[str]:
     """Start a fine-tune and wait for its first checkpoint."""
     running, end = start("finetune", str(artefact), *RUN, "--out", str(run)), time.monotonic() + LONGEST
-    while not (run / NAME).exists():
+    while not (run / CHECKPOINT).exists():
         if running.poll() is not None or time.monotonic() > end:
             running.kill()
             raise SystemExit(f"no checkpoint came:\n{running.communicate()[1]}")
@@ -61,7 +61,7 @@ def uninterrupted(artefact: Path, run: Path) -> float:
     """Train to the end; give the seconds from the first checkpoint to the last."""
     running, since = begin(artefact, run), time.time()
     finish(running)
-    return (run / NAME).stat().st_mtime - since
+    return (run / CHECKPOINT).stat().st_mtime - since
 
 
 def killed(artefact: Path, run: Path, wait: float) -> str:
@@ -72,7 +72,7 @@ def killed(artefact: Path, run: Path, wait: float) -> str:
     running.communicate()
     if not running.returncode:
         raise SystemExit("a run ended before it was killed; try again with another --seed")
-    position = torch.load(run / NAME, weights_only=True)["position"]
+    position = torch.load(run / CHECKPOINT, weights_only=True)["position"]
     return f"killed {wait:5.2f} s after the first checkpoint, the last one at step {position['step']:2}"
 
 

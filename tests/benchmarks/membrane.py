@@ -21,23 +21,24 @@ from torch import nn
 
 from attn_surgeon import insert
 from attn_surgeon.artefact.opening import LoadedNetwork, open_network
-from attn_surgeon.data import ImageData
-from attn_surgeon.data.parts import Parts
+from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.scenes import Scenes
-from attn_surgeon.evaluate.statistics import t_interval, wilcoxon
+from attn_surgeon.data.splits import Splits
 from attn_surgeon.finetune.graft_effects import openings
 from attn_surgeon.finetune.loop import train
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.measure.cost import parameters
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
-from attn_surgeon.tasks.segmentation import TASK, open_parts, score
+from attn_surgeon.tasks import get_task
+from attn_surgeon.tasks.statistics import t_interval, wilcoxon
 
 from .cifar import REPO, unpacked
 from .trials import mean_and_deviation, one_core
 
 FAST = {"task": "segmentation", "batch_size": 8, "crop": 128, "amp": "bf16", "channels_last": True}
-FIRST = Settings(epochs=20, lr=3e-3, **FAST)  # type: ignore[arg-type]
-THEN = Settings(epochs=8, lr=1e-3, **FAST)  # type: ignore[arg-type]
+FIRST = FinetuneSettings(epochs=20, lr=3e-3, **FAST)  # type: ignore[arg-type]
+THEN = FinetuneSettings(epochs=8, lr=1e-3, **FAST)  # type: ignore[arg-type]
+TASK = get_task("segmentation")
 WIDTH = "8"
 CBAM, GATE = ("cbam", "stages"), ("gate", "skips")
 # arm: blocks and their sites, and the grafts' rate as a multiple of the others'
@@ -66,9 +67,9 @@ class Bench:
         )
 
     @cached_property
-    def parts(self) -> Parts:
+    def parts(self) -> Splits:
         """Open the images."""
-        return open_parts(str(unpacked("em-membrane")), self.loaded.preprocessing, THEN)
+        return TASK.open_splits(str(unpacked("em-membrane")), self.loaded.preprocessing, THEN)
 
     @cached_property
     def trained(self) -> dict[str, Any]:
@@ -94,15 +95,15 @@ class Bench:
         settings = replace(THEN, seed=seed, graft_lr_mult=factor)
         return self._write({"arm": arm, "seed": seed, **self._trained(model, settings)})
 
-    def _trained(self, model: nn.Module, settings: Settings) -> dict[str, Any]:
+    def _trained(self, model: nn.Module, settings: FinetuneSettings) -> dict[str, Any]:
         since, scenes = time.perf_counter(), cast(Scenes, self.parts.val.dataset)
         # what an epoch is worth matters only at the end
         one = Scenes(scenes.pairs[:1], scenes.labelling, scenes.preprocessing, scenes.overlap, keep=True)
         few = replace(self.parts, val=ImageData(one, self.parts.val.class_names))
         with tempfile.TemporaryDirectory() as folder:
             model = train(model, few, settings, Path(folder), self.loaded.example).model
-        found, seconds = score(model, self.parts), time.perf_counter() - since
-        opened = openings(model, TASK, self.parts)
+        found, seconds = TASK.score(model, self.parts.val), time.perf_counter() - since
+        opened = openings(model, TASK, self.parts.val)
         size = {"opened": list(opened.values()), "parameters": parameters(model), "seconds": seconds}
         return {"miou": found.metric, "outcomes": found.outcomes, **found.figures, **size}
 

@@ -16,9 +16,9 @@ from attn_surgeon import insert
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.blocks.base.registry import get_card, names
-from attn_surgeon.data.parts import open_parts
+from attn_surgeon.data.splits import open_labelled_splits
 from attn_surgeon.finetune.loop import train
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.demo import CLASS_NAMES, DEMO_PREPROCESSING, load_demo
 
@@ -27,13 +27,13 @@ from .trials import one_core
 FREEZES = ("none", "base")
 
 
-def top1(block: str | None, settings: Settings) -> tuple[float, float]:
+def top1(block: str | None, settings: FinetuneSettings) -> tuple[float, float]:
     """Train the demo with a block, or without; give its accuracy in per cent, and the loss."""
     loaded = LoadedNetwork(
         set_provenance(load_demo(), Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES))
     )
     model = loaded.model if block is None else insert(loaded.model, block, at="residual", example=loaded.example)
-    parts = open_parts("demo-clutter", DEMO_PREPROCESSING, settings)
+    parts = open_labelled_splits("demo-clutter", DEMO_PREPROCESSING, settings)
     with tempfile.TemporaryDirectory() as folder:
         done = train(model, parts, settings, Path(folder), loaded.example)
     return 100 * done.score.metric, done.score.loss
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in [None, *chosen]:
         cells = []
         for freeze in FREEZES:
-            settings = Settings(epochs=given.epochs, limit=given.limit, freeze=freeze)
+            settings = FinetuneSettings(epochs=given.epochs, limit=given.limit, freeze=freeze)
             accuracy, loss = top1(name, settings)
             cells.append(f"{accuracy:6.2f} % loss {loss:7.3f}{'' if math.isfinite(loss) else '  NOT FINITE'}")
         print(f"{name or 'no block':14} {'   '.join(cells)}", flush=True)

@@ -23,25 +23,26 @@ from torch.utils.data import DataLoader, Subset
 from attn_surgeon import insert
 from attn_surgeon.artefact.opening import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import provenance_of, set_provenance
-from attn_surgeon.data.parts import Drawn, Order, Parts, open_parts
+from attn_surgeon.data.sampling import EpochImages, EpochSampler
+from attn_surgeon.data.splits import Splits, open_labelled_splits
 from attn_surgeon.finetune.allocation import keep_freed_memory
 from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.parameter_groups import make_optimizer
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
 from .cifar import resnet20, unpacked
 from .trials import one_core
 
 ROUNDS = 9
-SETTINGS = Settings(epochs=1, batch_size=64, limit=1280, freeze="none")
+SETTINGS = FinetuneSettings(epochs=1, batch_size=64, limit=1280, freeze="none")
 
 
-def bare(model: nn.Module, parts: Parts, settings: Settings) -> float:
+def bare(model: nn.Module, parts: Splits, settings: FinetuneSettings) -> float:
     """Train one epoch with nothing but torch; give images per second."""
     optimizer = make_optimizer(model, settings)
-    data = Drawn(parts, settings.seed)
-    loader = DataLoader(data, settings.batch_size, sampler=Order(len(data), settings.seed), drop_last=True)
+    data = EpochImages(parts, settings.seed)
+    loader = DataLoader(data, settings.batch_size, sampler=EpochSampler(len(data), settings.seed), drop_last=True)
     model.train()
     since = time.perf_counter()
     for batch, labels in loader:
@@ -53,7 +54,7 @@ def bare(model: nn.Module, parts: Parts, settings: Settings) -> float:
     return len(data) / (time.perf_counter() - since)
 
 
-def ours(model: nn.Module, parts: Parts, settings: Settings, example: torch.Tensor) -> float:
+def ours(model: nn.Module, parts: Splits, settings: FinetuneSettings, example: torch.Tensor) -> float:
     """Train one epoch with `finetune`'s loop; give images per second, as it says itself."""
     with tempfile.TemporaryDirectory() as folder:
         return float(train(model, parts, settings, Path(folder), example).history[0]["images_per_second"])
@@ -61,7 +62,7 @@ def ours(model: nn.Module, parts: Parts, settings: Settings, example: torch.Tens
 
 def compare(name: str, loaded: LoadedNetwork) -> None:
     """Print the medians of both, and of their ratio by turns."""
-    parts = open_parts(str(unpacked("cifar10-jpeg")), loaded.preprocessing, SETTINGS)
+    parts = open_labelled_splits(str(unpacked("cifar10-jpeg")), loaded.preprocessing, SETTINGS)
     parts = replace(parts, val=replace(parts.val, dataset=Subset(parts.val.dataset, range(64))))
     for index in range(len(parts.train.dataset)):  # type: ignore[arg-type]
         parts.train.dataset[index]  # read once, where it is kept

@@ -16,10 +16,10 @@ import torch
 from torch.utils.data import Subset
 
 from attn_surgeon import insert
-from attn_surgeon.data.parts import Parts, open_parts
-from attn_surgeon.evaluate.accuracy import evaluate
+from attn_surgeon.data.splits import Splits, open_labelled_splits
 from attn_surgeon.finetune.loop import train
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.finetune.settings import FinetuneSettings
+from attn_surgeon.tasks.accuracy import measure_accuracy
 
 from .cifar import resnet20, unpacked
 
@@ -30,7 +30,7 @@ class Trial:
 
     block: str | None
     at: str
-    settings: Settings
+    settings: FinetuneSettings
 
     def key(self) -> str:
         """Give a text that tells trials apart."""
@@ -63,16 +63,16 @@ class Bench:
         """Open the network."""
         return resnet20()
 
-    def parts(self, settings: Settings) -> Parts:
+    def parts(self, settings: FinetuneSettings) -> Splits:
         """Open the images; a seed changes neither those trained on nor those measured on."""
         chosen = replace(settings, seed=0, val_split=self.val_split)
         key = (chosen.limit, chosen.augment)
         if key not in self._opened:
-            self._opened[key] = open_parts(str(unpacked("cifar10-jpeg")), self.loaded.preprocessing, chosen)
+            self._opened[key] = open_labelled_splits(str(unpacked("cifar10-jpeg")), self.loaded.preprocessing, chosen)
         return self._opened[key]
 
     @cached_property
-    def _opened(self) -> dict[Any, Parts]:
+    def _opened(self) -> dict[Any, Splits]:
         return {}
 
     def top1(self, trial: Trial) -> float:
@@ -96,7 +96,7 @@ class Bench:
         few = replace(parts, val=replace(parts.val, dataset=Subset(parts.val.dataset, some)))
         with tempfile.TemporaryDirectory() as folder:
             done = train(model, few, trial.settings, Path(folder), loaded.example)
-        return 100.0 * evaluate(done.model, parts.val).top1
+        return 100.0 * measure_accuracy(done.model, parts.val).top1
 
     def differences(self, trial: Trial, control: Trial, seeds: Iterable[int]) -> list[float]:
         """Give how much a trial is better than its control, seed by seed."""
@@ -114,7 +114,7 @@ def one_core() -> None:
     torch.set_num_threads(1)
 
 
-def described(settings: Settings) -> Mapping[str, Any]:
+def described(settings: FinetuneSettings) -> Mapping[str, Any]:
     """Give the settings that are not the defaults."""
-    usual = asdict(Settings())
+    usual = asdict(FinetuneSettings())
     return {name: value for name, value in asdict(settings).items() if value != usual[name] and name != "seed"}

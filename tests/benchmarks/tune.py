@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.finetune.settings import FinetuneSettings
 
 from .trials import Bench, Trial, described, mean_and_deviation, one_core
 
 FAST = {"batch_size": 128, "limit": 10_000, "amp": "bf16", "channels_last": True}
-FULL = Settings(epochs=5, **FAST)  # type: ignore[arg-type]
-GRAFTS = Settings(epochs=3, freeze="base", **FAST)  # type: ignore[arg-type]
+FULL = FinetuneSettings(epochs=5, **FAST)  # type: ignore[arg-type]
+GRAFTS = FinetuneSettings(epochs=3, freeze="base", **FAST)  # type: ignore[arg-type]
 NORMS = replace(GRAFTS, train_norms=True)
 REGIMES = {"full": FULL, "grafts": GRAFTS, "norms": NORMS}
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _value(name: str, text: str) -> object:
-    usual = getattr(Settings(), name)
+    usual = getattr(FinetuneSettings(), name)
     return json.loads(text) if usual is None or isinstance(usual, bool) else type(usual)(text)
 
 

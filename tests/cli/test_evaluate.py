@@ -59,8 +59,11 @@ def test_classes_that_the_network_does_not_tell_are_said(cli: Cli, folder: Path)
         (folder / "two" / "val" / name).mkdir(parents=True)
         for index in range(2):
             Image.new("L", (32, 32), 80 * index).save(folder / "two" / "val" / name / f"{index}.png")
-    done = cli("evaluate", "demo", "--data", "two")
-    assert done.err.splitlines() == ["the network has 10 outputs, the data 2 classes: they count as its first 2"]
+    line = refused(cli, "evaluate", "demo", "--data", "two")
+    assert "the network has 10 outputs, the data 2 classes, and their names do not match; --data" in line
+    assert line.endswith("--classes-by-index")
+    done = cli("evaluate", "demo", "--data", "two", "--classes-by-index")
+    assert done.err.splitlines() == ["the network has 10 outputs, the data 2 classes: matched by index to the first 2"]
     assert cli("evaluate", "demo", "--data", "demo", "--limit", "10").err == ""
 
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from attn_surgeon.artefact.storage import read_tensors
-from attn_surgeon.evaluate.accuracy import balanced
+from attn_surgeon.data.subsets import balanced
 from attn_surgeon.networks.demo import digits
 
 from .helpers import Cli, contents, process, refused, start, wait_for
@@ -26,12 +26,12 @@ LONGER = ("--data", "digits", "--epochs", "2", "--batch-size", "8", "--checkpoin
 DIES = """
 import os, signal, sys
 from attn_surgeon.cli.app import main
-from attn_surgeon.train.run import loop
+from attn_surgeon.finetune import loop
 
 after = loop._after_step
-def die(run):
-    after(run)
-    if run.position.step == 7:
+def die(context):
+    after(context)
+    if context.run.state.step == 7:
         os.kill(os.getpid(), signal.SIGKILL)
 
 loop._after_step = die
@@ -42,14 +42,14 @@ WAITS = """
 import sys, time
 from pathlib import Path
 from attn_surgeon.cli.app import main
-from attn_surgeon.train.run import loop
+from attn_surgeon.finetune import loop
 
 step = loop._step
-def wait(run, images, labels):
-    if run.position.step == 3:
+def wait(context, images, labels):
+    if context.run.state.step == 3:
         Path("waiting").touch()
         time.sleep(2)  # a signal that comes meanwhile lets the step go on to its end
-    step(run, images, labels)
+    step(context, images, labels)
 
 loop._step = wait
 sys.argv = ["attn-surgeon", *sys.argv[1:]]
@@ -91,6 +91,8 @@ def test_artefacts_evaluate_to_what_was_recorded(cli: Cli, artefact: str) -> Non
         "best.safetensors",
         "tensorboard",
         "curves.png",
+        "confusion.csv",
+        "confusion.png",
     }
     assert {path.name for path in Path("run").iterdir()} == names
     line = json.loads(Path("run/metrics.jsonl").read_text())
@@ -146,10 +148,10 @@ def test_unreadable_images_are_left_out_and_listed(cli: Cli, artefact: str) -> N
     measured[0].write_bytes(measured[0].read_bytes()[:60])
     request = ("finetune", artefact, *QUICK, "--control", "--out", "run")
     line = refused(cli, *request)
-    assert "1 of 40 images cannot be read, more than --max-bad 0.01 allows" in line
+    assert "1 of 40 images are unreadable, more than --max-bad 0.01 allows" in line
     done = cli(*request, "--max-bad", "0.1")
     assert done.code == 0, done.err
-    assert f"unreadable, so left out: 2 images, {trained[0]}, {measured[0]}" in done.err.splitlines()
+    assert f"unreadable images, left out: 2 ({trained[0]}, {measured[0]})" in done.err.splitlines()
     document = json.loads(Path("run/comparison.json").read_text())
     assert (document["train_images"], document["images"], document["data"]["unreadable"]) == (39, 19, 2)
     lines = Path("run/bad-images.txt").read_text().splitlines()
@@ -163,9 +165,11 @@ def test_unreadable_images_are_left_out_and_listed(cli: Cli, artefact: str) -> N
 def test_leaks_are_said_or_refused(cli: Cli, artefact: str) -> None:
     one = next(Path("digits/val/4").iterdir())
     shutil.copy(one, "digits/train/4/copy.png")
-    assert "byte for byte: 1" in refused(cli, "finetune", artefact, *QUICK, "--leaks", "refuse")
+    assert "byte for byte among the training images: 1" in refused(
+        cli, "finetune", artefact, *QUICK, "--leaks", "refuse"
+    )
     done = cli("finetune", artefact, *QUICK, "--out", "run")
-    assert f"trained on and measured on, byte for byte: 1 image, {one}" in done.err.splitlines()
+    assert f"validation images that are byte for byte among the training images: 1 ({one})" in done.err.splitlines()
     assert json.loads(Path("run/comparison.json").read_text())["data"]["duplicates"]["first"] == [str(one)]
 
 
@@ -218,7 +222,7 @@ def test_a_signal_leaves_a_checkpoint_and_exits_130(artefact: str) -> None:
     out, err = running.communicate(timeout=240)
     assert (running.returncode, out) == (130, "")
     assert [line for line in err.splitlines() if line] == [
-        "go on with: attn-surgeon finetune --resume run",
+        "resume with: attn-surgeon finetune --resume run",
         "error: interrupted",
     ]
     assert torch.load("run/checkpoint.pt", weights_only=True)["position"]["step"] == 4
@@ -241,7 +245,7 @@ WRONG = {
     "lr": (("demo-cbam.safetensors", "--data", "demo", "--lr", "-1"), ("lr must be above 0",)),
     "lr nan": (("demo-cbam.safetensors", "--data", "demo", "--lr", "nan"), ("lr must be finite",)),
     "split": (("demo-cbam.safetensors", "--data", "demo", "--val-split", "2"), ("val-split", "0.2")),
-    "resume": (("--resume", "nowhere"), ("no run folder", "nowhere")),
+    "resume": (("--resume", "nowhere"), ("not a run folder", "nowhere")),
     "resume data": (("--resume", ".", "--data", "demo"), ("--data",)),
     "epochs": (("demo-cbam.safetensors", "--data", "demo", "--epochs", "0"), ("--epochs",)),
     "both epochs": (
@@ -252,6 +256,46 @@ WRONG = {
     "until": (("demo-cbam.safetensors", "--data", "demo", "--freeze", "until:layer9"), ("layer9", "layer3")),
     "full folder": (("demo-cbam.safetensors", "--data", "demo", "--out", "."), ("exists already", "--resume")),
 }
+
+
+def test_a_file_of_options_is_read_and_the_command_line_overrides_it(cli: Cli, artefact: str) -> None:
+    Path("run.yaml").write_text("data: digits\nepochs: 3\nbatch-size: 8\nlr: 1e-3\namp: no\nseeds: 2\n")
+    done = cli("finetune", artefact, "--config", "run.yaml", "--epochs", "1", "--seeds", "1", "--out", "run", "--json")
+    assert (done.code, done.err) == (0, "")
+    found = json.loads(Path("run/request.json").read_text())
+    settings = found["settings"]
+    assert [settings[name] for name in ("epochs", "batch_size", "lr", "amp")] == [1, 8, 1e-3, "no"]
+    assert found["seeds"] == len(done.document["runs"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch: 3", ("epoch is unknown, did you mean epochs?", "run.yaml")),
+        ("epochs: 1.5", ("epochs must be a whole number, got 1.5", "run.yaml")),
+        ("batch_size: 0", ("--batch-size must be at least 1, got 0",)),
+        ("compile: 1", ("compile must be true or false, got 1",)),
+        ("seeds: 0", ("--seeds must be at least 1, got 0",)),
+        ("[1, 2]", ("expected a table of options", "run.yaml")),
+        ("crop: 16", ("--crop", "--task segmentation")),
+    ],
+)
+def test_a_wrong_file_of_options_is_refused(cli: Cli, artefact: str, text: str, words: tuple[str, ...]) -> None:
+    Path("run.yaml").write_text(text)
+    line = refused(cli, "finetune", artefact, "--data", "demo", "--config", "run.yaml")
+    assert [word for word in words if word not in line] == [], line
+
+
+def test_what_is_missing_is_named_at_once(cli: Cli, artefact: str) -> None:
+    Path(artefact).unlink()
+    assert "missing argument 'ARTEFACT' and option '--data'" in refused(cli, "finetune")
+
+
+def test_a_used_run_folder_is_noticed_before_anything_is_opened(cli: Cli) -> None:
+    Path("run").mkdir()
+    Path("run/file").touch()
+    line = refused(cli, "finetune", "missing.safetensors", "--data", "nowhere", "--out", "run")
+    assert "the run folder exists already; run; " in line
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -274,5 +318,5 @@ def test_another_artefact_under_the_same_name_is_not_gone_on_with(cli: Cli, arte
     before = contents()
     done = cli("finetune", "--resume", "run")
     assert done.code == 2
-    assert "not what the run began with" in done.err
+    assert "not the one that the run started from" in done.err
     assert contents() == before

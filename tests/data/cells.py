@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from attn_surgeon import insert
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.preprocessing import Preprocessing
 
 SIZE = 16
 RGB = Preprocessing((0.5,) * 3, (0.25,) * 3, (SIZE, SIZE))
-SETTINGS = Settings(task="segmentation", epochs=2, batch_size=4, crops=2, lr=3e-3)
+SETTINGS = FinetuneSettings(task="segmentation", epochs=2, batch_size=4, crops=2, lr=3e-3)
 EXAMPLE = torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from attn_surgeon.data import ImageData
+from attn_surgeon.data.images import ImageData
 from attn_surgeon.networks.preprocessing import Preprocessing
 
 PLAIN = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3, size=(2, 2))

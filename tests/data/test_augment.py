@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as v2
 
-from attn_surgeon.data import open_dataset
-from attn_surgeon.data.augment import Crop, augmentation, drawn_by, shift_and_mirror
+from attn_surgeon.data.augment import RandomResizedCrop, augmentation, seeded_by, shift_and_mirror
+from attn_surgeon.data.opening import open_dataset
 from attn_surgeon.networks.preprocessing import Preprocessing
 
 LARGE = Preprocessing((0.4, 0.5, 0.6), (0.2, 0.3, 0.1), (64, 64), interpolation="bicubic")
@@ -31,7 +31,7 @@ def test_a_crop_is_a_part_of_the_file_brought_to_size(tmp_path: Path) -> None:
     (tmp_path / "ant").mkdir()
     Image.fromarray(pixels.numpy()).save(tmp_path / "ant" / "a.png")
     dataset, crop = open_dataset(str(tmp_path), "train", LARGE).dataset, augmentation(LARGE)
-    assert isinstance(crop, Crop)
+    assert isinstance(crop, RandomResizedCrop)
     wide, mirrored = set(), set()
     for draw in range(40):
         image, label = crop(dataset, 0, f"0:{draw}:0")
@@ -65,7 +65,7 @@ def test_draws_are_decided_by_their_key_and_leave_no_trace(tmp_path: Path) -> No
 
 def test_the_streams_are_put_back_after_an_error() -> None:
     before = random.getstate(), torch.get_rng_state()
-    with pytest.raises(ZeroDivisionError), drawn_by("0:0:0"):
+    with pytest.raises(ZeroDivisionError), seeded_by("0:0:0"):
         random.random(), torch.rand(1), 1 / 0
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from attn_surgeon.data import open_dataset
+from attn_surgeon.data.opening import open_dataset
 from attn_surgeon.errors import DataError
 from attn_surgeon.networks.demo import CLASS_NAMES, DEMO_PREPROCESSING
 from attn_surgeon.networks.preprocessing import Preprocessing
@@ -66,7 +66,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     write(tmp_path / "a.png", 1)
-    with pytest.raises(DataError, match=r"this is no folder; .*a\.png"):
+    with pytest.raises(DataError, match=r"not a folder; .*a\.png"):
         open_dataset(str(tmp_path / "a.png"), "val", PLAIN)
 
 
@@ -78,7 +78,7 @@ def test_images_without_class_folders(tmp_path: Path) -> None:
 
 def test_no_images_at_all(tmp_path: Path) -> None:
     (tmp_path / "ant").mkdir()
-    with pytest.raises(DataError, match=r"no images; .*; read are \.bmp"):
+    with pytest.raises(DataError, match=r"no images; .*; supported: \.bmp"):
         open_dataset(str(tmp_path), "val", PLAIN)
 
 

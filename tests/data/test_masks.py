@@ -9,17 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from attn_surgeon.data.mask_pairs import find_pairs, is_masked
+from attn_surgeon.data.mask_pairs import is_masked, readable_pairs
 from attn_surgeon.data.masks import IGNORED, Labelling, labelling, read_pixels
 from attn_surgeon.errors import DataError
-from attn_surgeon.finetune.settings import Settings
-from attn_surgeon.tasks.classification import open_parts as open_classes
+from attn_surgeon.finetune.job import open_job
+from attn_surgeon.finetune.settings import FinetuneSettings
 
-from .cells import RGB, write
+from .cells import loaded, write
 
 
 def labels(root: Path, names: tuple[str, ...] | None = None, ignore: int | None = None) -> Labelling:
-    return labelling(find_pairs(root / "train"), names, ignore)
+    return labelling(readable_pairs(root / "train"), names, ignore)
 
 
 def test_images_and_masks_are_paired_by_name(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_images_and_masks_are_paired_by_name(tmp_path: Path) -> None:
     Image.open(image / "1.png").save(image / "1.bmp")
     (image / "1.png").unlink()
     (image / ".hidden.png").write_text("")
-    pairs = find_pairs(root / "train")
+    pairs = readable_pairs(root / "train")
     found = [(p.image.relative_to(image).as_posix(), p.mask.parent.name, p.mask.name) for p in pairs]
     assert found == [
         ("1.bmp", "masks", "1.png"),
@@ -49,24 +49,24 @@ def test_what_has_no_partner_another_size_or_colours_is_named(tmp_path: Path) ->
     kept = mask.read_bytes()
     mask.unlink()
     with pytest.raises(DataError, match=r"without its mask; .*images/2\.png"):
-        find_pairs(root)
+        readable_pairs(root)
     Image.new("L", (24, 20)).save(mask)
     with pytest.raises(DataError, match=r"the mask has 20×24 pixels, its image 24×20; .*masks/2\.png"):
-        find_pairs(root)
+        readable_pairs(root)
     Image.effect_noise((20, 24), 50).convert("RGB").save(mask)
-    assert len(find_pairs(root)) == 4  # all channels alike: grey, however it is stored
+    assert len(readable_pairs(root)) == 4  # all channels alike: grey, however it is stored
     Image.new("RGB", (20, 24), (1, 2, 3)).save(mask)
-    with pytest.raises(DataError, match=r"shows colours \(RGB\); .*masks/2\.png"):
-        find_pairs(root)
+    with pytest.raises(DataError, match=r"got a colour image \(RGB\); .*masks/2\.png"):
+        readable_pairs(root)
     mask.write_bytes(kept)
     (root / "images" / "3.png").unlink()
     with pytest.raises(DataError, match=r"without its image; .*masks/3\.png"):
-        find_pairs(root)
+        readable_pairs(root)
     Image.new("RGB", (20, 24)).save(root / "images" / "1.jpg")
     with pytest.raises(DataError, match=r"two files of one name, 1\.jpg and 1\.png"):
-        find_pairs(root)
+        readable_pairs(root)
     with pytest.raises(DataError, match="there is no images/"):
-        find_pairs(tmp_path / "val" / "masks")
+        readable_pairs(tmp_path / "val" / "masks")
 
 
 def test_values_are_class_numbers_and_255_says_nothing(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_masks_of_0_and_255_alone_show_one_class_over_background(tmp_path: Path)
     assert labels(root, ("sky", "cell")).names == ("sky", "cell")
     three = labels(root, ("a", "b", "c"))  # of three classes, 255 says nothing
     assert three.numbered(np.array([[0, 255]])).tolist() == [[0, IGNORED]]
-    with pytest.raises(DataError, match="2 to 255 classes, here are 1"):
+    with pytest.raises(DataError, match="2 to 255 classes, got 1"):
         labels(root, ignore=255)
 
 
@@ -102,7 +102,7 @@ def test_another_value_may_say_nothing(tmp_path: Path) -> None:
 
 def test_a_value_that_means_nothing_is_named_with_its_file(tmp_path: Path) -> None:
     root = write(tmp_path)
-    with pytest.raises(DataError, match=r"a mask of 2 classes holds the value 2; .*masks/\d\.png; .*--ignore-index 2"):
+    with pytest.raises(DataError, match=r"a mask of 2 classes holds the value 2; .*masks/\d\.png; .*ignore_index=2"):
         labels(root, ("a", "b"))
 
 
@@ -115,11 +115,11 @@ def test_palettes_bits_and_sixteen_bits_are_read_as_they_are(tmp_path: Path) -> 
     deep = np.array([[0, 65535], [256, 25600]], np.uint16)
     Image.fromarray(deep).save(root / "images" / "a.png")
     mask.save(root / "masks" / "a.png")
-    assert find_pairs(root)[0].values == {0, 1, 2}
+    assert readable_pairs(root)[0].values == {0, 1, 2}
     assert read_pixels(root / "images" / "a.png", 1).tolist() == [[[0, 255], [1, 100]]]
     Image.fromarray(np.array([[True, False], [False, False]])).save(root / "masks" / "a.png")
-    assert find_pairs(root)[0].values == {0, 1}
-    with pytest.raises(DataError, match="the network wants 4"):
+    assert readable_pairs(root)[0].values == {0, 1}
+    with pytest.raises(DataError, match="the network takes 4"):
         read_pixels(root / "images" / "a.png", 4)
 
 
@@ -134,5 +134,5 @@ def test_a_classifier_is_not_trained_on_masks(tmp_path: Path) -> None:
     assert is_masked(str(root))
     assert is_masked(str(root / "train"))
     assert not is_masked(str(root / "train" / "images"))
-    with pytest.raises(DataError, match="--task segmentation"):
-        open_classes(str(root), RGB, Settings())
+    with pytest.raises(DataError, match="task=segmentation"):
+        open_job(loaded(), str(root), FinetuneSettings())

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from attn_surgeon.data import Place, has_parts, open_dataset
+from attn_surgeon.data.opening import has_splits, open_dataset
+from attn_surgeon.data.settings import DataSettings
 from attn_surgeon.data.shards import expanded
 from attn_surgeon.errors import DataError
 
@@ -38,11 +39,11 @@ def test_a_pattern_gives_the_labelled_images_in_order(shards: Path) -> None:
     assert data.class_names == ("0", "1", "2", "3")
     assert contents(data) == [(10, 1), (20, 0), (30, 3)]
     assert contents(pickle.loads(pickle.dumps(data))) == contents(data)
-    assert not has_parts(f"wds/{shards}/a-{{00..01}}.tar")
+    assert not has_splits(f"wds/{shards}/a-{{00..01}}.tar")
 
 
 def test_shards_lie_in_the_folder_that_is_given(shards: Path) -> None:
-    assert contents(open_dataset("wds/b-00.tar|1", "train", PLAIN, Place(str(shards)))) == [(50, 2)]
+    assert contents(open_dataset("wds/b-00.tar|1", "train", PLAIN, DataSettings(data_dir=str(shards)))) == [(50, 2)]
 
 
 def test_labels_may_be_words(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_a_folder_says_which_shards_are_for_what(shards: Path) -> None:
         "validation": {"filenames": ["b-00.tar"], "alt_label": "label"},
     }
     (shards / "_info.json").write_text(json.dumps({"splits": splits}))
-    assert has_parts(f"wds/{shards}")
+    assert has_splits(f"wds/{shards}")
     assert contents(open_dataset(f"wds/{shards}", "train", PLAIN)) == [(10, 1), (20, 0), (30, 3)]
     assert contents(open_dataset(f"wds/{shards}", "val", PLAIN)) == [(50, 2)]
     with pytest.raises(DataError, match=r"no split 'test'; .*; splits here: train, validation"):
@@ -74,20 +75,20 @@ def test_wrong_shards_are_said_in_a_line(shards: Path) -> None:
     (shards / "f").mkdir()
     for name, words in {
         "a-{00..03}.tar": r"no such shard: .*a-02\.tar, .*a-03\.tar",
-        "c.tar": r"the shard cannot be read .*c\.tar; it must be a plain tar",
+        "c.tar": r"the shard is unreadable .*c\.tar; it must be a plain tar",
         "d.tar": r"no images with labels; .*1\.cls",
-        "e": r"cannot be understood .*_info\.json",
+        "e": r"invalid description .*_info\.json",
         "f": r"the folder has no _info\.json",
     }.items():
         with pytest.raises(DataError, match=words):
             open_dataset(f"wds/{shards}/{name}", "train", PLAIN)
 
 
-@pytest.mark.parametrize("place", [Place(), Place("here"), Place(None, download=True)])
-def test_nothing_is_fetched_unasked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("settings", [DataSettings(), DataSettings(data_dir="here"), DataSettings(download=True)])
+def test_nothing_is_fetched_unasked(settings: DataSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.hub.download_url_to_file", lambda *_, **__: pytest.fail("fetched"))
-    with pytest.raises(DataError, match=r"not on this machine; .*--download --data-dir"):
-        open_dataset("wds/https://example.org/a-{0..1}.tar", "train", PLAIN, place)
+    with pytest.raises(DataError, match=r"not on this machine; .*download=True with data_dir=DIR"):
+        open_dataset("wds/https://example.org/a-{0..1}.tar", "train", PLAIN, settings)
 
 
 def test_shards_elsewhere_are_fetched_once(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +99,7 @@ def test_shards_elsewhere_are_fetched_once(shards: Path, monkeypatch: pytest.Mon
         Path(path).write_bytes((shards / "b-00.tar").read_bytes())
 
     monkeypatch.setattr("torch.hub.download_url_to_file", fetch)
-    place = Place(str(shards / "new"), download=True)
+    settings = DataSettings(data_dir=str(shards / "new"), download=True)
     for _ in range(2):
-        assert contents(open_dataset("wds/https://example.org/z.tar", "train", PLAIN, place)) == [(50, 2)]
+        assert contents(open_dataset("wds/https://example.org/z.tar", "train", PLAIN, settings)) == [(50, 2)]
     assert fetched == ["https://example.org/z.tar"]

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from attn_surgeon.data import Place, has_parts, open_dataset
+from attn_surgeon.data.opening import has_splits, open_dataset
+from attn_surgeon.data.settings import DataSettings
 from attn_surgeon.errors import DataError
 from attn_surgeon.networks.preprocessing import Preprocessing
 
@@ -47,10 +48,10 @@ def _md5(path: Path) -> str:
 
 def test_torchvisions_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = write_cifar10(tmp_path, monkeypatch)
-    place = Place(str(tmp_path))
-    assert has_parts("torch/cifar10", place)
+    settings = DataSettings(data_dir=str(tmp_path))
+    assert has_splits("torch/cifar10", settings)
     for part in ("train", "val"):
-        data = open_dataset("torch/cifar10", part, SMALL, place)
+        data = open_dataset("torch/cifar10", part, SMALL, settings)
         assert data.class_names[9] == "class 9"
         for index, row in enumerate(pixels[part]):
             image, label = data.dataset[index]
@@ -61,7 +62,7 @@ def test_torchvisions_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_torchvisions_folders_are_read_as_files(tmp_path: Path) -> None:
     write(tmp_path / "train" / "ant" / "a.png", 10)
     write(tmp_path / "train" / "bee" / "a.png", 20)
-    data = open_dataset("torch/image_folder", "train", PLAIN, Place(str(tmp_path)))
+    data = open_dataset("torch/image_folder", "train", PLAIN, DataSettings(data_dir=str(tmp_path)))
     assert data.class_names == ("ant", "bee")
     assert contents(data) == [(10, 0), (20, 1)]
 
@@ -72,15 +73,15 @@ def test_hugging_faces_datasets(tmp_path: Path) -> None:
     for part, values in (("train", (10, 20, 30)), ("validation", (40,))):
         rows = {"image": [{"bytes": png(v), "path": None} for v in values], "label": [v // 10 % 2 for v in values]}
         datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "set" / f"{part}.parquet")
-    place, spec = Place(str(tmp_path / "cache")), f"hfds/{tmp_path}/set"
-    assert has_parts(spec, place)
-    data = open_dataset(spec, "train", PLAIN, place)
+    settings, spec = DataSettings(data_dir=str(tmp_path / "cache")), f"hfds/{tmp_path}/set"
+    assert has_splits(spec, settings)
+    data = open_dataset(spec, "train", PLAIN, settings)
     assert data.class_names == ("ant", "bee")
     assert contents(data) == [(10, 1), (20, 0), (30, 1)]
-    assert contents(open_dataset(spec, "val", PLAIN, place)) == [(40, 0)]
-    assert contents(open_dataset(spec, "train[:2]", PLAIN, place)) == [(10, 1), (20, 0)]
+    assert contents(open_dataset(spec, "val", PLAIN, settings)) == [(40, 0)]
+    assert contents(open_dataset(spec, "train[:2]", PLAIN, settings)) == [(10, 1), (20, 0)]
     with pytest.raises(DataError, match=r"no split 'test'; .*; splits here: train, validation"):
-        open_dataset(spec, "test", PLAIN, place)
+        open_dataset(spec, "test", PLAIN, settings)
 
 
 def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,9 +89,10 @@ def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     hub = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("fetched"))
     before = datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE
-    for spec, place in (("hfds/user/name", Place(str(tmp_path))), ("torch/cifar10", Place(str(tmp_path)))):
-        with pytest.raises(DataError, match="--download"):
-            open_dataset(spec, "train", PLAIN, place)
+    settings = DataSettings(data_dir=str(tmp_path))
+    for spec in ("hfds/user/name", "torch/cifar10"):
+        with pytest.raises(DataError, match="download=True"):
+            open_dataset(spec, "train", PLAIN, settings)
     assert before == (datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE)
 
 
@@ -101,12 +103,12 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_wrong_names_are_said_in_a_line(tmp_path: Path) -> None:
-    place = Place(str(tmp_path))
+    settings = DataSettings(data_dir=str(tmp_path))
     with pytest.raises(DataError, match="did you mean cifar10"):
-        open_dataset("torch/cifar11", "train", PLAIN, place)
-    with pytest.raises(DataError, match="--data-dir"):
+        open_dataset("torch/cifar11", "train", PLAIN, settings)
+    with pytest.raises(DataError, match="data_dir=DIR"):
         open_dataset("torch/cifar10", "train", PLAIN)
-    with pytest.raises(DataError, match=r"tfds/ cannot be read image by image; .*hfds/"):
+    with pytest.raises(DataError, match=r"tfds/ datasets have no random access; .*hfds/"):
         open_dataset("tfds/mnist", "train", PLAIN)
 
 

@@ -2,66 +2,142 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
+from attn_surgeon.data.images import ImageData
 from attn_surgeon.errors import DataError
-from attn_surgeon.evaluate.answers import Answers
-from attn_surgeon.evaluate.compare import Rivals, compare, require_same_classes
-from attn_surgeon.evaluate.statistics import exact_interval, image_interval, mcnemar
+from attn_surgeon.evaluate.assess import open_data
+from attn_surgeon.evaluate.compare import ComparedNames, compare_scores, require_comparable
+from attn_surgeon.tasks import get_task
+from attn_surgeon.tasks.base import Score
+from attn_surgeon.tasks.predictions import Predictions
+from attn_surgeon.tasks.settings import TaskSettings
+from attn_surgeon.tasks.statistics import exact_interval, image_interval, mcnemar
 
+from ..data.cells import loaded as segmenter
+from ..data.cells import write
 from ..finetune.helpers import loaded
+from ..tasks.test_accuracy import Rows
 
+CLASSIFICATION, SEGMENTATION = get_task("classification"), get_task("segmentation")
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1])
 FIRST = torch.tensor([0, 0, 0, 1, 1, 1, 0, 0])  # right: all of class 0, three of class 1
 SECOND = torch.tensor([0, 1, 1, 1, 0, 0, 1, 0])  # right: one of class 0, two of class 1
 
 
-def answers(predicted: torch.Tensor, repeat: int = 1) -> Answers:
+def score(predicted: Tensor, repeat: int = 1, sha256: str = "") -> Score:
     count = repeat * len(LABELS)
-    return Answers(LABELS.repeat(repeat), predicted.repeat(repeat), torch.ones(count).double())
+    predictions = Predictions(LABELS.repeat(repeat), predicted.repeat(repeat), torch.ones(count).double())
+    outcomes = tuple(predictions.correct.double().tolist())
+    return Score(sum(outcomes) / count, 0.1, outcomes, {}, sha256 or str(predicted), predictions)
+
+
+def named(count: int, class_names: Sequence[str]) -> ImageData:
+    """Return data whose images are called by their index."""
+    from attn_surgeon.data.corrupted import LabelledImages
+    from attn_surgeon.data.subsets import ImageSubset
+    from attn_surgeon.networks.demo import DEMO_PREPROCESSING
+
+    return ImageData(ImageSubset(LabelledImages(Rows(count), DEMO_PREPROCESSING), range(count)), tuple(class_names))
 
 
 def test_a_comparison_by_hand() -> None:
-    found = compare(answers(FIRST), answers(SECOND), ("ant", "bee", "none here"), Rivals("a", "b"))
-    assert (found.only_first, found.only_second) == ((1, 2, 4, 5), (6,))
-    assert found.difference == exact_interval(4, 1, 8)
-    assert found.p == mcnemar(4, 1)
-    assert list(found.classes) == ["ant", "bee"]
-    ant, bee = found.classes["ant"], found.classes["bee"]
-    assert (ant.images, ant.first, ant.second, ant.only_first, ant.only_second) == (3, 1.0, 1 / 3, 2, 0)
-    assert (bee.images, bee.first, bee.second, bee.only_first, bee.only_second) == (5, 3 / 5, 2 / 5, 2, 1)
-    assert ant.difference == image_interval([0, 1, 1])
-    assert bee.difference == image_interval([0, 1, 1, -1, 0])
+    found = compare_scores(CLASSIFICATION, score(FIRST), score(SECOND), ComparedNames("a", "b"))
+    assert {name: found["difference"][name] for name in ("estimate", "low", "high")} == vars(exact_interval(4, 1, 8))
+    assert found["mcnemar"] == {"only_first": 4, "only_second": 1, "p": mcnemar(4, 1)}
+    details = CLASSIFICATION.compare_details(score(FIRST), score(SECOND), named(8, ("ant", "bee", "none here")))
+    assert (details["only_first"], details["only_second"]) == ([1, 2, 4, 5], [6])
+    ant, bee = details["class_differences"]
+    assert [ant[name] for name in ("name", "images", "first", "second", "only_first", "only_second")] == [
+        "ant",
+        3,
+        1.0,
+        1 / 3,
+        2,
+        0,
+    ]
+    assert [bee[name] for name in ("name", "images", "first", "second", "only_first", "only_second")] == [
+        "bee",
+        5,
+        3 / 5,
+        2 / 5,
+        2,
+        1,
+    ]
+    assert ant["difference"] == vars(image_interval([0, 1, 1]))
+    assert bee["difference"] == vars(image_interval([0, 1, 1, -1, 0]))
 
 
 def test_the_sentence_names_what_was_compared_and_claims_no_more() -> None:
-    few = compare(answers(FIRST), answers(SECOND), ("ant", "bee"), Rivals("a", "b"))
-    assert few.verdict.startswith("The evidence shows neither a gain nor a loss of a over b on these images")
-    many = compare(answers(FIRST, 50), answers(SECOND, 50), ("ant", "bee"), Rivals("a", None))
-    assert many.verdict.startswith(
-        "The evidence shows a gain from leaving the grafts in on these images (+37.50 points"
+    def sentence(first: Score, second: Score, names: ComparedNames) -> str:
+        return str(compare_scores(CLASSIFICATION, first, second, names)["verdict"])
+
+    few = sentence(score(FIRST), score(SECOND), ComparedNames("a", "b"))
+    assert few.startswith("The evidence shows neither a gain nor a loss of a over b on these images")
+    many = sentence(score(FIRST, 50), score(SECOND, 50), ComparedNames("a", None))
+    assert many.startswith("The evidence shows a gain from leaving the grafts in on these images (+37.50 points")
+    assert few.endswith("for these weights only, not for other training runs.")
+    assert "a control, trained without grafts" in many
+    turned = sentence(score(SECOND, 50), score(FIRST, 50), ComparedNames("a", None))
+    assert turned.startswith("The evidence shows a loss from leaving the grafts in")
+    same = sentence(score(FIRST, sha256="x"), score(FIRST, sha256="x"), ComparedNames("a", "b"))
+    assert same.endswith("nothing tells them apart.")
+
+
+def test_the_difference_of_masks_is_the_mean_over_images_with_students_interval() -> None:
+    first, second = (Score(0.7, 0.1, outcomes) for outcomes in ((0.5, 0.6, 0.9, 0.7), (0.4, 0.6, 0.8, 0.3)))
+    found = compare_scores(SEGMENTATION, first, second, ComparedNames("a", "b"))
+    assert found["difference"]["estimate"] == pytest.approx(0.15)
+    reach = 3.182446 * (0.09 / 3 / 4) ** 0.5  # of 0.1, 0, 0.1 and 0.4
+    assert found["difference"]["low"] == pytest.approx(0.15 - reach, abs=1e-6)
+    assert found["difference"]["high"] == pytest.approx(0.15 + reach, abs=1e-6)
+    assert (found["wilcoxon"]["better"], found["wilcoxon"]["worse"]) == (3, 0)
+    assert "neither a gain nor a loss of a over b" in found["verdict"]
+
+
+def test_networks_that_do_the_same_on_masks_are_told_so() -> None:
+    one = Score(0.7, 0.1, (0.5, 0.6))
+    assert compare_scores(SEGMENTATION, one, one, ComparedNames("a", "b"))["verdict"].endswith(
+        "nothing tells them apart."
     )
-    assert few.verdict.endswith("for these weights only, which says nothing of other trainings.")
-    assert "finetune --control" in many.verdict
-    turned = compare(answers(SECOND, 50), answers(FIRST, 50), ("ant", "bee"), Rivals("a", None))
-    assert turned.verdict.startswith("The evidence shows a loss from leaving the grafts in")
+    other = Score(0.7, 0.2, (0.5, 0.6))
+    assert "neither" in compare_scores(SEGMENTATION, one, other, ComparedNames("a", "b"))["verdict"]
 
 
-def with_names(names: tuple[str, ...] | None) -> LoadedNetwork:
-    other = loaded()
-    set_provenance(other.model, replace(other.provenance, class_names=names))
-    return other
+def with_names(network: LoadedNetwork, names: tuple[str, ...] | None) -> LoadedNetwork:
+    set_provenance(network.model, replace(network.provenance, class_names=names))
+    return network
 
 
 def test_other_class_names_are_refused() -> None:
     digits = loaded()
-    require_same_classes(digits, digits)
-    require_same_classes(digits, with_names(None))
+    require_comparable(CLASSIFICATION, [digits, digits])
+    require_comparable(CLASSIFICATION, [digits, with_names(loaded(), None)])
     for names, shown in ((("0", "one", *"23456789"), "first 1 and one"), (("0", "1"), "10 and 2 of them")):
         with pytest.raises(DataError, match=shown):
-            require_same_classes(digits, with_names(names))
+            require_comparable(CLASSIFICATION, [digits, with_names(loaded(), names)])
+
+
+def test_networks_with_other_outputs_are_not_compared() -> None:
+    digits = loaded()
+    wider = nn.Sequential(digits.model, nn.ConstantPad1d((0, 1), 0.0))
+    unnamed = LoadedNetwork(set_provenance(wider, replace(digits.provenance, class_names=None)))
+    with pytest.raises(DataError, match="the networks have 10 and 11 outputs"):
+        require_comparable(CLASSIFICATION, [digits, unnamed])
+
+
+def test_networks_of_other_pixel_classes_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, count=2)
+    networks = [with_names(segmenter(), names) for names in (("a", "b", "c"), None)]
+    for chosen in (networks[:1], networks[1:], [networks[0], networks[0]]):
+        open_data(SEGMENTATION, chosen, str(tmp_path), "val", TaskSettings())
+    with pytest.raises(DataError, match="3 and 3 classes, or name them differently"):
+        open_data(SEGMENTATION, networks, str(tmp_path), "val", TaskSettings())

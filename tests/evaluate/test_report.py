@@ -1,32 +1,41 @@
-"""The report: what is written is what was answered, whatever classes are called."""
+"""The report: what is written is what was predicted, whatever classes are called."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+from torch.utils.data import TensorDataset
 
+from attn_surgeon.data.images import ImageData
 from attn_surgeon.errors import DataError
-from attn_surgeon.evaluate.answers import Answers
-from attn_surgeon.evaluate.report import make_folder, to_png, write_report
+from attn_surgeon.evaluate.report import require_folder, write_report
+from attn_surgeon.tasks import get_task
+from attn_surgeon.tasks.base import Score
+from attn_surgeon.tasks.confusion_files import to_png
+from attn_surgeon.tasks.predictions import Predictions
 
 NAMES = ('a "red", ant', "$bee^$", "猫", "\\frac{dog}")
 
 
-def answers(*predicted: int) -> Answers:
+def pictures(*predicted: int) -> Mapping[str, bytes]:
     count = len(predicted)
-    return Answers(torch.arange(count) % 4, torch.tensor(predicted), torch.ones(count).double())
+    predictions = Predictions(torch.arange(count) % 4, torch.tensor(predicted), torch.ones(count).double())
+    data = ImageData(TensorDataset(torch.empty(0)), NAMES)
+    return get_task("classification").pictures(nn.Identity(), data, Score(0.0, 0.0, (), predictions=predictions))
 
 
 def test_the_folder_holds_the_matrices(tmp_path: Path) -> None:
-    write_report(tmp_path, '{"é": 1}\n', [answers(0, 1, 1, 9, 0), answers(3, 3, 3, 3, 3)], NAMES)
+    write_report(tmp_path, '{"é": 1}\n', [pictures(0, 1, 1, 9, 0), pictures(3, 3, 3, 3, 3)])
     made = {path.name for path in tmp_path.iterdir()}
-    pictures = {"confusion.png", "confusion-compare.png"}
-    assert made == {"report.json", "confusion.csv", "confusion-compare.csv"} | pictures
+    images = {"confusion.png", "confusion-compare.png"}
+    assert made == {"report.json", "confusion.csv", "confusion-compare.csv"} | images
     assert (tmp_path / "report.json").read_text(encoding="utf-8") == '{"é": 1}\n'
     rows = list(csv.reader(io.StringIO((tmp_path / "confusion.csv").read_text(encoding="utf-8"))))
     assert rows[0] == ["class", *NAMES, "(none of these)"]
@@ -45,8 +54,8 @@ def dark(image: Image.Image) -> int:
 
 def test_the_picture_shows_shares_of_each_class() -> None:
     all_right, all_wrong = torch.eye(3, 4).long() * 50, torch.ones(3, 4).long()
-    pictures = [Image.open(io.BytesIO(to_png(counts, NAMES[:3]))) for counts in (all_right, all_wrong)]
-    assert dark(pictures[0]) > 20 * dark(pictures[1])
+    right, wrong = (Image.open(io.BytesIO(to_png(counts, NAMES[:3]))) for counts in (all_right, all_wrong))
+    assert dark(right) > 20 * dark(wrong)
     outside = torch.tensor([[0, 1, 5], [0, 4, 0]])
     assert to_png(outside, NAMES[:2]) != to_png(outside * torch.tensor([1, 1, 0]), NAMES[:2])
 
@@ -60,9 +69,13 @@ def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(DataError, match="cannot write the report"):
-            make_folder(path)
-    make_folder(tmp_path / "a" / "b")
-    make_folder(tmp_path / "a" / "b")
+            require_folder(path)
+        with pytest.raises(DataError, match="cannot write the report"):
+            write_report(path, "", [])
+    for _ in range(2):
+        require_folder(tmp_path / "a" / "b")
+        write_report(tmp_path / "a" / "b", "", [])
+    (tmp_path / "a" / "b" / "report.json").unlink()
     (tmp_path / "a" / "b" / "report.json").mkdir()
     with pytest.raises(DataError, match=r"report\.json"):
-        write_report(tmp_path / "a" / "b", "", [answers(0)], NAMES)
+        write_report(tmp_path / "a" / "b", "", [pictures(0)])

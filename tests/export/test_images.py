@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from attn_surgeon.data import open_dataset
+from attn_surgeon.data.opening import open_dataset
 from attn_surgeon.errors import DataError
 from attn_surgeon.export.images import folder_pixels, normalise, seeded_pixels
 from attn_surgeon.networks.demo import DEMO_PREPROCESSING

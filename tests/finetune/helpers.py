@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from attn_surgeon import insert
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
-from attn_surgeon.data import ImageData
-from attn_surgeon.data.parts import Chosen, Parts, open_parts
-from attn_surgeon.evaluate.accuracy import balanced, labels_of
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.data.images import ImageData
+from attn_surgeon.data.splits import Splits, open_labelled_splits
+from attn_surgeon.data.subsets import ImageSubset, balanced, labels_of
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.demo import CLASS_NAMES, DEMO_PREPROCESSING, load_demo
 
@@ -34,10 +34,10 @@ def loaded(block: str = "cbam") -> LoadedNetwork:
     return LoadedNetwork(set_provenance(model, Provenance(SourceSpec("demo", "demo"), DEMO_PREPROCESSING, CLASS_NAMES)))
 
 
-def parts(settings: Settings, val: int = 60) -> Parts:
+def parts(settings: FinetuneSettings, val: int = 60) -> Splits:
     """Open the clean digits, a few of them to measure on."""
-    found = open_parts("demo", DEMO_PREPROCESSING, settings)
-    few = Chosen(found.val.dataset, balanced(labels_of(found.val.dataset), val), keep=True)
+    found = open_labelled_splits("demo", DEMO_PREPROCESSING, settings)
+    few = ImageSubset(found.val.dataset, balanced(labels_of(found.val.dataset), val), keep=True)
     return replace(found, val=ImageData(few, CLASS_NAMES))
 
 

@@ -11,7 +11,7 @@ import pytest
 LEFT = """
 import ctypes, sys, torch
 from pathlib import Path
-from attn_surgeon.train.run.allocation import keep_freed_memory
+from attn_surgeon.finetune.allocation import keep_freed_memory
 for threshold in (-1, -3):  # to trim, and to map: glibc's first ones, which it would move by what was freed so far
     ctypes.CDLL(None).mallopt(threshold, 131072)
 assert "keep" not in sys.argv or keep_freed_memory()

@@ -10,11 +10,11 @@ from torch import nn
 
 from attn_surgeon.finetune.checkpoint import in_order
 from attn_surgeon.finetune.parameter_groups import make_optimizer
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.finetune.settings import FinetuneSettings
 
 from .helpers import operated
 
-SETTINGS = Settings(lr=0.01, weight_decay=0.1)
+SETTINGS = FinetuneSettings(lr=0.01, weight_decay=0.1)
 
 
 def stepped(model: nn.Module) -> torch.optim.Optimizer:

@@ -14,39 +14,40 @@ from torch import Tensor
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.errors import SurgeonError
-from attn_surgeon.evaluate.accuracy import evaluate
-from attn_surgeon.evaluate.statistics import Interval, exact_interval, mcnemar, t_interval
 from attn_surgeon.finetune import loop
-from attn_surgeon.finetune.comparison import verdict
-from attn_surgeon.finetune.control import Job, check, fine_tune, network
-from attn_surgeon.finetune.preparation import Run
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.finetune.comparison import training_verdict
+from attn_surgeon.finetune.context import StageContext
+from attn_surgeon.finetune.control import fine_tune, network_of
+from attn_surgeon.finetune.job import FinetuneJob, check
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks.demo import load_demo
 from attn_surgeon.surgery.installed import bypassed, list_grafts
-from attn_surgeon.tasks.classification import score
-from attn_surgeon.tasks.head import fitted
+from attn_surgeon.tasks import get_task
+from attn_surgeon.tasks.accuracy import measure_accuracy
+from attn_surgeon.tasks.statistics import Interval, exact_interval, mcnemar, t_interval
 
 from .helpers import equal, loaded, parts, same
 
-SETTINGS = Settings(epochs=1, batch_size=16, limit=64, lr=3e-3)
+TASK = get_task("classification")
+SETTINGS = FinetuneSettings(epochs=1, batch_size=16, limit=64, lr=3e-3)
 
 
-def job(folder: Path, **changes: Any) -> Job:
-    return replace(Job(loaded(), parts(SETTINGS), SETTINGS, folder), **changes)
+def job(folder: Path, **changes: Any) -> FinetuneJob:
+    return replace(FinetuneJob(loaded(), parts(SETTINGS), SETTINGS, folder), **changes)
 
 
 def test_the_control_is_the_original_and_starts_from_the_same_head() -> None:
     start = loaded()
-    assert same(network(start, grafts=False), load_demo())
-    assert list_grafts(network(start, grafts=False)) == []
-    assert same(network(start, grafts=True), start.model)
+    assert same(network_of(start, grafts=False), load_demo())
+    assert list_grafts(network_of(start, grafts=False)) == []
+    assert same(network_of(start, grafts=True), start.model)
 
 
 def test_both_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     step = loop._step
 
-    def noting(run: Run, images: Tensor, labels: Tensor) -> None:
+    def noting(run: StageContext, images: Tensor, labels: Tensor) -> None:
         seen.append(images.clone())
         step(run, images, labels)
 
@@ -64,11 +65,11 @@ def test_the_comparison_is_what_the_artefacts_give(tmp_path: Path) -> None:
     for run in result["runs"]:
         right = {}
         for arm in ("grafts", "control"):
-            model = network(todo.loaded, grafts=arm == "grafts")
+            model = network_of(todo.network, grafts=arm == "grafts")
             saved = torch.load(tmp_path / f"seed-{run['seed']}-{arm}" / "checkpoint.pt", weights_only=True)
             model.load_state_dict(saved["model"])
-            assert evaluate(model, todo.parts.val).top1 == run[arm]["top1"]
-            right[arm] = score(model, todo.parts).outcomes
+            assert measure_accuracy(model, todo.splits.val).top1 == run[arm]["top1"]
+            right[arm] = TASK.score(model, todo.splits.val).outcomes
         differences.append(sum(right["grafts"]) / 60 - sum(right["control"]) / 60)
         both = list(zip(right["grafts"], right["control"], strict=True))
         counts[0] += both.count((1.0, 0.0))
@@ -91,15 +92,16 @@ def test_one_seed_takes_the_interval_over_images(tmp_path: Path) -> None:
 def test_closing_a_graft_costs_what_a_plain_measurement_says(tmp_path: Path) -> None:
     todo = job(tmp_path)
     result = fine_tune(todo)
-    model = network(todo.loaded, grafts=True)
+    model = network_of(todo.network, grafts=True)
     model.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"])
-    open_top1 = evaluate(model, todo.parts.val).top1
+    open_top1 = measure_accuracy(model, todo.splits.val).top1
     for graft, made in zip(result["grafts"], list_grafts(model), strict=True):
         with bypassed([made.block]):
-            assert graft["closing_costs"] == [open_top1 - evaluate(model, todo.parts.val).top1]
+            assert graft["closing_costs"] == [open_top1 - measure_accuracy(model, todo.splits.val).top1]
     assert result["added"]["parameters"] == sum(
         parameter.numel() for made in list_grafts(model) for parameter in made.block.parameters()
     )
+    assert min(result["added"][f"{name}_spread_ms"] for name in ("latency", "latency_without")) >= 0
     assert "verdict" not in result
 
 
@@ -113,20 +115,20 @@ def test_closing_a_graft_costs_what_a_plain_measurement_says(tmp_path: Path) -> 
     ],
 )
 def test_the_verdict_follows_the_interval(interval: Interval, said: str) -> None:
-    assert said in verdict(interval, 3)
-    assert "over 3 seeds" in verdict(interval, 3)
+    assert said in training_verdict(interval, 3)
+    assert "over 3 seeds" in training_verdict(interval, 3)
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     plain = LoadedNetwork(set_provenance(load_demo(), loaded().provenance))
     with pytest.raises(SurgeonError, match="no grafts"):
-        check(job(tmp_path, loaded=plain, control=True))
+        check(job(tmp_path, network=plain, control=True))
 
 
 def test_a_network_whose_head_is_new_teaches_nothing(tmp_path: Path) -> None:
     settings = replace(SETTINGS, distill=0.5)
     check(job(tmp_path, settings=settings))
-    three = fitted(loaded(), ("a", "b", "c"), 0)
+    three = TASK.fit_head(loaded(), ("a", "b", "c"), SETTINGS)
     assert three.fresh == ("fc",)
-    with pytest.raises(SurgeonError, match="head is new has nothing to teach"):
-        check(job(tmp_path, loaded=three, settings=settings))
+    with pytest.raises(SurgeonError, match="distillation needs the original head"):
+        check(job(tmp_path, network=three, settings=settings))

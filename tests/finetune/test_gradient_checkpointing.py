@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon import insert
+from attn_surgeon.errors import TrainingError
 from attn_surgeon.finetune.gradient_checkpointing import checkpointed, repeated
-from attn_surgeon.finetune.settings import TrainingError
 
 from .helpers import operated
 

@@ -17,17 +17,19 @@ from torch import Tensor, nn
 
 from attn_surgeon import files
 from attn_surgeon.artefact.load import load
-from attn_surgeon.evaluate.accuracy import evaluate
+from attn_surgeon.errors import TrainingError
 from attn_surgeon.finetune import checkpoint, loop
+from attn_surgeon.finetune.context import StageContext
 from attn_surgeon.finetune.loop import Trained, train
-from attn_surgeon.finetune.preparation import Run
-from attn_surgeon.finetune.settings import Settings, TrainingError
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.tasks.base import Score, get_task
+from attn_surgeon.tasks.accuracy import measure_accuracy
+from attn_surgeon.tasks.base import Score
+from attn_surgeon.tasks.classification import Classification
 
 from .helpers import EXAMPLE, operated, parts, same
 
-SETTINGS = Settings(epochs=2, batch_size=8, limit=40, lr=3e-3, checkpoint_steps=2)
+SETTINGS = FinetuneSettings(epochs=2, batch_size=8, limit=40, lr=3e-3, checkpoint_steps=2)
 
 
 class Ended(BaseException):
@@ -47,7 +49,7 @@ def network() -> nn.Module:
     return model
 
 
-def trained(folder: Path, settings: Settings = SETTINGS) -> Trained:
+def trained(folder: Path, settings: FinetuneSettings = SETTINGS) -> Trained:
     folder.mkdir(exist_ok=True)
     return train(network(), parts(settings), settings, folder, EXAMPLE)
 
@@ -64,7 +66,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained]:
 
 
 def test_training_learns_and_writes_a_line_an_epoch(tmp_path: Path) -> None:
-    settings = Settings(epochs=2, batch_size=16, limit=200, lr=3e-3, label_smoothing=0.1)
+    settings = FinetuneSettings(epochs=2, batch_size=16, limit=200, lr=3e-3, label_smoothing=0.1)
     done = train(operated(), parts(settings), settings, tmp_path, EXAMPLE)
     first, last = lines(tmp_path)
     assert [first["epoch"], last["epoch"]] == [1, 2]
@@ -74,15 +76,15 @@ def test_training_learns_and_writes_a_line_an_epoch(tmp_path: Path) -> None:
 
 
 def test_artefacts_load_and_score_what_was_recorded(whole: tuple[Path, Trained], tmp_path: Path) -> None:
-    settings = Settings(epochs=2, batch_size=16, limit=64, lr=3e-3)
+    settings = FinetuneSettings(epochs=2, batch_size=16, limit=64, lr=3e-3)
     data = parts(settings)
     done = train(operated(), data, settings, tmp_path, EXAMPLE)
     found = load(tmp_path / "last.safetensors")
     assert same(found, done.model)
-    assert evaluate(found, data.val).logits_sha256 == evaluate(done.model, data.val).logits_sha256
-    assert evaluate(found, data.val).top1 == done.score.metric
+    assert measure_accuracy(found, data.val).logits_sha256 == measure_accuracy(done.model, data.val).logits_sha256
+    assert measure_accuracy(found, data.val).top1 == done.score.metric
     best = max(line["val_top1"] for line in lines(tmp_path))
-    assert evaluate(load(tmp_path / "best.safetensors"), data.val).top1 == best
+    assert measure_accuracy(load(tmp_path / "best.safetensors"), data.val).top1 == best
 
 
 @pytest.mark.parametrize(("by", "best"), [("metric", 2), ("loss", 1)])
@@ -93,16 +95,16 @@ def test_best_is_the_epoch_of_the_highest_metric_or_of_the_lowest_loss(
     settings, after = replace(SETTINGS, epochs=4, limit=8, best_by=by), loop._after_step
     measured: list[nn.Module] = []
 
-    def score(model: nn.Module, *_: Any) -> Score:
+    def score(task: Classification, model: nn.Module, *_: Any) -> Score:
         measured.append(copy.deepcopy(model))
         return Score(*next(told), ())
 
-    def end(run: Run) -> None:
-        after(run)
-        if run.position.step == 4:
+    def end(context: StageContext) -> None:
+        after(context)
+        if context.run.state.step == 4:
             raise Ended
 
-    monkeypatch.setattr(loop, "get_task", lambda name: replace(get_task(name), score=score))
+    monkeypatch.setattr(Classification, "score", score)
     with monkeypatch.context() as patch, pytest.raises(Ended):
         patch.setattr(loop, "_after_step", end)
         train(operated(), parts(settings), settings, tmp_path, EXAMPLE)
@@ -114,7 +116,7 @@ def test_best_is_the_epoch_of_the_highest_metric_or_of_the_lowest_loss(
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(whole: tuple[Path, Trained], tmp_path: Path) -> None:
     torch.manual_seed(77)
     assert same(trained(tmp_path / "again").model, whole[1].model)
-    other = Settings(**{**SETTINGS.to_dict(), "seed": 1})
+    other = FinetuneSettings(**{**SETTINGS.to_dict(), "seed": 1})
     assert not same(trained(tmp_path / "other", other).model, whole[1].model)
 
 
@@ -124,9 +126,9 @@ def test_a_run_that_was_ended_goes_on_to_the_same_bits(
 ) -> None:
     folder, after = tmp_path / "run", loop._after_step
 
-    def end(run: Run) -> None:
-        after(run)
-        if run.position.step == steps:
+    def end(context: StageContext) -> None:
+        after(context)
+        if context.run.state.step == steps:
             raise Ended
 
     with monkeypatch.context() as patch, pytest.raises(Ended):
@@ -161,12 +163,12 @@ def test_a_run_ended_while_it_writes_goes_on_from_the_checkpoint_before(
 def test_resuming_keeps_what_options_add(
     change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(**{**SETTINGS.to_dict(), **change})
+    settings = FinetuneSettings(**{**SETTINGS.to_dict(), **change})
     straight, after = trained(tmp_path / "whole", settings), loop._after_step
 
-    def end(run: Run) -> None:
-        after(run)
-        if run.position.step == 4:
+    def end(context: StageContext) -> None:
+        after(context)
+        if context.run.state.step == 4:
             raise Ended
 
     with monkeypatch.context() as patch, pytest.raises(Ended):
@@ -192,16 +194,16 @@ def test_a_signal_ends_the_step_and_leaves_a_checkpoint(
     folder, before = tmp_path / "run", signal.getsignal(number)
     step = loop._step
 
-    def interrupted(run: Run, images: Tensor, labels: Tensor) -> None:
-        if run.position.step == 2:
+    def interrupted(context: StageContext, images: Tensor, labels: Tensor) -> None:
+        if context.run.state.step == 2:
             os.kill(os.getpid(), number)
-        step(run, images, labels)
+        step(context, images, labels)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loop, "_step", interrupted)
         trained(folder)
     assert signal.getsignal(number) is before
-    assert torch.load(folder / checkpoint.NAME, weights_only=True)["position"]["step"] == 3
+    assert torch.load(folder / checkpoint.CHECKPOINT, weights_only=True)["position"]["step"] == 3
     assert same(trained(folder).model, whole[1].model)
 
 
@@ -209,24 +211,24 @@ def test_numbers_that_are_none_stop_the_run_and_name_the_graft(tmp_path: Path, m
     model, step = operated(), loop._step
     graft = list_grafts(model)[1]
 
-    def poisoned(run: Run, images: Tensor, labels: Tensor) -> None:
-        if run.position.step == 5:
+    def poisoned(context: StageContext, images: Tensor, labels: Tensor) -> None:
+        if context.run.state.step == 5:
             with torch.no_grad():
                 next(graft.block.parameters()).fill_(float("nan"))
-        step(run, images, labels)
+        step(context, images, labels)
 
     monkeypatch.setattr(loop, "_step", poisoned)
     with pytest.raises(TrainingError) as caught:
         train(model, parts(SETTINGS), SETTINGS, tmp_path, EXAMPLE)
     assert f"the graft after {graft.graft.site}" in caught.value.what
     assert "step 6 of epoch 2" in caught.value.what
-    saved = torch.load(tmp_path / checkpoint.NAME, weights_only=True)
+    saved = torch.load(tmp_path / checkpoint.CHECKPOINT, weights_only=True)
     assert saved["position"]["step"] == 5
     assert all(bool(tensor.isfinite().all()) for tensor in saved["model"].values())
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / checkpoint.NAME).write_bytes(b"old")
+    (tmp_path / checkpoint.CHECKPOINT).write_bytes(b"old")
 
     def full(state: Any, path: str) -> None:
         Path(path).write_bytes(b"half")
@@ -234,7 +236,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(TrainingError, match="No space left on device"):
-        checkpoint.write_checkpoint(tmp_path, checkpoint.Parties(nn.Linear(1, 1), None), checkpoint.Position(), [])
+        checkpoint.write_checkpoint(tmp_path, {"model": nn.Linear(1, 1)}, checkpoint.RunState(), [])
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
@@ -260,14 +262,14 @@ def test_what_compiling_meets_is_said_in_one_line(tmp_path: Path, monkeypatch: p
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
-    with pytest.raises(TrainingError, match=r"torch.compile failed: .*leave --compile out"):
-        trained(tmp_path / "run", Settings(**{**SETTINGS.to_dict(), "compile": True}))
+    with pytest.raises(TrainingError, match=r"torch.compile failed: .*leave compile out"):
+        trained(tmp_path / "run", FinetuneSettings(**{**SETTINGS.to_dict(), "compile": True}))
 
 
 def test_out_of_memory_says_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(run: Run, value: Tensor, images: Tensor) -> None:
+    def full(context: StageContext, value: Tensor, images: Tensor) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(loop, "_require_finite", full)
-    with pytest.raises(TrainingError, match=r"out of memory.*smaller --batch-size than 8.*--grad-checkpointing"):
+    with pytest.raises(TrainingError, match=r"out of memory.*smaller batch_size than 8.*grad_checkpointing=True"):
         trained(tmp_path / "run")

@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.finetune.objective import Objective, distance
-from attn_surgeon.finetune.settings import Settings, TrainingError
-from attn_surgeon.tasks.base import get_task
+from attn_surgeon.errors import TrainingError
+from attn_surgeon.finetune.objective import Objective, distillation_loss
+from attn_surgeon.finetune.settings import FinetuneSettings
+from attn_surgeon.tasks import get_task
 
 TASK = get_task("classification")
 IMAGES, LABELS = torch.randn(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 def mixed(step: int = 0, images: Tensor = IMAGES, **settings: float) -> tuple[Tensor, Tensor]:
-    return Objective(TASK, Settings(**settings), 3).mixed(images, LABELS[: len(images)], step)  # type: ignore[arg-type]
+    return Objective(TASK, FinetuneSettings(**settings), 3).mixed(images, LABELS[: len(images)], step)  # type: ignore[arg-type]
 
 
 def test_nothing_is_mixed_unless_asked() -> None:
@@ -64,19 +65,21 @@ def test_the_distance_to_a_teacher_is_the_divergence_of_softened_scores() -> Non
     p, q = (np.exp(values.double().numpy() / 3.0) for values in (taught, scores))
     p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
     expected = 9 * (p * np.log(p / q)).sum(1).mean()
-    assert float(distance(scores, taught, 3.0)) == pytest.approx(expected, rel=1e-5)
-    assert float(distance(scores, scores, 3.0)) == 0
+    assert float(distillation_loss(scores, taught, 3.0)) == pytest.approx(expected, rel=1e-5)
+    assert float(distillation_loss(scores, scores, 3.0)) == 0
 
 
 def test_a_share_of_the_loss_keeps_to_the_teacher() -> None:
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     scores = torch.randn(6, 3)
-    settings = Settings(distill=0.25, temperature=2.0)
+    settings = FinetuneSettings(distill=0.25, temperature=2.0)
     with torch.no_grad():
         loss = Objective(TASK, settings, 3, teacher)(scores, LABELS, IMAGES)
-        expected = 0.75 * nn.functional.cross_entropy(scores, LABELS) + 0.25 * distance(scores, teacher(IMAGES), 2.0)
+        expected = 0.75 * nn.functional.cross_entropy(scores, LABELS) + 0.25 * distillation_loss(
+            scores, teacher(IMAGES), 2.0
+        )
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
-    with pytest.raises(TrainingError, match="another one"):
+    with pytest.raises(TrainingError, match="a different head"):
         Objective(TASK, settings, 3, teacher)(torch.randn(6, 4), LABELS, IMAGES)
 
 
@@ -87,5 +90,5 @@ def test_binary_cross_entropy_counts_every_class(smoothing: float) -> None:
     wanted[np.arange(6), LABELS.numpy()] += 1 - smoothing
     p = 1 / (1 + np.exp(-scores.double().numpy()))
     expected = -(wanted * np.log(p) + (1 - wanted) * np.log(1 - p)).mean()
-    loss = TASK.loss(scores, LABELS, Settings(loss="bce", label_smoothing=smoothing))
+    loss = TASK.loss(scores, LABELS, FinetuneSettings(loss="bce", label_smoothing=smoothing))
     assert float(loss) == pytest.approx(expected, rel=1e-5)

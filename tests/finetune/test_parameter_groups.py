@@ -11,18 +11,19 @@ from timm.models import group_parameters
 from torch import nn
 
 from attn_surgeon import insert
-from attn_surgeon.finetune.freezing import freeze, start_training
+from attn_surgeon.errors import TrainingError
+from attn_surgeon.finetune.freezing import freeze, train_mode
 from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.parameter_groups import make_optimizer, parameter_groups, require_optimizer
-from attn_surgeon.finetune.settings import Settings, TrainingError
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.surgery.installed import list_grafts
 
 from .helpers import EXAMPLE, operated, parts
 
-SETTINGS = Settings(lr=0.01, graft_lr_mult=0.5, weight_decay=0.1)
+SETTINGS = FinetuneSettings(lr=0.01, graft_lr_mult=0.5, weight_decay=0.1)
 
 
-def groups(model: nn.Module, settings: Settings = SETTINGS) -> dict[str, dict[str, Any]]:
+def groups(model: nn.Module, settings: FinetuneSettings = SETTINGS) -> dict[str, dict[str, Any]]:
     return {group["group"]: group for group in parameter_groups(model, settings)}
 
 
@@ -51,7 +52,7 @@ def test_grafts_start_from_nothing_and_so_learn_faster() -> None:
         ({"lr": 2e-3}, 2e-3, 2e-2),
         ({"lr": 2e-3, "graft_lr_mult": 0.5}, 2e-3, 1e-3),
     ):
-        found = groups(operated(), Settings(**given))
+        found = groups(operated(), FinetuneSettings(**given))
         assert (found["base"]["lr"], found["grafts"]["lr"]) == pytest.approx((base, grafts))
 
 
@@ -78,7 +79,7 @@ def test_a_gate_that_has_opened_is_still_a_gate() -> None:
 
 
 def test_freezing_the_base_leaves_grafts_and_head() -> None:
-    model, settings = operated(), Settings(freeze="base")
+    model, settings = operated(), FinetuneSettings(freeze="base")
     freeze(model, settings, EXAMPLE)
     training = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     grafts = {f"{made.path}.{name}" for made in list_grafts(model) for name, _ in made.block.named_parameters()}
@@ -87,8 +88,8 @@ def test_freezing_the_base_leaves_grafts_and_head() -> None:
 
 
 def test_frozen_norms_stay_in_eval_mode_and_the_grafts_do_not() -> None:
-    model, settings = operated(), Settings(freeze="bn")
-    start_training(model, freeze(model, settings, EXAMPLE))
+    model, settings = operated(), FinetuneSettings(freeze="bn")
+    train_mode(model, freeze(model, settings, EXAMPLE))
     modes = {name: module.training for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
     own = tuple(made.path for made in list_grafts(model))
     assert modes
@@ -100,7 +101,7 @@ def test_what_is_frozen_keeps_every_bit(tmp_path: Any) -> None:
         model, folder = operated(), tmp_path / kind
         folder.mkdir()
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        settings = Settings(epochs=1, limit=64, freeze=kind, batch_size=16)
+        settings = FinetuneSettings(epochs=1, limit=64, freeze=kind, batch_size=16)
         train(model, parts(settings), settings, folder, EXAMPLE)
         changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
         grafts = tuple(f"{made.path}." for made in list_grafts(model))
@@ -116,7 +117,7 @@ def test_what_is_frozen_keeps_every_bit(tmp_path: Any) -> None:
 def test_norms_may_train_beside_grafts_while_their_statistics_stay(tmp_path: Any) -> None:
     model = operated()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    settings = Settings(epochs=1, limit=64, freeze="base", train_norms=True, batch_size=16)
+    settings = FinetuneSettings(epochs=1, limit=64, freeze="base", train_norms=True, batch_size=16)
     train(model, parts(settings), settings, tmp_path, EXAMPLE)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     grafts = tuple(f"{made.path}." for made in list_grafts(model))
@@ -129,7 +130,7 @@ def test_norms_may_train_beside_grafts_while_their_statistics_stay(tmp_path: Any
 @pytest.mark.parametrize(("mark", "first"), [("layer3", "layer3"), ("layer2.1", "layer2.1"), ("3", "layer2")])
 def test_freezing_until_a_module_leaves_it_and_what_follows(mark: str, first: str) -> None:
     model = operated(at="layer1.*.bn2")
-    kept = freeze(model, Settings(freeze=f"until:{mark}"), EXAMPLE)
+    kept = freeze(model, FinetuneSettings(freeze=f"until:{mark}"), EXAMPLE)
     training = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     grafts = {f"{made.path}.{name}" for made in list_grafts(model) for name, _ in made.block.named_parameters()}
     names = [name for name, _ in model.named_parameters() if name not in grafts]
@@ -142,16 +143,16 @@ def test_freezing_until_a_module_leaves_it_and_what_follows(mark: str, first: st
 
 def test_freezing_until_what_is_not_there_names_the_nearest() -> None:
     with pytest.raises(TrainingError, match=r"no module 'layer9'.*did you mean layer"):
-        freeze(operated(), Settings(freeze="until:layer9"), EXAMPLE)
-    with pytest.raises(TrainingError, match="6 parts"):
-        freeze(operated(), Settings(freeze="until:6"), EXAMPLE)
+        freeze(operated(), FinetuneSettings(freeze="until:layer9"), EXAMPLE)
+    with pytest.raises(TrainingError, match="6 children"):
+        freeze(operated(), FinetuneSettings(freeze="until:6"), EXAMPLE)
 
 
 def test_layers_far_from_the_head_train_slower_and_grafts_do_not() -> None:
     model = timm.create_model("test_resnet", pretrained=False)
     example = torch.randn(1, 3, 64, 64)
     grafted = insert(model, "se", after="layer1.0.bn2", example=example)
-    found = groups(grafted, Settings(lr=0.01, layer_decay=0.5))
+    found = groups(grafted, FinetuneSettings(lr=0.01, layer_decay=0.5))
     rates = {name: group["lr"] for group in found.values() for name in group["names"]}
     layers = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
     last = max(layers.values())
@@ -161,7 +162,7 @@ def test_layers_far_from_the_head_train_slower_and_grafts_do_not() -> None:
 
 
 def test_optimizers_are_timms_by_name() -> None:
-    made = make_optimizer(operated(), Settings(optimizer="lamb", lr=0.02, graft_lr_mult=1))
+    made = make_optimizer(operated(), FinetuneSettings(optimizer="lamb", lr=0.02, graft_lr_mult=1))
     assert type(made).__name__ == "Lamb"
     assert {group["lr"] for group in made.param_groups} == {0.02}
     with pytest.raises(TrainingError, match=r"'adamww'.*did you mean adamw"):

@@ -1,77 +1,41 @@
-"""Stages: what trains for how many epochs, one after the other, and going on in any of them."""
+"""The learning rate over the steps of a run."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 
 import pytest
-import torch
 
-from attn_surgeon.finetune import loop
-from attn_surgeon.finetune.loop import Trained, train
-from attn_surgeon.finetune.preparation import Run
-from attn_surgeon.finetune.schedule import Stage, parse_stages
-from attn_surgeon.finetune.settings import Settings, TrainingError
-from attn_surgeon.surgery.installed import list_grafts
-
-from .helpers import EXAMPLE, operated, parts, same
-
-SETTINGS = Settings(stages="grafts:1,all:2", batch_size=8, limit=24, lr=3e-3, checkpoint_steps=1, mixup=0.2)
+from attn_surgeon.finetune.schedule import Schedule
+from attn_surgeon.finetune.settings import SCHEDULES, FinetuneSettings
 
 
-class Ended(BaseException):
-    """Stand for whatever ends a process at once."""
+def factors(name: str, warmup: float = 0.1, steps: int = 20) -> list[float]:
+    schedule = Schedule(FinetuneSettings(schedule=name, warmup=warmup), steps)
+    return [schedule(step) for step in range(steps)]
 
 
-def test_stages_are_read_in_order() -> None:
-    found = parse_stages("grafts:2, until:layer3:1,all:8")
-    assert found == (Stage("base", 0, 2), Stage("until:layer3", 2, 3), Stage("none", 3, 11))
-    assert Settings(epochs=3).plan == (Stage("none", 0, 3),)
+def test_cosine_rises_then_falls_as_half_a_wave() -> None:
+    expected = [1 / 3, 2 / 3, *(0.5 * (1 + math.cos(math.pi * step / 18)) for step in range(18))]
+    assert factors("cosine") == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("text", ["grafts", "grafts:0", "graft:2", "until::2", "", "all:2,"])
-def test_what_is_no_plan_is_refused(text: str) -> None:
-    with pytest.raises(TrainingError, match="--stages cannot be read"):
-        Settings(stages=text)
+def test_poly_falls_as_a_line_and_constant_stays() -> None:
+    assert factors("poly", 0.0, 4) == pytest.approx([1, 0.75, 0.5, 0.25])
+    assert factors("constant", 0.0, 4) == pytest.approx([1, 1, 1, 1])
 
 
-def test_the_first_stage_leaves_the_base_alone_and_the_second_does_not(tmp_path: Path) -> None:
-    model = operated()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    grafts = tuple(f"{made.path}." for made in list_grafts(model))
-    train(model, parts(SETTINGS), Settings(**{**SETTINGS.to_dict(), "stages": "grafts:2"}), tmp_path, EXAMPLE)
-    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert {name for name in changed if not name.startswith(grafts)} == {"fc.weight", "fc.bias"}
-    train(model, parts(SETTINGS), Settings(**{**SETTINGS.to_dict(), "stages": "all:1"}), _new(tmp_path), EXAMPLE)
-    assert not torch.equal(model.state_dict()["conv1.weight"], before["conv1.weight"])
+def test_step_loses_nine_tenths_at_each_third() -> None:
+    assert factors("step", 0.0, 9) == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return train(operated(), parts(SETTINGS), SETTINGS, tmp_path_factory.mktemp("whole"), EXAMPLE)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_any_order_of_questions_gives_the_same_answers(name: str) -> None:
+    schedule, straight = Schedule(FinetuneSettings(schedule=name), 20), factors(name)
+    assert [schedule(step) for step in (15, 3, 0, 19)] == [straight[step] for step in (15, 3, 0, 19)]
 
 
-@pytest.mark.parametrize("steps", [2, 3, 4, 7])
-def test_a_run_goes_on_to_the_same_bits_in_any_stage(
-    whole: Trained, tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    after = loop._after_step
-    folder = tmp_path / "run"
-    folder.mkdir()
-
-    def end(run: Run) -> None:
-        after(run)
-        if run.position.step == steps:
-            raise Ended
-
-    with monkeypatch.context() as patch, pytest.raises(Ended):
-        patch.setattr(loop, "_after_step", end)
-        train(operated(), parts(SETTINGS), SETTINGS, folder, EXAMPLE)
-    torch.manual_seed(99)
-    assert same(train(operated(), parts(SETTINGS), SETTINGS, folder, EXAMPLE).model, whole.model)
-
-
-def _new(folder: Path) -> Path:
-    made = folder / "new"
-    made.mkdir()
-    return made
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_shortest_runs_train_too(name: str, steps: int) -> None:
+    assert all(0 < factor <= 1 for factor in factors(name, 0.1, steps))

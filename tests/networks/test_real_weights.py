@@ -10,9 +10,10 @@ import pytest
 from attn_surgeon import insert
 from attn_surgeon.artefact.opening import LoadedNetwork, open_network
 from attn_surgeon.blocks import get_card, names
-from attn_surgeon.data import ImageData, open_dataset
-from attn_surgeon.evaluate.accuracy import Evaluation, evaluate
+from attn_surgeon.data.images import ImageData
+from attn_surgeon.data.opening import open_dataset
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
+from attn_surgeon.tasks.accuracy import Accuracy, measure_accuracy
 
 REPO = Path(__file__).parents[2]
 DATA = REPO.parent / "shared" / "data"
@@ -43,29 +44,29 @@ def data(loaded: LoadedNetwork, tmp_path_factory: pytest.TempPathFactory) -> Ima
 
 
 @pytest.fixture(scope="module")
-def original(loaded: LoadedNetwork, data: ImageData) -> Evaluation:
-    return evaluate(loaded.model, data, limit=500)
+def original(loaded: LoadedNetwork, data: ImageData) -> Accuracy:
+    return measure_accuracy(loaded.model, data, limit=500)
 
 
-def test_the_original_is_as_good_as_published(original: Evaluation) -> None:
+def test_the_original_is_as_good_as_published(original: Accuracy) -> None:
     assert original.images == 500
     assert 0.75 < original.top1 < 0.88
 
 
 @pytest.mark.parametrize("block", ["cbam", "channel", "eca", "se", "spatial"])
-def test_every_logit_stays(loaded: LoadedNetwork, data: ImageData, original: Evaluation, block: str) -> None:
+def test_every_logit_stays(loaded: LoadedNetwork, data: ImageData, original: Accuracy, block: str) -> None:
     operated = insert(loaded.model, block, after="layer*.*.bn2", example=loaded.example)
-    found = evaluate(operated, data, limit=500)
+    found = measure_accuracy(operated, data, limit=500)
     assert (found.correct, found.correct5, found.loss) == (original.correct, original.correct5, original.loss)
     assert found.logits_sha256 == original.logits_sha256
 
 
 @pytest.fixture(scope="module")
-def few(loaded: LoadedNetwork, data: ImageData) -> Evaluation:
-    return evaluate(loaded.model, data, limit=100)
+def few(loaded: LoadedNetwork, data: ImageData) -> Accuracy:
+    return measure_accuracy(loaded.model, data, limit=100)
 
 
 @pytest.mark.parametrize("block", [name for name in names() if not get_card(name).selective])
-def test_every_block_after_every_stage(loaded: LoadedNetwork, data: ImageData, few: Evaluation, block: str) -> None:
+def test_every_block_after_every_stage(loaded: LoadedNetwork, data: ImageData, few: Accuracy, block: str) -> None:
     operated = insert(loaded.model, block, after="layer*", example=loaded.example)
-    assert evaluate(operated, data, limit=100).logits_sha256 == few.logits_sha256
+    assert measure_accuracy(operated, data, limit=100).logits_sha256 == few.logits_sha256

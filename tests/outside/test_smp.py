@@ -13,12 +13,12 @@ from torch import nn
 from attn_surgeon import insert
 from attn_surgeon.artefact.opening import open_network
 from attn_surgeon.finetune.loop import train
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.running import run
 from attn_surgeon.surgery.sites.survey import survey
-from attn_surgeon.tasks.segmentation import fitted, open_parts, score
+from attn_surgeon.tasks import get_task
 from tests.data.cells import write
 
 from .helpers import require_all, require_learning
@@ -105,16 +105,17 @@ def test_training_gives_it_a_head_and_learns(classes: int, tmp_path: Path) -> No
         '    return smp.Unet("resnet18", encoder_weights=None, decoder_channels=(32, 16, 8, 8, 8), classes=classes)\n'
     )
     root = write(tmp_path / "data", classes=max(2, classes), size=(32, 32))
-    settings = Settings(task="segmentation", epochs=6, batch_size=4, crops=2, lr=3e-3, crop=32)
+    settings = FinetuneSettings(task="segmentation", epochs=6, batch_size=4, crops=2, lr=3e-3, crop=32)
     torch.manual_seed(0)
     start = open_network(
         f"{code}:net", weights="none", images=PreprocessingOverrides((0.5,) * 3, (0.25,) * 3, (32, 32))
     )
     model = insert(start.model, "se", after="encoder.layer*", example=start.example)
-    parts = open_parts(str(root), start.preprocessing, settings)
-    ready = fitted(replace(start, model=model), parts.train.class_names, settings)
+    task = get_task("segmentation")
+    parts = task.open_splits(str(root), start.preprocessing, settings)
+    ready = task.fit_head(replace(start, model=model), parts.train.class_names, settings)
     assert ready.provenance.source.args == ({} if classes == 1 else {"classes": 3})
-    before = score(ready.model, parts)
+    before = task.score(ready.model, parts.val)
     done = train(ready.model, parts, settings, tmp_path, ready.example)
     assert done.score.loss < before.loss
     assert done.score.metric > before.metric + 0.2

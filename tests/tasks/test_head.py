@@ -15,13 +15,19 @@ from attn_surgeon.artefact.load import load
 from attn_surgeon.artefact.opening import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.artefact.save import save
-from attn_surgeon.finetune.settings import TrainingError
+from attn_surgeon.errors import DataError, TrainingError
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks import SourceSpec, build, load_source, parse_source
 from attn_surgeon.networks.preprocessing import Preprocessing, PreprocessingOverrides
 from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.tasks.head import fitted
+from attn_surgeon.tasks import get_task
 
 from ..finetune.helpers import loaded, operated, same
+
+
+def fitted(network: LoadedNetwork, class_names: tuple[str, ...], seed: int) -> LoadedNetwork:
+    return get_task("classification").fit_head(network, class_names, FinetuneSettings(seed=seed))
+
 
 CLASSES = ("cat", "dog", "fox")
 RGB = Preprocessing((0.5,) * 3, (0.5,) * 3, (64, 64))
@@ -72,7 +78,7 @@ def test_a_network_of_ones_own_is_not_built_because_a_file_names_it() -> None:
 
 def test_what_gives_no_logits_is_refused() -> None:
     start = loaded()
-    with pytest.raises(TrainingError, match="logits"):
+    with pytest.raises(DataError, match="logits"):
         fitted(LoadedNetwork(set_provenance(nn.Conv2d(1, 1, 1), start.provenance)), CLASSES, seed=0)
 
 

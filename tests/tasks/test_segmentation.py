@@ -18,29 +18,31 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from attn_surgeon import insert
 from attn_surgeon.artefact.load import load
-from attn_surgeon.data.gallery import chosen
 from attn_surgeon.data.masks import IGNORED
-from attn_surgeon.data.parts import Parts
-from attn_surgeon.data.scenes import open_scenes
+from attn_surgeon.data.scenes import open_scene_splits
+from attn_surgeon.data.splits import Splits
 from attn_surgeon.errors import DataError
-from attn_surgeon.evaluate.statistics import share_interval, wilcoxon
 from attn_surgeon.finetune import loop
-from attn_surgeon.finetune.control import Job, fine_tune, network
+from attn_surgeon.finetune.control import fine_tune, network_of
 from attn_surgeon.finetune.gradient_checkpointing import checkpointed
 from attn_surgeon.finetune.graft_effects import openings
+from attn_surgeon.finetune.job import FinetuneJob, open_job
 from attn_surgeon.finetune.loop import train
-from attn_surgeon.finetune.settings import Settings
-from attn_surgeon.tasks.segmentation import TASK, fitted, logits, loss, open_parts, samples, score
+from attn_surgeon.finetune.settings import FinetuneSettings
+from attn_surgeon.tasks import get_task
+from attn_surgeon.tasks.gallery import chosen
+from attn_surgeon.tasks.statistics import share_interval, wilcoxon
 
 from ..data.cells import EXAMPLE, RGB, SETTINGS, labeller, loaded, write
 from ..finetune.helpers import same
 
-PLAIN = Settings(task="segmentation", dice=0.0)
+TASK = get_task("segmentation")
+PLAIN = FinetuneSettings(task="segmentation", dice=0.0)
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Parts:
-    return open_scenes(str(write(tmp_path / "data")), RGB, SETTINGS)
+def parts(tmp_path: Path) -> Splits:
+    return open_scene_splits(str(write(tmp_path / "data")), RGB, SETTINGS)
 
 
 def scores_and_masks(classes: int = 3) -> tuple[Tensor, Tensor]:
@@ -60,7 +62,7 @@ def pixels(scores: Tensor, masks: Tensor) -> Iterator[tuple[Tensor, int]]:
 def test_cross_entropy_is_the_mean_over_the_pixels_that_count() -> None:
     scores, masks = scores_and_masks()
     each = [-(own - own.logsumexp(0))[label] for own, label in pixels(scores, masks)]
-    torch.testing.assert_close(loss(scores, masks, PLAIN), torch.stack(each).mean())
+    torch.testing.assert_close(TASK.loss(scores, masks, PLAIN), torch.stack(each).mean())
 
 
 def test_binary_cross_entropy_is_the_mean_over_pixels_and_classes() -> None:
@@ -70,7 +72,7 @@ def test_binary_cross_entropy_is_the_mean_over_pixels_and_classes() -> None:
         for own, label in pixels(scores, masks)
         for number, value in enumerate(own)
     ]
-    torch.testing.assert_close(loss(scores, masks, replace(PLAIN, loss="bce")), torch.stack(each).mean())
+    torch.testing.assert_close(TASK.loss(scores, masks, replace(PLAIN, loss="bce")), torch.stack(each).mean())
 
 
 def test_dice_is_that_of_vnet_over_the_classes_there_are() -> None:
@@ -82,18 +84,18 @@ def test_dice_is_that_of_vnet_over_the_classes_there_are() -> None:
         both = sum(2 * own[number] for own, label in shares if label == number)
         terms.append(both / (sum(own[number] ** 2 for own, _ in shares) + sum(label == number for _, label in shares)))
     expected = 1 - torch.stack([torch.as_tensor(term) for term in terms]).mean()
-    whole, plain = loss(scores, masks, replace(PLAIN, dice=0.5)), loss(scores, masks, PLAIN)
+    whole, plain = TASK.loss(scores, masks, replace(PLAIN, dice=0.5)), TASK.loss(scores, masks, PLAIN)
     torch.testing.assert_close(whole - plain, 0.5 * expected)
 
 
 def test_ignored_pixels_have_no_gradient() -> None:
     scores, masks = scores_and_masks()
     scores.requires_grad_()
-    for settings in (Settings(), Settings(loss="bce"), Settings(label_smoothing=0.1)):
-        (gradient,) = torch.autograd.grad(loss(scores, masks, settings), scores)
+    for settings in (FinetuneSettings(), FinetuneSettings(loss="bce"), FinetuneSettings(label_smoothing=0.1)):
+        (gradient,) = torch.autograd.grad(TASK.loss(scores, masks, settings), scores)
         assert not gradient[:, :, :2].any()
         assert bool(gradient[:, :, 2:].all())
-        nothing = loss(scores, torch.full_like(masks, IGNORED), settings)
+        nothing = TASK.loss(scores, torch.full_like(masks, IGNORED), settings)
         assert float(nothing.detach()) == 0
         assert not torch.autograd.grad(nothing, scores)[0].any()
 
@@ -102,36 +104,40 @@ def test_one_score_a_pixel_is_binary_cross_entropy() -> None:
     scores, masks = scores_and_masks(2)
     alone, known = scores[:, :1], masks != IGNORED
     expected = F.binary_cross_entropy_with_logits(alone[:, 0][known], masks[known].float())
-    torch.testing.assert_close(loss(alone, masks, PLAIN), expected)
-    assert torch.equal(logits(alone).argmax(1), (alone[:, 0] > 0).long())
+    torch.testing.assert_close(TASK.loss(alone, masks, PLAIN), expected)
+    assert torch.equal(TASK.logits(alone).argmax(1), (alone[:, 0] > 0).long())
 
 
 def test_an_auxiliary_classifier_counts_two_fifths() -> None:
     scores, masks = scores_and_masks()
     other = scores.flip(0)
-    both = loss({"out": scores, "aux": other}, masks, Settings())
-    torch.testing.assert_close(both, loss(scores, masks, Settings()) + 0.4 * loss(other, masks, Settings()))
+    both = TASK.loss({"out": scores, "aux": other}, masks, FinetuneSettings())
+    torch.testing.assert_close(
+        both, TASK.loss(scores, masks, FinetuneSettings()) + 0.4 * TASK.loss(other, masks, FinetuneSettings())
+    )
 
 
 def test_small_scores_are_enlarged_to_the_mask() -> None:
     scores, masks = scores_and_masks()
     large = F.interpolate(scores[:, :, ::2, ::2], (6, 5), mode="bilinear", align_corners=False)
-    assert torch.equal(loss(scores[:, :, ::2, ::2], masks, Settings()), loss(large, masks, Settings()))
+    assert torch.equal(
+        TASK.loss(scores[:, :, ::2, ::2], masks, FinetuneSettings()), TASK.loss(large, masks, FinetuneSettings())
+    )
 
 
 def test_the_loss_is_taken_in_full_precision() -> None:
     scores, masks = scores_and_masks()
     half = scores.bfloat16()
-    assert torch.equal(loss(half, masks, Settings()), loss(half.float(), masks, Settings()))
+    assert torch.equal(TASK.loss(half, masks, FinetuneSettings()), TASK.loss(half.float(), masks, FinetuneSettings()))
 
 
 @pytest.mark.parametrize("output", [torch.zeros(2, 3), {"other": torch.zeros(2, 3, 4, 4)}, [torch.zeros(2, 3, 4, 4)]])
 def test_what_scores_no_pixels_is_refused(output: Any) -> None:
     with pytest.raises(DataError, match=r"scores \(N, classes, H, W\)"):
-        logits(output)
+        TASK.logits(output)
 
 
-def test_scores_are_those_of_a_plain_count(parts: Parts) -> None:
+def test_scores_are_those_of_a_plain_count(parts: Splits) -> None:
     """For windows that overlap, masks with pixels to ignore, and a class that no mask shows."""
     parts = replace(parts, val=replace(parts.val, class_names=("a", "b", "c", "d")))
     scenes: Any = parts.val.dataset
@@ -140,7 +146,7 @@ def test_scores_are_those_of_a_plain_count(parts: Parts) -> None:
     # sees single pixels, so that windows do not matter
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
     model.load_state_dict({"2.bias": torch.tensor([0.0, 0.0, 0.0, -100.0])}, strict=False)
-    found = score(model, parts)
+    found = TASK.score(model, parts.val)
     hits, unions, right, metric = np.zeros(4), np.zeros(4), 0, MulticlassJaccardIndex(4, ignore_index=IGNORED)
     losses = []
     for index, outcome in enumerate(found.outcomes):
@@ -162,20 +168,20 @@ def test_scores_are_those_of_a_plain_count(parts: Parts) -> None:
     assert found.loss == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
 
 
-def test_training_learns_and_the_artefact_scores_what_was_recorded(parts: Parts, tmp_path: Path) -> None:
+def test_training_learns_and_the_artefact_scores_what_was_recorded(parts: Splits, tmp_path: Path) -> None:
     settings = replace(SETTINGS, epochs=12, crops=4, lr=1e-2)
     model = labeller()
-    before = score(model, parts).metric
+    before = TASK.score(model, parts.val).metric
     done = train(model, replace(parts, draws=(0, 1, 2, 3) * 4), settings, tmp_path, EXAMPLE)
     assert done.score.metric > max(0.85, before + 0.2)
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["val_miou"] == done.score.metric
     again = load(tmp_path / "last.safetensors", model=labeller(grafts=False))
-    assert score(again, parts) == done.score
+    assert TASK.score(again, parts.val) == done.score
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
-    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(SETTINGS, checkpoint_steps=1)
     folders = [tmp_path / name for name in ("whole", "stopped")]
@@ -215,18 +221,18 @@ def test_features_can_be_computed_twice_where_a_graft_follows_what_works_in_plac
         torch.testing.assert_close(two, one)
 
 
-def test_a_comparison_is_over_images_for_one_seed_and_over_seeds_for_more(parts: Parts, tmp_path: Path) -> None:
-    start = fitted(loaded(), parts.train.class_names, SETTINGS)
+def test_a_comparison_is_over_images_for_one_seed_and_over_seeds_for_more(parts: Splits, tmp_path: Path) -> None:
+    start = TASK.fit_head(loaded(), parts.train.class_names, SETTINGS)
     settings = replace(SETTINGS, epochs=1)
     results = []
     for seeds in (1, 2):
         folder = tmp_path / str(seeds)
-        results.append(fine_tune(Job(start, parts, settings, folder, control=True, seeds=seeds)))
+        results.append(fine_tune(FinetuneJob(start, parts, settings, folder, control=True, seeds=seeds)))
     outcomes = {}
     for arm in ("grafts", "control"):
-        model = network(start, grafts=arm == "grafts")
+        model = network_of(start, grafts=arm == "grafts")
         model.load_state_dict(torch.load(tmp_path / "1" / f"seed-0-{arm}" / "checkpoint.pt")["model"])
-        outcomes[arm] = score(model, parts)
+        outcomes[arm] = TASK.score(model, parts.val)
         assert results[0]["runs"][0][arm]["iou"] == outcomes[arm].figures["iou"]
         assert (tmp_path / "1" / f"seed-0-{arm}" / "predictions.png").stat().st_size > 1000
     differences = [a - b for a, b in zip(outcomes["grafts"].outcomes, outcomes["control"].outcomes, strict=True)]
@@ -248,33 +254,33 @@ def test_one_image_says_nothing_and_equal_images_are_left_out() -> None:
     assert wilcoxon([0.1, 0.2, 0.0, 0.3, 0.4, 0.5]) == pytest.approx(2 / 32)
 
 
-def test_openings_are_measured_on_the_middle_of_each_image(parts: Parts) -> None:
+def test_openings_are_measured_on_the_middle_of_each_image(parts: Splits) -> None:
     scenes: Any = parts.val.dataset
-    shown = list(samples(parts))
+    shown = list(TASK.samples(parts.val))
     assert len(shown) == 4
     assert torch.equal(shown[1][0], scenes[1][0][:, 4:20, 2:18])
-    assert set(openings(labeller(), TASK, parts).values()) == {0.0}
+    assert set(openings(labeller(), TASK, parts.val).values()) == {0.0}
 
 
-def test_the_windows_are_the_crops_and_travel_in_the_artefact(parts: Parts) -> None:
-    start = fitted(loaded(), parts.train.class_names, replace(SETTINGS, crop=12))
+def test_the_windows_are_the_crops_and_travel_in_the_artefact(parts: Splits) -> None:
+    start = TASK.fit_head(loaded(), parts.train.class_names, replace(SETTINGS, crop=12))
     assert start.preprocessing.size == (12, 12)
     assert start.example.shape == (1, 3, 12, 12)
     assert start.provenance.class_names == ("0", "1", "2")
 
 
-def test_a_size_that_the_network_does_not_take_is_said(parts: Parts) -> None:
+def test_a_size_that_the_network_does_not_take_is_said(parts: Splits) -> None:
     class Picky(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.cat([x, F.max_pool2d(x, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)], 1)
 
-    with pytest.raises(DataError, match=r"does not run on windows of 15×15: .*--crop"):
-        fitted(replace(loaded(), model=Picky()), ("a", "b"), replace(SETTINGS, crop=15))
+    with pytest.raises(DataError, match=r"does not run on windows of 15×15: .*crop"):
+        TASK.fit_head(replace(loaded(), model=Picky()), ("a", "b"), replace(SETTINGS, crop=15))
 
 
 def test_mixing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--cutmix"):
-        open_parts(str(write(tmp_path)), RGB, replace(SETTINGS, cutmix=1.0))
+    with pytest.raises(DataError, match="cannot be mixed; cutmix"):
+        open_job(loaded(), str(write(tmp_path)), replace(SETTINGS, cutmix=1.0))
 
 
 def test_the_worst_and_the_best_are_chosen() -> None:

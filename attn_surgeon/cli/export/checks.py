@@ -8,8 +8,7 @@ from typing import Any
 import typer
 
 from attn_surgeon.cli.options import OptionError
-from attn_surgeon.cli.settings import typed
-from attn_surgeon.finetune.settings import flag
+from attn_surgeon.cli.setting_options import flag, typed
 
 FORMATS = ("onnx", "pt2", "tensorrt")
 PRECISIONS = ("fp16", "bf16", "int8")

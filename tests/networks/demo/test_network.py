@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from attn_surgeon.data import open_dataset
-from attn_surgeon.evaluate.accuracy import evaluate
+from attn_surgeon.data.opening import open_dataset
 from attn_surgeon.networks.demo import DEMO_PREPROCESSING, demo, load_demo
 from attn_surgeon.networks.demo.network import WEIGHTS
+from attn_surgeon.tasks.accuracy import measure_accuracy
 
 
 def test_blocks_carry_the_usual_names() -> None:
@@ -55,7 +55,7 @@ def test_the_weights_are_small_and_complete() -> None:
 def test_the_weights_reach_the_accuracy_they_state(task: str, stated: str) -> None:
     with safe_open(WEIGHTS, framework="pt") as stored:
         metadata = stored.metadata()
-    found = evaluate(load_demo(), open_dataset(task, "val", DEMO_PREPROCESSING))
+    found = measure_accuracy(load_demo(), open_dataset(task, "val", DEMO_PREPROCESSING))
     # Another processor may tip an image on the edge between two classes.
     assert abs(found.correct - float(metadata[stated]) * found.images) <= 2
 

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from attn_surgeon.data import open_dataset
-from attn_surgeon.evaluate.accuracy import Evaluation, evaluate
+from attn_surgeon.data.opening import open_dataset
 from attn_surgeon.networks.demo.digits import CLASS_NAMES, DEMO_PREPROCESSING, DIGITS, MEAN, SEED, STD, digits
 from attn_surgeon.networks.demo.network import WEIGHTS, demo
+from attn_surgeon.tasks.accuracy import Accuracy, measure_accuracy
 
 BATCH = 64
 PEAK_RATE = 0.01
@@ -113,9 +113,9 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, la
     return float(loss.detach())
 
 
-def _score(model: nn.Module, task: str) -> Evaluation:
+def _score(model: nn.Module, task: str) -> Accuracy:
     """Measure a network on a task's validation images."""
-    return evaluate(model, open_dataset(task, "val", DEMO_PREPROCESSING))
+    return measure_accuracy(model, open_dataset(task, "val", DEMO_PREPROCESSING))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from attn_surgeon.data.parts import Drawn, Order, guarded, open_parts, order, stratified
+from attn_surgeon.data.sampling import EpochImages, EpochSampler, shuffled
+from attn_surgeon.data.splits import open_labelled_splits, with_substitutes
+from attn_surgeon.data.subsets import labels_of, stratified
 from attn_surgeon.data.substitutes import listed
-from attn_surgeon.errors import DataError
-from attn_surgeon.evaluate.accuracy import labels_of
-from attn_surgeon.finetune.settings import Settings
+from attn_surgeon.errors import DataError, for_python
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks.demo import DEMO_PREPROCESSING
 from attn_surgeon.networks.preprocessing import Preprocessing
 
@@ -51,19 +52,19 @@ def save_jpegs(folder: Path) -> None:
 
 
 def drawn(folder: Path, seed: int, epoch: int) -> list[Tensor]:
-    parts = open_parts(str(folder), RGB, Settings(seed=seed))
-    data = Drawn(parts, seed)
+    parts = open_labelled_splits(str(folder), RGB, FinetuneSettings(seed=seed))
+    data = EpochImages(parts, seed)
     return [data[(epoch, index)][0] for index in range(len(data))]
 
 
 def test_an_order_is_a_permutation_that_seed_and_epoch_decide() -> None:
-    assert sorted(order(50, 0, 0)) == list(range(50))
-    assert order(50, 0, 0) == order(50, 0, 0)
-    assert len({tuple(order(50, seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+    assert sorted(shuffled(50, 0, 0)) == list(range(50))
+    assert shuffled(50, 0, 0) == shuffled(50, 0, 0)
+    assert len({tuple(shuffled(50, seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
 def test_going_on_within_an_epoch_gives_the_rest_of_it() -> None:
-    whole, rest = Order(20, 3), Order(20, 3)
+    whole, rest = EpochSampler(20, 3), EpochSampler(20, 3)
     whole.epoch = rest.epoch = 2
     rest.start = 12
     assert list(rest) == list(whole)[12:]
@@ -79,7 +80,7 @@ def test_augmentation_is_decided_by_seed_epoch_and_image(images: Path) -> None:
 
 
 def test_augmented_images_are_shifted_or_mirrored_parts_of_the_original(images: Path) -> None:
-    original = open_parts(str(images), RGB, Settings(augment=False)).train.dataset
+    original = open_labelled_splits(str(images), RGB, FinetuneSettings(augment=False)).train.dataset
     for index, image in enumerate(drawn(images, 0, 0)):
         plain = original[index][0]
         padded = torch.nn.functional.pad(plain, (4, 4, 4, 4))
@@ -88,12 +89,15 @@ def test_augmented_images_are_shifted_or_mirrored_parts_of_the_original(images: 
 
 
 def test_what_is_measured_on_is_never_augmented(images: Path) -> None:
-    one, two = (open_parts(str(images), RGB, Settings(augment=augment)).val.dataset for augment in (True, False))
+    one, two = (
+        open_labelled_splits(str(images), RGB, FinetuneSettings(augment=augment)).val.dataset
+        for augment in (True, False)
+    )
     assert all(torch.equal(one[index][0], two[index][0]) for index in range(6))
 
 
 def test_the_demos_are_not_augmented() -> None:
-    assert not open_parts("demo", DEMO_PREPROCESSING, Settings()).augment
+    assert not open_labelled_splits("demo", DEMO_PREPROCESSING, FinetuneSettings()).augment
 
 
 def test_a_split_takes_its_share_of_each_class() -> None:
@@ -105,14 +109,13 @@ def test_a_split_takes_its_share_of_each_class() -> None:
 
 def test_a_folder_without_parts_is_split(images: Path) -> None:
     folder = images / "train"
-    parts = open_parts(str(folder), RGB, Settings())
-    assert (
-        parts.report.notes[0] == "the data has no part to measure on: 10% of it is split off (--val-split, --val-data)"
-    )
+    parts = open_labelled_splits(str(folder), RGB, FinetuneSettings())
+    note = "the data has no validation split: 10% of it is held out (val_split, val_data)"
+    assert for_python(parts.report.notes[0]) == note
     assert Counter(labels_of(parts.val.dataset)) == {0: 1, 1: 1}
     assert Counter(labels_of(parts.train.dataset)) == {0: 5, 1: 5}
-    parts = open_parts(str(folder), RGB, Settings(val_split=0.5))
-    assert not any("split off" in note for note in parts.report.notes)
+    parts = open_labelled_splits(str(folder), RGB, FinetuneSettings(val_split=0.5))
+    assert not any("held out" in note for note in parts.report.notes)
     assert Counter(labels_of(parts.train.dataset)) == Counter(labels_of(parts.val.dataset)) == {0: 3, 1: 3}
     train = [parts.train.dataset[index][0] for index in range(6)]
     assert not any(torch.equal(parts.val.dataset[index][0], image) for index in range(6) for image in train)
@@ -120,41 +123,41 @@ def test_a_folder_without_parts_is_split(images: Path) -> None:
 
 def test_a_class_that_is_not_trained_on_is_refused(images: Path) -> None:
     (images / "val" / "dog").rename(images / "val" / "fox")
-    with pytest.raises(DataError, match="no such class to train on: fox"):
-        open_parts(str(images), RGB, Settings())
+    with pytest.raises(DataError, match="no training images of class fox"):
+        open_labelled_splits(str(images), RGB, FinetuneSettings())
     (images / "train" / "fox").mkdir()
-    with pytest.raises(DataError, match="no image to train on of class fox"):
-        open_parts(str(images), RGB, Settings())
+    with pytest.raises(DataError, match="no training image of class fox"):
+        open_labelled_splits(str(images), RGB, FinetuneSettings())
 
 
 def test_a_class_that_is_not_measured_leaves_the_others_their_numbers(images: Path) -> None:
     shutil.rmtree(images / "val" / "cat")
-    parts = open_parts(str(images), RGB, Settings())
+    parts = open_labelled_splits(str(images), RGB, FinetuneSettings())
     assert parts.val.class_names == ("cat", "dog")
     assert labels_of(parts.val.dataset) == [parts.val.dataset[index][1] for index in range(3)] == [1, 1, 1]
     assert parts.report.notes == (
-        "classes have 0 to 3 images to measure on",
-        "classes without an image to measure on: cat",
+        "classes have 0 to 3 validation images",
+        "classes without validation images: cat",
     )
 
 
 def test_other_data_may_be_measured_on(images: Path) -> None:
-    parts = open_parts(str(images / "train"), RGB, Settings(val_data=str(images / "val")))
-    own = open_parts(str(images), RGB, Settings())
+    parts = open_labelled_splits(str(images / "train"), RGB, FinetuneSettings(val_data=str(images / "val")))
+    own = open_labelled_splits(str(images), RGB, FinetuneSettings())
     assert len(parts.val.dataset) == 6  # type: ignore[arg-type]
     assert all(torch.equal(parts.val.dataset[index][0], own.val.dataset[index][0]) for index in range(6))
-    with pytest.raises(DataError, match="--val-split and --val-data"):
-        open_parts(str(images), RGB, Settings(val_data=str(images), val_split=0.5))
+    with pytest.raises(DataError, match="val_split and val_data"):
+        open_labelled_splits(str(images), RGB, FinetuneSettings(val_data=str(images), val_split=0.5))
 
 
 def test_what_cannot_be_read_is_left_out_and_listed(images: Path, tmp_path: Path) -> None:
     save_jpegs(images / "val" / "dog")
-    whole = open_parts(str(images), RGB, Settings())
+    whole = open_labelled_splits(str(images), RGB, FinetuneSettings())
     (images / "train" / "cat" / "2.png").write_bytes(b"no image")
     cut(images / "val" / "dog" / "1.jpg")
-    with pytest.raises(DataError, match=r"1 of 12 images cannot be read, more than --max-bad 0\.01 allows; .*2\.png"):
-        open_parts(str(images), RGB, Settings())
-    parts = guarded(open_parts(str(images), RGB, Settings(max_bad=0.2)), tmp_path, 0.2)
+    with pytest.raises(DataError, match=r"1 of 12 images are unreadable, more than max_bad=0\.01 allows; .*2\.png"):
+        open_labelled_splits(str(images), RGB, FinetuneSettings())
+    parts = with_substitutes(open_labelled_splits(str(images), RGB, FinetuneSettings(max_bad=0.2)), tmp_path, 0.2)
     for found, before, gone in ((parts.train, whole.train, 2), (parts.val, whole.val, 4)):
         images_left = [found.dataset[index][0] for index in range(len(labels_of(found.dataset)))]
         expected = [before.dataset[index][0] for index in range(len(labels_of(before.dataset))) if index != gone]
@@ -169,14 +172,14 @@ def test_what_cannot_be_read_is_left_out_and_listed(images: Path, tmp_path: Path
 def test_what_only_fails_when_decoded_is_replaced_by_the_next_of_its_class(
     images: Path, tmp_path: Path, workers: int
 ) -> None:
-    whole = open_parts(str(images), RGB, Settings()).train.dataset
+    whole = open_labelled_splits(str(images), RGB, FinetuneSettings()).train.dataset
     save_jpegs(images / "train" / "dog")
     for name in ("1.jpg", "2.jpg"):
         cut(images / "train" / "dog" / name)
-    settings = Settings(max_bad=0.2, augment=False, workers=workers)
-    parts = guarded(open_parts(str(images), RGB, settings), tmp_path, 0.2)
+    settings = FinetuneSettings(max_bad=0.2, augment=False, workers=workers)
+    parts = with_substitutes(open_labelled_splits(str(images), RGB, settings), tmp_path, 0.2)
     assert parts.report.unreadable == ()
-    loader = DataLoader(Drawn(parts, 0), sampler=[(0, i) for i in range(12)], num_workers=workers)
+    loader = DataLoader(EpochImages(parts, 0), sampler=[(0, i) for i in range(12)], num_workers=workers)
     found = [image[0] for image, _ in loader]
     assert equal(found[:6], [whole[index][0] for index in range(6)])
     assert torch.equal(found[7], found[9])
@@ -189,13 +192,15 @@ def test_more_than_allowed_that_fail_when_decoded_stop_the_run(images: Path, tmp
     save_jpegs(images / "train" / "dog")
     for name in ("1.jpg", "4.jpg"):
         cut(images / "train" / "dog" / name)
-    data = guarded(open_parts(str(images), RGB, Settings(max_bad=0.1)), tmp_path, 0.1).train.dataset
+    data = with_substitutes(
+        open_labelled_splits(str(images), RGB, FinetuneSettings(max_bad=0.1)), tmp_path, 0.1
+    ).train.dataset
     data[7]
     for _ in range(2):
-        with pytest.raises(DataError, match="2 images cannot be read, more than --max-bad allows"):
+        with pytest.raises(DataError, match="2 images are unreadable, more than max_bad allows"):
             data[10]
 
 
 def test_a_limit_is_even_over_classes() -> None:
-    labels = labels_of(open_parts("demo", DEMO_PREPROCESSING, Settings(limit=30)).train.dataset)
+    labels = labels_of(open_labelled_splits("demo", DEMO_PREPROCESSING, FinetuneSettings(limit=30)).train.dataset)
     assert set(Counter(labels).values()) == {3}

@@ -1,4 +1,4 @@
-"""Evaluation: its numbers against NumPy, its hash, its choice of images, its manners."""
+"""Accuracy: its numbers against NumPy, its hash, its choice of images, its manners."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from attn_surgeon.data import ImageData, open_dataset
+from attn_surgeon.data.images import ImageData
+from attn_surgeon.data.opening import open_dataset
+from attn_surgeon.data.subsets import balanced
 from attn_surgeon.errors import DataError
-from attn_surgeon.evaluate.accuracy import balanced, evaluate, ranks
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.surgery.isolation import mode
+from attn_surgeon.tasks.accuracy import measure_accuracy, ranks
 
 CLASSES = tuple("abcdefgh")
 
@@ -48,7 +50,7 @@ def test_the_numbers_are_those_of_numpy() -> None:
     logits, labels = rows.rows.double().numpy(), np.array(rows.classes)
     normal = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     order = np.argsort(-logits, axis=1)
-    found = evaluate(nn.Identity(), ImageData(rows, CLASSES), batch_size=7)
+    found = measure_accuracy(nn.Identity(), ImageData(rows, CLASSES), batch_size=7)
     assert found.images == 50
     assert found.correct == int((order[:, 0] == labels).sum())
     assert found.correct5 == int((order[:, :5] == labels[:, None]).sum())
@@ -60,14 +62,14 @@ def test_the_numbers_are_those_of_numpy() -> None:
 def test_the_hash_is_over_all_logits_in_order() -> None:
     rows = Rows()
     expected = hashlib.sha256(rows.rows.numpy().astype("<f4").tobytes()).hexdigest()
-    assert evaluate(nn.Identity(), ImageData(rows, CLASSES), batch_size=7).logits_sha256 == expected
+    assert measure_accuracy(nn.Identity(), ImageData(rows, CLASSES), batch_size=7).logits_sha256 == expected
     rows.rows[49, 7] = torch.nextafter(rows.rows[49, 7], torch.tensor(9.0))
-    assert evaluate(nn.Identity(), ImageData(rows, CLASSES)).logits_sha256 != expected
+    assert measure_accuracy(nn.Identity(), ImageData(rows, CLASSES)).logits_sha256 != expected
 
 
 @pytest.mark.parametrize(("classes", "told"), [(5, False), (6, True)])
 def test_top5_needs_six_classes(classes: int, told: bool) -> None:
-    found = evaluate(nn.Identity(), data(classes=classes))
+    found = measure_accuracy(nn.Identity(), data(classes=classes))
     assert (found.top5 is not None, found.correct5 is not None) == (told, told)
 
 
@@ -83,19 +85,19 @@ def test_nan_is_never_right() -> None:
 
 def test_more_outputs_than_classes_are_fine_and_fewer_are_not() -> None:
     rows = Rows()
-    assert evaluate(nn.Identity(), ImageData(rows, CLASSES[:7])).images == 50
+    assert measure_accuracy(nn.Identity(), ImageData(rows, CLASSES[:7])).images == 50
     with pytest.raises(DataError, match="has 8 outputs, the data 9 classes"):
-        evaluate(nn.Identity(), ImageData(rows, (*CLASSES, "i")))
+        measure_accuracy(nn.Identity(), ImageData(rows, (*CLASSES, "i")))
 
 
 def test_a_network_without_logits_is_refused() -> None:
     with pytest.raises(DataError, match="does not return logits"):
-        evaluate(nn.Unflatten(1, (2, 4)), data())
+        measure_accuracy(nn.Unflatten(1, (2, 4)), data())
 
 
 def test_no_images_are_refused() -> None:
     with pytest.raises(DataError, match="no images"):
-        evaluate(nn.Identity(), data(count=0))
+        measure_accuracy(nn.Identity(), data(count=0))
 
 
 def test_a_limit_takes_every_class_in_turn() -> None:
@@ -113,30 +115,30 @@ def test_a_limit_chooses_the_same_images_every_time() -> None:
 
 def test_a_limit_beyond_the_data_takes_all() -> None:
     assert balanced([1, 0, 1], 10) == [0, 1, 2]
-    assert evaluate(nn.Identity(), data(), limit=99).images == 50
+    assert measure_accuracy(nn.Identity(), data(), limit=99).images == 50
 
 
 def test_a_limited_evaluation_sees_only_its_choice() -> None:
     rows = Rows()
     chosen = balanced(rows.classes, 12)
     expected = hashlib.sha256(rows.rows[chosen].numpy().astype("<f4").tobytes()).hexdigest()
-    found = evaluate(nn.Identity(), ImageData(rows, CLASSES), limit=12, batch_size=5)
+    found = measure_accuracy(nn.Identity(), ImageData(rows, CLASSES), limit=12, batch_size=5)
     assert (found.images, found.logits_sha256) == (12, expected)
 
 
 def test_a_limit_below_one_is_refused() -> None:
     with pytest.raises(DataError, match="at least 1, got 0"):
-        evaluate(nn.Identity(), data(), limit=0)
+        measure_accuracy(nn.Identity(), data(), limit=0)
 
 
 def test_training_flags_come_back_module_by_module() -> None:
     model = nn.Sequential(nn.Dropout(0.9), nn.Sequential(nn.BatchNorm1d(8)), nn.Identity()).train()
     model[1].eval()
     before = [module.training for module in model.modules()]
-    first = evaluate(model, data())
+    first = measure_accuracy(model, data())
     assert [module.training for module in model.modules()] == before
     assert before == [True, True, False, False, True]
-    assert evaluate(model, data()).logits_sha256 == first.logits_sha256
+    assert measure_accuracy(model, data()).logits_sha256 == first.logits_sha256
     assert int(model[1][0].num_batches_tracked) == 0  # type: ignore[index]
 
 
@@ -152,19 +154,19 @@ def test_nothing_is_recorded_for_gradients() -> None:
     seen: list[bool] = []
     model = nn.Linear(8, 8)
     model.register_forward_hook(lambda *_: seen.append(torch.is_inference_mode_enabled()))
-    evaluate(model, data())
+    measure_accuracy(model, data())
     assert seen == [True]
 
 
 def test_the_global_generator_stays_where_it_is() -> None:
     before = torch.get_rng_state()
-    evaluate(nn.Identity(), data(), limit=9)
+    measure_accuracy(nn.Identity(), data(), limit=9)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_progress_counts_images() -> None:
     seen: list[tuple[int, int]] = []
-    evaluate(nn.Identity(), data(), batch_size=20, progress=lambda done, total: seen.append((done, total)))
+    measure_accuracy(nn.Identity(), data(), batch_size=20, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(20, 50), (40, 50), (50, 50)]
 
 
@@ -176,6 +178,6 @@ def test_an_unreadable_image_is_named_in_one_line(tmp_path: Path, workers: int) 
     (tmp_path / "ant" / "b.png").write_text("no image")
     opened = open_dataset(str(tmp_path), "val", Preprocessing((0.0,) * 3, (1.0,) * 3, (2, 2)))
     with pytest.raises(DataError) as caught:
-        evaluate(nn.Flatten(), opened, workers=workers)
+        measure_accuracy(nn.Flatten(), opened, workers=workers)
     assert str(caught.value).startswith(f"cannot read this image; {tmp_path / 'ant' / 'b.png'}; repair")
     assert "\n" not in str(caught.value)

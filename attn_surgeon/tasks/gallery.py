@@ -1,9 +1,9 @@
-"""Pictures of what a network makes of images: the worst and the best, each beside its mask."""
+"""A picture of predicted masks: the worst and the best images, each with its mask and the prediction."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,41 +12,41 @@ from torch import Tensor
 
 from attn_surgeon.data.masks import IGNORED
 from attn_surgeon.data.scenes import Scenes
-from attn_surgeon.finetune.checkpoint import write_file
 
-NAME = "predictions.png"
 EACH = 3
 SIDE = 512  # pixels; larger images are shown smaller
 TITLES = ("image", "mask", "prediction")
 
 
 def chosen(outcomes: Sequence[float]) -> list[int]:
-    """Number the three worst and the three best images, the worst first."""
+    """Return the indices of the three worst and the three best images, the worst first."""
     ranked = sorted(range(len(outcomes)), key=lambda index: (outcomes[index], index))
     return ranked if len(ranked) <= 2 * EACH else ranked[:EACH] + ranked[-EACH:]
 
 
-def write_gallery(folder: Path, scenes: Scenes, outcomes: Sequence[float], guess: Callable[[int], Tensor]) -> None:
-    """Draw the chosen images, their masks and the guesses (H, W) into one file."""
+def draw_gallery(scenes: Scenes, outcomes: Sequence[float], predict: Callable[[int], Tensor]) -> bytes:
+    """Return a PNG of the chosen images, their masks and the predicted masks (H, W)."""
     from matplotlib.figure import Figure
 
     rows = chosen(outcomes)
     figure = Figure(figsize=(9, 3.1 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(TITLES), squeeze=False)
     for row, index in zip(axes, rows, strict=True):
-        _draw_row(row, scenes, index, guess(index))
+        _draw_row(row, scenes, index, predict(index))
         row[0].set_ylabel(f"{scenes.pairs[index].image.name}\n{100 * outcomes[index]:.1f} %")
     for axis, title in zip(axes[0], TITLES, strict=True):
         axis.set_title(title)
-    write_file(folder / NAME, lambda path: figure.savefig(path, format="png", dpi=100))
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=100)
+    return target.getvalue()
 
 
-def _draw_row(row: Any, scenes: Scenes, index: int, guess: Tensor) -> None:
+def _draw_row(row: Any, scenes: Scenes, index: int, predicted: Tensor) -> None:
     pixels, mask = scenes.picture(index)
     step = -(-max(mask.shape) // SIDE)
     image = pixels[:, ::step, ::step].permute(1, 2, 0).numpy()
     row[0].imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
-    for axis, labels in zip(row[1:], (mask, guess), strict=True):
+    for axis, labels in zip(row[1:], (mask, predicted), strict=True):
         axis.imshow(_painted(labels[::step, ::step], len(scenes.labelling.names)), interpolation="nearest")
     for axis in row:
         axis.set_xticks([])
@@ -54,7 +54,7 @@ def _draw_row(row: Any, scenes: Scenes, index: int, guess: Tensor) -> None:
 
 
 def _painted(labels: Tensor, classes: int) -> np.ndarray[Any, Any]:
-    """Colour class numbers (H, W) as (H, W, 3); ignored pixels are white."""
+    """Return class numbers (H, W) as colours (H, W, 3); ignored pixels are white."""
     from matplotlib import colormaps
 
     palette = torch.from_numpy(colormaps["turbo"](np.linspace(0.02, 0.98, classes))[:, :3])

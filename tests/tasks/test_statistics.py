@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from attn_surgeon.evaluate.statistics import Interval, exact_interval, image_interval, mcnemar, t_interval, t_quantile
+from attn_surgeon.tasks.statistics import Interval, exact_interval, image_interval, mcnemar, t_interval, t_quantile
 
 
 @pytest.mark.parametrize(("degrees", "table"), [(1, 12.7062), (2, 4.30265), (4, 2.77645), (9, 2.26216), (30, 2.04227)])
@@ -76,7 +76,7 @@ def test_the_interval_over_images_is_that_of_bonett_and_price(ours: int, theirs:
 
 def test_the_interval_over_images_ends_where_differences_do() -> None:
     assert image_interval([1.0]) == Interval(1.0, -1.0, 1.0)
-    assert image_interval([2.0, 2.0], most=2.0).high == 2.0
+    assert image_interval([2.0, 2.0], bound=2.0).high == 2.0
 
 
 def test_a_few_images_prove_nothing() -> None:

@@ -1,0 +1,123 @@
+"""Datasets to evaluate on, clean or corrupted: labelled images and images with masks.
+
+Labelled images are corrupted after they are resized and before they are normalised, as in ImageNet-C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+
+from attn_surgeon.data.corruptions import corrupt
+from attn_surgeon.data.images import ImageData, Pictures
+from attn_surgeon.data.masks import IGNORED
+from attn_surgeon.data.scenes import Scenes
+from attn_surgeon.data.subsets import ImageSubset, balanced, labels_of
+from attn_surgeon.errors import DataError, option
+from attn_surgeon.networks.preprocessing import Preprocessing, fit
+
+LABELLED_POOL = 32  # images that clutter is cut from
+SCENE_POOL = 8  # whole images, which may be large
+_CHANNELS = (1, 3)  # of image files
+
+Corrupt = Callable[[str, int], ImageData]  # of a kind and a strength
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One kind of corruption at one strength; `pool` holds the images that clutter is cut from, by their index."""
+
+    kind: str
+    strength: int
+    seed: int
+    pool: dict[int, Image.Image]
+
+    def __call__(self, image: Image.Image, index: int, visible: int | None = None) -> Image.Image:
+        """Return image `index` corrupted; clutter never comes from the image itself."""
+        others = [other for place, other in self.pool.items() if place != index]
+        return corrupt(image, self.kind, self.strength, (self.seed, index), others, visible)
+
+
+class LabelledImages(Dataset[tuple[Tensor, int]]):
+    """Serve PIL images with labels as normalised tensors (C, H, W), optionally corrupted."""
+
+    def __init__(
+        self, pictures: Dataset[Any], preprocessing: Preprocessing, corruption: Corruption | None = None
+    ) -> None:
+        self.pictures, self.preprocessing, self.corruption = pictures, preprocessing, corruption
+        self.transform = preprocessing.transform()
+        self.labels = labels_of(pictures)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        picture, label = self.pictures[index]
+        if self.corruption is not None:
+            picture = self.corruption(fit(picture, self.preprocessing), index)
+        return cast(Tensor, self.transform(picture)), label
+
+    def name(self, index: int) -> str | int:
+        """Return an image's file, or its index where it has none."""
+        return self.pictures.source.name(index) if isinstance(self.pictures, Pictures) else index
+
+
+class CorruptedScenes(Scenes):
+    """Serve the images of other scenes corrupted at full size; pixels covered by clutter are ignored."""
+
+    def __init__(self, scenes: Scenes, corruption: Corruption) -> None:
+        super().__init__(scenes.pairs, scenes.labelling, scenes.preprocessing, scenes.overlap, keep=False)
+        self.corruption = corruption
+
+    def picture(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return image `index` as uint8 (C, H, W), corrupted, and its mask."""
+        pixels, mask = super().picture(index)
+        # blur is relative to the windows, in which the network sees the image
+        image = self.corruption(to_pil_image(pixels), index, min(self.preprocessing.size))
+        corrupted = cast(Tensor, pil_to_tensor(image))
+        if self.corruption.kind == "clutter":
+            mask = mask.where((corrupted == pixels).all(0), IGNORED)
+        return corrupted, mask
+
+
+def corrupted_labelled_images(data: ImageData, seed: int) -> Corrupt:
+    """Return a function from a corruption's kind and strength to the corrupted data.
+
+    Args:
+        data: an ImageSubset of LabelledImages.
+        seed: seeds the random draws, so that all networks see the same corruptions.
+    """
+    subset = cast(ImageSubset, data.dataset)
+    images = cast(LabelledImages, subset.dataset)
+    _require_others(len(images))
+    pool = {
+        index: fit(images.pictures[index][0], images.preprocessing) for index in balanced(images.labels, LABELLED_POOL)
+    }
+
+    def corrupted(kind: str, strength: int) -> ImageData:
+        made = LabelledImages(images.pictures, images.preprocessing, Corruption(kind, strength, seed, pool))
+        return replace(data, dataset=ImageSubset(made, subset.chosen))
+
+    return corrupted
+
+
+def corrupted_scenes(data: ImageData, seed: int) -> Corrupt:
+    """Return a function from a corruption's kind and strength to the corrupted images with masks."""
+    scenes = cast(Scenes, data.dataset)
+    if scenes.preprocessing.channels not in _CHANNELS:
+        what = f"corruptions need images of 1 or 3 channels, got {scenes.preprocessing.channels}"
+        raise DataError(what, option("robust"), f"leave {option('robust')} out")
+    _require_others(len(scenes))
+    pool = {index: to_pil_image(scenes.picture(index)[0]) for index in balanced(scenes.labels, SCENE_POOL)}
+    return lambda kind, strength: replace(data, dataset=CorruptedScenes(scenes, Corruption(kind, strength, seed, pool)))
+
+
+def _require_others(count: int) -> None:
+    if count < 2:
+        raise DataError("clutter is cut from other images, and there is only one", option("robust"), "add images")

@@ -1,0 +1,60 @@
+"""Stages of a fine-tune: what is trained for how many epochs, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attn_surgeon.errors import nearest
+
+FREEZE_BY_NAME = {"all": "none", "grafts": "base", "bn": "bn"}
+FREEZES = ("none", "bn", "base", "until:MODULE")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is frozen from the epoch `start` up to the epoch `end`."""
+
+    freeze: str
+    start: int
+    end: int
+
+
+def parse_stages(text: str) -> tuple[Stage, ...]:
+    """Return the stages that a text such as `grafts:2,all:8` stands for; raise ValueError where it is invalid.
+
+    >>> parse_stages("grafts:2,all:8")
+    (Stage(freeze='base', start=0, end=2), Stage(freeze='none', start=2, end=10))
+    """
+    stages: list[Stage] = []
+    for part in text.split(","):
+        name, _, count = part.strip().rpartition(":")
+        if not count.isdecimal() or not int(count):
+            raise ValueError(f"invalid stage '{part.strip()}'; expected stages such as grafts:2,all:8")
+        start = stages[-1].end if stages else 0
+        stages.append(Stage(_freeze(name), start, start + int(count)))
+    return tuple(stages)
+
+
+def _freeze(name: str) -> str:
+    if name.startswith("until:") and name != "until:":
+        return name
+    if name not in FREEZE_BY_NAME:
+        known = ", ".join((*FREEZE_BY_NAME, "until:MODULE"))
+        raise ValueError(f"unknown stage '{name}'; {nearest(name, FREEZE_BY_NAME) or f'known: {known}'}")
+    return FREEZE_BY_NAME[name]
+
+
+def freeze_problem(value: str) -> str:
+    """Return what is wrong with a value of `freeze`, or an empty text."""
+    if value in FREEZES[:-1] or (value.startswith("until:") and value != "until:"):
+        return ""
+    return f"must be one of {', '.join(FREEZES)}"
+
+
+def stages_problem(text: str) -> str:
+    """Return what is wrong with a value of `stages`, or an empty text."""
+    try:
+        parse_stages(text)
+    except ValueError as error:
+        return f"cannot be parsed ({error})"
+    return ""

@@ -1,0 +1,134 @@
+"""Measure a classifier on a dataset: accuracy, loss, and a hash of every logit."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from attn_surgeon.data.images import ImageData
+from attn_surgeon.data.sampling import batches
+from attn_surgeon.data.subsets import ImageSubset, balanced, labels_of
+from attn_surgeon.errors import DataError, first_line, option
+from attn_surgeon.progress import Progress, no_progress
+from attn_surgeon.surgery.isolation import mode
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What a classifier scored on a dataset; `top5` is None below six classes, where it means nothing."""
+
+    images: int
+    correct: int
+    correct5: int | None
+    top1: float
+    top5: float | None
+    loss: float
+    logits_sha256: str
+    seconds: float
+
+
+@dataclass
+class _Sums:
+    images: int = 0
+    correct: int = 0
+    correct5: int = 0
+    loss: float = 0.0
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch of logits (N, K) and labels (N,)."""
+        rank = ranks(logits, labels)
+        self.images += len(labels)
+        self.correct += int((rank < 1).sum())
+        self.correct5 += int((rank < 5).sum())
+        self.loss += float(F.cross_entropy(logits.double(), labels, reduction="sum"))
+        self.digest.update(logits.contiguous().numpy().astype("<f4").tobytes())
+
+
+def measure_accuracy(
+    model: nn.Module,
+    data: ImageData,
+    *,
+    batch_size: int = 256,
+    limit: int | None = None,
+    workers: int = 0,
+    device: str | torch.device = "cpu",
+    progress: Progress = no_progress,
+    watch: Callable[[Tensor, Tensor], None] = lambda logits, labels: None,
+) -> Accuracy:
+    """Measure a classifier, moved to `device`, in eval mode.
+
+    Args:
+        model: returns logits (N, K), at least as many as there are classes.
+        data: images (C, H, W) with labels.
+        batch_size: images per batch.
+        limit: measure on at most that many images, balanced over the classes.
+        workers: data-loading processes.
+        device: where to run.
+        progress: is called with the images done and their total.
+        watch: is called with the logits (N, K) and labels (N,) of each batch, on the CPU.
+
+    Raises:
+        DataError: if there are no images, or the network does not return such logits.
+    """
+    start = time.perf_counter()
+    dataset: Dataset[Any] = data.dataset
+    if limit is not None:
+        dataset = ImageSubset(dataset, balanced(labels_of(dataset), limit))
+    total, sums = len(cast(Any, dataset)), _Sums()
+    if not total:
+        raise DataError("no images to evaluate on", "the dataset is empty")
+    # a loader draws a seed for its workers: from its own generator, so as not to disturb a training run
+    loader = DataLoader(dataset, batch_size, num_workers=workers, generator=torch.Generator())
+    with mode(model.to(device), training=False), torch.inference_mode():
+        for images, labels, *_ in batches(loader):
+            logits = _logits(model, images.to(device), len(data.class_names))
+            sums.add(logits, labels)
+            watch(logits, labels)
+            progress(sums.images, total)
+    correct5 = sums.correct5 if len(data.class_names) > 5 else None
+    return Accuracy(
+        images=sums.images,
+        correct=sums.correct,
+        correct5=correct5,
+        top1=sums.correct / sums.images,
+        top5=None if correct5 is None else correct5 / sums.images,
+        loss=sums.loss / sums.images,
+        logits_sha256=sums.digest.hexdigest(),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def ranks(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return how many logits (N, K) are larger than the label's own (N,); of equal ones the first wins."""
+    own = logits.gather(1, labels[:, None])
+    earlier = torch.arange(logits.shape[1])[None] < labels[:, None]
+    larger = (logits > own) | ((logits == own) & earlier)
+    # comparisons with NaN are false: without this line an output of NaN would come first
+    return torch.where(logits.isnan().any(1), logits.shape[1], larger.sum(1))
+
+
+def _logits(model: nn.Module, images: Tensor, classes: int) -> Tensor:
+    """Return the logits (N, K) of a batch, in float32 on the CPU."""
+    try:
+        logits = model(images)
+    except RuntimeError as error:
+        shape = "×".join(map(str, images.shape))
+        what = f"the network does not run on these images: {first_line(error)}"
+        raise DataError(
+            what, f"a batch {shape}", f"set {option('size')} and {option('mean')} as it needs them"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise DataError("the network does not return logits (N, classes)", "evaluation", "use a classifier")
+    if logits.shape[1] < classes:
+        what = f"the network has {logits.shape[1]} outputs, the data {classes} classes"
+        raise DataError(what, "evaluation", "use a network with a head for these classes, or other data")
+    return logits.float().cpu()
