@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "attn_surgeon"
 
 # from the lowest floor to the highest; a room imports from its own floor and from those below
 FLOORS = (
-    ("errors", "files", "progress", "extras", "tables", "user_code", "validation"),
+    ("errors", "files", "progress", "extras", "settings", "tables", "user_code", "validation"),
     ("networks", "blocks", "surgery"),
     ("operations",),
     ("artefact",),
@@ -115,7 +115,6 @@ def defined(node: ast.stmt) -> list[str]:
 INTERFACES = {
     r"blocks/(channel|spatial|both|self_attention|fusion)/\w+\.py": "each block's file has a CARD",
     r"networks/sources/\w+\.py": "each source of networks is registered as a SOURCE",
-    r"tasks/(classification|segmentation)\.py": "the tasks offer the same functions",
     r"cli/.*\.py": "a verb's function is named after the verb, and `register` adds it",
 }
 # names that two files define by design

@@ -144,7 +144,7 @@ def evaluate(
 
     Networks with the same hash of their logits are bit-identical on these images.
     """
-    from attn_surgeon.evaluate.assess import assess, open_data
+    from attn_surgeon.evaluate.assess import assess, open_for_networks
     from attn_surgeon.evaluate.compare import ComparedNames
     from attn_surgeon.evaluate.report import require_folder, write_report
     from attn_surgeon.surgery.check import check
@@ -176,7 +176,7 @@ def evaluate(
         workers=workers,
     )
     with steps(f"open {data}"):
-        images = open_data(chosen, networks, data, split, settings, by_index=classes_by_index)
+        images = open_for_networks(chosen, networks, data, split, settings, by_index=classes_by_index)
     options = ScoreOptions(batch_size, workers, device)
     compared = None if compare is None else ComparedNames(path, None if compare == ORIGINAL else compare)
     with bar("evaluate") as progress:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attn_surgeon.networks.preprocessing import Preprocessing
 
-Item = tuple[Tensor, int]
+LabelledImage = tuple[Tensor, int]
 Augment = Callable[[Any, int, str], Any]  # (dataset, index, key) to an item
 SMALLEST, LARGE = 32, 64
 
@@ -33,7 +33,7 @@ class RandomResizedCrop:
 
     transform: Callable[[Any], Tensor]
 
-    def __call__(self, dataset: Any, index: int, key: str) -> Item:
+    def __call__(self, dataset: Any, index: int, key: str) -> LabelledImage:
         """Return image `index` of a dataset, cropped as the key decides, and its label."""
         image, label = dataset.picture(index)
         image = image if image.mode == "RGB" else image.convert("RGB")
@@ -41,7 +41,7 @@ class RandomResizedCrop:
             return self.transform(image), label
 
 
-def shift_and_mirror(dataset: Any, index: int, key: str) -> Item:
+def shift_and_mirror(dataset: Any, index: int, key: str) -> LabelledImage:
     """Return an image (C, H, W), flipped half of the time and shifted by up to an eighth of a side, and its label."""
     image, label = dataset[index]
     draw = random.Random(key)

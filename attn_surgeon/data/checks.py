@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from attn_surgeon.data.images import UNREADABLE, ImageData, Pictures, Selected, Source, some, unreadable
+from attn_surgeon.data.images import UNREADABLE, ImageData, ImageSource, Pictures, Selected, some, unreadable
 from attn_surgeon.errors import DataError, ImageError, option
 
 THREADS = 8
@@ -48,7 +48,7 @@ class Inspection:
 class InspectedImages:
     """The chosen images of a source, with the inspection of each."""
 
-    source: Source
+    source: ImageSource
     chosen: Sequence[int]
     inspections: Sequence[Inspection]
 
@@ -88,7 +88,7 @@ def inspect_images(pictures: Pictures, chosen: Sequence[int], *, decode: bool, m
     return images
 
 
-def inspect_file(source: Source, index: int, *, decode: bool) -> Inspection:
+def inspect_file(source: ImageSource, index: int, *, decode: bool) -> Inspection:
     """Inspect the head of one image, or decode it."""
     try:
         with source.open(index) as file:
@@ -111,7 +111,7 @@ def require_readable(images: InspectedImages, max_bad: float) -> None:
         )
 
 
-def for_each(function: Callable[[int], T], chosen: Sequence[int], source: Source) -> list[T]:
+def for_each(function: Callable[[int], T], chosen: Sequence[int], source: ImageSource) -> list[T]:
     """Apply a function to images, with threads where files are so big that these help."""
     first = [inspect_file(source, index, decode=False).size for index in chosen[:20]]
     if sum(first) < BIG * len(first):

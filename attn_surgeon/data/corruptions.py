@@ -31,7 +31,7 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "jpeg": (60, 40, 25, 15, 8),
     "clutter": (2, 4, 6, 9, 12),
 }
-KINDS = tuple(LEVELS)
+CORRUPTION_KINDS = tuple(LEVELS)
 STRENGTHS = (1, 2, 3, 4, 5)
 PATCH = (0.15, 0.25)
 FRAME = 0.25
@@ -49,7 +49,7 @@ def corrupt(
 
     Args:
         image: the image.
-        kind: one of KINDS.
+        kind: one of CORRUPTION_KINDS.
         strength: 0 to 5.
         key: numbers that seed the random draws.
         others: images of the same size that clutter is cut from.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-from attn_surgeon.data.images import one_line
+from attn_surgeon.data.images import message_line
 from attn_surgeon.errors import DataError
 
-SPLITS = ("train", "val", "test")
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+FOLDER_SPLITS = ("train", "val", "test")
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 class Files:
@@ -37,7 +37,7 @@ def open_folder(spec: str, split: str) -> tuple[Files, tuple[str, ...]]:
     if not classes:
         raise DataError("no class folders", str(folder), "expected one folder of images per class")
     if not any(classes.values()):
-        raise DataError("no images", str(folder), f"supported: {', '.join(sorted(SUFFIXES))}")
+        raise DataError("no images", str(folder), f"supported: {', '.join(sorted(IMAGE_SUFFIXES))}")
     files = [file for found in classes.values() for file in found]
     labels = [label for label, found in enumerate(classes.values()) for _ in found]
     return Files(files, labels), tuple(classes)
@@ -46,7 +46,7 @@ def open_folder(spec: str, split: str) -> tuple[Files, tuple[str, ...]]:
 def folder_splits(spec: str) -> list[str]:
     """Return the splits of a folder, none where its folders are the classes."""
     folders = _subfolders(_require_folder(Path(spec)))
-    splits = [folder for folder in folders if folder.name in SPLITS]
+    splits = [folder for folder in folders if folder.name in FOLDER_SPLITS]
     # A class may be called `train` too: splits hold folders themselves, or stand alone.
     if len(splits) == len(folders) or any(_subfolders(folder) for folder in splits):
         return [folder.name for folder in splits]
@@ -74,13 +74,13 @@ def _subfolders(folder: Path) -> list[Path]:
     try:
         found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     except OSError as error:
-        raise DataError("cannot list this folder", str(folder), one_line(error)) from error
+        raise DataError("cannot list this folder", str(folder), message_line(error)) from error
     return sorted(found, key=lambda path: path.name)
 
 
 def images_in(folder: Path) -> list[Path]:
     """Return the image files in a folder at any depth, sorted."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     return sorted(path for path in found if not _hidden(path.relative_to(folder)))
 
 

@@ -30,7 +30,7 @@ class ImageData:
     notes: tuple[str, ...] = ()
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """Where images are stored: each has a label, a name for people, and bytes in some image format."""
 
     @property
@@ -50,7 +50,9 @@ class Source(Protocol):
 class Pictures(Dataset[tuple[Tensor, int]]):
     """Serve the images (C, H, W) of a source with their labels, or with others."""
 
-    def __init__(self, source: Source, transform: Callable[[Any], Any], labels: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, source: ImageSource, transform: Callable[[Any], Any], labels: Sequence[int] | None = None
+    ) -> None:
         self.source, self.transform = source, transform
         self.labels = list(source.labels if labels is None else labels)
 
@@ -73,7 +75,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 class Selected:
     """Some of the images of a source."""
 
-    def __init__(self, source: Source, chosen: Sequence[int]) -> None:
+    def __init__(self, source: ImageSource, chosen: Sequence[int]) -> None:
         self.source, self.chosen = source, list(chosen)
         self.labels = [source.labels[index] for index in self.chosen]
 
@@ -103,11 +105,11 @@ def _decoded(file: Path | BinaryIO) -> Image.Image:
 def unreadable(name: str, error: Exception) -> ImageError:
     """Return the error for an unreadable image, with the same text each time."""
     # Pillow's own text contains the address of the file object
-    reason = "unknown image format" if isinstance(error, UnidentifiedImageError) else one_line(error)
+    reason = "unknown image format" if isinstance(error, UnidentifiedImageError) else message_line(error)
     return ImageError("cannot read this image", name, f"repair or remove it ({reason})")
 
 
-def one_line(error: Exception) -> str:
+def message_line(error: Exception) -> str:
     """Return an error's message in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 

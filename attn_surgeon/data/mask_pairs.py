@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from attn_surgeon.data.checks import InspectedImages, Inspection, for_each, inspect_file, require_readable
-from attn_surgeon.data.folders import SPLITS, SUFFIXES, Files
+from attn_surgeon.data.folders import FOLDER_SPLITS, IMAGE_SUFFIXES, Files
 from attn_surgeon.data.masks import Labelling, Pair, mask_values
 from attn_surgeon.errors import DataError, ImageError, option
 
-FOLDERS = ("images", "masks")
-LOSSLESS = SUFFIXES - {".jpeg", ".jpg", ".webp"}
+PAIR_FOLDERS = ("images", "masks")
+LOSSLESS = IMAGE_SUFFIXES - {".jpeg", ".jpg", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,20 @@ class InspectedPairs:
 def is_masked(spec: str) -> bool:
     """Whether data is a folder of images with masks, as a whole or in its splits."""
     root = Path(spec)
-    return any(all((folder / name).is_dir() for name in FOLDERS) for folder in (root, *map(root.joinpath, SPLITS)))
+    return any(
+        all((folder / name).is_dir() for name in PAIR_FOLDERS) for folder in (root, *map(root.joinpath, FOLDER_SPLITS))
+    )
 
 
 def paired_files(folder: Path) -> list[tuple[Path, Path]]:
     """Return a folder's images with their masks; raise DataError where one is without the other."""
-    for name in FOLDERS:
+    for name in PAIR_FOLDERS:
         if not (folder / name).is_dir():
             hint = f"expected images/ and masks/, each in train/ and val/, or once with {option('val_split', 0.2)}"
             raise DataError(f"there is no {name}/", str(folder), hint)
-    images, masks = _by_name(folder / FOLDERS[0], SUFFIXES), _by_name(folder / FOLDERS[1], LOSSLESS)
+    images, masks = _by_name(folder / PAIR_FOLDERS[0], IMAGE_SUFFIXES), _by_name(folder / PAIR_FOLDERS[1], LOSSLESS)
     if not images:
-        raise DataError("no images", str(folder / FOLDERS[0]), f"supported: {', '.join(sorted(SUFFIXES))}")
+        raise DataError("no images", str(folder / PAIR_FOLDERS[0]), f"supported: {', '.join(sorted(IMAGE_SUFFIXES))}")
     for found, others, kind in ((images, masks, "mask"), (masks, images, "image")):
         unpaired = [found[name] for name in found if name not in others]
         if unpaired:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attn_surgeon.data.folders import folder_splits, open_folder
-from attn_surgeon.data.images import ImageData, Pictures, Source
+from attn_surgeon.data.images import ImageData, ImageSource, Pictures
 from attn_surgeon.data.settings import DataSettings
 from attn_surgeon.data.shards import open_shards, shard_splits
 from attn_surgeon.data.timm_sets import hfds_splits, open_hfds, open_torch
@@ -49,7 +49,7 @@ def open_pictures(
     return ImageData(Pictures(source, transform), class_names)
 
 
-def _opened(spec: str, split: str, settings: DataSettings) -> tuple[Source, tuple[str, ...]]:
+def _opened(spec: str, split: str, settings: DataSettings) -> tuple[ImageSource, tuple[str, ...]]:
     kind, _, name = spec.partition("/")
     match kind if name else "":
         case "torch":

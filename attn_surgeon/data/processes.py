@@ -28,7 +28,7 @@ def is_first() -> bool:
     return index() == 0
 
 
-def join() -> None:
+def join_processes() -> None:
     """Initialise the process group, with gloo where there is no accelerator."""
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
@@ -40,7 +40,7 @@ def device() -> torch.device:
     """Return the device of this process."""
     from accelerate import PartialState
 
-    join()
+    join_processes()
     found: torch.device = PartialState().device
     return found
 
@@ -51,7 +51,7 @@ def by_first(make: Callable[[], T]) -> T:
         return make()
     from accelerate.utils import broadcast_object_list
 
-    join()
+    join_processes()
 
     made: list[Any] = [_attempt(make) if is_first() else None]
     value, error = broadcast_object_list(made)[0]

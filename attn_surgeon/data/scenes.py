@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
 
 from attn_surgeon.data.checks import report_on, require_readable
-from attn_surgeon.data.folders import SPLITS
+from attn_surgeon.data.folders import FOLDER_SPLITS
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.mask_pairs import InspectedPairs, inspect_pairs, paired_files, readable_pairs
 from attn_surgeon.data.masks import IGNORED, Labelling, Pair, labelling, mask_values, read_names, read_pixels
@@ -122,7 +122,7 @@ def open_scenes(
     """Open one split for a network whose classes have these names, of which the data may show fewer."""
     root = Path(spec)
     if _has_splits(root) and not (root / split).is_dir():
-        raise DataError(f"no split {split!r}", spec, f"splits are {', '.join(SPLITS)}")
+        raise DataError(f"no split {split!r}", spec, f"splits are {', '.join(FOLDER_SPLITS)}")
     pairs = readable_pairs(root / split if _has_splits(root) else root, settings.max_bad)
     listed = read_names(root)
     if listed is not None and len(listed) != len(names):
@@ -165,7 +165,7 @@ def _files(root: Path, settings: DataSettings) -> tuple[Sequence[tuple[Path, Pat
 
 
 def _has_splits(root: Path) -> bool:
-    return any((root / split / "images").is_dir() for split in SPLITS)
+    return any((root / split / "images").is_dir() for split in FOLDER_SPLITS)
 
 
 def _covering(pair: Pair, window: Preprocessing) -> int:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from attn_surgeon.data.folders import SUFFIXES
-from attn_surgeon.data.images import one_line, some
+from attn_surgeon.data.folders import IMAGE_SUFFIXES
+from attn_surgeon.data.images import message_line, some
 from attn_surgeon.data.timm_sets import PARTS
 from attn_surgeon.errors import DataError, option
 
@@ -28,7 +28,7 @@ _EXAMPLE = 'write {"splits": {"train": {"filenames": ["a-000.tar"]}, "validation
 
 
 @dataclass(frozen=True)
-class Member:
+class ShardMember:
     """Where an image is stored."""
 
     shard: Path
@@ -40,7 +40,7 @@ class Member:
 class Shards:
     """The images in shards."""
 
-    def __init__(self, members: list[Member], labels: list[int]) -> None:
+    def __init__(self, members: list[ShardMember], labels: list[int]) -> None:
         self.members, self.labels = members, labels
 
     def name(self, index: int) -> str:
@@ -132,7 +132,7 @@ def _local(shard: str, root: str | None, download: bool) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             download_url_to_file(shard, str(path), progress=False)
         except (OSError, RuntimeError) as error:
-            raise DataError(f"download failed ({one_line(error)})", shard, "check the address") from error
+            raise DataError(f"download failed ({message_line(error)})", shard, "check the address") from error
     return path
 
 
@@ -146,13 +146,13 @@ def _info(folder: Path) -> dict[str, Any]:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"invalid description ({one_line(error)})", str(folder / name), _EXAMPLE) from error
+            raise DataError(f"invalid description ({message_line(error)})", str(folder / name), _EXAMPLE) from error
     raise DataError("the folder has no _info.json", str(folder), _EXAMPLE)
 
 
-def _members(path: Path, key: str) -> list[tuple[Member, str]]:
+def _members(path: Path, key: str) -> list[tuple[ShardMember, str]]:
     """Return the images of one shard that have a label, with it."""
-    images: dict[str, Member] = {}
+    images: dict[str, ShardMember] = {}
     labels: dict[str, str] = {}
     try:
         with tarfile.open(path, "r:") as tar:
@@ -160,12 +160,14 @@ def _members(path: Path, key: str) -> list[tuple[Member, str]]:
                 folder, _, base = item.name.rpartition("/")
                 stem, _, suffix = base.partition(".")
                 name = f"{folder}/{stem}"
-                if item.isfile() and f".{suffix.lower()}" in SUFFIXES:
-                    images[name] = Member(path, item.offset_data, item.size, item.name)
+                if item.isfile() and f".{suffix.lower()}" in IMAGE_SUFFIXES:
+                    images[name] = ShardMember(path, item.offset_data, item.size, item.name)
                 elif item.isfile() and suffix in ("cls", "json"):
                     _note_label(labels, name, suffix, tar.extractfile(item), key)
     except (OSError, tarfile.TarError, EOFError) as error:
-        raise DataError(f"the shard is unreadable ({one_line(error)})", str(path), "it must be a plain tar") from error
+        raise DataError(
+            f"the shard is unreadable ({message_line(error)})", str(path), "it must be a plain tar"
+        ) from error
     return [(member, labels[name]) for name, member in images.items() if name in labels]
 
 

@@ -20,7 +20,7 @@ from attn_surgeon.networks.preprocessing import Preprocessing
 
 KEPT_BYTES = 2**28
 VAL_SPLIT = 0.1
-S = TypeVar("S", bound=DataSettings)
+_S = TypeVar("_S", bound=DataSettings)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def open_labelled_splits(spec: str, preprocessing: Preprocessing, settings: Data
     return _checked(train, kept, val, held, preprocessing, settings)
 
 
-def with_held_out(opened: Callable[[S], Splits], settings: S) -> Splits:
+def with_held_out(opened: Callable[[_S], Splits], settings: _S) -> Splits:
     """Open data that has no validation split with some of it held out; a note says so."""
     splits = opened(replace(settings, val_split=VAL_SPLIT))
     options = f"{option('val_split')}, {option('val_data')}"

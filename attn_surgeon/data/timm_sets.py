@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from attn_surgeon.data.folders import Files
-from attn_surgeon.data.images import Source, one_line
+from attn_surgeon.data.images import ImageSource, message_line
 from attn_surgeon.errors import DataError, nearest, option
 
 # names of the validation split; some datasets have a test split only
@@ -51,7 +51,7 @@ class Decoded:
         return file
 
 
-def open_torch(name: str, split: str, root: str | None, download: bool) -> tuple[Source, tuple[str, ...]]:
+def open_torch(name: str, split: str, root: str | None, download: bool) -> tuple[ImageSource, tuple[str, ...]]:
     """Open a split of one of torchvision's datasets, stored in the folder `root`."""
     spec = f"torch/{name}"
     if root is None:
@@ -78,7 +78,7 @@ def _joined(name: Any) -> str:
     return ", ".join(name) if isinstance(name, tuple) else str(name)
 
 
-def open_hfds(name: str, split: str, root: str | None, download: bool) -> tuple[Source, tuple[str, ...]]:
+def open_hfds(name: str, split: str, root: str | None, download: bool) -> tuple[ImageSource, tuple[str, ...]]:
     """Open a split of a Hugging Face dataset, or of a folder that `datasets.load_dataset` reads."""
     spec = f"hfds/{name}"
     there = hfds_splits(name, root, download)
@@ -136,7 +136,7 @@ def _explained(spec: str) -> Iterator[None]:
     except AssertionError as error:
         name = spec.partition("/")[2]
         hint = nearest(name, _TORCH) or f"there are {', '.join(_TORCH)}"
-        raise DataError(one_line(error), spec, hint) from error
+        raise DataError(message_line(error), spec, hint) from error
     except Exception as error:  # each library raises its own
         hint = f"pass its root folder as {option('data_dir', 'DIR')}, or download it: {option('download', True)}"
-        raise DataError(f"cannot be opened ({one_line(error)[:200]})", spec, hint) from error
+        raise DataError(f"cannot be opened ({message_line(error)[:200]})", spec, hint) from error

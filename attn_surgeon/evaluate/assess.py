@@ -27,7 +27,7 @@ class Assessment:
     scores: list[Score]
 
 
-def open_data(
+def open_for_networks(
     task: Task,
     networks: Sequence[LoadedNetwork],
     spec: str,
@@ -73,7 +73,7 @@ def assess(
     Args:
         task: the task.
         networks: the networks.
-        data: the images as each network takes them, from `open_data`.
+        data: the images as each network takes them, from `open_for_networks`.
         compared: the names of the two networks to compare.
         corruption_seed: evaluate on corrupted images too, drawn with this seed.
         options: how images are scored.

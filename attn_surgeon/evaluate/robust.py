@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.data.corruptions import KINDS, LEVELS, STRENGTHS
+from attn_surgeon.data.corruptions import CORRUPTION_KINDS, LEVELS, STRENGTHS
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.evaluate.compare import ComparedNames
 from attn_surgeon.progress import Progress, no_progress, of_jobs
 from attn_surgeon.tasks.base import DEFAULT_OPTIONS, ScoreOptions, Task
 from attn_surgeon.tasks.statistics import Interval, verdict
 
-SEED = 0
-TRIALS = [(kind, strength) for kind in KINDS for strength in STRENGTHS]
-MEAN = f"in the mean over {len(KINDS)} kinds and {len(STRENGTHS)} strengths"
+CORRUPTION_SEED = 0
+TRIALS = [(kind, strength) for kind in CORRUPTION_KINDS for strength in STRENGTHS]
+_OVER_ALL = f"in the mean over {len(CORRUPTION_KINDS)} kinds and {len(STRENGTHS)} strengths"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def run_trials(
     models: Sequence[nn.Module],
     data: Sequence[ImageData],
     *,
-    seed: int = SEED,
+    seed: int = CORRUPTION_SEED,
     options: ScoreOptions = DEFAULT_OPTIONS,
     progress: Progress = no_progress,
 ) -> list[Trial]:
@@ -88,7 +88,7 @@ def run_trials(
 
 def means(trials: Sequence[Trial], network: int = 0) -> dict[str, float]:
     """Return a network's mean outcome for each kind over its strengths, and over all as `mean`."""
-    found = {kind: _mean([trial.means[network] for trial in trials if trial.kind == kind]) for kind in KINDS}
+    found = {kind: _mean([trial.means[network] for trial in trials if trial.kind == kind]) for kind in CORRUPTION_KINDS}
     return found | {"mean": _mean(list(found.values()))}
 
 
@@ -106,13 +106,13 @@ def robust_gain(
         names: what was compared.
         interval: the task's interval for the mean of differences, none larger than its second argument.
     """
-    ahead = {kind: _difference([trial.outcomes for trial in trials if trial.kind == kind]) for kind in KINDS}
+    ahead = {kind: _difference([trial.outcomes for trial in trials if trial.kind == kind]) for kind in CORRUPTION_KINDS}
     everywhere = torch.stack(list(ahead.values())).mean(0)
     mean = interval(everywhere.tolist(), 1.0)
     beyond = interval((everywhere - _difference([clean])).tolist(), 2.0)
     sentences = (
-        verdict(mean, f"{names.cause} on corrupted images", f"{MEAN}, {names.scope}"),
-        verdict(beyond, "in that difference from clean to corrupted images", MEAN),
+        verdict(mean, f"{names.cause} on corrupted images", f"{_OVER_ALL}, {names.scope}"),
+        verdict(beyond, "in that difference from clean to corrupted images", _OVER_ALL),
     )
     return RobustGain({kind: interval(own.tolist(), 1.0) for kind, own in ahead.items()}, mean, beyond, *sentences)
 

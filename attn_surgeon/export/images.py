@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from attn_surgeon.data.folders import SUFFIXES, images_in
+from attn_surgeon.data.folders import IMAGE_SUFFIXES, images_in
 from attn_surgeon.data.images import read_image
 from attn_surgeon.errors import DataError
 from attn_surgeon.export.axes import Size
@@ -84,7 +84,7 @@ def find_images(folder: str | Path) -> list[Path]:
         raise DataError(what, str(folder), "name a folder of images, or demo")
     files = images_in(root)
     if not files:
-        raise DataError("no images", str(folder), f"read are {', '.join(sorted(SUFFIXES))}")
+        raise DataError("no images", str(folder), f"read are {', '.join(sorted(IMAGE_SUFFIXES))}")
     return files
 
 

@@ -10,7 +10,7 @@ from attn_surgeon.finetune.checkpoint import write_file
 from attn_surgeon.tasks.base import Task
 
 CURVES = "curves.png"
-COLOURS = {"grafts": "#1f6feb", "control": "#8b949e"}
+ARM_COLOURS = {"grafts": "#1f6feb", "control": "#8b949e"}
 
 History = Sequence[Mapping[str, Any]]
 
@@ -28,7 +28,7 @@ def draw_curves(folder: Path, runs: Iterable[tuple[str, int, History]], task: Ta
         epochs = [line["epoch"] for line in history]
         for axes, name, factor in ((left, "train_loss", 1), (right, f"val_{task.metric.key}", 100)):
             values = [factor * line[name] for line in history]
-            axes.plot(epochs, values, color=COLOURS[arm], marker=".", linewidth=1.2, label=f"{arm}, seed {seed}")
+            axes.plot(epochs, values, color=ARM_COLOURS[arm], marker=".", linewidth=1.2, label=f"{arm}, seed {seed}")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set(xlabel="epoch", ylabel="training loss")

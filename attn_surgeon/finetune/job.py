@@ -72,11 +72,11 @@ def open_job(
     splits = task.open_splits(data, network.preprocessing, settings)
     network = task.fit_head(network, splits.train.class_names, settings)
     job = FinetuneJob(network, splits, settings, Path(), control, seeds)
-    check(job)
+    check_job(job)
     return job
 
 
-def check(job: FinetuneJob) -> None:
+def check_job(job: FinetuneJob) -> None:
     """Raise TrainingError where a job cannot be carried out."""
     if job.control and not list_grafts(job.network.model):
         what = "the network has no grafts"

@@ -25,7 +25,7 @@ from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.surgery.running import run
 from attn_surgeon.tasks.accuracy import measure_accuracy
 from attn_surgeon.tasks.base import DEFAULT_OPTIONS, Metric, Score, ScoreOptions, Task
-from attn_surgeon.tasks.confusion_files import to_csv, to_png
+from attn_surgeon.tasks.confusion_files import confusion_csv, confusion_png
 from attn_surgeon.tasks.head import replace_head
 from attn_surgeon.tasks.predictions import (
     Predictions,
@@ -193,8 +193,8 @@ class Classification(Task):
         """Return the confusion matrix as a table and as a picture."""
         counts = confusion_matrix(score.predictions, len(data.class_names))
         return {
-            "confusion.csv": to_csv(counts, data.class_names),
-            "confusion.png": to_png(counts, data.class_names),
+            "confusion.csv": confusion_csv(counts, data.class_names),
+            "confusion.png": confusion_png(counts, data.class_names),
         }
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 OUTSIDE = "(none of these)"
 NUMBERED = 20  # more classes than this are shown by colour alone
 NAMED = 60
-DPI = 150
+PNG_DPI = 150
 
 
-def to_csv(counts: Tensor, class_names: Sequence[str]) -> bytes:
+def confusion_csv(counts: Tensor, class_names: Sequence[str]) -> bytes:
     """Return a confusion matrix (K, K + 1) as CSV: a row for each class, a column for each prediction."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -25,7 +25,7 @@ def to_csv(counts: Tensor, class_names: Sequence[str]) -> bytes:
     return text.getvalue().encode()
 
 
-def to_png(counts: Tensor, class_names: Sequence[str]) -> bytes:
+def confusion_png(counts: Tensor, class_names: Sequence[str]) -> bytes:
     """Return a confusion matrix (K, K + 1) as PNG, each row as fractions of its class; few classes with counts."""
     from matplotlib.figure import Figure
 
@@ -46,5 +46,5 @@ def to_png(counts: Tensor, class_names: Sequence[str]) -> bytes:
     target = io.BytesIO()
     with warnings.catch_warnings():  # scripts that the font lacks are drawn as boxes
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-        figure.savefig(target, format="png", dpi=DPI, bbox_inches="tight")
+        figure.savefig(target, format="png", dpi=PNG_DPI, bbox_inches="tight")
     return target.getvalue()

@@ -20,7 +20,7 @@ from torch.utils.data import Subset
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from attn_surgeon.blocks.base import registry
-from attn_surgeon.data.parts import Parts, open_parts
+from attn_surgeon.data.splits import Splits, open_labelled_splits
 from tests.data import cells
 
 from . import cifar, fine_tune, first_day, kills, latency, membrane, safe, throughput, tune
@@ -112,11 +112,11 @@ def test_tune(printed: Printed, tmp_path: Path) -> None:
 
 
 def test_safe(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
-    def few(*given: Any) -> Parts:
-        parts = open_parts(*given)
+    def few(*given: Any) -> Splits:
+        parts = open_labelled_splits(*given)
         return replace(parts, val=replace(parts.val, dataset=Subset(parts.val.dataset, range(64))))
 
-    monkeypatch.setattr(safe, "open_parts", few)
+    monkeypatch.setattr(safe, "open_labelled_splits", few)
     safe.main(["--limit", "64", "--epochs", "1", "--blocks", "se"])
     text = printed()
     assert [line.split("  ")[0].strip() for line in text.splitlines()] == ["no block", "se"]

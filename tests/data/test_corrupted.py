@@ -21,7 +21,7 @@ from attn_surgeon.data.corrupted import (
     corrupted_labelled_images,
     corrupted_scenes,
 )
-from attn_surgeon.data.corruptions import KINDS, corrupt
+from attn_surgeon.data.corruptions import CORRUPTION_KINDS, corrupt
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.masks import IGNORED
 from attn_surgeon.data.opening import open_dataset
@@ -83,7 +83,7 @@ def test_each_network_gets_its_own_preprocessing(folder: str) -> None:
             assert label == plain[index][1]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CORRUPTION_KINDS)
 def test_images_are_corrupted_alike_before_they_are_normalised(folder: str, kind: str) -> None:
     clean = opened(folder, PLAIN)
     own, other = (
@@ -134,7 +134,7 @@ def test_images_are_named_by_file_or_index(folder: str) -> None:
     assert image_names(opened("demo", DEMO_PREPROCESSING))[:3] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CORRUPTION_KINDS)
 def test_pixels_are_corrupted_and_what_clutter_covers_does_not_count(tmp_path: Path, kind: str) -> None:
     root = write(tmp_path, count=3, size=(40, 48))
     data = open_scenes(str(root), "val", RGB, ("a", "b", "c"), TaskSettings())

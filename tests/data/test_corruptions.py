@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from attn_surgeon.data.corruptions import KINDS, LEVELS, STRENGTHS, clutter, corrupt, noise
+from attn_surgeon.data.corruptions import CORRUPTION_KINDS, LEVELS, STRENGTHS, clutter, corrupt, noise
 
 SIZE = (48, 40)  # width and height
 MODES = ("L", "RGB")
@@ -36,11 +36,11 @@ def made(kind: str, strength: int, *key: int, mode: str = "RGB") -> Image.Image:
 
 
 def test_every_kind_has_a_level_for_every_strength() -> None:
-    assert KINDS == ("noise", "blur", "jpeg", "clutter")
+    assert CORRUPTION_KINDS == ("noise", "blur", "jpeg", "clutter")
     assert all(len(levels) == len(STRENGTHS) for levels in LEVELS.values())
 
 
-@pytest.mark.parametrize(("kind", "mode"), list(itertools.product(KINDS, MODES)))
+@pytest.mark.parametrize(("kind", "mode"), list(itertools.product(CORRUPTION_KINDS, MODES)))
 def test_strengths_rise_from_exactly_the_image(kind: str, mode: str) -> None:
     image = picture(mode)
     assert corrupt(image, kind, 0, (0, 0), OTHERS).tobytes() == image.tobytes()

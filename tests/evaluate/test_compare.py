@@ -14,7 +14,7 @@ from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.errors import DataError
-from attn_surgeon.evaluate.assess import open_data
+from attn_surgeon.evaluate.assess import open_for_networks
 from attn_surgeon.evaluate.compare import ComparedNames, compare_scores, require_comparable
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.base import Score
@@ -138,6 +138,6 @@ def test_networks_of_other_pixel_classes_are_refused(tmp_path: Path) -> None:
     write(tmp_path, count=2)
     networks = [with_names(segmenter(), names) for names in (("a", "b", "c"), None)]
     for chosen in (networks[:1], networks[1:], [networks[0], networks[0]]):
-        open_data(SEGMENTATION, chosen, str(tmp_path), "val", TaskSettings())
+        open_for_networks(SEGMENTATION, chosen, str(tmp_path), "val", TaskSettings())
     with pytest.raises(DataError, match="3 and 3 classes, or name them differently"):
-        open_data(SEGMENTATION, networks, str(tmp_path), "val", TaskSettings())
+        open_for_networks(SEGMENTATION, networks, str(tmp_path), "val", TaskSettings())

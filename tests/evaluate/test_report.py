@@ -18,7 +18,7 @@ from attn_surgeon.errors import DataError
 from attn_surgeon.evaluate.report import require_folder, write_report
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.base import Score
-from attn_surgeon.tasks.confusion_files import to_png
+from attn_surgeon.tasks.confusion_files import confusion_png
 from attn_surgeon.tasks.predictions import Predictions
 
 NAMES = ('a "red", ant', "$bee^$", "猫", "\\frac{dog}")
@@ -54,14 +54,16 @@ def dark(image: Image.Image) -> int:
 
 def test_the_picture_shows_shares_of_each_class() -> None:
     all_right, all_wrong = torch.eye(3, 4).long() * 50, torch.ones(3, 4).long()
-    right, wrong = (Image.open(io.BytesIO(to_png(counts, NAMES[:3]))) for counts in (all_right, all_wrong))
+    right, wrong = (Image.open(io.BytesIO(confusion_png(counts, NAMES[:3]))) for counts in (all_right, all_wrong))
     assert dark(right) > 20 * dark(wrong)
     outside = torch.tensor([[0, 1, 5], [0, 4, 0]])
-    assert to_png(outside, NAMES[:2]) != to_png(outside * torch.tensor([1, 1, 0]), NAMES[:2])
+    assert confusion_png(outside, NAMES[:2]) != confusion_png(outside * torch.tensor([1, 1, 0]), NAMES[:2])
 
 
 def test_many_classes_are_drawn_in_a_picture_of_bounded_size() -> None:
-    image = Image.open(io.BytesIO(to_png(torch.eye(300, 301).long(), [f"class {number}" for number in range(300)])))
+    image = Image.open(
+        io.BytesIO(confusion_png(torch.eye(300, 301).long(), [f"class {number}" for number in range(300)]))
+    )
     assert max(image.size) < 2500
 
 

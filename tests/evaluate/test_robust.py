@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.data.corrupted import CorruptedScenes, LabelledImages
-from attn_surgeon.data.corruptions import KINDS, LEVELS, STRENGTHS, corrupt
+from attn_surgeon.data.corruptions import CORRUPTION_KINDS, LEVELS, STRENGTHS, corrupt
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.scenes import open_scenes
 from attn_surgeon.data.subsets import ImageSubset, balanced
@@ -62,7 +62,7 @@ def test_accuracies_are_those_of_a_plain_loop(kind: str) -> None:
                 expected = model(torch.stack(corrupted)).argmax(1) == torch.tensor(labels)
             assert outcomes.tolist() == expected.double().tolist()
     assert [(trial.kind, trial.strength, trial.level) for trial in trials] == [
-        (name, strength, LEVELS[name][strength - 1]) for name in KINDS for strength in STRENGTHS
+        (name, strength, LEVELS[name][strength - 1]) for name in CORRUPTION_KINDS for strength in STRENGTHS
     ]
     assert seen == [(24 * number, 960) for number in range(1, 41)]
 
@@ -94,7 +94,7 @@ def test_the_gain_by_hand() -> None:
     found = robust_gain(trials(first, second), clean, ComparedNames("a", None), image_interval)
     ahead = first.double() - second.double()
     assert close(found.mean, ahead.mean(0))
-    for number, kind in enumerate(KINDS):
+    for number, kind in enumerate(CORRUPTION_KINDS):
         assert close(found.kinds[kind], ahead[5 * number : 5 * number + 5].mean(0))
     on_clean = clean[0].double() - clean[1].double()
     assert close(found.beyond_clean, ahead.mean(0) - on_clean, bound=2.0)

@@ -18,7 +18,7 @@ from attn_surgeon.finetune import loop
 from attn_surgeon.finetune.comparison import training_verdict
 from attn_surgeon.finetune.context import StageContext
 from attn_surgeon.finetune.control import fine_tune, network_of
-from attn_surgeon.finetune.job import FinetuneJob, check
+from attn_surgeon.finetune.job import FinetuneJob, check_job
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks.demo import load_demo
 from attn_surgeon.surgery.installed import bypassed, list_grafts
@@ -122,13 +122,13 @@ def test_the_verdict_follows_the_interval(interval: Interval, said: str) -> None
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     plain = LoadedNetwork(set_provenance(load_demo(), loaded().provenance))
     with pytest.raises(SurgeonError, match="no grafts"):
-        check(job(tmp_path, network=plain, control=True))
+        check_job(job(tmp_path, network=plain, control=True))
 
 
 def test_a_network_whose_head_is_new_teaches_nothing(tmp_path: Path) -> None:
     settings = replace(SETTINGS, distill=0.5)
-    check(job(tmp_path, settings=settings))
+    check_job(job(tmp_path, settings=settings))
     three = TASK.fit_head(loaded(), ("a", "b", "c"), SETTINGS)
     assert three.fresh == ("fc",)
     with pytest.raises(SurgeonError, match="distillation needs the original head"):
-        check(job(tmp_path, network=three, settings=settings))
+        check_job(job(tmp_path, network=three, settings=settings))

@@ -22,7 +22,7 @@ from attn_surgeon.data.corrupted import Corrupt
 from attn_surgeon.data.corruptions import corrupt
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.splits import Splits
-from attn_surgeon.evaluate.assess import assess, open_data
+from attn_surgeon.evaluate.assess import assess, open_for_networks
 from attn_surgeon.evaluate.compare import ComparedNames
 from attn_surgeon.finetune.control import fine_tune
 from attn_surgeon.finetune.job import open_job
@@ -148,7 +148,7 @@ def test_a_third_task_is_evaluated_against_another_network_and_on_corrupted_imag
     with torch.no_grad():
         shifted.model.get_submodule("3").bias.fill_(0.9)  # type: ignore[operator]
     networks = [network, shifted]
-    data = open_data(task, networks, "lamps.brightness", "val", TaskSettings())
+    data = open_for_networks(task, networks, "lamps.brightness", "val", TaskSettings())
     found = assess(task, networks, data, compared=ComparedNames("a", "b"), corruption_seed=1)
     ours, theirs = (task.score(one.model, own) for one, own in zip(networks, data, strict=True))
     document = found.document
