@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md work as they stand: a block, a source and an export format are used once registered."""
+"""The examples of CONTRIBUTING.md work as they stand: a block, a source and an export format."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ _STEM = "timm names no features of the stem, which downsamples too"
 _LAST = "timm's last feature there comes before the layers that end the network at that stride"
 _EARLIER = "timm names an earlier stage there, `stages` the last one before the downsampling"
 _INSIDE = "timm names a map inside the block that downsamples, `stages` what that block was given"
+_ATTENDS = "the block that downsamples attends before it pools, and has no shortcut: `stages` names what it pools"
 _PARALLEL = "paths run side by side: there is no one map that all of them pass through before the downsampling"
 _EXTRA = "timm names maps of modules that its feature network has and the classifier has not or uses otherwise"
 _AFTER = "timm names no features of what merges tokens after the blocks"
@@ -28,12 +29,14 @@ VERDICTS = (
     ),
     (
         "last",
-        "cpubone efficientnet efficientvit_mit fastvit ghostnet lowformer repghost rexnet vision_transformer_sam",
+        "cpubone efficientnet efficientvit_mit fastvit ghostnet lowformer regnetz_0* repghost rexnet "
+        "vision_transformer_sam",
         _LAST,
     ),
     ("later", "ghostnet inception_v4 repghost", _EARLIER),
     ("later", "xception_aligned", _INSIDE),
-    ("missing", "crossvit hrnet nasnet pnasnet", _PARALLEL),
+    ("later", "haloregnetz_*", _ATTENDS),
+    ("missing", "coat crossvit hrnet nasnet pnasnet", _PARALLEL),
     ("last", "hrnet", _EXTRA),
     ("later", "hrnet", _EXTRA),
     ("after", "deepseek_vit qwen3_vit", _AFTER),

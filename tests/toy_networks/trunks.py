@@ -75,6 +75,35 @@ class MobileNet(nn.Module):
         return self.classifier(torch.flatten(x, 1))  # type: ignore[no-any-return]
 
 
+class Mixed(nn.Module):
+    """Convolve two halves of the channels apart, as MixNet does."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.halves = nn.ModuleList(nn.Conv2d(inputs // 2, outputs // 2, 1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([half(part) for half, part in zip(self.halves, x.chunk(2, 1), strict=True)], 1)
+
+
+class NarrowStages(nn.Module):
+    """Start with a stage of one convolution that narrows, in a container with the stages after it.
+
+    With `mixed`, the block that downsamples first widens by two convolutions side by side.
+    """
+
+    def __init__(self, *, mixed: bool = False) -> None:
+        super().__init__()
+        self.stem = unit(3, 16, 2)
+        widen = Mixed(8, 16) if mixed else unit(8, 16, 1, 1)
+        strided = nn.Sequential(widen, unit(16, 16, 2, 3, 16), nn.Conv2d(16, 12, 1))
+        self.blocks = nn.Sequential(nn.Sequential(unit(16, 8)), nn.Sequential(strided), nn.Sequential(unit(12, 24, 2)))
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(24, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.pool(self.blocks(self.stem(x))).flatten(1))  # type: ignore[no-any-return]
+
+
 class SwinStage(nn.Module):
     """Run transformer blocks on (N, H, W, C), with the merging first or last."""
 

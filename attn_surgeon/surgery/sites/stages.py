@@ -85,8 +85,9 @@ def _block_input(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
             continue
         if not _same_resolution(maps, given, end):
             break
+        stays = _stays(flow, maps, call, start)
         narrows = maps[end].channels < maps[given].channels
-        ends = not narrows and not _starts_with(flow, maps, call, start)
+        ends = not stays or not (narrows or _has_layers_from(flow, maps, call, start))
         if given != end and not _is_light(flow, given, end):
             break
         settled = settled if ends else given
@@ -104,20 +105,28 @@ def _inner_calls(flow: Dataflow, number: int) -> Iterator[Call]:
         yield from (call for call in flow.callers(maker) if call.caller is not None)
 
 
-def _starts_with(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
-    """Return whether a call has layers from the downsampling on and stays at the resolution that it leads to."""
-    outputs = [number for number in flow.numbers(tensors(call.output)) if number in maps]
-    stays = any(_same_resolution(maps, number, start) for number in outputs)
-    last = max(outputs, default=start)
-    return stays and any(flow.parametric(n) and flow.made_in(n, call) for n in range(start, last + 1))
+def _stays(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
+    """Return whether a call returns a map of the resolution that a downsampling in it leads to."""
+    return any(_same_resolution(maps, number, start) for number in flow.numbers(tensors(call.output)) if number in maps)
+
+
+def _has_layers_from(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
+    """Return whether a call has layers from a downsampling in it on."""
+    last = max((number for number in flow.numbers(tensors(call.output)) if number in maps), default=start)
+    return any(flow.parametric(number) and flow.made_in(number, call) for number in range(start, last + 1))
 
 
 def _is_light(flow: Dataflow, start: int, end: int) -> bool:
-    """Return whether at most one layer that mixes channels is on the path, and no sum or concatenation."""
+    """Return whether at most one layer that mixes channels is on each path; joined paths have one each."""
     if start not in flow.dominators(end):
         return False
     path = flow.between(start, end)
     if path is None:
         return False
-    layers = [number for number in path if flow.parametric(number) and not flow.depthwise(number)]
-    return len(layers) <= _MOST_LAYERS and not any(map(flow.joins, path))
+    layers = {start: 0}
+    for number in sorted(path):
+        before = {layers[source] for source in flow.sources[number] if source in layers}
+        if flow.joins(number) and before != {1}:
+            return False
+        layers[number] = max(before, default=0) + (flow.parametric(number) and not flow.depthwise(number))
+    return max(layers.values()) <= _MOST_LAYERS

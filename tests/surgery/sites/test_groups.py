@@ -21,6 +21,8 @@ from ..helpers import after, image, members
     [
         (trunks.ResNet, ["relu", "layer1", "layer2"]),
         (trunks.MobileNet, ["features.1", "features.3", "features"]),
+        (trunks.NarrowStages, ["blocks.0", "blocks.1", "blocks"]),
+        (partial(trunks.NarrowStages, mixed=True), ["blocks.0", "blocks.1", "blocks"]),
         (partial(trunks.Swin, at_end=False), ["stage1", "norm"]),
         (partial(trunks.Swin, at_end=True), ["stage1.blocks", "norm"]),
         (trunks.VGG, ["features.1", "features.4", "features"]),
