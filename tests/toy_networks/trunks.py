@@ -89,14 +89,14 @@ class Mixed(nn.Module):
 class NarrowStages(nn.Module):
     """Start with a stage of one convolution that narrows, in a container with the stages after it.
 
-    With `mixed`, the block that downsamples first widens by two convolutions side by side.
+    The next stage downsamples at once, or, with `mixed`, after it was widened by two convolutions side by side.
     """
 
     def __init__(self, *, mixed: bool = False) -> None:
         super().__init__()
         self.stem = unit(3, 16, 2)
-        widen = Mixed(8, 16) if mixed else unit(8, 16, 1, 1)
-        strided = nn.Sequential(widen, unit(16, 16, 2, 3, 16), nn.Conv2d(16, 12, 1))
+        first = nn.Sequential(Mixed(8, 16), unit(16, 16, 2, 3, 16)) if mixed else unit(8, 16, 2)
+        strided = nn.Sequential(first, nn.Conv2d(16, 12, 1))
         self.blocks = nn.Sequential(nn.Sequential(unit(16, 8)), nn.Sequential(strided), nn.Sequential(unit(12, 24, 2)))
         self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(24, 3)
 
