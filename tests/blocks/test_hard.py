@@ -11,15 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from attn_surgeon.blocks import both
 from attn_surgeon.blocks.base.noise import Noise
+from attn_surgeon.blocks.both.hard import HardAttention
 
 from .helpers import bits, block, still
 
 FORMS: list[dict[str, Any]] = [
     {"over": over, "draw": draw} for over in ("positions", "channels") for draw in ("bernoulli", "gumbel")
 ]
-HardAttention = both.hard.HardAttention
 
 
 def hard(channels: int = 12, init: str = "paper", **options: Any) -> nn.Module:
