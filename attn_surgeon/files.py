@@ -1,4 +1,4 @@
-"""Files written atomically: there as a whole, or not there."""
+"""Atomic writes: after an error, a file is complete or what it was before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code of the user's own: what `file.py:NAME` and `package.module:NAME` mean, and short errors for what goes wrong."""
+"""Import code of the user's own by `file.py:NAME` or `package.module:NAME`, with short errors."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep standard output clean, whatever is printed meanwhile."""
+    """Send what is printed to standard error, so that standard output holds results only."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
 
 
 def is_file(name: str) -> bool:
-    """Tell `file.py:NAME` from `package.module:NAME`."""
+    """Whether a name is `file.py:NAME` and not `package.module:NAME`."""
     return ".py:" in name
 
 
 @contextlib.contextmanager
 def found(name: str, kind: Kind) -> Iterator[Any]:
-    """Give the callable that a name means; what it raises meanwhile becomes a short error of this kind."""
+    """Yield the callable that a name means; an exception inside becomes a short error of this class."""
     place, _, attribute = name.rpartition(":")
     path = Path(place).expanduser()
     if is_file(name) and not path.is_file():
@@ -51,17 +51,17 @@ def found(name: str, kind: Kind) -> Iterator[Any]:
 
 
 def _callable(module: ModuleType, name: str, where: str, kind: Kind) -> Any:
-    """Return the callable of a module that a name means."""
+    """Return a callable of a module by its name."""
     target = getattr(module, name, None)
     if callable(target):
         return target
     own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-    what = f"{name!r} cannot be called" if hasattr(module, name) else f"there is no factory {name!r}"
+    what = f"{name!r} is not callable" if hasattr(module, name) else f"there is no factory {name!r}"
     raise kind(what, where, nearest(name, own) or f"it has: {', '.join(own) or 'none'}")
 
 
 def _import_file(path: Path, kind: Kind) -> ModuleType:
-    """Import a file under a private name of its own, once for each content."""
+    """Import a file under a private module name, once for each content."""
     digest = hashlib.sha256(str(path).encode() + b"\0" + path.read_bytes()).hexdigest()[:12]
     stem = re.sub(r"\W", "_", path.stem)
     name = f"_attn_surgeon_source_{stem}_{digest}"
@@ -71,7 +71,7 @@ def _import_file(path: Path, kind: Kind) -> ModuleType:
     if spec is None or spec.loader is None:
         raise kind("the file cannot be imported", str(path))
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before running it: dataclasses and pickle look their module up
+    sys.modules[name] = module  # before it runs, because dataclasses and pickle look their module up there
     try:
         with quiet():
             spec.loader.exec_module(module)
@@ -82,7 +82,7 @@ def _import_file(path: Path, kind: Kind) -> ModuleType:
 
 
 def _import_module(name: str, kind: Kind) -> ModuleType:
-    """Import a module, telling one that is missing from one that fails."""
+    """Import a module; one that is missing has an error of its own."""
     try:
         with quiet():
             return importlib.import_module(name)
@@ -94,7 +94,7 @@ def _import_module(name: str, kind: Kind) -> ModuleType:
 
 @contextlib.contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Put a folder first among those that modules are imported from."""
+    """Put a folder first on sys.path."""
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -105,7 +105,7 @@ def _importable(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _short_errors(where: str, folder: Path, kind: Kind) -> Iterator[None]:
-    """Turn exceptions of the user's code into a short error with their file and line."""
+    """Raise a short error with file and line for exceptions of the user's code."""
     try:
         with quiet():
             yield
@@ -127,6 +127,6 @@ def _line(error: BaseException, folder: Path) -> str:
 
 
 def _files_near(path: Path) -> str:
-    """Suggest Python files of the folder whose names are near."""
+    """Return a hint to Python files in the folder with similar names."""
     files = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
     return nearest(path.name, files) or "check the path"

@@ -1,7 +1,7 @@
 """Shell completion of networks, blocks, sites and artefacts.
 
-Names come from a cache that ordinary commands fill, because importing torch at every TAB would take seconds. Only
-where the cache is empty are names looked up, and code of the user's own is never run for it.
+Names come from a cache that commands fill, because importing torch at every TAB would take seconds. Where the cache
+is empty, names are looked up; code of the user's own is never run for that.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import typer
 
 from attn_surgeon.cli.files import own_artefacts
+from attn_surgeon.files import replacing
 
 _PACKAGES = ("attn-surgeon", "timm", "torchvision")
 
@@ -35,7 +36,7 @@ def _versions() -> str:
 
 
 def _read() -> dict[str, Any]:
-    """Read the cache; one of other versions counts as empty."""
+    """Read the cache; one written by other versions counts as empty."""
     try:
         cache = json.loads(_cache_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -45,28 +46,24 @@ def _read() -> dict[str, Any]:
 
 
 def remember(source: str, sites: Iterable[str]) -> None:
-    """Keep the names that completion offers: networks, blocks, and the sites of this network."""
+    """Write the names that completion offers to the cache: networks, blocks, groups, and this network's sites."""
     cache = _read()
     cache["sites"][source] = sorted(sites)
-    for key, look_up in (("networks", _networks), ("blocks", _blocks), ("groups", _groups)):
-        if key not in cache:
-            cache[key] = look_up()
-    _write(cache)
+    _write({key: look_up() for key, look_up in _LOOK_UPS.items() if key not in cache} | cache)
 
 
 def _write(cache: dict[str, Any]) -> None:
     file = _cache_file()
-    temporary = file.with_suffix(f".{os.getpid()}")
-    with suppress(OSError):  # completion is a comfort; a folder that cannot be written is no error
+    with suppress(OSError):  # completion works without a cache, only slower
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(cache), encoding="utf-8")
-        temporary.replace(file)
+        with replacing(file) as temporary:
+            Path(temporary).write_text(json.dumps(cache), encoding="utf-8")
 
 
-def _looked_up(key: str, look_up: Callable[[], list[str]]) -> list[str]:
+def _names(key: str) -> list[str]:
     cache = _read()
     if key not in cache:
-        cache[key] = look_up()
+        cache[key] = _LOOK_UPS[key]()
         _write(cache)
     names: list[str] = cache[key]
     return names
@@ -90,22 +87,25 @@ def _groups() -> list[str]:
     return list(GROUPS)
 
 
+_LOOK_UPS: dict[str, Callable[[], list[str]]] = {"networks": _networks, "blocks": _blocks, "groups": _groups}
+
+
 def networks(incomplete: str) -> list[str]:
     """Complete the name of a network."""
     prefix = "timm/" if incomplete.startswith("timm/") else ""
-    names = [prefix + name for name in _looked_up("networks", _networks)]
+    names = [prefix + name for name in _names("networks")]
     return [name for name in names if name.startswith(incomplete)] + artefacts(incomplete)
 
 
 def blocks(incomplete: str) -> list[str]:
     """Complete the name of a block, or of the last one of a stack."""
     before, plus, last = incomplete.rpartition("+")
-    return [before + plus + name for name in _looked_up("blocks", _blocks) if name.startswith(last)]
+    return [before + plus + name for name in _names("blocks") if name.startswith(last)]
 
 
 def groups(incomplete: str) -> list[str]:
     """Complete the name of a group of sites."""
-    return [name for name in _looked_up("groups", _groups) if name.startswith(incomplete)]
+    return [name for name in _names("groups") if name.startswith(incomplete)]
 
 
 def artefacts(incomplete: str) -> list[str]:
@@ -114,17 +114,19 @@ def artefacts(incomplete: str) -> list[str]:
 
 
 def sites(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete the name of a site of the network already named on the line, one dotted part at a time."""
-    unparsed = ctx.args[0] if ctx.args else ""  # after an option that still lacks its value, arguments are left there
+    """Complete the name of a site of the network on the line, one dotted part at a time."""
+    unparsed = ctx.args[0] if ctx.args else ""  # where arguments are while an option before them lacks its value
     source = ctx.params.get("network") or ctx.params.get("artefact") or unparsed
     known: list[str] = _read()["sites"].get(source) or _look_up_sites(source)
     depth = incomplete.count(".") + 1
-    known = [name for name in known if ":" in incomplete or ":" not in name]  # `cat:1` and its like are rarely meant
+    known = [
+        name for name in known if ":" in incomplete or ":" not in name
+    ]  # sites of one of several tensors, such as `cat:1`
     return sorted({".".join(name.split(".")[:depth]) for name in known if name.startswith(incomplete)})
 
 
 def _look_up_sites(source: str) -> list[str]:
-    """Build a network without weights and list its sites; nothing where that would run the user's own code."""
+    """Return the sites of a network, built without weights; none where that would run the user's own code."""
     if not source or ":" in source or source.endswith(".safetensors"):
         return []
     from attn_surgeon.artefact.opening import open_network

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the reading of their text."""
+"""Options that several commands share, and how their texts are read."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 Network = Annotated[
     str,
     typer.Argument(
-        help="timm/NAME, tv/NAME, a bare NAME, file.py:factory, package.module:factory, demo, or an artefact.",
+        help="A source (timm/NAME, tv/NAME, NAME, file.py:factory, package.module:factory, demo) or an artefact.",
         autocompletion=completion.networks,
     ),
 ]
 NetworkOrNewest = Annotated[
     str | None,
     typer.Argument(
-        help="An artefact, or a network as for insert; without one, the newest artefact in this folder.",
+        help="An artefact, or a source as for insert [default: the newest artefact in this folder].",
         autocompletion=completion.networks,
         show_default=False,
     ),
@@ -35,7 +35,7 @@ NetworkOrNewest = Annotated[
 ArtefactPath = Annotated[
     str | None,
     typer.Argument(
-        help="An artefact; without one, the newest in this folder.",
+        help="An artefact [default: the newest in this folder].",
         autocompletion=completion.artefacts,
         show_default=False,
     ),
@@ -45,18 +45,23 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="WEIGHTS",
-        help="default (pretrained), none, a torchvision name, or a file.",
+        help="default (pretrained), none, a name of torchvision's such as IMAGENET1K_V2, or a file.",
         show_default=False,
     ),
 ]
 Arguments = Annotated[
     list[str] | None,
-    typer.Option("--arg", metavar="KEY=VALUE", help="An argument for the factory: key=value.", show_default=False),
+    typer.Option(
+        "--arg",
+        metavar="KEY=VALUE",
+        help="An argument of the network's factory, such as num_classes=10; repeatable.",
+        show_default=False,
+    ),
 ]
 
 
 def _adopt_each(places: list[str] | None) -> list[str] | None:
-    """Register blocks of the user's own before an artefact that holds them is read."""
+    """Register blocks of the user's own, before an artefact with such blocks is read."""
     if places:
         from attn_surgeon.blocks.base.own import adopt_as
 
@@ -69,7 +74,10 @@ def _adopt_each(places: list[str] | None) -> list[str] | None:
 Source = Annotated[
     str | None,
     typer.Option(
-        "--source", metavar="FACTORY", help="Your own network behind the artefact: file.py:factory.", show_default=False
+        "--source",
+        metavar="FACTORY",
+        help="The factory of your own network that the artefact was made from; it is run.",
+        show_default=False,
     ),
 ]
 Own = Annotated[
@@ -77,26 +85,32 @@ Own = Annotated[
     typer.Option(
         "--own",
         metavar="FACTORY",
-        help="Code of a block of your own: file.py:Factory, or NAME=file.py:Factory.",
+        help="A block of your own: file.py:Factory, or NAME=file.py:Factory; it is run. Repeatable.",
         show_default=False,
         callback=_adopt_each,
     ),
 ]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1 …")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="A device of torch: cpu, cuda, cuda:1 …")]
 Mean = Annotated[
-    str | None, typer.Option(metavar="NUMBERS", help="Mean of each channel: 0.485,0.456,0.406.", show_default=False)
+    str | None, typer.Option(metavar="NUMBERS", help="Mean per channel, such as 0.485,0.456,0.406.", show_default=False)
 ]
 Std = Annotated[
-    str | None, typer.Option(metavar="NUMBERS", help="Standard deviation of each channel.", show_default=False)
+    str | None,
+    typer.Option(
+        metavar="NUMBERS", help="Standard deviation per channel, such as 0.229,0.224,0.225.", show_default=False
+    ),
 ]
 Size = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Input height and width: 224 or 224x320.", show_default=False)
+    str | None,
+    typer.Option(metavar="SIZE", help="Input size: 224, or 224x320 for height and width.", show_default=False),
 ]
 Output = Annotated[
     str | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write.", show_default=False)
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
-AllowPartial = Annotated[bool, typer.Option("--allow-partial", help="Load the weights that fit, and say which.")]
+AllowPartial = Annotated[
+    bool, typer.Option("--allow-partial", help="Load only the weights that fit, and print how many.")
+]
 
 
 class OptionError(SurgeonError):
@@ -114,7 +128,7 @@ def open_from_options(
     size: str | None,
     allow_partial: bool = False,
 ) -> LoadedNetwork:
-    """Open what the user named, with the options that say how."""
+    """Open a network by the texts of the options."""
     from attn_surgeon.artefact.opening import open_network
 
     if text.endswith(".onnx"):
@@ -124,18 +138,18 @@ def open_from_options(
 
 
 def read_pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
-    """Read key=value texts."""
+    """Return key=value texts as a dict; raise OptionError for one without a key or `=`."""
     pairs = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
         if not key or not equals:
-            raise OptionError(f"'{text}' is no key=value", option, f"write it as {option} key=value")
+            raise OptionError(f"expected key=value, got '{text}'", option, f"write it as {option} key=value")
         pairs[key] = value
     return pairs
 
 
 def read_images(mean: str | None, std: str | None, size: str | None) -> PreprocessingOverrides:
-    """Read what was said of the images."""
+    """Return the preprocessing that the options override."""
     from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
     return PreprocessingOverrides(_numbers(mean, "--mean"), _numbers(std, "--std"), read_size(size))
@@ -147,21 +161,23 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise OptionError(f"'{text}' is no list of numbers", option, "write it as 0.485,0.456,0.406") from None
+        raise OptionError(
+            f"expected numbers with commas between them, got '{text}'", option, "write it as 0.485,0.456,0.406"
+        ) from None
 
 
 def read_size(text: str | None) -> tuple[int, int] | None:
-    """Read a height and width."""
+    """Return a size as (height, width)."""
     if text is None:
         return None
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
-        raise OptionError(f"'{text}' is no size", "--size", "write it as 224, or as 224x320 for height x width")
+        raise OptionError(f"invalid size '{text}'", "--size", "write it as 224, or as 224x320 for height x width")
     return int(sides[0]), int(sides[-1])
 
 
 def require_device(name: str) -> None:
-    """Refuse a device that torch does not know or this machine does not have."""
+    """Raise OptionError for a device that torch does not know or cannot use."""
     import torch
 
     try:
@@ -173,7 +189,7 @@ def require_device(name: str) -> None:
 
 
 def device_name(where: torch.device) -> str:
-    """Name a device for people: a GPU by its model, the CPU with its threads."""
+    """Return a device's name: a GPU's model, or the CPU with its number of threads."""
     import torch
 
     if where.type == "cuda":
@@ -183,9 +199,9 @@ def device_name(where: torch.device) -> str:
 
 
 def read_shape(text: str) -> tuple[int, int, int]:
-    """Read C,H,W."""
+    """Return C,H,W as integers."""
     parts = text.split(",")
     if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise OptionError(f"'{text}' is no C,H,W", "--at", "write it as 256,14,14")
+        raise OptionError(f"expected C,H,W, got '{text}'", "--at", "write it as 256,14,14")
     channels, height, width = map(int, parts)
     return channels, height, width

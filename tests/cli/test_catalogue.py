@@ -102,7 +102,7 @@ def test_measured_costs(cli: Cli, folder: Path) -> None:
     out = cli(*wanted, "--at", "16,1,1").out
     assert "cbam tells positions apart, and there is only one" in out
     assert "cannot be used" in cli(*wanted, "--device", "nowhere").err
-    assert "is no C,H,W" in cli(*wanted, "--at", "16").err
+    assert "expected C,H,W" in cli(*wanted, "--at", "16").err
 
 
 @pytest.mark.parametrize("shape", ["100000000,8,8", "99999999999999999999999999,1,1"])

@@ -59,7 +59,7 @@ def test_file_with_a_ready_network_gives_a_copy(net: Path) -> None:
     ("factory", "what", "hint"),
     [
         ("smal_net", "there is no factory 'smal_net'", "small_net"),
-        ("number", "'number' cannot be called", "it has: dataclass"),
+        ("number", "'number' is not callable", "it has: dataclass"),
         ("needs", "missing argument width", "--arg width"),
         ("wrong", "the factory returned dict, not a network", ""),
         ("fails", "the factory failed: ValueError: no such luck", ""),
