@@ -17,6 +17,7 @@ from attn_surgeon.networks import build, load_source
 from attn_surgeon.operations.fitting import build_blocks
 from attn_surgeon.surgery.isolation import copied, isolates
 from attn_surgeon.surgery.perform import perform
+from attn_surgeon.surgery.plan import UnfitError
 from attn_surgeon.surgery.rewrite.binding import UntraceableError
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
 from attn_surgeon.user_code import one_line
@@ -134,11 +135,11 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], artefact: Artefact, *
 
 
 def regraft(base: nn.Module, artefact: Artefact, *, seed: int = 0) -> None:
-    """Make an artefact's grafts on its base again, freshly initialised; raise ArtefactError where they do not fit."""
+    """Insert an artefact's grafts into its base, freshly initialised; raise ArtefactError where they do not fit."""
     keys = [key for key, _ in artefact.grafts]
     grafts = [graft for _, graft in artefact.grafts]
     try:
         perform(base, grafts, build_blocks(base, grafts, seed), keys)
-    except (UntraceableError, *_MISFITS) as error:
+    except (UnfitError, UntraceableError, *_MISFITS) as error:
         what = f"its grafts do not fit the network: {one_line(error)}"
         raise ArtefactError(what, str(artefact.path), _OTHER_NETWORK) from None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from attn_surgeon.artefact.provenance import Provenance
 from attn_surgeon.artefact.storage import damaged, read_payload
 from attn_surgeon.artefact.trust import require_registered
@@ -17,9 +19,11 @@ from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.surgery.certificate import Certificate
 from attn_surgeon.surgery.plan import Graft
+from attn_surgeon.surgery.sites.layouts import LAYOUTS, Feature
 from attn_surgeon.validation import validated
 
 FORMAT = 1
+_LARGEST_SIZE = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,23 @@ def _graft(entry: Mapping[str, Any]) -> tuple[str, Graft]:
     plain = key.isprintable() and not {'"', "\\"} & set(key) if place.kind == "edge" else _is_identifier(key)
     if not plain or not all(map(_is_identifier, (place.method, *place.binding))):
         raise ArtefactError("a name in it is no identifier")
+    if not all(_is_consistent(feature) for feature in (graft.feature, graft.second) if feature is not None):
+        raise ArtefactError(f"the shape of '{graft.site}' does not fit its layout, channels or dtype")
     return key, graft
+
+
+def _is_consistent(feature: Feature) -> bool:
+    """Whether blocks can be built for a feature; with its channels in the shape, they are of the size they were."""
+    sizes = dict(zip(feature.layout, feature.shape, strict=False))
+    dtype = getattr(torch, feature.dtype, None)
+    return (
+        feature.layout in LAYOUTS
+        and len(feature.shape) == len(feature.layout)
+        and all(0 < size <= _LARGEST_SIZE for size in feature.shape)
+        and feature.channels == sizes["C"]
+        and isinstance(dtype, torch.dtype)
+        and dtype.is_floating_point
+    )
 
 
 def _require_block(graft: Graft) -> None:

@@ -1,4 +1,4 @@
-"""What a network must be to be saved: the one operated on, with its values in plain tensors."""
+"""Checks of what a network must be to be saved: the one operated on, with its values in plain tensors."""
 
 from __future__ import annotations
 

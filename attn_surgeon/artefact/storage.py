@@ -1,4 +1,4 @@
-"""Tensors on disk: hashes, files that are whole or not there, and errors a person understands."""
+"""The file format: safetensors, with a JSON text and its checksum in the metadata."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from attn_surgeon.errors import ArtefactError
+from attn_surgeon.errors import ArtefactError, function, option
 from attn_surgeon.files import replacing
 
 _PAYLOAD, _DIGEST = "attn_surgeon", "attn_surgeon_sha256"
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], payload: Mapping[str, Any]) -> None:
-    """Write tensors and their story to one file, atomically: temporary file, fsync, rename.
+    """Write tensors and metadata to one file, atomically.
 
     Raises ArtefactError where the folder cannot be written; nothing is left behind then.
     """
@@ -31,11 +31,11 @@ def write(path: Path, tensors: Mapping[str, Tensor], payload: Mapping[str, Any])
             _sort_metadata(Path(temporary))
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ArtefactError(f"cannot write: {reason}", str(path), "choose another place with --output") from None
+        raise ArtefactError(f"cannot write: {reason}", str(path), f"choose another {option('output')}") from None
 
 
 def _sort_metadata(path: Path) -> None:
-    """Put the metadata in order, which safetensors leaves to chance, so that equal artefacts are equal files."""
+    """Sort the metadata, whose order safetensors leaves open, so that equal artefacts are equal files."""
     with path.open("rb+") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -47,7 +47,7 @@ def _sort_metadata(path: Path) -> None:
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give every name a tensor of its own; tied parameters and views share memory, which the format forbids."""
+    """Return every tensor with memory of its own, which the format demands; tied parameters and views share it."""
     seen: set[int] = set()
     separate = {}
     for name, tensor in tensors.items():
@@ -60,17 +60,21 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_payload(path: Path) -> dict[str, Any]:
-    """Read the story of an artefact without its tensors; raise ArtefactError where it is none or was damaged."""
+    """Read an artefact's metadata without its tensors; raise ArtefactError where it is none or damaged."""
     with _opened(path) as file:
         metadata: dict[str, str] = file.metadata() or {}
     text = metadata.get(_PAYLOAD)
     if text is None:
-        raise ArtefactError("this is no artefact of attn-surgeon", str(path), "give such weights with --weights FILE")
+        hint = f"weights of another kind are loaded with {option('weights', 'FILE')}"
+        raise ArtefactError("this is no artefact of attn-surgeon", str(path), hint)
     if metadata != _metadata(text):
-        raise damaged(path, "its description does not match its checksum")
-    payload = json.loads(text)
+        raise damaged(path, "its metadata does not match its checksum")
+    try:
+        payload = json.loads(text)
+    except (ValueError, RecursionError):
+        payload = None
     if not isinstance(payload, dict):
-        raise damaged(path, "its description is none of this tool's")
+        raise damaged(path, "its metadata is no table")
     return payload
 
 
@@ -88,7 +92,9 @@ def _opened(path: Path) -> Any:
     if not path.is_file():
         what = "this is a folder" if path.is_dir() else "there is no such file"
         above = path.parent.parent / path.name
-        make = "make one with: attn-surgeon insert NETWORK --block BLOCK --after SITE"
+        make = "make one with: " + function(
+            "insert(network, block, after=site, example=x) and save", "insert NETWORK --block BLOCK --after SITE"
+        )
         raise ArtefactError(what, str(path), f"did you mean {above}?" if above.is_file() else make)
     if not os.access(path, os.R_OK):
         raise ArtefactError("this file may not be read", str(path), "see its permissions")
@@ -99,5 +105,5 @@ def _opened(path: Path) -> Any:
 
 
 def damaged(path: Path, reason: str) -> ArtefactError:
-    """Make the error for a file whose bytes are not those that were written."""
+    """Return the error for a file that is not as it was written."""
     return ArtefactError(f"the artefact is damaged: {reason}", str(path), "make it again, or take it from a backup")

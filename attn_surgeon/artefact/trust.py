@@ -13,7 +13,7 @@ from pathlib import Path
 
 from attn_surgeon.artefact.provenance import Provenance
 from attn_surgeon.blocks.base.registry import is_known
-from attn_surgeon.errors import ArtefactError, BlockError, option
+from attn_surgeon.errors import ArtefactError, BlockError, function, option
 from attn_surgeon.networks import SourceSpec, parse_source
 from attn_surgeon.networks.source import get_source
 
@@ -46,5 +46,5 @@ def require_registered(block: str) -> None:
     missing = next((part for part in block.split("+") if not is_known(part)), None)
     if missing is not None:
         code = missing if ":" in missing else f"{missing}=file.py:Factory"
-        hint = f"if it is your own, say where its code is: --own {code}, in Python register_block('{missing}', …)"
-        raise BlockError(f"no block is called '{missing}'", "", hint)
+        register = function(f"register_block('{missing}', factory)", f"… --own {code}")
+        raise BlockError(f"no block is called '{missing}'", "", f"if it is your own, name its code: {register}")

@@ -240,6 +240,57 @@ def test_crafted_words_in_a_description_are_refused(
     assert not (tmp_path / "ran").exists()
 
 
+FEATURE = {"shape": [1, 64, 8, 8], "dtype": "float32", "layout": "NCHW", "channels": 64, "prefix": 0, "grid": None}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "1"},
+        {"patch": "no"},
+        {"source": "demo"},
+        {"source": {"kind": "demo", "name": "demo", "args": {}, "weights": 3}},
+        {"source": {"kind": "demo", "name": "demo", "args": {"num_classes": 10**30}, "weights": "default"}},
+        {"source": {"kind": "demo", "name": "demo", "args": {"num_classes": -1}, "weights": "default"}},
+        {"preprocessing": {"mean": [0.3], "std": [0.3], "size": [10**9, 10**9], "channels": 1}},
+        {"preprocessing": {"mean": [float("nan")], "std": [0.3], "size": [32, 32], "channels": 1}},
+        {"class_names": 10},
+        {"certificate": {"checks": [{"name": "x"}], "torch": "2"}},
+        {"certificate": []},
+        {"recipe": None},
+        {"base_sha256": None},
+        {"grafts": {}},
+        {"grafts": [{}]},
+        {"unknown": 1},
+        {"feature": FEATURE | {"channels": 10**30}},
+        {"feature": FEATURE | {"channels": 10**9}},
+        {"feature": FEATURE | {"channels": 0}},
+        {"feature": FEATURE | {"channels": -64}},
+        {"feature": FEATURE | {"shape": []}},
+        {"feature": FEATURE | {"dtype": "__doc__"}},
+        {"feature": FEATURE | {"dtype": "int64"}},
+        {"block": {"options": {}, "init": "identity"}},
+        {"block": {"name": ["cbam"], "options": {}, "init": "identity"}},
+        {"block": {"name": "cbam", "options": {"kernel_size": 10**30 + 1}, "init": "identity"}},
+    ],
+)
+def test_wrong_types_and_huge_numbers_in_metadata_are_refused_in_one_line(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    path = tmp_path / "x.safetensors"
+    save(operated_demo(after="layer3"), path)
+    with safe_open(path, framework="pt") as file:
+        payload = json.loads(file.metadata()["attn_surgeon"])
+    (name,) = change
+    (payload["grafts"][0] if name in payload["grafts"][0] else payload).update(change)
+    text = json.dumps(payload)
+    metadata = {"attn_surgeon": text, "attn_surgeon_sha256": hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
+    save_file(load_file(path), path, metadata)
+    with pytest.raises(SurgeonError) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_only_artefacts_are_replaced_without_being_asked(tmp_path: Path) -> None:
     path, model = tmp_path / "x.safetensors", operated_demo()
     save_file({"weight": torch.ones(3)}, path)

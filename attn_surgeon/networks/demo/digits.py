@@ -97,5 +97,5 @@ def _packed() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
 
 
 def _plain(pixels: NDArray[np.uint8]) -> Tensor:
-    """Turn pixels (H, W) into an image (1, H, W) in 0..1."""
+    """Return pixels (H, W) as an image (1, H, W) in 0..1."""
     return torch.from_numpy(pixels)[None].float() / 255.0

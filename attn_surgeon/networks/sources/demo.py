@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attn_surgeon.errors import WeightsError, option
-from attn_surgeon.networks.calls import check_arguments
+from attn_surgeon.networks.calls import check_arguments, library_errors
 from attn_surgeon.networks.source import Loaded, Source, SourceSpec
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ def _build(spec: SourceSpec) -> nn.Module:
 
     check_arguments(demo, spec.args, "demo")
     factory: Callable[..., nn.Module] = demo
-    return factory(**spec.args)
+    with library_errors("demo"):
+        return factory(**spec.args)
 
 
 def _load(spec: SourceSpec) -> Loaded:
