@@ -7,6 +7,15 @@ from importlib.util import find_spec
 from attn_surgeon.errors import SurgeonError
 
 
+def is_installed(module: str) -> bool:
+    """Return whether a top-level module can be imported; it is not imported.
+
+    >>> is_installed("json"), is_installed("no_such_module")
+    (True, False)
+    """
+    return find_spec(module) is not None
+
+
 def require_extra(extra: str, *modules: str, what: str = "this") -> None:
     """Raise SurgeonError where a module that an extra brings is not installed.
 
@@ -20,5 +29,5 @@ def require_extra(extra: str, *modules: str, what: str = "this") -> None:
     Traceback (most recent call last):
     attn_surgeon.errors.SurgeonError: the chart needs no_such_module; pip install 'attn-surgeon[draw]'
     """
-    if missing := [module for module in modules if find_spec(module) is None]:
+    if missing := [module for module in modules if not is_installed(module)]:
         raise SurgeonError(f"{what} needs {' and '.join(missing)}", "", f"pip install 'attn-surgeon[{extra}]'")

@@ -27,7 +27,7 @@ from attn_surgeon.cli.options import (
     open_from_options,
     require_device,
 )
-from attn_surgeon.cli.output import bar, json_text, print_json, say, steps
+from attn_surgeon.cli.output import bar, json_text, note_missing_pictures, print_json, say, steps
 from attn_surgeon.cli.scores import show_evaluation
 from attn_surgeon.cli.setting_options import option_of
 from attn_surgeon.errors import nearest
@@ -199,6 +199,7 @@ def evaluate(
             for one, own_images, score in zip(networks, images, found.scores, strict=True)
         ]
         write_report(Path(report), json_text(document), pictures)
+        note_missing_pictures()
     if as_json:
         print_json(document)
         return

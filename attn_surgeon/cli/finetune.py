@@ -16,7 +16,17 @@ from rich.markup import escape
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import artefact_or_newest, own_artefacts
 from attn_surgeon.cli.options import AsJson, OptionError, Own, Source, Weights
-from attn_surgeon.cli.output import bar, console, facts, print_json, print_table, say, steps, table
+from attn_surgeon.cli.output import (
+    bar,
+    console,
+    facts,
+    note_missing_pictures,
+    print_json,
+    print_table,
+    say,
+    steps,
+    table,
+)
 from attn_surgeon.cli.scores import comparison_rows, fraction, points, show_classes
 from attn_surgeon.cli.setting_options import flag, typed, with_settings
 from attn_surgeon.finetune.config import FinetuneConfig, read_config
@@ -220,6 +230,8 @@ def _run(job: FinetuneJob, *, as_json: bool) -> None:
         print_json(result)
     else:
         _show(result, job)
+    if prints:
+        note_missing_pictures()
 
 
 def _show(result: dict[str, Any], job: FinetuneJob) -> None:

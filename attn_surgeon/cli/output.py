@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attn_surgeon.errors import for_command_line
+from attn_surgeon.extras import is_installed
 
 if TYPE_CHECKING:
     from attn_surgeon.surgery.certificate import Certificate
@@ -112,6 +113,12 @@ def say(text: str) -> None:
     if is_quiet():
         return
     console(stderr=True).print(f"[dim]{escape(for_command_line(text))}[/]", soft_wrap=True)
+
+
+def note_missing_pictures() -> None:
+    """Print to stderr which extra draws the pictures that were left out, where it is not installed."""
+    if not is_installed("matplotlib"):
+        say("no pictures without Matplotlib: pip install 'attn-surgeon[draw]'")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> Table:

@@ -14,6 +14,7 @@ from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.data import processes
 from attn_surgeon.data.substitutes import listed
+from attn_surgeon.extras import is_installed
 from attn_surgeon.finetune.checkpoint import write_file
 from attn_surgeon.finetune.comparison import SeedResult, compare_arms, describe_seed
 from attn_surgeon.finetune.curves import draw_curves
@@ -45,7 +46,8 @@ def fine_tune(job: FinetuneJob, progress: Progress = no_progress) -> dict[str, A
     if processes.is_first():
         text = json.dumps(document, indent=2) + "\n"
         write_file(job.folder / COMPARISON, lambda path: Path(path).write_text(text))
-        draw_curves(job.folder, _histories(results), job.task)
+        if is_installed("matplotlib"):
+            draw_curves(job.folder, _histories(results), job.task)
     return document
 
 

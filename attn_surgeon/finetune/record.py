@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.artefact.save import save
+from attn_surgeon.extras import is_installed
 from attn_surgeon.finetune.checkpoint import write_file
 
 METRICS = "metrics.jsonl"
@@ -23,7 +24,8 @@ def write_epoch(folder: Path, model: nn.Module, history: Sequence[Mapping[str, A
         save(model, folder / "best.safetensors")
     lines = "".join(f"{json.dumps(line)}\n" for line in history)
     write_file(folder / METRICS, lambda path: Path(path).write_text(lines))
-    _write_board(folder / BOARD, history)
+    if is_installed("tensorboard"):
+        _write_board(folder / BOARD, history)
 
 
 def _write_board(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:

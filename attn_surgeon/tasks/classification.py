@@ -20,6 +20,7 @@ from attn_surgeon.data.opening import open_pictures
 from attn_surgeon.data.splits import Splits, open_labelled_splits
 from attn_surgeon.data.subsets import ImageSubset, balanced
 from attn_surgeon.errors import DataError, option
+from attn_surgeon.extras import is_installed
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.surgery.running import run
@@ -190,12 +191,12 @@ class Classification(Task):
         ]
 
     def pictures(self, model: nn.Module, data: ImageData, score: Score) -> dict[str, bytes]:
-        """Return the confusion matrix as a table and as a picture."""
+        """Return the confusion matrix as a table and, where Matplotlib is installed, as a picture."""
         counts = confusion_matrix(score.predictions, len(data.class_names))
-        return {
-            "confusion.csv": confusion_csv(counts, data.class_names),
-            "confusion.png": confusion_png(counts, data.class_names),
-        }
+        files = {"confusion.csv": confusion_csv(counts, data.class_names)}
+        if is_installed("matplotlib"):
+            files["confusion.png"] = confusion_png(counts, data.class_names)
+        return files
 
 
 def match_classes(

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 BINS = 15
-_BELOW_ONE = 1 - 2**-53
 
 
 @dataclass(frozen=True)
@@ -63,22 +62,17 @@ def calibration_error(predictions: Predictions) -> float:
     Images fall into 15 equally wide bins of confidence, the largest softmax output. The error is the mean, over all
     images, of the distance between their bin's accuracy and its mean confidence; NaN where a confidence is.
     """
-    from torchmetrics.functional.classification import binary_calibration_error
-
     if bool(predictions.confidence.isnan().any()):
         return float("nan")
-    # torchmetrics closes its bins below, and so has a sixteenth one for a confidence of exactly one
-    confidence = predictions.confidence.clamp(max=_BELOW_ONE)
-    return float(binary_calibration_error(confidence, predictions.correct.long(), n_bins=BINS, norm="l1"))
+    bins = (predictions.confidence * BINS).long().clamp(max=BINS - 1)
+    excess = predictions.correct.double() - predictions.confidence.double()  # of accuracy over confidence
+    return float(torch.zeros(BINS, dtype=torch.double).index_add(0, bins, excess).abs().sum() / len(bins))
 
 
 def confusion_matrix(predictions: Predictions, classes: int) -> Tensor:
     """Return counts of images by label and prediction (K, K + 1); the last column is for predictions of no class."""
-    from torchmetrics.functional.classification import multiclass_confusion_matrix
-
-    predicted = _within(predictions, classes)
-    counts: Tensor = multiclass_confusion_matrix(predicted, predictions.labels, num_classes=classes + 1)
-    return counts[:classes]
+    pairs = predictions.labels * (classes + 1) + _within(predictions, classes)
+    return pairs.bincount(minlength=classes * (classes + 1)).reshape(classes, classes + 1)
 
 
 def class_scores(predictions: Predictions, class_names: Sequence[str]) -> tuple[ClassScore, ...]:

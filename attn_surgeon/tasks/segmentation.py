@@ -20,6 +20,7 @@ from attn_surgeon.data.masks import IGNORED
 from attn_surgeon.data.scenes import Scenes, open_scene_splits, open_scenes, windowed
 from attn_surgeon.data.splits import Splits
 from attn_surgeon.errors import DataError, first_line, option
+from attn_surgeon.extras import is_installed
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.surgery.isolation import mode
@@ -137,7 +138,12 @@ class Segmentation(Task):
         return [images, metric, ("pixel accuracy", f"{100 * document['pixel_accuracy']:.2f} %"), loss]
 
     def pictures(self, model: nn.Module, data: ImageData, score: Score) -> dict[str, bytes]:
-        """Return a picture of the worst and the best images, with their masks and predictions."""
+        """Return a picture of the worst and the best images, with their masks and predictions.
+
+        Without Matplotlib there is none.
+        """
+        if not is_installed("matplotlib"):
+            return {}
         scenes, device = cast(Scenes, data.dataset), next(model.parameters()).device
 
         def predict(index: int) -> Tensor:

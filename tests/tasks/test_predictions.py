@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from attn_surgeon import extras
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.tasks import get_task
-from attn_surgeon.tasks.base import ScoreOptions
+from attn_surgeon.tasks.base import Score, ScoreOptions
 from attn_surgeon.tasks.predictions import (
     BINS,
     Confusion,
@@ -121,3 +124,14 @@ def test_predictions_come_in_the_order_of_the_images() -> None:
     assert predictions.predicted.tolist() == rows.rows.argmax(1).tolist()
     assert int(predictions.correct.sum()) == score.figures["correct"] == sum(score.outcomes)
     assert torch.equal(predictions.confidence, rows.rows.double().softmax(1).amax(1))
+
+
+def test_without_matplotlib_the_confusion_matrix_is_a_table_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, data = get_task("classification"), ImageData(cast("Any", None), ("a", "b"))
+    predictions = Predictions(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), torch.tensor([0.9, 0.8, 0.6]))
+    score = Score(0.5, 0.1, (1.0, 1.0, 0.0), predictions=predictions)
+    both = task.pictures(nn.Identity(), data, score)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    table = task.pictures(nn.Identity(), data, score)
+    assert (set(both), set(table)) == ({"confusion.csv", "confusion.png"}, {"confusion.csv"})
+    assert table["confusion.csv"] == both["confusion.csv"]
