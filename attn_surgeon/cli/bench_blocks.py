@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +13,7 @@ from attn_surgeon.cli.output import console, print_json, steps, table
 if TYPE_CHECKING:
     import torch
 
-    from attn_surgeon.measure.block_benchmark import Speed
+    from attn_surgeon.measure.block_benchmark import BlockBenchmark
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +38,7 @@ def bench_blocks(
 
     from attn_surgeon.blocks import BlockSpec, adopt
     from attn_surgeon.blocks import names as catalogue
-    from attn_surgeon.measure.block_benchmark import Copy, measure
+    from attn_surgeon.measure.block_benchmark import Copy, benchmark_module
 
     require_device(device)
     shape, where = (batch, *read_shape(at)), torch.device(device)
@@ -47,7 +46,7 @@ def bench_blocks(
     if threads:
         torch.set_num_threads(threads)
     with steps("bench") as progress:
-        copy = measure(Copy(), shape, where)
+        copy = benchmark_module(Copy(), shape, where)
         rows = []
         for spec in specs:
             progress(spec.name)
@@ -55,31 +54,41 @@ def bench_blocks(
     if as_json:
         print_json(_document(shape, where, copy, rows))
         return
-    size, microseconds = "×".join(map(str, shape)), f"{copy.forward * 1e6:.0f} µs"
-    console().print(f"multiples of a copy of {size} on {device_name(where)}, whose forward takes {microseconds}\n")
-    cells = [[name, *_cells(speed and speed.over(copy)), reason] for name, speed, reason in rows]
+    size, time = "×".join(map(str, shape)), copy.forward.text(3)
+    console().print(f"multiples of a copy of {size} on {device_name(where)}, whose forward takes {time}")
+    console().print("medians, with the quartiles in brackets\n")
+    cells = [[name, *_cells(measured and measured.over(copy)), reason] for name, measured, reason in rows]
     columns = ["block", "forward", "training step", "peak memory", ""]
     console().print(table("", columns, cells, right=columns[1:4]))
 
 
-def _bench(spec: Any, shape: tuple[int, int, int, int], where: torch.device) -> tuple[Speed | None, str]:
-    from attn_surgeon.measure.block_benchmark import bench
+def _bench(spec: Any, shape: tuple[int, int, int, int], where: torch.device) -> tuple[BlockBenchmark | None, str]:
+    from attn_surgeon.measure.block_benchmark import benchmark_block
 
     try:
-        return bench(spec, shape, where), ""
+        return benchmark_block(spec, shape, where), ""
     except ValueError as error:
         return None, str(error)
 
 
-def _cells(speed: Speed | None) -> list[str]:
-    if speed is None:
+def _cells(ratios: BlockBenchmark | None) -> list[str]:
+    if ratios is None:
         return ["-", "-", "-"]
-    return [f"{value:.1f} ×" for value in (speed.forward, speed.training, speed.memory)]
-
-
-def _document(shape: tuple[int, ...], where: torch.device, copy: Speed, rows: list[Any]) -> dict[str, Any]:
-    blocks = [
-        {"name": name, "measured": speed and asdict(speed), "ratios": speed and asdict(speed.over(copy)), "why": why}
-        for name, speed, why in rows
+    times = (ratios.forward, ratios.training)
+    return [
+        *(f"{each.median:.1f} × ({each.lower:.1f} to {each.upper:.1f})" for each in times),
+        f"{ratios.memory:.1f} ×",
     ]
-    return {"shape": shape, "device": device_name(where), "copy": asdict(copy), "blocks": blocks}
+
+
+def _document(shape: tuple[int, ...], where: torch.device, copy: BlockBenchmark, rows: list[Any]) -> dict[str, Any]:
+    blocks = [
+        {
+            "name": name,
+            "measured": measured and measured.to_dict(),
+            "ratios": measured and measured.over(copy).to_dict(),
+            "why": why,
+        }
+        for name, measured, why in rows
+    ]
+    return {"shape": shape, "device": device_name(where), "copy": copy.to_dict(), "blocks": blocks}

@@ -1,8 +1,8 @@
-"""How `profile` tells what it found: tables of networks, of timings and of grafts."""
+"""The tables that `profile` prints: networks, timings and grafts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attn_surgeon.cli.output import console, print_table, table
@@ -45,7 +45,7 @@ def _megabytes(held: Mapping[int, int | None] | None, batch: int) -> str:
 
 def _runs(document: Mapping[str, Any]) -> Any:
     last = document["networks"][-1]["name"]
-    columns = ["runtime", "batch", "network", "on", "median", "spread", "images/s", f"× {last}"]
+    columns = ["runtime", "batch", "network", "on", "median", "quartiles", "images/s", f"× {last}"]
     if len(document["networks"]) == 1:
         columns.pop()
     rows = [
@@ -55,27 +55,32 @@ def _runs(document: Mapping[str, Any]) -> Any:
             row["network"],
             row["on"],
             f"{row['median_ms']:.3f} ms",
-            f"{row['spread_ms']:.3f} ms",
+            _quartiles(row["quartiles_ms"]),
             f"{row['images_per_second']:,.1f}",
             "-" if row["ratio"] is None else f"{row['ratio']:.3f}",
         ][: len(columns)]
         for row in document["runs"]
     ]
-    return table(f"{document['rounds']} rounds, by turns", columns, rows, right=["batch", *columns[4:]])
+    return table(f"latency over {document['rounds']} rounds, in turn", columns, rows, right=["batch", *columns[4:]])
 
 
 def _grafts(document: Mapping[str, Any]) -> Any:
-    columns = ["graft", "block", "parameters", "MACs", "saved without it", "spread"]
+    columns = ["graft", "block", "parameters", "MACs", "saved without it", "quartiles"]
     rows = [
         [
             row["site"],
             row["block"],
             f"{row['parameters']:,}",
             f"{row['macs']:,}",
-            "in the noise" if abs(row["saves_ms"]) < row["saves_spread_ms"] else f"{row['saves_ms']:.3f} ms",
-            f"{row['saves_spread_ms']:.3f} ms",
+            "within the spread" if abs(row["saves_ms"]) < row["saves_spread_ms"] else f"{row['saves_ms']:.3f} ms",
+            _quartiles(row["saves_quartiles_ms"]),
         ]
         for row in document["grafts"]
     ]
-    title = f"grafts, in eager at batch {document['grafts_batch']}"
+    title = f"grafts, in eager PyTorch at batch {document['grafts_batch']}"
     return table(title, columns, rows, right=columns[2:])
+
+
+def _quartiles(milliseconds: Sequence[float]) -> str:
+    lower, upper = milliseconds
+    return f"{lower:.3f} to {upper:.3f} ms"

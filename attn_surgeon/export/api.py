@@ -1,4 +1,4 @@
-"""What a program calls to export a network that it has at hand; the command line starts from a name or a file."""
+"""Export a network from Python; the command line starts from a name or a file instead."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.errors import ExportError, nearest
 from attn_surgeon.export.axes import read_axes
+from attn_surgeon.export.formats import Format, find_format
 from attn_surgeon.export.images import require_images
-from attn_surgeon.export.job import Job, Settings, prepare
-from attn_surgeon.export.onnx.metadata import tell_story
-from attn_surgeon.export.onnx.onnx_file import TOLERANCES, Wanted, Written, write_onnx
-from attn_surgeon.export.onnx.to_onnx import DEFAULT_OPSET, require_opset
-from attn_surgeon.export.program import WrittenProgram, write_program
+from attn_surgeon.export.onnx.convert import DEFAULT_OPSET, require_opset
+from attn_surgeon.export.onnx.format import OnnxOptions
+from attn_surgeon.export.program import ProgramOptions
+from attn_surgeon.export.result import ExportedFile
+from attn_surgeon.export.settings import ExportRequest, ExportSettings
 from attn_surgeon.networks.preprocessing import Preprocessing, PreprocessingOverrides
 from attn_surgeon.surgery.isolation import copied
 
-_IMAGE_AXES = 4
+_IMAGE_RANK = 4  # (N, C, H, W)
 
 
 def export_onnx(
@@ -43,34 +44,60 @@ def export_onnx(
     tolerance: float | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-) -> Written:
-    """Write a network as an ONNX file that computes what it computes, and tell how close it comes.
+) -> ExportedFile:
+    """Write a network as an ONNX file, and compare the file with the network.
 
-    The caller's model is not changed, and what is at `path` is replaced.
+    The model is not changed. A file at `path` is replaced, once the new one is known to agree.
 
     Args:
+        model: the network.
+        path: the file to write, NAME.onnx.
         example: images (N, C, H, W) of the size to export at; their values do not matter.
-        dynamic: axes left open, "batch,height=32:256" or a list of such; "none" or an empty list for no axis.
-        precision: fp32, fp16, or int8, which needs a folder of images to `calibrate` on.
+        dynamic: the dynamic axes, "batch,height=32:256" or a list of such; "none" or an empty list for none.
+        precision: fp32, fp16 or int8.
+        calibrate: a folder of images to find int8 scales on.
         opset: the ONNX operator set, 18 to 25.
-        preprocess: take uint8 images (N, H, W, C), and normalise them inside.
-        softmax: give probabilities.
-        keep_identity: keep grafts that are exactly the identity; they are left out otherwise.
-        images: a folder of images to compare on; those to calibrate on, or seeded ones, otherwise.
-        tolerance: the largest difference allowed, over the largest output.
-        mean, std: how images are normalised; an artefact knows. Where nobody does, those compared go from 0 to 1.
+        preprocess: put the normalisation into the file, which then takes uint8 images (N, H, W, C).
+        softmax: return probabilities.
+        keep_identity: keep grafts that are exactly the identity; they are removed otherwise.
+        images: a folder of images to compare on; those to calibrate on, or random ones with a fixed seed, otherwise.
+        tolerance: the largest difference allowed, relative to the largest output.
+        mean, std: the normalisation of the images, where the model's artefact does not say it.
+
+    Returns:
+        the file, with its differences from PyTorch.
 
     Raises:
         ParityError: the file computes something else than the network; nothing is written then.
-        SurgeonError: the network cannot be exported as it was asked for: an ExportError, ExampleError or DataError.
+        SurgeonError: the network cannot be exported in this way: an ExportError, ExampleError or DataError.
+
+    >>> import tempfile, torch, attn_surgeon
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = attn_surgeon.export_onnx(nn.Conv2d(3, 8, 3), f"{folder}/m.onnx", example=torch.zeros(1, 3, 32, 32))
+    >>> file.parity.passed, file.facts["nodes"]
+    (True, 1)
     """
     require_opset(opset)
     _require_precision(precision, calibrate)
     require_images(calibrate)
-    target = _target(path, ".onnx")
-    settings = Settings(read_axes(dynamic), opset, keep_identity, preprocess, softmax, images or calibrate, tolerance)
-    job, story = _ready(model, example, settings, mean, std)
-    return write_onnx(job, Wanted({precision: target}, calibrate, table=False), story).files[0]
+    return export(
+        model,
+        path,
+        format="onnx",
+        precision=precision,
+        example=example,
+        settings=ExportSettings(
+            axes=read_axes(dynamic),
+            keep_identity=keep_identity,
+            preprocess=preprocess,
+            softmax=softmax,
+            images=images or calibrate,
+            tolerance=tolerance,
+        ),
+        options=OnnxOptions(opset=opset, calibrate=calibrate, benchmark=False),
+        mean=mean,
+        std=std,
+    )
 
 
 def export_program(
@@ -87,79 +114,132 @@ def export_program(
     tolerance: float | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-) -> WrittenProgram:
-    """Write a network as a `torch.export` program (.pt2) that computes what it computes, and tell how close it comes.
+) -> ExportedFile:
+    """Write a network as a `torch.export` program (.pt2), and compare the file with the network.
 
-    `compiled` makes machine code of it by AOTInductor. Programs give a tensor, or of several outputs a dict by name.
-    The other arguments, and what is raised, are those of `export_onnx`.
+    The program returns a tensor, or several outputs as a dict by name.
+
+    Args:
+        compiled: compile it by AOTInductor.
+        model, path, example, dynamic, preprocess, softmax, keep_identity, images, tolerance, mean, std: as for
+            `export_onnx`.
+
+    Raises:
+        ParityError, SurgeonError: as for `export_onnx`.
     """
-    target = _target(path, ".pt2")
-    settings = Settings(read_axes(dynamic), DEFAULT_OPSET, keep_identity, preprocess, softmax, images, tolerance)
-    job, story = _ready(model, example, settings, mean, std)
-    return write_program(job, target, story, compiled=compiled)
+    return export(
+        model,
+        path,
+        format="pt2",
+        example=example,
+        settings=ExportSettings(
+            axes=read_axes(dynamic),
+            keep_identity=keep_identity,
+            preprocess=preprocess,
+            softmax=softmax,
+            images=images,
+            tolerance=tolerance,
+        ),
+        options=ProgramOptions(compiled=compiled),
+        mean=mean,
+        std=std,
+    )
 
 
-def _ready(
-    model: nn.Module, example: Tensor, settings: Settings, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> tuple[Job, dict[str, str]]:
+def export(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    format: str,  # noqa: A002 - the option's name on the command line too
+    example: Tensor,
+    precision: str = "fp32",
+    settings: ExportSettings | None = None,
+    options: Any = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> ExportedFile:
+    """Write a network as a file of any registered format, and compare the file with the network.
+
+    Args:
+        model: the network, which is not changed.
+        path: the file to write.
+        format: the name of the format: see `attn_surgeon.export.formats.register_format`.
+        example: images (N, C, H, W) of the size to export at.
+        precision: one that the format has.
+        settings: what formats have in common.
+        options: the format's own options, an object of its `options` class.
+        mean, std: the normalisation of the images, where the model's artefact does not say it.
+
+    Raises:
+        ParityError, SurgeonError: as for `export_onnx`.
+    """
+    chosen, settings = find_format(format), settings or ExportSettings()
+    target = _target(path, chosen)
     require_images(settings.images)
-    loaded = _loaded(model, example, PreprocessingOverrides(_numbers(mean), _numbers(std), _size(example)))
-    if settings.preprocess and loaded.preprocessing.assumed:
-        raise ExportError("nothing is known of the images' normalisation", "preprocess", "give mean and std")
-    job = prepare(loaded, settings)
-    return job, tell_story(job, None)
+    network = _as_network(model, example, PreprocessingOverrides(_numbers(mean), _numbers(std), _size(example)))
+    if settings.preprocess and network.preprocessing.assumed:
+        raise ExportError("the normalisation of the images is unknown", "preprocess", "give mean and std")
+    options = chosen.options() if options is None else options
+    targets = chosen.targets(str(target), target.stem, [precision], options)
+    result = chosen.write(ExportRequest(network=network, settings=settings, options=options, targets=targets))
+    if result.error is not None:
+        raise result.error
+    return result.files[-1]
 
 
 def _numbers(values: Sequence[float] | None) -> tuple[float, ...] | None:
-    """Take numbers of any kind, such as arrays hold."""
+    """Return numbers of any kind, such as an array's, as floats."""
     return None if values is None else tuple(float(value) for value in values)
 
 
-def _loaded(model: nn.Module, example: Tensor, said: PreprocessingOverrides) -> LoadedNetwork:
-    """Copy a network, with what there is to know of its images."""
+def _as_network(model: nn.Module, example: Tensor, given: PreprocessingOverrides) -> LoadedNetwork:
+    """Return a copy of a network, with what is known of its images."""
     if not isinstance(model, nn.Module) or isinstance(model, ScriptModule):
-        raise ExportError(f"this is no module of Python: {type(model).__name__}", "model", "give an nn.Module")
+        raise ExportError(f"not a Python module: {type(model).__name__}", "model", "give an nn.Module")
     channels, provenance = example.shape[1], provenance_of(model)
     default = Preprocessing((0.0,) * channels, (1.0,) * channels, _size(example), channels, assumed=True)
     known = provenance.preprocessing or default
-    for name, values in (("mean", said.mean), ("std", said.std)):
+    for name, values in (("mean", given.mean), ("std", given.std)):
         if values is not None and len(values) != channels:
-            raise ExportError(f"{name} has {len(values)} values, the example {channels} channels", name, "give as many")
-    if said.mean is None and known.channels != channels:
-        what = f"the example has {channels} channels, and the network's images have {known.channels}"
-        raise ExportError(what, "example", "give mean and std too, if it is right")
-    provenance = replace(provenance, preprocessing=said.applied(known))
-    return LoadedNetwork(set_provenance(copied(model), provenance))
+            what = f"{name} has {len(values)} values, the example {channels} channels"
+            raise ExportError(what, name, "give one value per channel")
+    if given.mean is None and known.channels != channels:
+        what = f"the example has {channels} channels, the network's images have {known.channels}"
+        raise ExportError(what, "example", "give mean and std too, if this is intended")
+    provenance = replace(provenance, preprocessing=given.applied(known))
+    own = copied(model)
+    set_provenance(own, provenance)
+    return LoadedNetwork(own, provenance)
 
 
 def _size(example: Any) -> tuple[int, int]:
-    """Give the height and width of images; raise ExportError where an example is none."""
-    if not isinstance(example, Tensor) or example.ndim != _IMAGE_AXES or not example.is_floating_point():
+    """Return the height and width of images; raise ExportError where an example is none."""
+    if not isinstance(example, Tensor) or example.ndim != _IMAGE_RANK or not example.is_floating_point():
         shape = getattr(example, "shape", None)
         what = type(example).__name__ if shape is None else f"{tuple(shape)} of {example.dtype}"
-        raise ExportError(f"this is no batch of images: {what}", "example", "give floats (N, C, H, W)")
+        raise ExportError(f"not a batch of images: {what}", "example", "give floats (N, C, H, W)")
     height, width = example.shape[2:]
     return height, width
 
 
 def _require_precision(precision: str, calibrate: object) -> None:
-    possible = [name for name in TOLERANCES if name != "bf16"]  # which ONNX Runtime does not run, so it has no parity
+    possible = find_format("onnx").precisions
     if precision not in possible:
-        hint = nearest(precision, possible) or f"they are {', '.join(possible)}"
-        raise ExportError(f"no precision is called '{precision}'", "precision", hint)
+        hint = nearest(precision, possible) or f"known: {', '.join(possible)}"
+        raise ExportError(f"unknown precision '{precision}'", "precision", hint)
     if (precision == "int8") != (calibrate is not None):
-        what = "calibrate is for integers" if calibrate else "integers need images to find their scales on"
-        raise ExportError(what, "precision", 'say precision="int8"' if calibrate else "give a folder as calibrate")
+        what = "calibrate has no effect without int8" if calibrate else "int8 needs images to find its scales on"
+        raise ExportError(what, "precision", 'use precision="int8"' if calibrate else "give a folder as calibrate")
 
 
-def _target(path: str | Path, suffix: str) -> Path:
-    target = Path(path)
+def _target(path: str | Path, chosen: Format) -> Path:
+    target, suffix = Path(path), chosen.suffixes[0]
     if target.suffix != suffix:
         raise ExportError(f"the file's name does not end in {suffix}", str(path), f"name it {target.stem}{suffix}")
     if target.is_dir():
         raise ExportError("this is a folder", str(path), "name a file")
     if not target.parent.is_dir():
-        raise ExportError("there is no such folder", str(target.parent), "make it first")
+        raise ExportError("no such folder", str(target.parent), "create it first")
     if not os.access(target.parent, os.W_OK):
-        raise ExportError("this folder cannot be written", str(target.parent), "choose another")
+        raise ExportError("this folder is not writable", str(target.parent), "choose another")
     return target

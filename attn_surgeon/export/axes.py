@@ -1,4 +1,4 @@
-"""The axes of the images that an export leaves open, and the sizes at which it is checked."""
+"""The dynamic axes of an export, and the sizes at which it is compared with PyTorch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.errors import ExportError, first_line, nearest
+from attn_surgeon.errors import ExportError, first_line, nearest, option
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.surgery.running import run
 
@@ -20,7 +20,7 @@ Size = dict[str, int]
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis left open, from its lowest to its highest size; `ranged` where the user said these."""
+    """A dynamic axis, from its smallest to its largest size; `ranged` where the user gave these."""
 
     name: str
     low: int = 0
@@ -29,42 +29,46 @@ class Axis:
 
 
 def read_axes(given: str | Sequence[str]) -> tuple[Axis, ...]:
-    """Read `batch,height=224:448`, `none`, or a list of such parts; raise ExportError where it is no list of axes."""
+    """Read the dynamic axes `batch,height=224:448`, `none`, or a list of such parts; raise ExportError otherwise.
+
+    >>> [(axis.name, axis.low, axis.high) for axis in read_axes("height=224:448,batch")]
+    [('batch', 0, 0), ('height', 224, 448)]
+    """
     parts = given.split(",") if isinstance(given, str) else list(given)
     parts = [] if [part.strip() for part in parts] == ["none"] else parts
     axes = tuple(_read_axis(part.strip()) for part in parts if part.strip())
     names = [axis.name for axis in axes]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ExportError(f"the axis {twice[0]} is named twice", "--dynamic", "name each once")
+        raise ExportError(f"the axis {twice[0]} is named twice", option("dynamic"), "name each once")
     return tuple(sorted(axes, key=lambda axis: NAMES.index(axis.name)))
 
 
 def _read_axis(text: str) -> Axis:
     name, equals, ends = text.partition("=")
     if name not in NAMES:
-        hint = nearest(name, NAMES) or f"they are {', '.join(NAMES)}"
-        raise ExportError(f"no axis is called '{name}'", "--dynamic", hint)
+        hint = nearest(name, NAMES) or f"known: {', '.join(NAMES)}"
+        raise ExportError(f"unknown axis '{name}'", option("dynamic"), hint)
     if not equals:
         return Axis(name)
     low, _, high = ends.partition(":")
     if not (low.isdecimal() and high.isdecimal() and 0 < int(low) < int(high)):
-        raise ExportError(f"'{ends}' is no range", "--dynamic", f"write it as {name}=1:32")
+        raise ExportError(f"invalid range '{ends}'", option("dynamic"), f"write it as {name}=1:32")
     return Axis(name, int(low), int(high), ranged=True)
 
 
 def fill_ranges(
     axes: Sequence[Axis], model: nn.Module, preprocessing: Preprocessing, *, seeded: bool = True
 ) -> tuple[Axis, ...]:
-    """Find the two sizes at which an axis is checked where the user named none.
+    """Return the axes with a smallest and a largest size where the user gave none.
 
-    A batch goes from 1 to 3, or 8 where images are not `seeded` but real, a side from the network's own to the next
-    that it takes. Raises ExportError where it takes one only.
+    A batch goes from 1 to 3, or to 8 where images are not `seeded` but real; a height or width from the network's own
+    to another that it takes. Raises ExportError where it takes only one.
     """
     batch = _SEEDED_IMAGES if seeded else _REAL_IMAGES
-    return tuple(axis if axis.ranged else _found(axis, model, preprocessing, batch) for axis in axes)
+    return tuple(axis if axis.ranged else _with_range(axis, model, preprocessing, batch) for axis in axes)
 
 
-def _found(axis: Axis, model: nn.Module, preprocessing: Preprocessing, batch: int) -> Axis:
+def _with_range(axis: Axis, model: nn.Module, preprocessing: Preprocessing, batch: int) -> Axis:
     if axis.name == "batch":
         return replace(axis, low=1, high=batch)
     own = preprocessing.size[NAMES.index(axis.name) - 1]
@@ -78,7 +82,7 @@ def _found(axis: Axis, model: nn.Module, preprocessing: Preprocessing, batch: in
         except Exception as error:  # whatever a network raises at a size that it does not take
             reason = reason or first_line(error)
     what = f"the network takes no {axis.name} but {own}: {reason}"
-    raise ExportError(what, "--dynamic", "leave the axis out")
+    raise ExportError(what, option("dynamic"), "leave the axis out")
 
 
 def _blank(preprocessing: Preprocessing) -> Tensor:
@@ -86,7 +90,7 @@ def _blank(preprocessing: Preprocessing) -> Tensor:
 
 
 def corners(axes: Sequence[Axis], size: tuple[int, int]) -> Iterator[Size]:
-    """List the sizes to check: every axis left open at both of its ends, with all the others."""
+    """Yield the sizes to check: each dynamic axis at both of its ends, in every combination."""
     own: Mapping[str, tuple[int, ...]] = {"batch": (1,), "height": (size[0],), "width": (size[1],)}
     ends = {**own, **{axis.name: (axis.low, axis.high) for axis in axes}}
     for values in itertools.product(*ends.values()):
@@ -94,9 +98,18 @@ def corners(axes: Sequence[Axis], size: tuple[int, int]) -> Iterator[Size]:
 
 
 def traced(axes: Sequence[Axis], size: tuple[int, int]) -> Size:
-    """Give the size to trace at: none that the exporter takes for a constant."""
+    """Return the size to trace at: on dynamic axes none, such as 1, that the exporter takes for a constant."""
     own = {"batch": 1, "height": size[0], "width": size[1]}
     for axis in axes:
         usual = _SEEDED_IMAGES if axis.name == "batch" else own[axis.name]
         own[axis.name] = min(max(usual, axis.low), axis.high)
     return own
+
+
+def axis_index(axis: Axis, *, pixels: bool) -> int:
+    """Return the index of an axis in images (N, C, H, W), or in pixels (N, H, W, C).
+
+    >>> axis_index(Axis("height"), pixels=False), axis_index(Axis("height"), pixels=True)
+    (2, 1)
+    """
+    return NAMES.index(axis.name) + (axis.name != "batch" and not pixels)

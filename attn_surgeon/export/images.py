@@ -1,4 +1,4 @@
-"""Images to try a network on: real ones of a folder, or seeded ones, as pixels and as the network takes them."""
+"""Images to run a network on: those of a folder, or random ones, as pixels and as the network takes them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Pixels = Callable[[Size], Tensor]
 
 
 def seeded_pixels(channels: int) -> Pixels:
-    """Give what makes seeded images (N, H, W, C) of uint8 at a size: coarse blots with fine grain."""
+    """Return a function from a size to random uint8 images (N, H, W, C): coarse noise under fine noise, one seed."""
 
     def make(size: Size) -> Tensor:
         shape = (size["batch"], channels)
@@ -41,11 +41,12 @@ def seeded_pixels(channels: int) -> Pixels:
 
 
 def folder_pixels(source: str | Path, preprocessing: Preprocessing) -> tuple[Pixels, int]:
-    """Give what reads a folder's images, or the demo's, at a size (N, H, W, C), and how many images there are.
+    """Return a function from a size to a folder's images (N, H, W, C), and how many images there are.
 
-    They come in a fixed random order; a larger batch repeats them. Raises DataError where there are none.
+    They come in a fixed random order; a larger batch repeats them. Raises DataError where there are none, or where
+    the network's number of channels is none that image files have.
     """
-    preprocessing.transform()  # refuses channels that no image file has
+    preprocessing.transform()  # raises for such channels
     image, count = _demo_images(str(source)) if source in TASKS else _file_images(find_images(source))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
 
@@ -71,20 +72,20 @@ def _file_images(files: list[Path]) -> tuple[Callable[[int], Image.Image], int]:
 
 
 def require_images(source: str | Path | None) -> None:
-    """Raise DataError early where there are no images."""
+    """Raise DataError where a folder has no images."""
     if source is not None and source not in TASKS:
         find_images(source)
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """List the images in a folder, at any depth; raise DataError where there are none."""
+    """Return the images in a folder, at any depth; raise DataError where there are none."""
     root = Path(folder)
     if not root.is_dir():
-        what = "this is no folder" if root.exists() else "no such folder"
+        what = "this is not a folder" if root.exists() else "no such folder"
         raise DataError(what, str(folder), "name a folder of images, or demo")
     files = images_in(root)
     if not files:
-        raise DataError("no images", str(folder), f"read are {', '.join(sorted(IMAGE_SUFFIXES))}")
+        raise DataError("no images", str(folder), f"supported: {', '.join(sorted(IMAGE_SUFFIXES))}")
     return files
 
 
@@ -94,8 +95,8 @@ def _array(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Turn pixels (N, H, W, C) of uint8 into what the network takes: float (N, C, H, W) with mean and std taken off."""
+    """Return uint8 pixels (N, H, W, C) as float images (N, C, H, W), scaled to 0–1 and normalised by mean and std."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
-    # a copy has the usual layout, which one channel only seems to have: traced with another, poolings are gathers
+    # contiguous_format: with one channel, permute's strides pass for channels_last, and poolings are traced as gathers
     planes = pixels.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
     return (planes.float() / 255 - mean) / std

@@ -1,4 +1,4 @@
-"""Does a file compute what the network computes? Its outputs beside PyTorch's, at every size it is made for."""
+"""Parity of a file with the network: the differences of its outputs, at every size that it is made for."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Difference:
-    """How far outputs are from what they should be at one size of the images.
+    """The difference between outputs and those expected, at one size of the images.
 
-    `relative` is the largest difference over the largest value of the same output; `agreement` the share of places
-    where the output with classes has the same largest one, None without. `silent` says that there was
-    nothing to compare: every value was zero, as those of a head that starts as zeros are.
+    Args:
+        size: the images' size, as N×H×W.
+        absolute: the largest difference.
+        relative: the largest difference over the largest value of the same output.
+        agreement: the share of images (or pixels) with the same top-1 class, None without classes.
+        silent: whether every expected value is zero, as with a zero-initialised head, so that nothing is compared.
     """
 
     size: str
@@ -30,13 +33,13 @@ class Difference:
     silent: bool = False
 
     def within(self, tolerance: float) -> bool:
-        """Say whether it is small enough; one that is no number is not."""
+        """Return whether the relative difference is within a tolerance; NaN is not."""
         return self.relative <= tolerance
 
 
 @dataclass(frozen=True)
 class Parity:
-    """All differences of one file from what it was compared with."""
+    """The differences of one file from what it was compared with, by size."""
 
     against: str
     tolerance: float
@@ -44,21 +47,21 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """Say whether every size is within the tolerance."""
+        """Whether every size is within the tolerance."""
         return all(difference.within(self.tolerance) for difference in self.differences)
 
     @property
     def silent(self) -> bool:
-        """Say whether there was nothing to compare at any size."""
+        """Whether there was nothing to compare at any size."""
         return all(difference.silent for difference in self.differences)
 
     @property
     def worst(self) -> Difference:
-        """Give the size with the largest relative difference, one that is no number above all."""
+        """The size with the largest relative difference; NaN counts as the largest."""
         return max(self.differences, key=lambda item: float("inf") if np.isnan(item.relative) else item.relative)
 
     def to_dict(self) -> dict[str, Any]:
-        """Write it as plain data."""
+        """Return it as JSON values."""
         return {
             "against": self.against,
             "tolerance": self.tolerance,
@@ -68,23 +71,23 @@ class Parity:
 
 
 class ParityError(ExportError):
-    """Report a file that computes something else than the network, and what PyTorch itself does there."""
+    """Report a file whose outputs differ from the network's, and whether PyTorch itself explains that."""
 
-    def __init__(self, parity: Parity, name: str, excuse: str = "") -> None:
+    def __init__(self, parity: Parity, name: str, explanation: str = "") -> None:
         self.parity = parity
         worst = parity.worst
         what = (
             f"the export does not agree with {parity.against}: "
             f"relative difference {worst.relative:.2g} at {worst.size}, allowed is {parity.tolerance:g}"
         )
-        told = ("nothing was written; a larger tolerance allows more", excuse)
-        super().__init__(what, name, "; ".join(part for part in told if part))
+        hints = ("nothing was written; a larger tolerance allows more", explanation)
+        super().__init__(what, name, "; ".join(hint for hint in hints if hint))
 
 
 def difference(size: str, found: Sequence[Array], expected: Sequence[Array], classes: int | None = 0) -> Difference:
-    """Measure how far outputs are from those expected; of another shape, they are infinitely far.
+    """Compute the difference between outputs and those expected; it is infinite where a shape differs.
 
-    `classes` is the place of the output that has any.
+    `classes` is the index of the output with classes.
     """
     pairs = list(zip(found, expected, strict=True))
     if any(one.shape != other.shape for one, other in pairs):
@@ -97,7 +100,7 @@ def difference(size: str, found: Sequence[Array], expected: Sequence[Array], cla
 
 
 def _distance(found: Array, expected: Array) -> tuple[float, float]:
-    """Give the largest difference, and the same over the largest value; NaN and infinity agree with themselves."""
+    """Compute the largest difference, absolute and relative; NaN equals NaN and infinity itself."""
     if not found.size:
         return 0.0, 0.0
     one, other = found.astype(np.float64), expected.astype(np.float64)

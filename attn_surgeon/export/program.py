@@ -1,4 +1,4 @@
-"""Write a network as a `torch.export` program, or compiled by AOTInductor, that computes what the network computes."""
+"""Write a network as a `torch.export` program, also compiled by AOTInductor, and compare it with the network."""
 
 from __future__ import annotations
 
@@ -14,58 +14,67 @@ from torch import Tensor
 from torch.export import Dim
 
 from attn_surgeon.errors import ExportError
-from attn_surgeon.export.axes import Axis
-from attn_surgeon.export.job import Job
-from attn_surgeon.export.onnx.onnx_file import TOLERANCES
-from attn_surgeon.export.onnx.to_onnx import place_of, reason, refusal
+from attn_surgeon.export.axes import Axis, axis_index
+from attn_surgeon.export.failures import export_failure, short_reason
+from attn_surgeon.export.formats import Format
+from attn_surgeon.export.file_metadata import build_metadata
 from attn_surgeon.export.parity import Array, Parity
-from attn_surgeon.export.quiet import quiet
+from attn_surgeon.export.parity_check import check_parity
+from attn_surgeon.export.prepared import PreparedNetwork, prepare
+from attn_surgeon.export.result import ExportedFile, ExportResult
+from attn_surgeon.export.settings import ExportRequest
+from attn_surgeon.export.silence import silenced
 from attn_surgeon.files import staged
-from attn_surgeon.progress import StepProgress, no_steps
 from attn_surgeon.surgery.running import tensors
 
-
-@dataclass(frozen=True)
-class WrittenProgram:
-    """A program that was written, and how it compares."""
-
-    path: Path
-    parity: Parity
+TOLERANCE = 1e-4  # relative to the largest output
 
 
-def write_program(
-    job: Job, target: Path, story: Mapping[str, str], *, compiled: bool = False, progress: StepProgress = no_steps
-) -> WrittenProgram:
-    """Write a `.pt2` file; raise ParityError, and leave nothing, where it computes something else.
+@dataclass(frozen=True, kw_only=True)
+class ProgramOptions:
+    """The options of programs: `compiled` makes machine code of one by AOTInductor."""
 
-    `compiled` makes machine code of it by AOTInductor, and raises ExportError where there is no C++ compiler.
+    compiled: bool = False
+
+
+def write_program(request: ExportRequest) -> ExportResult:
+    """Write a `.pt2` file.
+
+    Raises:
+        ParityError: it computes something else than the network; nothing is written then.
+        ExportError: the network cannot be exported, or there is no C++ compiler to compile it.
     """
-    if compiled:
-        require_compiler("--compile")
-    progress("trace")
-    program = trace(job)
+    options: ProgramOptions = request.options or ProgramOptions()
+    if options.compiled:
+        require_compiler()
+    prepared = prepare(request.network, request.settings)
+    metadata = build_metadata(prepared, request.artefact)
+    (target,) = request.targets.values()
+    request.progress("trace")
+    program = trace(prepared)
     with staged(target) as temporary:
-        progress("compile" if compiled else "write")
-        run = (_compile if compiled else _save)(program, temporary, story)
-        progress("compare with PyTorch")
-        parity = _check(job, run, target.name)
-    return WrittenProgram(target, parity)
+        request.progress("compile" if options.compiled else "write")
+        run = (_compile if options.compiled else _save)(program, temporary, metadata)
+        request.progress("compare with PyTorch")
+        parity = _check(prepared, run, target.name)
+    return ExportResult(prepared=prepared, files=(ExportedFile(target, (parity,), {"compiled": options.compiled}),))
 
 
-def require_compiler(option: str) -> None:
-    """Raise ExportError, which names the option that wants it, where no C++ compiler is found."""
+def require_compiler(where: str = "") -> None:
+    """Raise ExportError where there is no C++ compiler; `where` is the option that needs one."""
     if not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
-        raise ExportError("no C++ compiler is there", option, f"install g++, or leave {option} out")
+        raise ExportError("compiling needs a C++ compiler, and none was found", where, "install g++")
 
 
-def trace(job: Job) -> Any:
-    """Export as an `ExportedProgram` without a note on where the code lies; raise ExportError where it cannot be."""
-    places = {place_of(axis, job.network): _dimension(axis) for axis in job.axes}
-    with quiet():
+def trace(prepared: PreparedNetwork) -> Any:
+    """Return the `ExportedProgram`, without stack traces; raise ExportError where the network cannot be exported."""
+    pixels = prepared.settings.preprocess
+    dynamic = {axis_index(axis, pixels=pixels): _dimension(axis) for axis in prepared.axes}
+    with silenced():
         try:
-            program = torch.export.export(job.network.module, (job.example,), dynamic_shapes=(places,), strict=False)
+            program = torch.export.export(prepared.module, (prepared.example,), dynamic_shapes=(dynamic,), strict=False)
         except Exception as error:  # the exporter's own kinds, and whatever the network's code raises
-            raise refusal(error, job.axes) from error
+            raise export_failure(error, prepared.axes) from error
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
@@ -73,43 +82,49 @@ def trace(job: Job) -> Any:
 
 
 def _dimension(axis: Axis) -> Any:
-    # the lowest batch is 1 in every program: none holds for 2 images but not for 1
+    # no lower bound: one above 1 would make a program that takes 2 images and not 1, which torch.export refuses
     return Dim.DYNAMIC(max=axis.high) if axis.ranged else Dim.DYNAMIC
 
 
-def _save(program: Any, path: Path, story: Mapping[str, str]) -> Callable[[Any], Any]:
-    with quiet():
-        torch.export.save(program, path, extra_files=dict(story))
+def _save(program: Any, path: Path, metadata: Mapping[str, str]) -> Callable[[Any], Any]:
+    with silenced():
+        torch.export.save(program, path, extra_files=dict(metadata))
         run: Callable[[Any], Any] = torch.export.load(path).module()
     return run
 
 
-def _compile(program: Any, path: Path, story: Mapping[str, str]) -> Callable[[Any], Any]:
+def _compile(program: Any, path: Path, metadata: Mapping[str, str]) -> Callable[[Any], Any]:
     from torch._inductor import aoti_compile_and_package, aoti_load_package
 
-    with quiet():
+    with silenced():
         try:
-            told = {"aot_inductor.metadata": dict(story)}
-            aoti_compile_and_package(program, package_path=str(path), inductor_configs=told)
+            configs = {"aot_inductor.metadata": dict(metadata)}
+            aoti_compile_and_package(program, package_path=str(path), inductor_configs=configs)
         except Exception as error:
-            raise ExportError(f"the network cannot be compiled: {reason(error)}", "--compile") from error
+            what = f"the network cannot be compiled: {short_reason(error)}"
+            raise ExportError(what) from error
         _leave_out_sources(path)
         run: Callable[[Any], Any] = aoti_load_package(str(path))
     return run
 
 
 def _leave_out_sources(package: Path) -> None:
-    """Take the C++ files out of a package: what runs is compiled without them, and they name the compiler's folders."""
+    """Remove the C++ files from a package: nothing runs them, and they contain the paths of this machine."""
     with ZipFile(package) as read:
         kept = {name: read.read(name) for name in read.namelist() if not name.endswith(".cpp")}
     with ZipFile(package, "w") as written:
         for name, content in kept.items():
-            written.writestr(ZipInfo(name), content)  # with no time, so that equal programs are equal files
+            written.writestr(ZipInfo(name), content)  # without a time, so that equal programs are equal files
 
 
 @torch.no_grad()
-def _check(job: Job, run: Callable[[Any], Any], name: str) -> Parity:
+def _check(prepared: PreparedNetwork, run: Callable[[Any], Any], name: str) -> Parity:
     def compute(inputs: Tensor) -> list[Array]:
         return [tensor.numpy() for tensor in tensors(run(inputs))]
 
-    return job.check(compute, TOLERANCES["fp32"], name)
+    return check_parity(prepared, compute, TOLERANCE, name)
+
+
+PROGRAM = Format(
+    name="pt2", title="a torch.export program", suffixes=(".pt2",), write=write_program, options=ProgramOptions
+)

@@ -1,1 +1,1 @@
-"""Measure latency, cost and memory of networks and blocks."""
+"""Latency, cost and memory of networks and blocks."""

@@ -1,7 +1,7 @@
-"""What a block costs to run: time and memory, as multiples of a plain copy of its input.
+"""Time and memory of blocks, also as multiples of those of a plain copy of their input.
 
-A copy reads and writes every value once, which is the least a block can do, so the multiples tell more of a block and
-less of the machine than seconds do.
+A copy reads and writes every value once, which is the least a block can do, so the multiples depend less on the
+machine than seconds do.
 """
 
 from __future__ import annotations
@@ -15,32 +15,52 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec, build_alone
+from attn_surgeon.measure.latency import Latency, summarise
 from attn_surgeon.measure.peak_memory import peak_memory
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Seconds of one forward pass, seconds of a forward and a backward, and bytes at the peak of both."""
+class BlockBenchmark:
+    """What a block costs to run.
 
-    forward: float
-    training: float
+    Args:
+        forward: seconds of a forward pass.
+        training: seconds of a forward and a backward pass.
+        memory: bytes at the peak of both.
+    """
+
+    forward: Latency
+    training: Latency
     memory: float
 
-    def over(self, other: Speed) -> Speed:
-        """Give this as multiples of another."""
-        return Speed(self.forward / other.forward, self.training / other.training, self.memory / other.memory)
+    def over(self, other: BlockBenchmark) -> BlockBenchmark:
+        """Return it as multiples of another one's medians and memory."""
+        forward = _scaled(self.forward, other.forward.median)
+        return BlockBenchmark(forward, _scaled(self.training, other.training.median), self.memory / other.memory)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values for JSON: medians, and the quartiles beside them."""
+        medians = {"forward": self.forward.median, "training": self.training.median, "memory": self.memory}
+        quartiles = {"forward_quartiles": self.forward.quartiles, "training_quartiles": self.training.quartiles}
+        return {**medians, **quartiles}
+
+
+def _scaled(latency: Latency, unit: float) -> Latency:
+    return Latency(latency.median / unit, latency.lower / unit, latency.upper / unit)
 
 
 class Copy(nn.Module):
-    """Give a copy of the input."""
+    """Return a copy of the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the same values in new memory."""
         return x.clone()
 
 
-def measure(module: nn.Module, shape: tuple[int, int, int, int], device: torch.device, seconds: float = 0.2) -> Speed:
-    """Measure a module on random features (N, C, H, W), each time for about so many seconds."""
+def benchmark_module(
+    module: nn.Module, shape: tuple[int, int, int, int], device: torch.device, seconds: float = 0.2
+) -> BlockBenchmark:
+    """Measure a module in train mode on random features (N, C, H, W), for about `seconds` per timing."""
     module = module.to(device).train()
     x = torch.randn(shape, device=device)
     slope = torch.randn(shape, device=device)
@@ -54,18 +74,22 @@ def measure(module: nn.Module, shape: tuple[int, int, int, int], device: torch.d
         given = x.detach().requires_grad_()
         return torch.autograd.grad((module(given) * slope).sum(), [given, *module.parameters()])
 
-    return Speed(_median(forward, seconds), _median(step, seconds), float(peak_memory(step, device)))
+    memory = float(peak_memory(step, device))
+    return BlockBenchmark(_latency(forward, seconds), _latency(step, seconds), memory)
 
 
-def bench(spec: BlockSpec, shape: tuple[int, int, int, int], device: torch.device, seconds: float = 0.2) -> Speed:
-    """Measure a block as it starts; raise ValueError with the reason where it cannot run on such features."""
+def benchmark_block(
+    spec: BlockSpec, shape: tuple[int, int, int, int], device: torch.device, seconds: float = 0.2
+) -> BlockBenchmark:
+    """Measure a block as it is initialised; raise ValueError where it cannot run on features of this shape."""
     block = build_alone(spec, shape[1], shape[2] * shape[3])
-    return measure(block, shape, device, seconds)
+    return benchmark_module(block, shape, device, seconds)
 
 
-def _median(work: Callable[[], Any], seconds: float) -> float:
+def _latency(work: Callable[[], Any], seconds: float) -> Latency:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns where there is no GPU
     from torch.utils.benchmark import Timer
 
     timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
-    return timer.blocked_autorange(min_run_time=seconds).median
+    times = timer.blocked_autorange(min_run_time=seconds).times
+    return summarise(times if len(times) > 1 else [*times, *times])

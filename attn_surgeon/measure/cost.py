@@ -1,7 +1,7 @@
-"""What grafts cost: parameters and multiply-accumulates.
+"""Parameters and multiply-accumulates (MACs) of networks, grafts and blocks.
 
-Multiply-accumulates are those of convolutions and matrix products, as torch counts them; pooling, sigmoids and the
-product with the gate are not in the count.
+MACs are those of convolutions and matrix products, as `torch.utils.flop_counter` counts them; pooling, sigmoids and
+the product with the gate are not counted.
 """
 
 from __future__ import annotations
@@ -29,19 +29,23 @@ class Cost:
 
 
 def parameters(module: nn.Module) -> int:
-    """Count a module's parameters."""
+    """Return the number of a module's parameters.
+
+    >>> parameters(nn.Linear(3, 2))
+    8
+    """
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def macs(run_once: Callable[[], Any]) -> int:
-    """Count the multiply-accumulates of one run."""
+    """Return the multiply-accumulates of one run."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         run_once()
     return int(counter.get_total_flops()) // 2
 
 
 def graft_costs(model: nn.Module, example: Example) -> Mapping[str, Cost]:
-    """Count what each graft adds in one forward pass, by its path in the network."""
+    """Return what each graft adds to one forward pass, by its path in the network."""
     made = list_grafts(model)
     inputs: dict[str, list[Any]] = {item.path: [] for item in made}
     handles = (
@@ -58,6 +62,6 @@ def _cost(block: nn.Module, calls: list[Any]) -> Cost:
 
 
 def block_cost(block: nn.Module, shape: tuple[int, ...]) -> Cost:
-    """Count what a block costs on features (N, C, H, W), without computing anything."""
+    """Return what a block costs on features (N, C, H, W), without computing anything."""
     with mode(block, training=False):
         return Cost(parameters(block), macs(lambda: block.to("meta")(torch.empty(shape, device="meta"))))

@@ -1,4 +1,4 @@
-"""How long networks take, measured by turns so that what slows the machine slows all of them."""
+"""Latency of networks, timed in turn, so that load on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -15,35 +15,65 @@ from torch import Tensor, nn
 
 from attn_surgeon.surgery.isolation import mode
 
-WARM, ROUNDS = 3, 15
+WARM_UP, ROUNDS = 3, 15
 
 
 @dataclass(frozen=True)
 class Latency:
-    """The median of some seconds, and their spread: what lies between the quartiles."""
+    """The median of repeated timings and their quartiles, in seconds.
+
+    >>> summarise([0.005, 0.001, 0.002, 0.1, 0.004])
+    Latency(median=0.004, lower=0.002, upper=0.005)
+    """
 
     median: float
-    spread: float
+    lower: float
+    upper: float
+
+    @property
+    def spread(self) -> float:
+        """The interquartile range."""
+        return self.upper - self.lower
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """The lower and the upper quartile."""
+        return self.lower, self.upper
+
+    def text(self, digits: int = 2) -> str:
+        """Return the median and the quartiles in milliseconds.
+
+        >>> Latency(0.01234, 0.0121, 0.013).text()
+        '12.34 ms (12.10 to 13.00)'
+        """
+        median, lower, upper = (f"{1e3 * seconds:.{digits}f}" for seconds in (self.median, self.lower, self.upper))
+        return f"{median} ms ({lower} to {upper})"
 
 
 def summarise(seconds: Sequence[float]) -> Latency:
-    """Give median and spread of two measurements or more."""
-    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
-    return Latency(middle, high - low)
+    """Return the median and the quartiles of two timings or more."""
+    lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
+    return Latency(median, lower, upper)
 
 
 def by_turns(works: Sequence[Callable[[], float]], rounds: int = ROUNDS, *, again: bool = True) -> list[list[float]]:
-    """Give the seconds that each piece of work says it took, round by round, after some rounds to warm up.
+    """Time pieces of work in turn, after some rounds of warm-up.
 
-    Each is done `again` and timed then: the first time it finds in the caches what another left there.
+    Args:
+        works: functions that do a piece of work and return the seconds it took.
+        rounds: how often each is timed.
+        again: run each twice in its turn and time the second run, so that its data is in the caches.
+
+    Returns:
+        the seconds of each piece of work, by round.
     """
     times = 2 if again else 1
-    turns = [[[work() for _ in range(times)][-1] for work in works] for _ in range(WARM + rounds)]
-    return [list(seconds) for seconds in zip(*turns[WARM:], strict=True)]
+    turns = [[[work() for _ in range(times)][-1] for work in works] for _ in range(WARM_UP + rounds)]
+    return [list(seconds) for seconds in zip(*turns[WARM_UP:], strict=True)]
 
 
 def latencies(models: Sequence[nn.Module], example: Tensor, rounds: int = ROUNDS) -> list[Latency]:
-    """Measure one forward pass of each network, in eval mode where the first has its parameters."""
+    """Measure a forward pass of each network in eval mode, on the device of the first one's parameters."""
     device = next(models[0].parameters()).device
     x = example.to(device)
     with ExitStack() as stack, torch.inference_mode():
@@ -53,14 +83,14 @@ def latencies(models: Sequence[nn.Module], example: Tensor, rounds: int = ROUNDS
 
 
 def timed(model: Callable[[Tensor], Any], x: Tensor) -> float:
-    """Run once and give the seconds until the device is done."""
-    _wait(x)
+    """Run a model once and return the seconds until the device has finished."""
+    _synchronise(x)
     since = time.perf_counter()
     model(x)
-    _wait(x)
+    _synchronise(x)
     return time.perf_counter() - since
 
 
-def _wait(x: Tensor) -> None:
+def _synchronise(x: Tensor) -> None:
     if x.is_cuda:
         torch.cuda.synchronize(x.device)

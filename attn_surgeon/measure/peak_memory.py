@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes at its peak, beyond what was there before."""
+"""Peak memory of a piece of work, beyond what was allocated before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def peak_memory(work: Callable[[], Any], device: torch.device) -> int:
-    """Give the most bytes that tensors and kernels' workspaces hold at one time while the work is done."""
+    """Return the most bytes that tensors and kernels' workspaces take at one time."""
     if device.type == "cuda":
         return _peak_on_gpu(work, device)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's log is not for users

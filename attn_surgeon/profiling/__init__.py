@@ -1,1 +1,1 @@
-"""What a network costs to run: parameters, MACs, memory and time, by runtime and by graft."""
+"""Cost of networks side by side: parameters, MACs, memory and latency, by runtime and by graft."""

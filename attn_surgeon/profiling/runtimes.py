@@ -1,4 +1,4 @@
-"""The runtimes that networks are timed in: PyTorch as it is, compiled, and ONNX Runtime."""
+"""The runtimes in which networks are timed: eager PyTorch, torch.compile, and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from typing import Any
 import torch
 
 from attn_surgeon.artefact.opening import LoadedNetwork
-from attn_surgeon.errors import ExportError
-from attn_surgeon.export.job import Settings, prepare
-from attn_surgeon.export.network import INPUT
-from attn_surgeon.export.onnx.onnx_file import Wanted, write_onnx
-from attn_surgeon.export.onnx.runtime import CPU, Session, as_feeds
-from attn_surgeon.export.onnx.runtime import opened as opened_session
-from attn_surgeon.export.onnx.to_onnx import reason
+from attn_surgeon.errors import ExportError, option
+from attn_surgeon.export.failures import short_reason
+from attn_surgeon.export.module import INPUT
+from attn_surgeon.export.onnx.format import write_onnx
+from attn_surgeon.export.onnx.session import CPU, OnnxSession, as_feeds, open_session
 from attn_surgeon.export.program import require_compiler
-from attn_surgeon.export.quiet import quiet
+from attn_surgeon.export.settings import ExportRequest
+from attn_surgeon.export.silence import silenced
 from attn_surgeon.measure.latency import timed
-from attn_surgeon.profiling.entrant import Entrant, images
-from attn_surgeon.profiling.onnx_file import OnnxFile
+from attn_surgeon.profiling.inputs import ProfileInput, images
+from attn_surgeon.profiling.onnx_input import OnnxInput
 from attn_surgeon.surgery.isolation import mode
 
 CUDA = ("CUDAExecutionProvider", *CPU)
@@ -34,7 +33,7 @@ Work = Callable[[], float]
 
 @dataclass(frozen=True)
 class Running:
-    """A network ready to be timed: what runs it, what there is to say of that, and the work for a batch."""
+    """A network ready to be timed: the device or provider that runs it, notes, and the work for a batch size."""
 
     on: str
     notes: tuple[str, ...]
@@ -42,18 +41,18 @@ class Running:
 
 
 @contextmanager
-def in_eager(entrant: Entrant, device: torch.device) -> Iterator[Running]:
-    """Run a network as PyTorch does."""
-    loaded = _of_torch(entrant)
+def in_eager(item: ProfileInput, device: torch.device) -> Iterator[Running]:
+    """Yield a network in eager PyTorch."""
+    loaded = _of_torch(item)
     with mode(loaded.model.to(device), training=False):
         yield Running(str(device), (), lambda n: partial(timed, loaded.model, images(loaded, n, device)))
 
 
 @contextmanager
-def compiled(entrant: Entrant, device: torch.device) -> Iterator[Running]:
-    """Run a network through `torch.compile`; raise ExportError where no C++ compiler is found or it fails."""
-    require_compiler("--runtime compile")
-    loaded = _of_torch(entrant)
+def compiled(item: ProfileInput, device: torch.device) -> Iterator[Running]:
+    """Yield a network for `torch.compile`; raise ExportError where there is no C++ compiler, or it fails."""
+    require_compiler(option("runtime", "compile"))
+    loaded = _of_torch(item)
     try:
         with mode(loaded.model.to(device), training=False):
             yield Running(str(device), (), partial(_compile, loaded, device))
@@ -63,74 +62,74 @@ def compiled(entrant: Entrant, device: torch.device) -> Iterator[Running]:
 
 def _compile(loaded: LoadedNetwork, device: torch.device, batch: int) -> Work:
     run, x = torch.compile(loaded.model, dynamic=False), images(loaded, batch, device)
-    with quiet():
+    with silenced():
         try:
             run(x)
-        except Exception as error:  # the compiler's own kinds, and those of the tools it calls
-            raise ExportError(f"the network cannot be compiled: {reason(error)}") from error
+        except Exception as error:  # the compiler's own kinds, and those of what it calls
+            raise ExportError(f"the network cannot be compiled: {short_reason(error)}") from error
     return partial(timed, run, x)
 
 
 @contextmanager
-def in_onnx(entrant: Entrant, device: torch.device) -> Iterator[Running]:
-    """Run an ONNX file, made of the network where it is none, in ONNX Runtime, and say where that is not on the device.
+def in_onnx(item: ProfileInput, device: torch.device) -> Iterator[Running]:
+    """Yield an ONNX file, or the export of a network, in ONNX Runtime; a note says where that fell back to the CPU.
 
-    Its times have the copies to and from the device in them.
+    Its times include the copies to and from the device.
     """
-    with _session(entrant, CPU if device.type == "cpu" else _on(CUDA, device)) as (session, notes):
+    with _session(item, CPU if device.type == "cpu" else _on(CUDA, device)) as (session, notes):
         fell_back = device.type != "cpu" and session.providers[0] == CPU[0]
-        warning = f"{entrant.name}: ONNX Runtime fell back to the CPU, so its times are none of {device}"
-        yield _running(entrant, session, (*notes, warning) if fell_back else notes)
+        warning = f"{item.name}: ONNX Runtime fell back to the CPU, so these are not times of {device}"
+        yield _running(item, session, (*notes, warning) if fell_back else notes)
 
 
 @contextmanager
-def in_tensorrt(entrant: Entrant, device: torch.device) -> Iterator[Running]:
-    """Run an ONNX file by ONNX Runtime's TensorRT provider; raise ExportError where it does not come up."""
+def in_tensorrt(item: ProfileInput, device: torch.device) -> Iterator[Running]:
+    """Yield an ONNX file in ONNX Runtime's TensorRT provider; raise ExportError where that is not available."""
     if device.type == "cpu":
-        raise ExportError("TensorRT runs on a GPU", "", "say --device cuda")
-    with _session(entrant, _on(TENSORRT, device)) as (session, notes):
+        raise ExportError("TensorRT runs on a GPU", "", f"use {option('device', 'cuda')}")
+    with _session(item, _on(TENSORRT, device)) as (session, notes):
         if session.providers[0] != TENSORRT[0]:
             raise ExportError("ONNX Runtime has no TensorRT provider here", "", "install TensorRT's libraries")
-        yield _running(entrant, session, notes)
+        yield _running(item, session, notes)
 
 
 @contextmanager
-def _session(entrant: Entrant, providers: Any) -> Iterator[tuple[Session, tuple[str, ...]]]:
+def _session(item: ProfileInput, providers: Any) -> Iterator[tuple[OnnxSession, tuple[str, ...]]]:
     with tempfile.TemporaryDirectory() as folder:
-        path, notes = _file(entrant, Path(folder))
-        with opened_session(path, providers, torch.get_num_threads()) as session:
+        path, notes = _file(item, Path(folder))
+        with open_session(path, providers, torch.get_num_threads()) as session:
             yield session, notes
 
 
-def _file(entrant: Entrant, folder: Path) -> tuple[Path, tuple[str, ...]]:
-    if isinstance(entrant.given, OnnxFile):
-        return entrant.given.path, ()
-    job = prepare(entrant.given, Settings())
-    (written,) = write_onnx(job, Wanted({"fp32": folder / "network.onnx"}), {}).files
-    count = f"{len(job.dropped)} of {len(job.grafts)} grafts"
-    note = f"{entrant.name}: {count} are exactly the identity and are not in the ONNX file"
-    return written.path, (note,) if job.dropped else ()
+def _file(item: ProfileInput, folder: Path) -> tuple[Path, tuple[str, ...]]:
+    if isinstance(item.given, OnnxInput):
+        return item.given.path, ()
+    result = write_onnx(ExportRequest(network=item.given, targets={"fp32": folder / "network.onnx"}))
+    dropped, grafts = result.prepared.dropped, result.prepared.grafts
+    count = f"{len(dropped)} of {len(grafts)} grafts"
+    note = f"{item.name}: {count} are exactly the identity and are not in the ONNX file"
+    return result.files[0].path, (note,) if dropped else ()
 
 
 def _on(providers: tuple[str, ...], device: torch.device) -> list[Any]:
-    """Ask for the providers on the device's own number."""
+    """Return the providers with the device's index."""
     return [name if name in CPU else (name, {"device_id": device.index or 0}) for name in providers]
 
 
-def _running(entrant: Entrant, session: Session, notes: tuple[str, ...]) -> Running:
+def _running(item: ProfileInput, session: OnnxSession, notes: tuple[str, ...]) -> Running:
     def work(batch: int) -> Work:
-        given = entrant.given
-        if isinstance(given, OnnxFile):
+        given = item.given
+        if isinstance(given, OnnxInput):
             return partial(session.time, given.feeds(batch))
         return partial(session.time, as_feeds(INPUT, images(given, batch, torch.device("cpu"))))
 
     return Running(session.providers[0], notes, work)
 
 
-def _of_torch(entrant: Entrant) -> LoadedNetwork:
-    if isinstance(entrant.given, OnnxFile):
-        raise ExportError("an ONNX file runs in ONNX Runtime only", "", "say --runtime onnx")
-    return entrant.given
+def _of_torch(item: ProfileInput) -> LoadedNetwork:
+    if isinstance(item.given, OnnxInput):
+        raise ExportError("an ONNX file runs in ONNX Runtime only", "", f"use {option('runtime', 'onnx')}")
+    return item.given
 
 
 RUNTIMES = {"eager": in_eager, "compile": compiled, "onnx": in_onnx, "tensorrt": in_tensorrt}

@@ -25,10 +25,10 @@ from attn_surgeon import register_block
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.blocks import closing_parameters
-from attn_surgeon.export.job import Settings, prepare
-from attn_surgeon.export.network import INPUT
-from attn_surgeon.export.onnx.onnx_file import Wanted, write_onnx
-from attn_surgeon.export.onnx.runtime import Session, as_feeds, opened
+from attn_surgeon.export.module import INPUT
+from attn_surgeon.export.onnx.format import write_onnx
+from attn_surgeon.export.onnx.session import OnnxSession, as_feeds, open_session
+from attn_surgeon.export.settings import ExportRequest
 from attn_surgeon.measure.latency import by_turns
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.preprocessing import Preprocessing
@@ -79,7 +79,7 @@ def of_timm(name: str, options: dict[str, float]) -> Callable[[int], nn.Module]:
     return lambda channels: create_attn(name, channels, **options)
 
 
-def timed(sessions: dict[str, Session], rounds: int, size: int) -> dict[str, list[float]]:
+def timed(sessions: dict[str, OnnxSession], rounds: int, size: int) -> dict[str, list[float]]:
     """Run every session once a round, after some rounds to warm up."""
     feeds = as_feeds(INPUT, torch.randn(1, 3, size, size))
     turns = by_turns([partial(session.time, feeds) for session in sessions.values()], rounds)
@@ -94,8 +94,8 @@ def main(rounds: int, build: Callable[[], nn.Module] = resnet50, size: int = 224
         sessions, nodes = {}, {}
         for name, loaded in networks(build, size).items():
             path = folder / f"{name.replace(' ', '-')}.onnx"
-            report = write_onnx(prepare(loaded, Settings()), Wanted({"fp32": path}), {})
-            nodes[name], sessions[name] = report.files[0].nodes, stack.enter_context(opened(path))
+            report = write_onnx(ExportRequest(network=loaded, targets={"fp32": path}))
+            nodes[name], sessions[name] = report.files[0].nodes, stack.enter_context(open_session(path))
         times = timed(sessions, rounds, size)
     print("| network | nodes | one image | × plain |\n|---|---|---|---|")
     for name, spent in times.items():

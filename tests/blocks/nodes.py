@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.export.network import Network
-from attn_surgeon.export.onnx.to_onnx import to_onnx
+from attn_surgeon.export.module import ExportModule
+from attn_surgeon.export.onnx.convert import convert_to_onnx
 
 from .helpers import at_random, block
 
@@ -29,8 +29,8 @@ class Side(nn.Module):
 def count_nodes(names: Sequence[str], shape: tuple[int, int, int]) -> dict[str, Counter[str]]:
     """Count the nodes, by operator, of each block's static export; the one that picks its images is left out."""
     channels, height, width = shape
-    model = to_onnx(
-        Network(Side(names, channels).eval(), tuple(names), None, None, softmax=False),
+    model = convert_to_onnx(
+        ExportModule(Side(names, channels).eval(), tuple(names), None, None, softmax=False),
         torch.randn(1, channels, len(names), height, width),
         (),
         20,

@@ -34,7 +34,12 @@ def test_the_newest_artefact_becomes_an_onnx_file(cli: Cli, artefact: str) -> No
     assert "left out 1 of 1 graft: exactly the identity" in done.out
     size = Path("demo-cbam.onnx").stat().st_size
     nodes = len(onnx.load("demo-cbam.onnx").graph.node)
-    assert lines[-1] == f"wrote demo-cbam.onnx ({size / 1e3:.1f} kB): fp32, opset 20, {nodes} nodes, batch open"
+    assert (
+        lines[-1] == f"wrote demo-cbam.onnx ({size / 1e3:.1f} kB): fp32, opset 20, {nodes} nodes, dynamic axes: batch"
+    )
+    assert lines[-2] == (
+        "input: float32 NCHW images of 32×32 pixels, values 0 to 1, then normalised by mean (0.305) and std (0.323)"
+    )
     assert sorted(contents()) == ["demo-cbam.onnx", artefact]
 
 
@@ -85,34 +90,34 @@ def test_past_the_tolerance_nothing_is_written(cli: Cli, opened: Path, as_json: 
 
 
 WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "no format": (("export", "demo"), ("no format", "--onnx, --pt2, --tensorrt")),
-    "two formats": ((*ONNX, "--pt2"), ("--onnx and --pt2 cannot be written at once",)),
+    "no format": (("export", "demo"), ("no format", "--onnx, --pt2, --tensorrt, or --format")),
+    "two formats": ((*ONNX, "--pt2"), ("--onnx and --pt2 exclude each other",)),
     "opset": ((*ONNX, "--opset", "26"), ("opset 26 is out of range", "18 to 25")),
     "old opset": ((*ONNX, "--opset", "11"), ("opset 11 is out of range", "18 to 25")),
     "axis": ((*ONNX, "--dynamic", "hieght"), ("'hieght'", "did you mean height?")),
     "range": ((*ONNX, "--dynamic", "batch=8:2"), ("'8:2'", "batch=1:32")),
-    "no scales": ((*ONNX, "--int8"), ("integers need images", "--calibrate DIR")),
-    "scales for nothing": ((*ONNX, "--calibrate", "demo"), ("--calibrate is for integers", "--int8")),
+    "no scales": ((*ONNX, "--int8"), ("int8 needs images", "--calibrate DIR")),
+    "scales for nothing": ((*ONNX, "--calibrate", "demo"), ("only int8 is calibrated; --calibrate", "--int8")),
     "no images": ((*ONNX, "--int8", "--calibrate", "empty"), ("no images", "empty", ".jpg")),
     "no folder": ((*ONNX, "--int8", "--calibrate", "nowhere"), ("no such folder", "nowhere")),
     "no images to compare": ((*ONNX, "--images", "empty"), ("no images", "empty")),
     "no data": ((*ONNX, "--data", "nowhere"), ("nowhere", "demo-clutter")),
     "one name": ((*ONNX, "--fp16", "--int8", "--calibrate", "demo", "-o", "x.onnx"), ("two files", "--output")),
-    "brain": ((*ONNX, "--bf16"), ("only TensorRT runs bfloat16", "--tensorrt")),
-    "two precisions": (("export", "demo", "--tensorrt", "--fp16", "--bf16"), ("one precision", "--bf16")),
-    "half program": (("export", "demo", "--pt2", "--fp16"), ("programs have single precision; --fp16", "--onnx")),
-    "compiled file": ((*ONNX, "--compile"), ("only a program is compiled", "--pt2 --compile")),
-    "lint of nothing": ((*ONNX, "--lint-only"), ("does nothing here; --lint-only; add --tensorrt",)),
-    "idle": (("export", "demo", "--tensorrt", "--lint-only", "--workspace", "3"), ("nothing here; --workspace",)),
+    "brain": ((*ONNX, "--bf16"), ("an ONNX file cannot have this precision; --bf16; tensorrt can",)),
+    "two precisions": (("export", "demo", "--tensorrt", "--fp16", "--bf16"), ("one precision; --bf16",)),
+    "half program": (("export", "demo", "--pt2", "--fp16"), ("cannot have this precision; --fp16; onnx",)),
+    "compiled file": ((*ONNX, "--compile"), ("no effect on an ONNX file; --compile; it is for --format pt2",)),
+    "lint of nothing": ((*ONNX, "--lint-only"), ("no effect on an ONNX file; --lint-only; it is for",)),
+    "idle": (("export", "demo", "--tensorrt", "--lint-only", "--workspace", "3"), ("no effect", "--workspace; leave it out")),
     "low range": (
         ("export", "tiny.py:pool", "--weights", "none", "--onnx", "--size", "8", "--dynamic", "height=2:16"),
         ("does not run on images 1×3×2×8", "the range of sizes"),
     ),
-    "axes of an engine": (("export", "demo", "--tensorrt", "--dynamic", "batch"), ("--dynamic", "from --shapes")),
-    "opset of a program": (("export", "demo", "--pt2", "--opset", "20"), ("does nothing here; --opset",)),
-    "data for a program": (("export", "demo", "--pt2", "--data", "demo"), ("does nothing here; --data", "--onnx")),
-    "part of nothing": ((*ONNX, "--limit", "3"), ("does nothing here; --limit", "--data DIR")),
-    "old brain": (("export", "demo", "--tensorrt", "--bf16", "--opset", "21"), ("opset 21", "from 22 on")),
+    "axes of an engine": (("export", "demo", "--tensorrt", "--dynamic", "batch"), ("--dynamic", "use --shapes")),
+    "opset of a program": (("export", "demo", "--pt2", "--opset", "20"), ("no effect", "--opset; it is for")),
+    "data for a program": (("export", "demo", "--pt2", "--data", "demo"), ("no effect", "--data; it is for --format onnx")),
+    "part of nothing": ((*ONNX, "--limit", "3"), ("no effect on an ONNX file; --limit; add --data DIR",)),
+    "old brain": (("export", "demo", "--tensorrt", "--bf16", "--opset", "21"), ("opset 21", "use 22 or later")),
     "size": (("export", "tiny.py:net", "--weights", "none", "--onnx", "--size", "9"), ("images 1×3×9×9", "size")),
     "channels of a mean": (
         ("export", "tiny.py:net", "--weights", "none", "--onnx", "--mean", "0.5", "--std", "1", "--dynamic", "height"),
@@ -120,12 +125,12 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "normalisation": (
         ("export", "tiny.py:net", "--weights", "none", "--onnx", "--size", "8", "--preprocess"),
-        ("nothing says how", "--mean and --std"),
+        ("normalisation of this network's images is unknown", "--mean and --std"),
     ),
     "no numbers": (("export", "tiny.py:nan", "--weights", "none", "--onnx", "--size", "8"), ("no finite numbers",)),
     "whose classes": (
         ("export", "tiny.py:two", "--weights", "none", "--onnx", "--size", "8", "--softmax"),
-        ("none of the outputs is plainly the one with classes: low, high", "logits"),
+        ("no output is plainly the one with classes: low, high", "logits"),
     ),
     "a file that is out already": (("export", "x.onnx", "--onnx"), ("this is an ONNX file", "profile")),
     "shapes": (("export", "demo", "--tensorrt", "--shapes", "1x1x32"), ("'1x1x32'", "NxCxHxW")),
@@ -193,7 +198,7 @@ def test_a_network_that_cannot_be_exported(cli: Cli) -> None:
     images = ("--mean", "0.5", "--std", "0.5", "--size", "8")
     for form in ("--onnx", "--pt2"):
         line = refused(cli, "export", "net.py:Net", form, *images)
-        assert "what it does next depends on the values that it computed" in line
+        assert "its control flow depends on computed values" in line
 
 
 def test_a_head_of_zeros_is_told(cli: Cli) -> None:
@@ -207,20 +212,20 @@ def test_a_head_of_zeros_is_told(cli: Cli) -> None:
     options = ("--weights", "none", "--size", "8", "--mean", "0,0,0", "--std", "1,1,1")
     done = cli("export", "own.py:net", *options, "--onnx")
     assert (done.code, done.err) == (0, "")
-    assert "every output is zero, so this compares nothing" in done.out
+    assert "every output is zero, so nothing is compared" in done.out
 
 
 @pytest.mark.parametrize(
     ("end", "told"),
     [
         ("os.abort()", "ONNX Runtime crashed on this file"),
-        ("os.kill(os.getpid(), 9)", "as it does where memory runs out"),
+        ("os.kill(os.getpid(), 9)", "as it does when memory runs out"),
     ],
 )
 def test_a_crash_of_the_runtime_is_told_in_a_line(
     end: str, told: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attn_surgeon.export.onnx.runtime.WORKER", ("-c", f"import os; {end}"))
+    monkeypatch.setattr("attn_surgeon.export.onnx.session.WORKER", ("-c", f"import os; {end}"))
     assert told in refused(cli, *ONNX)
 
 
@@ -245,14 +250,15 @@ def test_without_tensorrt_the_file_for_it_is_written_and_linted(
     assert (named.code, Path("named.onnx").is_file()) == (0, True)
     done = cli("export", str(opened), "--tensorrt", "--fp16")
     assert done.code == 2
-    assert "wrote open-fp16.onnx (fp16, " in done.out
-    assert "by TensorRT 10.15's operator table nothing stands against it" in done.out
+    assert "wrote open-fp16.onnx (" in done.out
+    assert "): fp16, opset 20, " in done.out
+    assert "TensorRT 10.15's operator table: no unsupported nodes" in done.out
     (line,) = done.err.splitlines()
-    assert "no NVIDIA GPU is there" in line
+    assert "there is no NVIDIA GPU" in line
     assert "pip install tensorrt" in line
     assert sorted(contents()) == ["named.onnx", "open-bf16.onnx", "open-fp16.onnx", "open.onnx"]
     again = refused(cli, "export", str(opened), "--tensorrt", "--fp16")
-    assert "the engine's ONNX file exists already; open-fp16.onnx; add --force" in again
+    assert "exists already; open-fp16.onnx; add --force" in again
 
 
 def test_integers_for_tensorrt_have_biases_that_it_reads(cli: Cli, opened: Path) -> None:
@@ -270,10 +276,16 @@ def test_an_assumed_normalisation_stays_an_assumption(cli: Cli) -> None:
     assert done.code == 0
     assert "nobody said how images are normalised: taken are ImageNet's mean and std" in done.err
     export = ("export", "conv-se.safetensors", "--source", "tiny.py:conv", "--onnx")
-    assert "nothing says how this network's images are normalised" in refused(cli, *export, "--preprocess")
+    assert "the normalisation of this network's images is unknown" in refused(cli, *export, "--preprocess")
     assert cli(*export, "--json").document["notes"]
     told = {item.key: item.value for item in onnx.load("conv-se.onnx").metadata_props}
-    assert json.loads(told["attn_surgeon.preprocessing"]) == {"size": [8, 8], "inside": False}
+    assert json.loads(told["attn_surgeon.preprocessing"]) == {
+        "size": [8, 8],
+        "inside": False,
+        "dtype": "float32",
+        "layout": "NCHW",
+        "range": [0, 1],
+    }
     said = ("--mean", "0.1,0.2,0.3", "--std", "1,1,1")
     assert cli(*export, "--preprocess", *said, "-o", "x.onnx", "--json").document["notes"] == []
 

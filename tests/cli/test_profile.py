@@ -38,12 +38,14 @@ def test_the_table_says_what_the_document_says(cli: Cli, artefact: str, monkeypa
         ("eager", artefact), ("eager", "original"), ("onnx", artefact), ("onnx", "original")
     ]  # fmt: skip
     for row in document["runs"]:
-        times = [f"{row['median_ms']:.3f}", "ms", f"{row['spread_ms']:.3f}", "ms", f"{row['images_per_second']:,.1f}"]
+        low, high = (f"{quartile:.3f}" for quartile in row["quartiles_ms"])
+        times = [f"{row['median_ms']:.3f}", "ms", low, "to", high, "ms", f"{row['images_per_second']:,.1f}"]
         assert [row["runtime"], "1", row["network"], row["on"], *times, f"{row['ratio']:.3f}"] in lines
     (graft,) = document["grafts"]
     is_noise = abs(graft["saves_ms"]) < graft["saves_spread_ms"]
-    saved = "in the noise" if is_noise else f"{graft['saves_ms']:.3f} ms"
-    counts = [f"{graft['parameters']:,}", f"{graft['macs']:,}", *saved.split(), f"{graft['saves_spread_ms']:.3f}", "ms"]
+    saved = "within the spread" if is_noise else f"{graft['saves_ms']:.3f} ms"
+    low, high = (f"{quartile:.3f}" for quartile in graft["saves_quartiles_ms"])
+    counts = [f"{graft['parameters']:,}", f"{graft['macs']:,}", *saved.split(), low, "to", high, "ms"]
     assert ["after", "layer3", "cbam", *counts] in lines
     assert lines[-1] == ["wrote", "bars.png"]
     with Image.open("bars.png") as picture:
@@ -66,17 +68,17 @@ def test_an_onnx_file_alone(cli: Cli) -> None:
     assert document["grafts"] == []
     assert "runs in ONNX Runtime only" in refused(cli, "profile", "demo.onnx", "--runtime", "eager")
     Path("demo.onnx").write_bytes(b"no model")
-    assert "this is no ONNX file, or a damaged one" in refused(cli, "profile", "demo.onnx")
+    assert "not an ONNX file, or a damaged one" in refused(cli, "profile", "demo.onnx")
     assert list(contents()) == ["demo.onnx"]
 
 
 def test_what_is_wrong_is_said_in_one_line(cli: Cli) -> None:
     for arguments, said in (
-        (("demo", "--runtime", "eagre"), "there is no runtime 'eagre'; --runtime; did you mean eager?"),
-        (("demo", "--device", "gpu"), "there is no timing on the device 'gpu'; --device; did you mean cpu?"),
-        (("demo", "--batch", "1,x"), "'1,x' is no list of batch sizes"),
+        (("demo", "--runtime", "eagre"), "unknown runtime 'eagre'; --runtime; did you mean eager?"),
+        (("demo", "--device", "gpu"), "unknown device 'gpu'; --device; did you mean cpu?"),
+        (("demo", "--batch", "1,x"), "invalid batch sizes '1,x'"),
         (("demo", "--against", "original"), "this network has no grafts; --against original"),
-        (("demo", "--runtime", "tensorrt"), "TensorRT runs on a GPU; say --device cuda"),
+        (("demo", "--runtime", "tensorrt"), "TensorRT runs on a GPU; use --device cuda"),
         (("demo", "--picture", "bars.jpg"), "the output's name does not end in .png"),
         (("nothing.onnx",), "this file cannot be read: No such file or directory; nothing.onnx"),
         (("demmo",), "did you mean demo?"),

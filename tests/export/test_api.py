@@ -23,7 +23,7 @@ from attn_surgeon.errors import ExportError, SurgeonError
 from attn_surgeon.export import api as library
 from attn_surgeon.export.images import folder_pixels, normalise
 from attn_surgeon.export.parity import ParityError
-from attn_surgeon.profiling.onnx_file import read_onnx
+from attn_surgeon.profiling.onnx_input import read_onnx
 from attn_surgeon.surgery.installed import list_grafts
 
 EXAMPLE = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(3))
@@ -131,7 +131,13 @@ def story(path: Path) -> dict[str, Any]:
 def test_of_images_that_nothing_is_known_of_only_the_size_is_told(network: nn.Module, tmp_path: Path) -> None:
     attn_surgeon.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE)
     told = story(tmp_path / "m.onnx")
-    assert json.loads(told["attn_surgeon.preprocessing"]) == {"size": [16, 24], "inside": False}
+    assert json.loads(told["attn_surgeon.preprocessing"]) == {
+        "size": [16, 24],
+        "inside": False,
+        "dtype": "float32",
+        "layout": "NCHW",
+        "range": [0, 1],
+    }
     assert json.loads(told["attn_surgeon.recipe"])["images"] == {"size": [16, 24]}
     assert read_onnx(str(tmp_path / "m.onnx")).size == (16, 24)
 
@@ -144,6 +150,7 @@ def test_normalisation_goes_inside(network: nn.Module, tmp_path: Path) -> None:
     assert close(ran(tmp_path / "m.onnx", pixels), expected(network, images))
     told = json.loads(story(tmp_path / "m.onnx")["attn_surgeon.preprocessing"])
     assert (told["mean"], told["size"], told["inside"]) == (list(mean), [16, 24], True)
+    assert (told["dtype"], told["layout"], told["range"]) == ("uint8", "NHWC", [0, 255])
 
 
 def test_an_artefact_keeps_its_own_normalisation(tmp_path: Path) -> None:
@@ -163,22 +170,22 @@ def test_a_difference_leaves_no_file(network: nn.Module, tmp_path: Path) -> None
 Call = Callable[..., Any]
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "opset": ({"opset": 26}, "opset 26 is out of range"),
-    "precision": ({"precision": "fp61"}, "no precision is called 'fp61'.*fp16"),
-    "bfloat": ({"precision": "bf16"}, "no precision is called 'bf16'"),
-    "calibration": ({"precision": "int8"}, "integers need images"),
-    "needless calibration": ({"calibrate": "demo"}, "is for integers"),
+    "precision": ({"precision": "fp61"}, "unknown precision 'fp61'.*fp16"),
+    "bfloat": ({"precision": "bf16"}, "unknown precision 'bf16'"),
+    "calibration": ({"precision": "int8"}, "int8 needs images"),
+    "needless calibration": ({"calibrate": "demo"}, "no effect without int8"),
     "no images": ({"images": "nowhere"}, "no such folder"),
-    "axes": ({"dynamic": "batch,hight"}, "no axis is called 'hight'.*height"),
-    "normalisation": ({"preprocess": True}, "nothing is known"),
-    "half of it": ({"preprocess": True, "mean": (0.5,) * 4}, "nothing is known"),
-    "a list of axes": ({"dynamic": ["batch", "hight"]}, "no axis is called 'hight'"),
+    "axes": ({"dynamic": "batch,hight"}, "unknown axis 'hight'.*height"),
+    "normalisation": ({"preprocess": True}, "images is unknown"),
+    "half of it": ({"preprocess": True, "mean": (0.5,) * 4}, "images is unknown"),
+    "a list of axes": ({"dynamic": ["batch", "hight"]}, "unknown axis 'hight'"),
     "mean": ({"mean": (0.5,), "std": (0.5,) * 4}, "mean has 1 values, the example 4 channels"),
     "std": ({"mean": (0.5,) * 4, "std": (0.5,) * 3}, "std has 3 values, the example 4 channels"),
     "channels": ({"example": torch.zeros(1, 3, 8, 8)}, "does not run on images 1×3×8×8: .*expected input"),
     "opset in words": ({"opset": "20"}, "opset 20 is out of range"),
-    "example": ({"example": torch.zeros(3, 8, 8)}, r"no batch of images: \(3, 8, 8\)"),
-    "integers": ({"example": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "no batch of images.*uint8"),
-    "several": ({"example": (EXAMPLE, EXAMPLE)}, "no batch of images: tuple"),
+    "example": ({"example": torch.zeros(3, 8, 8)}, r"not a batch of images: \(3, 8, 8\)"),
+    "integers": ({"example": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "not a batch of images.*uint8"),
+    "several": ({"example": (EXAMPLE, EXAMPLE)}, "not a batch of images: tuple"),
 }
 
 
@@ -197,14 +204,14 @@ def test_names_of_files(network: nn.Module, tmp_path: Path) -> None:
 
 
 def test_what_is_no_module(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="no module of Python: str"):
+    with pytest.raises(ExportError, match="not a Python module: str"):
         library.export_onnx("resnet18", tmp_path / "m.onnx", example=EXAMPLE)  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_what_is_scripted(tmp_path: Path) -> None:
     scripted = torch.jit.trace(nn.ReLU(), EXAMPLE)  # type: ignore[no-untyped-call]
-    with pytest.raises(ExportError, match="no module of Python"):
+    with pytest.raises(ExportError, match="not a Python module"):
         library.export_onnx(scripted, tmp_path / "m.onnx", example=EXAMPLE)
 
 

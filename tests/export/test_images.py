@@ -61,6 +61,6 @@ def test_where_there_are_no_images(tmp_path: Path, kind: str) -> None:
     if kind == "file":
         path.write_text("x")
     preprocessing = Preprocessing((0.5,) * 4, (0.5,) * 4, (6, 8), 4) if kind == "channels" else COLOUR
-    parts = {"missing": "no such folder", "empty": "no images", "file": "no folder", "channels": "1 or 3 channels"}
+    parts = {"missing": "no such folder", "empty": "no images", "file": "not a folder", "channels": "1 or 3 channels"}
     with pytest.raises(DataError, match=parts[kind]):
         folder_pixels(str(path), preprocessing)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
-from attn_surgeon.measure.block_benchmark import Copy, Speed, bench, measure
+from attn_surgeon.measure.block_benchmark import Copy, benchmark_block, benchmark_module
 from attn_surgeon.measure.peak_memory import peak_memory
 
 CPU = torch.device("cpu")
@@ -36,16 +36,18 @@ def test_multiples_of_a_copy() -> None:
             return x
 
     shape = (4, 64, 32, 32)
-    copy = measure(Copy(), shape, CPU, 0.05)
-    slow = measure(Slow(), shape, CPU, 0.05).over(copy)
-    assert slow.forward > 5
-    assert slow.training > 2
-    assert copy.over(copy) == Speed(1.0, 1.0, 1.0)
+    copy = benchmark_module(Copy(), shape, CPU, 0.05)
+    slow = benchmark_module(Slow(), shape, CPU, 0.05).over(copy)
+    assert slow.forward.median > 5
+    assert slow.training.median > 2
+    own = copy.over(copy)
+    assert (own.forward.median, own.training.median, own.memory) == (1.0, 1.0, 1.0)
+    assert 0 < own.forward.lower <= 1 <= own.forward.upper
 
 
 def test_a_block_is_measured_as_it_starts() -> None:
-    speed = bench(BlockSpec("cbam"), (2, 32, 8, 8), CPU, 0.01)
+    speed = benchmark_block(BlockSpec("cbam"), (2, 32, 8, 8), CPU, 0.01)
     assert speed.memory > 2 * 32 * 8 * 8 * 4
-    assert 0 < speed.forward < speed.training
+    assert 0 < speed.forward.median < speed.training.median
     with pytest.raises(ValueError, match="cbam tells positions apart, and there is only one"):
-        bench(BlockSpec("cbam"), (2, 32, 1, 1), CPU)
+        benchmark_block(BlockSpec("cbam"), (2, 32, 1, 1), CPU)

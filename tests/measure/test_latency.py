@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from attn_surgeon.measure.latency import WARM, Latency, by_turns, summarise
+from attn_surgeon.measure.latency import WARM_UP, Latency, by_turns, summarise
 
 
 def test_works_take_turns_and_the_first_rounds_are_not_counted() -> None:
@@ -15,8 +15,8 @@ def test_works_take_turns_and_the_first_rounds_are_not_counted() -> None:
         return float(len(calls))
 
     found = by_turns([partial(work, name) for name in "abc"], 2, again=False)
-    assert "".join(calls) == "abc" * (WARM + 2)
-    first = 3 * WARM + 1
+    assert "".join(calls) == "abc" * (WARM_UP + 2)
+    first = 3 * WARM_UP + 1
     assert found == [[first, first + 3], [first + 1, first + 4], [first + 2, first + 5]]
 
 
@@ -28,9 +28,10 @@ def test_the_second_time_counts() -> None:
         return float(len(calls))
 
     found = by_turns([partial(work, name) for name in "ab"], 1)
-    assert "".join(calls) == "aabb" * (WARM + 1)
-    assert found == [[4 * WARM + 2], [4 * WARM + 4]]
+    assert "".join(calls) == "aabb" * (WARM_UP + 1)
+    assert found == [[4 * WARM_UP + 2], [4 * WARM_UP + 4]]
 
 
-def test_median_and_the_distance_of_the_quartiles() -> None:
-    assert summarise([5.0, 1.0, 2.0, 100.0, 4.0]) == Latency(4.0, 3.0)
+def test_median_and_quartiles() -> None:
+    found = summarise([5.0, 1.0, 2.0, 100.0, 4.0])
+    assert (found, found.spread) == (Latency(4.0, 2.0, 5.0), 3.0)

@@ -31,8 +31,8 @@ from attn_surgeon.blocks import names as blocks
 from attn_surgeon.errors import SurgeonError, first_line
 from attn_surgeon.export.axes import read_axes
 from attn_surgeon.export.images import normalise, seeded_pixels
-from attn_surgeon.export.job import Settings, prepare
-from attn_surgeon.export.onnx.onnx_file import Wanted, write_onnx
+from attn_surgeon.export.onnx.format import OnnxOptions, write_onnx
+from attn_surgeon.export.settings import ExportRequest, ExportSettings
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.operations.insert import insert
@@ -57,8 +57,10 @@ def outcome(
     """Export a network; say whether it went, its name, and how close it came or why not."""
     try:
         with tempfile.TemporaryDirectory() as folder:
-            job = prepare(loaded, Settings(read_axes(axes)))
-            report = write_onnx(job, Wanted({kind: Path(folder) / f"{kind}.onnx" for kind in precisions}), {})
+            targets = {kind: Path(folder) / f"{kind}.onnx" for kind in precisions}
+            settings, options = ExportSettings(axes=read_axes(axes)), OnnxOptions(benchmark=False)
+            request = ExportRequest(network=loaded, settings=settings, options=options, targets=targets)
+            report = write_onnx(request)
     except SurgeonError as error:
         return False, name, " ".join(str(error).split())[:300]
     except Exception as error:

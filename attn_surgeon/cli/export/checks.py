@@ -1,4 +1,4 @@
-"""Whether what `export` is asked for makes sense together."""
+"""Whether the options of `export` make sense together."""
 
 from __future__ import annotations
 
@@ -8,66 +8,68 @@ from typing import Any
 import typer
 
 from attn_surgeon.cli.options import OptionError
-from attn_surgeon.cli.setting_options import flag, typed
+from attn_surgeon.cli.setting_options import typed
+from attn_surgeon.errors import nearest, option
+from attn_surgeon.export.formats import PRECISIONS, Format, find_format, format_names
 
-FORMATS = ("onnx", "pt2", "tensorrt")
-PRECISIONS = ("fp16", "bf16", "int8")
+_FLAGS = ("onnx", "pt2", "tensorrt")  # short for --format NAME
 _OF_BUILDING = ("workspace", "timing_cache", "version_compatible", "hardware_compatible")
-_OF_ENGINES = ("shapes", "lint_only", *_OF_BUILDING)
+_OF_DATA = ("split", "limit")
+_OPTION_OF = {"compiled": "compile"}  # parameters whose option has another name
 
 
-def require_sense(context: typer.Context) -> None:
-    """Refuse formats that are none or several, precisions that a format has not, and options that would do nothing."""
+def chosen_format(given: Mapping[str, Any]) -> Format:
+    """Return the one format that was named; raise OptionError where none or several were."""
+    named = [name for name in _FLAGS if given[name]]
+    named += [given["format"]] if given["format"] is not None and given["format"] not in named else []
+    if len(named) != 1:
+        options = [option(name, True) if name in _FLAGS else option("format", name) for name in named]
+        what = f"{' and '.join(options)} exclude each other" if named else "no format was given"
+        raise OptionError(what, "", f"use one of {', '.join(option(name, True) for name in _FLAGS)}, or --format")
+    if named[0] not in format_names():
+        hint = nearest(named[0], format_names()) or f"known: {', '.join(format_names())}"
+        raise OptionError(f"unknown export format '{named[0]}'", option("format"), hint)
+    return find_format(named[0])
+
+
+def chosen_precisions(given: Mapping[str, Any], chosen: Format) -> list[str]:
+    """Return the precisions that were named, or fp32; raise OptionError for one that the format does not have."""
+    named = [name for name in PRECISIONS if given.get(name)]
+    for name in named:
+        if name not in chosen.precisions:
+            others = [other for other in format_names() if name in find_format(other).precisions]
+            hint = f"{' and '.join(others)} can"
+            raise OptionError(f"{chosen.title} cannot have this precision", option(name, True), hint)
+    if len(named) > 1 and not chosen.several:
+        raise OptionError(f"{chosen.title} has one precision", option(named[1], True), "export twice")
+    if len(named) > 1 and given["output"] is not None:
+        raise OptionError("two files cannot have one name", option("output"), "leave it out, or export one precision")
+    if ("int8" in named) != (given["calibrate"] is not None):
+        if given["calibrate"]:
+            raise OptionError("only int8 is calibrated", option("calibrate"), f"add {option('int8', True)}")
+        raise OptionError("int8 needs images to calibrate on", "", f"add {option('calibrate', 'DIR')}")
+    return named or ["fp32"]
+
+
+def require_effect(context: typer.Context, chosen: Format) -> None:
+    """Raise OptionError for an option that was given and has no effect here."""
     given = context.params
-    _require_one_format([name for name in FORMATS if given[name]])
-    _require_precisions(precisions(given), given)
-    idle = _idle(given)
+    idle = _of_other_formats(chosen)
+    if chosen.name == "tensorrt":
+        idle["dynamic"] = f"use {option('shapes')} for an engine's dynamic axes"
+    if given["lint_only"]:
+        idle |= dict.fromkeys(_OF_BUILDING, f"leave it out, or {option('lint_only', True)}")
+    if given["data"] is None:
+        idle |= dict.fromkeys(_OF_DATA, f"add {option('data', 'DIR')}")
     for name in typed(context):
         if name in idle:
-            raise OptionError("it does nothing here", flag(name), idle[name])
+            where = option(_OPTION_OF.get(name, name))
+            raise OptionError(f"this option has no effect on {chosen.title}", where, idle[name])
 
 
-def precisions(given: Mapping[str, Any]) -> list[str]:
-    """List the precisions that are named."""
-    return [name for name in PRECISIONS if given[name]]
-
-
-def _require_one_format(named: list[str]) -> None:
-    if len(named) != 1:
-        what = f"{' and '.join(map(flag, named))} cannot be written at once" if named else "no format is named"
-        raise OptionError(what, "", f"say one of {', '.join(map(flag, FORMATS))}")
-
-
-def _require_precisions(named: list[str], given: Mapping[str, Any]) -> None:
-    if "bf16" in named and not given["tensorrt"]:
-        what = "only TensorRT runs bfloat16 of these formats"
-        raise OptionError(what, "--bf16", "say --tensorrt; with --lint-only it writes the ONNX file alone")
-    if given["tensorrt"] and len(named) > 1:
-        raise OptionError("an engine has one precision", flag(named[1]), f"leave {flag(named[1])} out")
-    if named and given["pt2"]:
-        raise OptionError("programs have single precision", flag(named[0]), "say --onnx")
-    if given["compiled"] and not given["pt2"]:
-        raise OptionError("only a program is compiled", "--compile", "say --pt2 --compile")
-    if ("int8" in named) != (given["calibrate"] is not None):
-        what = "--calibrate is for integers" if given["calibrate"] else "integers need images to find their scales on"
-        raise OptionError(what, "", "add --int8" if given["calibrate"] else "add --calibrate DIR")
-    if given["output"] is not None and len(named) > 1:
-        raise OptionError("two files cannot have one name", "--output", "leave it out, or export one precision")
-
-
-def _idle(given: Mapping[str, Any]) -> dict[str, str]:
-    """Name the options that do nothing beside these, and what to do."""
-    idle: dict[str, str] = {}
-    if not given["tensorrt"]:
-        idle |= dict.fromkeys(_OF_ENGINES, "add --tensorrt")
-    if given["tensorrt"]:
-        idle["dynamic"] = "an engine's open axes come from --shapes"
-    if given["pt2"]:
-        idle["opset"] = "programs have no operator sets"
-    if not given["onnx"]:
-        idle["data"] = "only ONNX files are measured: say --onnx"
-    if given["lint_only"]:
-        idle |= dict.fromkeys(_OF_BUILDING, "leave it out, or --lint-only")
-    if given["data"] is None:
-        idle |= dict.fromkeys(("split", "limit"), "add --data DIR")
-    return idle
+def _of_other_formats(chosen: Format) -> dict[str, str]:
+    """Return the options that only other formats have, with a hint."""
+    formats = [find_format(name) for name in format_names()]
+    names = {name for other in formats for name in other.option_names} - set(chosen.option_names)
+    having = {name: [other.name for other in formats if name in other.option_names] for name in names}
+    return {name: f"it is for {option('format', ' or '.join(others))}" for name, others in having.items()}

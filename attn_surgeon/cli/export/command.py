@@ -1,15 +1,13 @@
-"""`attn-surgeon export`: ship a network to other runtimes."""
+"""`attn-surgeon export`: write a network for another runtime."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from attn_surgeon.artefact.header import SUFFIX
-from attn_surgeon.cli.export.checks import precisions as named_precisions
-from attn_surgeon.cli.export.checks import require_sense
 from attn_surgeon.cli.files import given_or_newest, writable
 from attn_surgeon.cli.options import (
     Arguments,
@@ -26,9 +24,10 @@ from attn_surgeon.cli.options import (
     Weights,
     open_from_options,
 )
-from attn_surgeon.cli.output import say, steps
+from attn_surgeon.cli.output import steps
 
-_ENDINGS = {"fp32": ".onnx", "fp16": "-fp16.onnx", "bf16": "-bf16.onnx", "int8": "-int8.onnx", "pt2": ".pt2"}
+if TYPE_CHECKING:
+    from attn_surgeon.export.formats import Format
 
 
 def register(app: typer.Typer) -> None:
@@ -41,66 +40,82 @@ def export(
     artefact: NetworkOrNewest = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file.")] = False,
     pt2: Annotated[bool, typer.Option("--pt2", help="Write a torch.export program.")] = False,
-    tensorrt: Annotated[bool, typer.Option("--tensorrt", help="Build a TensorRT engine (untried on a GPU).")] = False,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the program by AOTInductor.")] = False,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="Build a TensorRT engine (never run with TensorRT).")
+    ] = False,
+    format: Annotated[  # noqa: A002
+        str | None,
+        typer.Option(metavar="NAME", help="The format by its name, such as onnx or pt2.", show_default=False),
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the program with AOTInductor.")] = False,
     dynamic: Annotated[
         str,
-        typer.Option(metavar="AXES", help="Axes left open: batch,height,width, with a range as batch=1:32, or none."),
+        typer.Option(
+            metavar="AXES", help="Dynamic axes: batch,height,width, with a range as in batch=1:32, or none for none."
+        ),
     ] = "batch",
     opset: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="The ONNX operator set, 18 to 25; without, 20, for bfloat16 22.", show_default=False
-        ),
+        typer.Option(metavar="N", help="ONNX opset, 18 to 25 (default 20; 22 for bfloat16).", show_default=False),
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Write an ONNX file in half precision.")] = False,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Build the engine from bfloat16.")] = False,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Write an ONNX file in eight-bit integers; beside --fp16, another one.")
-    ] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Build the TensorRT engine in bfloat16.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Write an ONNX file quantised to 8-bit integers.")] = False,
     calibrate: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Images to find integer scales on, or demo.", show_default=False)
+        str | None, typer.Option(metavar="DIR", help="Calibration images for int8, or demo.", show_default=False)
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Images by class to measure accuracy on.", show_default=False)
+        str | None,
+        typer.Option(metavar="DIR", help="Images in class folders to measure accuracy on.", show_default=False),
     ] = None,
-    split: Annotated[str, typer.Option(metavar="PART", help="The part of the data, where it has parts.")] = "val",
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="Split of the data, where it has splits.")] = "val",
     limit: Annotated[
-        int | None, typer.Option(metavar="N", help="Only so many images of it.", min=1, show_default=False)
+        int | None, typer.Option(metavar="N", help="Use at most N images of the data.", min=1, show_default=False)
     ] = None,
     images: Annotated[
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Images to compare on, or demo; without, those to find scales on, or seeded ones.",
+            help="Images to compare with PyTorch on, or demo (default: the calibration images, or random ones).",
             show_default=False,
         ),
     ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(metavar="NUMBER", help="Largest difference over the largest output.", min=0, show_default=False),
+        typer.Option(
+            metavar="NUMBER",
+            help="Largest difference allowed, relative to the largest output.",
+            min=0,
+            show_default=False,
+        ),
     ] = None,
-    preprocess: Annotated[bool, typer.Option("--preprocess", help="Take uint8 images (N, H, W, C).")] = False,
-    softmax: Annotated[bool, typer.Option("--softmax", help="Give probabilities.")] = False,
+    preprocess: Annotated[
+        bool, typer.Option("--preprocess", help="Take uint8 images (N, H, W, C) and normalise them in the file.")
+    ] = False,
+    softmax: Annotated[bool, typer.Option("--softmax", help="Return probabilities.")] = False,
     keep_identity: Annotated[
         bool, typer.Option("--keep-identity", help="Keep grafts that are exactly the identity.")
     ] = False,
     shapes: Annotated[
         str | None,
-        typer.Option(metavar="SHAPES", help="Smallest, usual and largest images of an engine.", show_default=False),
+        typer.Option(
+            metavar="SHAPES",
+            help="Smallest, typical and largest images of an engine: 1x3x224x224,8x3x224x224,32x3x224x224.",
+            show_default=False,
+        ),
     ] = None,
     lint_only: Annotated[
-        bool, typer.Option("--lint-only", help="Only see whether TensorRT's parser takes the file.")
+        bool, typer.Option("--lint-only", help="Only check the ONNX file against TensorRT's supported operators.")
     ] = False,
     workspace: Annotated[float, typer.Option(metavar="GB", help="Memory for building an engine; 0: all.", min=0)] = 0,
     timing_cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the builder's timings here.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="TensorRT's timing cache.", show_default=False)
     ] = None,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="An engine for later TensorRTs too.")
+        bool, typer.Option("--version-compatible", help="Build an engine that later TensorRT versions can run.")
     ] = False,
     hardware_compatible: Annotated[
-        bool, typer.Option("--hardware-compatible", help="An engine for all GPUs from Ampere on.")
+        bool, typer.Option("--hardware-compatible", help="Build an engine for all GPUs from Ampere on.")
     ] = False,
     source: Source = None,
     own: Own = None,
@@ -113,70 +128,69 @@ def export(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export a network and compare the file with PyTorch at every size it is made for. Exit 1 where they differ."""
-    from attn_surgeon.cli.export import exporting
+    """Export a network and compare the file with PyTorch at the sizes it is made for. Exit 1 if they differ."""
+    from attn_surgeon.cli.export.checks import chosen_format, chosen_precisions, require_effect
+    from attn_surgeon.cli.export.printing import parity_errors, show
+    from attn_surgeon.errors import option
     from attn_surgeon.export.axes import read_axes
     from attn_surgeon.export.images import require_images
-    from attn_surgeon.export.job import Settings, prepare
-    from attn_surgeon.export.measuring import Data
-    from attn_surgeon.export.onnx.metadata import tell_story
-    from attn_surgeon.export.onnx.to_onnx import opset_for, require_opset
+    from attn_surgeon.export.onnx.convert import require_opset
+    from attn_surgeon.export.settings import ExportRequest, ExportSettings
 
-    require_sense(context)
-    precisions = named_precisions(context.params)
-    opset = opset_for(precisions) if opset is None else opset
-    require_opset(opset, precisions)
+    chosen = chosen_format(context.params)
+    precisions = chosen_precisions(context.params, chosen)
+    require_effect(context, chosen)
+    if opset is not None:
+        require_opset(opset, precisions)
     for folder in (images, calibrate):
         require_images(folder)
-    settings = Settings(read_axes(dynamic), opset, keep_identity, preprocess, softmax, images or calibrate, tolerance)
+    settings = ExportSettings(
+        axes=read_axes(dynamic),
+        keep_identity=keep_identity,
+        preprocess=preprocess,
+        softmax=softmax,
+        images=images or calibrate,
+        tolerance=tolerance,
+    )
+    options = chosen.options(**{name: context.params[name] for name in chosen.option_names if name in context.params})
     path = given_or_newest(artefact)
+    targets = _targets(chosen, path, output, precisions, options, force=force)
     with steps(f"open {path}"):
-        loaded = open_from_options(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
-    if preprocess and loaded.preprocessing.assumed:
-        what = "nothing says how this network's images are normalised"
-        raise OptionError(what, "--preprocess", "say it with --mean and --std")
-    with steps(f"export {path}") as progress:
-        stem = Path(path).stem if path.endswith(SUFFIX) else loaded.name
-        if tensorrt:
-            from attn_surgeon.cli.export import tensorrt as engines
-            from attn_surgeon.export.tensorrt.build import Options
-
-            given = engines.Request(
-                (precisions or ["fp32"])[0],
-                shapes,
-                Options(int(workspace * 2**30), timing_cache, version_compatible, hardware_compatible),
-                lint_only=lint_only,
-                calibrate=calibrate,
+        network = open_from_options(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
+    if preprocess and network.preprocessing.assumed:
+        what = "the normalisation of this network's images is unknown"
+        raise OptionError(what, option("preprocess", True), f"give {option('mean')} and {option('std')}")
+    with steps(f"export {path}") as progress, parity_errors(as_json=as_json):
+        result = chosen.write(
+            ExportRequest(
+                network=network,
+                settings=settings,
+                options=options,
+                targets=targets,
+                artefact=path if path.endswith(SUFFIX) else None,
+                progress=progress,
             )
-            places = _beside(output, stem, given.precision, force=force, lint_only=lint_only)
-            engines.export(path, loaded, settings, given, places, progress, as_json=as_json)
-            return
-        kinds = ["pt2"] if pt2 else precisions or ["fp32"]
-        targets = {kind: _target(output or stem + _ENDINGS[kind], kind, force=force) for kind in kinds}
-        job = prepare(loaded, settings)
-        story = tell_story(job, path if path.endswith(SUFFIX) else None)
-        with exporting.differences_told(as_json=as_json):
-            if pt2:
-                exported = exporting.to_program(job, targets["pt2"], story, progress, compiled=compiled)
-            else:
-                measured_on = None if data is None else Data(data, split, limit)
-                exported = exporting.to_onnx(job, targets, story, progress, calibrate=calibrate, data=measured_on)
-    for note in () if as_json else loaded.notes:
-        say(note)
-    exporting.show(path, job, exported, as_json=as_json)
+        )
+    show(path, chosen, result, as_json=as_json)
 
 
-def _beside(output: str | None, stem: str, kind: str, *, force: bool, lint_only: bool) -> tuple[Path, Path]:
-    """Name the ONNX file for TensorRT, and the engine; without an engine the name given is the file's."""
-    if lint_only:
-        onnx = _target(output or stem + _ENDINGS[kind], kind, force=force)
-        return onnx, onnx.with_suffix(".engine")
-    engine = writable(output or f"{stem}.engine", force=force, suffixes=(".engine",))
-    beside = f"{engine.with_suffix('')}{_ENDINGS[kind]}"
-    if Path(beside).exists() and not force:
-        raise OptionError("the engine's ONNX file exists already", beside, "add --force, or name another with --output")
-    return _target(beside, kind, force=force), engine
+def _targets(
+    chosen: Format, path: str, output: str | None, precisions: list[str], options: Any, *, force: bool
+) -> dict[str, Path]:
+    """Return the files to write; raise ArtefactError where one exists or cannot be written."""
+    targets = chosen.targets(output, _stem(path), precisions, options)
+    for default, target in zip(chosen.targets(None, "x", precisions, options).values(), targets.values(), strict=True):
+        writable(str(target), force=force, suffixes=(default.suffix,))
+    return targets
 
 
-def _target(path: str, kind: str, *, force: bool) -> Path:
-    return writable(path, force=force, suffixes=(Path(f"x{_ENDINGS[kind]}").suffix,))
+def _stem(path: str) -> str:
+    """Return the start of the files' names, without opening the network."""
+    if path.endswith(SUFFIX):
+        return Path(path).stem
+    if path.endswith(".onnx"):
+        raise OptionError("this is an ONNX file", path, "name a network or an artefact; ONNX files are for profile")
+    from attn_surgeon.networks import parse_source
+
+    name = parse_source(path).name
+    return name.rpartition(":")[2] if ":" in name else name.partition(".")[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attn_surgeon.export.network import in_graft
+from attn_surgeon.export.module import in_graft
 
 _FACTOR = 2
 _PRODUCTS = {"Mul", "MatMul"}

@@ -14,13 +14,15 @@ from typing import Any, BinaryIO
 
 
 def main() -> None:
-    """Serve one session until the input ends."""
+    """Answer requests for one session until the input ends."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever libraries print must not get among the answers
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
     sessions: list[Any] = []
     for request in _requests(sys.stdin.buffer):
         try:
             answer: tuple[str, Any] = ("done", _SERVICES[request[0]](sessions, *request[1:]))
+        except (ImportError, AttributeError) as error:  # not installed, or two packages that overwrote each other
+            answer = ("missing", f"ONNX Runtime cannot be used: {type(error).__name__}: {error}")
         except Exception as error:
             answer = ("failed", f"{type(error).__name__}: {error}")
         pickle.dump(answer, answers)

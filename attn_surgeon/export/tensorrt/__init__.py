@@ -1,4 +1,4 @@
-"""TensorRT: lint an ONNX file against its parser's operator table, build an engine, and run it.
+"""TensorRT: check an ONNX file against its parser's operator table, build an engine, and run it.
 
-Nothing here was ever run on TensorRT. Our calls are checked against a recorded description of its Python API.
+None of this has been run with TensorRT: its calls are checked against a recorded description of TensorRT's Python API.
 """

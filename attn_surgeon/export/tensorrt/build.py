@@ -1,4 +1,4 @@
-"""Build a TensorRT engine from an ONNX file. Never run on TensorRT; checked against its API's description."""
+"""Build a TensorRT engine from an ONNX file. Never run with TensorRT; checked against its API's description."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from attn_surgeon.errors import ExportError
-from attn_surgeon.export.network import INPUT
+from attn_surgeon.errors import ExportError, option
+from attn_surgeon.export.module import INPUT
 from attn_surgeon.export.tensorrt.shapes import Shape, Shapes
 
 
 @dataclass(frozen=True)
-class Options:
-    """How an engine is built; `workspace` is in bytes, 0 for as much as there is."""
+class BuildOptions:
+    """How an engine is built; `workspace` is in bytes, 0 for all the memory of the GPU."""
 
     workspace: int = 0
     timing_cache: Path | None = None
@@ -24,7 +24,7 @@ class Options:
 
 
 def import_tensorrt() -> Any:
-    """Import TensorRT; raise ExportError with the way to get it where it or a GPU is missing."""
+    """Return the module `tensorrt`; raise ExportError, which says how to get it, where it or a GPU is missing."""
     import torch
 
     missing = []
@@ -33,17 +33,25 @@ def import_tensorrt() -> Any:
     except (ImportError, OSError, RuntimeError):
         missing.append("TensorRT is not installed")
     if not torch.cuda.is_available():
-        missing.append("no NVIDIA GPU is there")
+        missing.append("there is no NVIDIA GPU")
     if missing:
         hint = "on a machine with one: pip install tensorrt-cu13, or run trtexec on the file"
-        raise ExportError(" and ".join(missing), "--tensorrt", hint)
+        raise ExportError(" and ".join(missing), "", hint)
     return trt
 
 
-def build(trt: Any, onnx: Path, shapes: Shapes, options: Options, *, pixels: bool = False) -> bytes:
-    """Build an engine whose precisions are the ONNX file's own types, and give it as bytes.
+def build(trt: Any, onnx: Path, shapes: Shapes, options: BuildOptions, *, pixels: bool = False) -> bytes:
+    """Build a strongly typed engine, whose precisions are the ONNX file's types, and return it serialised.
 
-    `trt` is the module. Raises ExportError with the parser's own words where it refuses the file.
+    Args:
+        trt: the module `tensorrt`.
+        onnx: the file.
+        shapes: the optimisation profile.
+        options: how to build it.
+        pixels: whether the file takes images (N, H, W, C).
+
+    Raises:
+        ExportError: TensorRT's parser rejects the file, or no engine can be built.
     """
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
@@ -51,11 +59,11 @@ def build(trt: Any, onnx: Path, shapes: Shapes, options: Options, *, pixels: boo
     _parse(trt, network, logger, onnx)
     config = _config(trt, builder, options)
     profile = builder.create_optimization_profile()
-    profile.set_shape(INPUT, *(_ordered(shape, pixels) for shape in (shapes.low, shapes.usual, shapes.high)))
+    profile.set_shape(INPUT, *(_ordered(shape, pixels) for shape in (shapes.low, shapes.typical, shapes.high)))
     config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise ExportError("TensorRT built no engine", onnx.name, "its log on stderr tells why")
+        raise ExportError("TensorRT built no engine", onnx.name, "its log on stderr says why")
     if options.timing_cache is not None:
         options.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
@@ -69,11 +77,12 @@ def _ordered(shape: Shape, pixels: bool) -> Shape:
 def _parse(trt: Any, network: Any, logger: Any, onnx: Path) -> None:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):
-        said = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
-        raise ExportError(f"TensorRT's parser refuses the file: {said[:300]}", onnx.name, "see --lint-only")
+        errors = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
+        what = f"TensorRT's parser rejects the file: {errors[:300]}"
+        raise ExportError(what, onnx.name, f"{option('lint_only', True)} only checks the file")
 
 
-def _config(trt: Any, builder: Any, options: Options) -> Any:
+def _config(trt: Any, builder: Any, options: BuildOptions) -> Any:
     config = builder.create_builder_config()
     if options.workspace:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
@@ -90,16 +99,16 @@ def _config(trt: Any, builder: Any, options: Options) -> Any:
 
 
 def load(trt: Any, engine: bytes) -> Any:
-    """Load an engine for running; raise ExportError where TensorRT cannot read it."""
+    """Return a deserialised engine; raise ExportError where TensorRT cannot read it."""
     runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
     loaded = runtime.deserialize_cuda_engine(engine)
     if loaded is None:
-        raise ExportError("TensorRT cannot read the engine that it built", "--tensorrt", "its log on stderr tells why")
+        raise ExportError("TensorRT cannot read the engine that it built", "", "its log on stderr says why")
     return loaded
 
 
 def run(trt: Any, engine: Any, context: Any, images: Any) -> dict[str, Any]:
-    """Run a loaded engine in a context on a tensor, and give its outputs by name; raise ExportError where it fails."""
+    """Run an engine in a context on images, and return its outputs by name; raise ExportError where it fails."""
     import torch
 
     context.set_input_shape(INPUT, tuple(images.shape))
@@ -108,7 +117,7 @@ def run(trt: Any, engine: Any, context: Any, images: Any) -> dict[str, Any]:
         context.set_tensor_address(name, tensor.data_ptr())
     stream = torch.cuda.current_stream(images.device) if images.is_cuda else None
     if not context.execute_async_v3(stream.cuda_stream if stream else 0):
-        raise ExportError("the engine does not run", "--tensorrt", "its log on stderr tells why")
+        raise ExportError("the engine does not run", "", "its log on stderr says why")
     if stream is not None:
         stream.synchronize()
     return outputs

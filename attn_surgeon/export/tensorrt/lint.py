@@ -1,4 +1,4 @@
-"""Will TensorRT's parser take an ONNX file? Its nodes against the operator table of one version, shipped as data."""
+"""Check an ONNX file's nodes against the operator table of one version of TensorRT's parser, which is data here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """A node that the parser does not take, and why."""
+    """A node that the parser does not support, and why."""
 
     node: str
     operator: str
@@ -26,14 +26,14 @@ class Finding:
 
 
 @cache
-def table() -> dict[str, Any]:
-    """Read the operator table: its TensorRT version, opsets, and what each operator takes."""
+def operator_table() -> dict[str, Any]:
+    """Return the operator table: its TensorRT version, opsets, and the types that each operator takes."""
     read: dict[str, Any] = json.loads(_TABLE.read_text(encoding="utf-8"))
     return read
 
 
 def lint(path: Path) -> list[Finding]:
-    """List what stands against parsing an ONNX file; nothing, as far as the table tells, if empty."""
+    """Return the nodes that the parser does not support, as far as the table tells."""
     import onnx
 
     model: Any = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
@@ -46,14 +46,14 @@ def lint(path: Path) -> list[Finding]:
 
 
 def _opset(model: Any) -> Iterator[Finding]:
-    low, high = table()["opsets"]
+    low, high = operator_table()["opsets"]
     for used in model.opset_import:
         if used.domain in ("", "ai.onnx") and not low <= used.version <= high:
             yield Finding("", "", f"opset {used.version} is out of range: {low} to {high}")
 
 
 def _element_types(model: Any) -> dict[str, str]:
-    """Name the element type of every tensor that is known."""
+    """Return the element types of the tensors where they are known."""
     values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
     types = {value.name: value.type.tensor_type.elem_type for value in values}
     types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -61,7 +61,7 @@ def _element_types(model: Any) -> dict[str, str]:
 
 
 def _faults(node: Any, types: Mapping[str, str], constants: Mapping[str, Any]) -> Iterator[str]:
-    known, operator = table(), node.op_type
+    known, operator = operator_table(), node.op_type
     if node.domain not in ("", "ai.onnx") or operator not in known["operators"]:
         yield "the parser does not have this operator"
         return

@@ -1,4 +1,4 @@
-"""Attention is brought to four axes, and computes the same."""
+"""Attention written out computes the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.export.api import export_onnx
-from attn_surgeon.export.onnx.attention import attention_of_four_axes
+from attn_surgeon.export.onnx.attention import explicit_attention
 
 # of the query; of the mask
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...] | None]] = [
@@ -35,7 +35,7 @@ def test_it_computes_the_same(shape: tuple[int, ...], masked: tuple[int, ...] | 
     mask = None if masked is None else torch.randn(masked)
     value = torch.cat([value, value.square()], -1)  # of another width than the queries
     expected = F.scaled_dot_product_attention(query, key, value, mask, scale=0.7)
-    with attention_of_four_axes():
+    with explicit_attention():
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.7)
     torch.testing.assert_close(found, expected)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from attn_surgeon.errors import ExportError
-from attn_surgeon.export.tensorrt.build import Options, build, import_tensorrt, load, run
+from attn_surgeon.export.tensorrt.build import BuildOptions, build, import_tensorrt, load, run
 from attn_surgeon.export.tensorrt.shapes import Shapes
 
 from .fake import make
@@ -51,7 +51,7 @@ def fake(**other: Callable[..., Any]) -> tuple[Any, Calls]:
 
 def test_an_engine_is_built_strongly_typed_with_one_profile(tmp_path: Path) -> None:
     trt, calls = fake()
-    assert build(trt, tmp_path / "x.onnx", SHAPES, Options()) == b"engine"
+    assert build(trt, tmp_path / "x.onnx", SHAPES, BuildOptions()) == b"engine"
     told = dict(calls)
     assert told["Builder.create_network"] == (1 << trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED,)
     assert told["OnnxParser.parse_from_file"] == (str(tmp_path / "x.onnx"),)
@@ -63,14 +63,14 @@ def test_an_engine_is_built_strongly_typed_with_one_profile(tmp_path: Path) -> N
 
 def test_pixels_have_their_channels_last(tmp_path: Path) -> None:
     trt, calls = fake()
-    build(trt, tmp_path / "x.onnx", SHAPES, Options(), pixels=True)
+    build(trt, tmp_path / "x.onnx", SHAPES, BuildOptions(), pixels=True)
     assert dict(calls)["IOptimizationProfile.set_shape"][1:] == ((1, 64, 64, 3), (8, 64, 64, 3), (32, 64, 96, 3))
 
 
 def test_every_option_reaches_its_call(tmp_path: Path) -> None:
     trt, calls = fake()
     cache = tmp_path / "times.bin"
-    options = Options(1 << 30, cache, version_compatible=True, hardware_compatible=True)
+    options = BuildOptions(1 << 30, cache, version_compatible=True, hardware_compatible=True)
     build(trt, tmp_path / "x.onnx", SHAPES, options)
     told = dict(calls)
     assert told["IBuilderConfig.set_memory_pool_limit"] == (trt.MemoryPoolType.WORKSPACE, 1 << 30)
@@ -91,11 +91,11 @@ def test_the_parsers_own_words_are_told(tmp_path: Path) -> None:
         OnnxParser__get_error=lambda index: error,
     )
     type(error).desc = lambda self: "node 7 is odd"
-    with pytest.raises(ExportError, match="parser refuses the file: node 7 is odd"):
-        build(refusing, tmp_path / "x.onnx", SHAPES, Options())
+    with pytest.raises(ExportError, match="parser rejects the file: node 7 is odd"):
+        build(refusing, tmp_path / "x.onnx", SHAPES, BuildOptions())
     failing, _ = fake(Builder__build_serialized_network=lambda network, config: None)
     with pytest.raises(ExportError, match="built no engine"):
-        build(failing, tmp_path / "x.onnx", SHAPES, Options())
+        build(failing, tmp_path / "x.onnx", SHAPES, BuildOptions())
 
 
 def test_an_engine_runs_on_tensors_where_they_lie() -> None:
@@ -123,7 +123,7 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("attn_surgeon.export.tensorrt.build.import_module", absent)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ExportError, match=r"not installed and no NVIDIA GPU is there.*pip install tensorrt"):
+    with pytest.raises(ExportError, match=r"not installed and there is no NVIDIA GPU.*pip install tensorrt"):
         import_tensorrt()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("attn_surgeon.export.tensorrt.build.import_module", lambda name: importlib)

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from attn_surgeon.errors import ExportError
-from attn_surgeon.export.tensorrt.lint import Finding, lint, table
+from attn_surgeon.export.tensorrt.lint import Finding, lint, operator_table
 from attn_surgeon.export.tensorrt.shapes import Shapes, read_shapes
 
 FLOAT = TensorProto.FLOAT
@@ -64,7 +64,7 @@ def test_what_it_does_not_take_is_found(tmp_path: Path, made: Any, options: Any,
 
 
 def test_an_opset_out_of_range_is_found(tmp_path: Path) -> None:
-    assert table()["opsets"] == [9, 24]
+    assert operator_table()["opsets"] == [9, 24]
     assert [found.what for found in linted(tmp_path, node("Relu"), opset=25)] == ["opset 25 is out of range: 9 to 24"]
 
 
@@ -78,8 +78,8 @@ def test_shapes_are_read() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     {
-        "1x3x8": "no shape", "1x3x8x8,2x3x8x8": "2 shapes are given", "1x1x8x8": "images of 3 channels",
-        "2x3x8x8,1x3x8x8,4x3x8x8": "do not grow", "": "no shape",
+        "1x3x8": "invalid shape", "1x3x8x8,2x3x8x8": "2 shapes are given", "1x1x8x8": "images of 3 channels",
+        "2x3x8x8,1x3x8x8,4x3x8x8": "not in ascending order", "": "invalid shape",
     }.items(),
 )  # fmt: skip
 def test_what_is_no_shape_is_told(text: str, what: str) -> None:

@@ -1,0 +1,118 @@
+"""Accuracy, size and latency of exported files, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.data.images import ImageData
+from attn_surgeon.export.module import INPUT
+from attn_surgeon.export.onnx.session import OnnxSession, as_feeds, open_session
+from attn_surgeon.export.prepared import PreparedNetwork
+from attn_surgeon.measure.latency import Latency, by_turns, summarise
+from attn_surgeon.progress import Progress, no_progress
+from attn_surgeon.tasks import get_task
+from attn_surgeon.tasks.base import ScoreOptions
+from attn_surgeon.tasks.settings import TaskSettings
+
+TASK = "classification"
+
+
+@dataclass(frozen=True)
+class FileBenchmark:
+    """Accuracy, size and latency of a file.
+
+    Args:
+        precision: the file's.
+        top1: the share of images classified correctly, None without data.
+        images: how many images that is measured on.
+        bytes: the size of the file and of the tensors beside it.
+        latency: of one image on one thread, in seconds.
+    """
+
+    precision: str
+    top1: float | None
+    images: int
+    bytes: int
+    latency: Latency
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values for JSON; `seconds` is the median, `spread` the interquartile range."""
+        times = {"seconds": self.latency.median, "spread": self.latency.spread, "quartiles": self.latency.quartiles}
+        return {**{name: getattr(self, name) for name in ("precision", "top1", "images", "bytes")}, **times}
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """The images to measure accuracy on: at most `limit` of a split of a folder."""
+
+    folder: str
+    split: str = "val"
+    limit: int | None = None
+
+
+def benchmark_files(
+    prepared: PreparedNetwork, files: Mapping[str, Path], data: EvaluationData | None, progress: Progress = no_progress
+) -> list[FileBenchmark]:
+    """Return the benchmarks of a network's files, by precision; they are timed in turn, so that load affects all."""
+    with ExitStack() as stack:
+        sessions = {name: stack.enter_context(open_session(path)) for name, path in files.items()}
+        times = _latencies(prepared, sessions)
+        scores = {name: _score(prepared, session, data, progress) for name, session in sessions.items()}
+    return [FileBenchmark(name, *scores[name], size_of(path), times[name]) for name, path in files.items()]
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file and of the tensors beside it."""
+    beside = path.with_name(f"{path.name}.data")
+    return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+
+
+def _latencies(prepared: PreparedNetwork, sessions: Mapping[str, OnnxSession]) -> dict[str, Latency]:
+    feeds = as_feeds(INPUT, prepared.inputs(next(prepared.sizes())))
+    turns = by_turns([partial(session.time, feeds) for session in sessions.values()])
+    return {name: summarise(seconds) for name, seconds in zip(sessions, turns, strict=True)}
+
+
+def _score(
+    prepared: PreparedNetwork, session: OnnxSession, data: EvaluationData | None, progress: Progress
+) -> tuple[float | None, int]:
+    if data is None:
+        return None, 0
+    batch = max(size["batch"] for size in prepared.sizes())
+    module = _InRuntime(session, prepared.settings.preprocess, prepared.exported.classes or 0)
+    dataset = open_evaluation_data(prepared, data)
+    score = get_task(TASK).score(module, dataset, ScoreOptions(batch), progress)
+    return score.metric, len(score.outcomes)
+
+
+def open_evaluation_data(prepared: PreparedNetwork, data: EvaluationData) -> ImageData:
+    """Return the images, not normalised where the file does that; raise DataError where there are none."""
+    preprocessing = prepared.network.preprocessing
+    if prepared.settings.preprocess:
+        zeros, ones = (0.0,) * preprocessing.channels, (1.0,) * preprocessing.channels
+        preprocessing = replace(preprocessing, mean=zeros, std=ones)
+    settings = TaskSettings(limit=data.limit, max_bad=0.0)
+    return get_task(TASK).open_split(
+        prepared.network, data.folder, data.split, settings, preprocessing=preprocessing, by_index=True
+    )
+
+
+class _InRuntime(nn.Module):
+    """An exported file in place of the network it was made from."""
+
+    def __init__(self, session: OnnxSession, pixels: bool, place: int) -> None:
+        super().__init__()
+        self.session, self.pixels, self.place = session, pixels, place
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.pixels:
+            images = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        return torch.from_numpy(self.session.run(as_feeds(INPUT, images))[self.place])

@@ -1,0 +1,121 @@
+"""The registry of export formats: a new one is a file that describes a `Format`, and one line here.
+
+A format's `write` prepares the network, writes its files, compares them with PyTorch, and returns an `ExportResult`:
+
+    def write(request: ExportRequest) -> ExportResult:
+        prepared = prepare(request.network, request.settings)
+        target = request.targets["fp32"]
+        with staged(target) as temporary:
+            module = torch.jit.trace(prepared.module, prepared.example)
+            module.save(temporary)
+            parity = check_parity(prepared, lambda images: [module(images).numpy()], 1e-4, target.name)
+        return ExportResult(prepared=prepared, files=(ExportedFile(target, (parity,)),))
+
+    register_format(Format(name="torchscript", title="a TorchScript file", suffixes=(".ts",), write=write))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from attn_surgeon.errors import ExportError, nearest, option
+from attn_surgeon.export.result import ExportResult
+from attn_surgeon.export.settings import ExportRequest
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+_BUILT_IN = {
+    "onnx": "attn_surgeon.export.onnx.format:ONNX",
+    "pt2": "attn_surgeon.export.program:PROGRAM",
+    "tensorrt": "attn_surgeon.export.tensorrt.format:TENSORRT",
+}
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a format that has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A format that networks are exported to.
+
+    Args:
+        name: what it is called, as in `--format onnx`.
+        title: what its file is, for people.
+        suffixes: how its files' names end; the first is the main file's.
+        write: writes the files of a request.
+        options: a frozen dataclass of the format's own options; the command line fills it by field name.
+        precisions: those that it can write.
+        several: whether one export can write several precisions.
+        names: returns the names of the files to write, by target and with the main file last, from a stem, precisions
+            and options.
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    write: Callable[[ExportRequest], ExportResult]
+    options: type = NoOptions
+    precisions: tuple[str, ...] = ("fp32",)
+    several: bool = False
+    names: Callable[[str, Sequence[str], Any], Mapping[str, str]] | None = None
+
+    def file_names(self, stem: str, precisions: Sequence[str], options: Any) -> Mapping[str, str]:
+        """Return the files to write by target: `NAME.onnx`, or `NAME-fp16.onnx` in a lower precision."""
+        if self.names is not None:
+            return self.names(stem, precisions, options)
+        return {precision: stem + ending(precision, self.suffixes[0]) for precision in precisions}
+
+    def targets(self, output: str | None, stem: str, precisions: Sequence[str], options: Any) -> dict[str, Path]:
+        """Return the files to write by target; the last is the main one, which `output` names."""
+        default = self.file_names(stem, precisions, options)
+        if output is None:
+            return {target: Path(name) for target, name in default.items()}
+        *_, main = default
+        beside = self.file_names(str(Path(output).with_suffix("")), precisions, options)
+        return {**{target: Path(name) for target, name in beside.items()}, main: Path(output)}
+
+    @property
+    def option_names(self) -> tuple[str, ...]:
+        """The names of the format's own options."""
+        return tuple(item.name for item in fields(self.options))
+
+
+def ending(precision: str, suffix: str) -> str:
+    """Return how the name of a file in a precision ends.
+
+    >>> ending("fp32", ".onnx"), ending("fp16", ".onnx")
+    ('.onnx', '-fp16.onnx')
+    """
+    return suffix if precision == "fp32" else f"-{precision}{suffix}"
+
+
+_REGISTERED: dict[str, Format] = {}
+
+
+def register_format(made: Format) -> None:
+    """Add a format; raise ExportError where its name is taken."""
+    if made.name in format_names():
+        raise ExportError(f"there is an export format '{made.name}' already", "name", "choose another name")
+    _REGISTERED[made.name] = made
+
+
+def format_names() -> tuple[str, ...]:
+    """Return the names of all formats."""
+    return (*_BUILT_IN, *_REGISTERED)
+
+
+def find_format(name: str) -> Format:
+    """Return a format by its name; raise ExportError where there is none."""
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if name not in _BUILT_IN:
+        hint = nearest(name, format_names()) or f"known: {', '.join(format_names())}"
+        raise ExportError(f"unknown export format '{name}'", option("format"), hint)
+    module, _, attribute = _BUILT_IN[name].partition(":")
+    found: Format = getattr(import_module(module), attribute)
+    return found

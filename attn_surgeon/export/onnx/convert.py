@@ -1,0 +1,93 @@
+"""Convert a PyTorch module to an ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from attn_surgeon.errors import ExportError, option
+from attn_surgeon.export.axes import Axis, axis_index
+from attn_surgeon.export.failures import export_failure
+from attn_surgeon.export.module import INPUT, WRAPPED, ExportModule, InputOutputWrapper
+from attn_surgeon.export.onnx.attention import explicit_attention
+from attn_surgeon.export.onnx.simplify import simplify
+from attn_surgeon.export.silence import silenced
+
+MIN_OPSET, MAX_OPSET = 18, 25
+DEFAULT_OPSET = 20
+_BFLOAT16_OPSET = 22  # the first in which convolutions take bfloat16
+
+
+def default_opset(precisions: Sequence[str]) -> int:
+    """Return the opset to write where none is asked for.
+
+    >>> default_opset(["fp32"]), default_opset(["bf16"])
+    (20, 22)
+    """
+    return _BFLOAT16_OPSET if "bf16" in precisions else DEFAULT_OPSET
+
+
+def require_opset(opset: int, precisions: Sequence[str] = ()) -> None:
+    """Raise ExportError where the exporter or ONNX Runtime does not support an opset, or a precision is not in it."""
+    if not isinstance(opset, int) or not MIN_OPSET <= opset <= MAX_OPSET:
+        what = f"opset {opset} is out of range"
+        raise ExportError(what, option("opset"), f"supported: {MIN_OPSET} to {MAX_OPSET}")
+    if "bf16" in precisions and opset < _BFLOAT16_OPSET:
+        what = f"opset {opset} has no convolutions in bfloat16"
+        raise ExportError(what, option("opset"), f"use {_BFLOAT16_OPSET} or later")
+
+
+def convert_to_onnx(module: ExportModule, example: Tensor, axes: Sequence[Axis], opset: int = DEFAULT_OPSET) -> Any:
+    """Convert a module to an `onnx_ir.Model` whose dynamic axes have names.
+
+    Args:
+        module: the module, in eval mode, on the CPU.
+        example: the input to trace with.
+        axes: the dynamic axes.
+        opset: the ONNX operator set.
+
+    Raises:
+        ExportError: the exporter cannot take the module, or made a dynamic axis constant.
+    """
+    dynamic = {axis_index(axis, pixels=module.preprocessing is not None): axis.name for axis in axes}
+    # fused attention kernels return other strides than the formula that the exporter writes in their place
+    with silenced(), sdpa_kernel(SDPBackend.MATH), explicit_attention():
+        try:
+            program: Any = torch.onnx.export(
+                module.module,
+                (example,),
+                dynamo=True,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=list(module.outputs),
+                dynamic_shapes=(dynamic,),
+                verbose=False,
+            )
+        except Exception as error:  # the exporter's own kinds, and whatever the network's code raises
+            raise export_failure(error, axes) from error
+        model = simplify(program.model)
+    _rename(model, module)
+    _require_dynamic(model, dynamic)
+    return model
+
+
+def _rename(model: Any, module: ExportModule) -> None:
+    """Name the input and the outputs, and parameters as the network's state dict does."""
+    model.graph.inputs[0].name = INPUT
+    for value, name in zip(model.graph.outputs, module.outputs, strict=True):
+        value.name = name
+    if isinstance(module.module, InputOutputWrapper):
+        for value in list(model.graph.initializers.values()):
+            value.name = value.name.removeprefix(f"{WRAPPED}.")
+
+
+def _require_dynamic(model: Any, dynamic: dict[int, str]) -> None:
+    shape = model.graph.inputs[0].shape
+    for index, name in dynamic.items():
+        if isinstance(shape[index], int):
+            what = f"the exporter fixed the {name} at {shape[index]}"
+            raise ExportError(what, option("dynamic"), "leave this axis out")

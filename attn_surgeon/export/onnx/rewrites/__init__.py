@@ -1,0 +1,1 @@
+"""Rewrites of an exported graph into operators that runtimes compute faster."""

@@ -1,0 +1,110 @@
+"""Compare what a file computes with the network's outputs, and explain a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from attn_surgeon.errors import ExportError, option
+from attn_surgeon.export.axes import Size
+from attn_surgeon.export.module import apply_softmax, named_tensors, run_on_images
+from attn_surgeon.export.parity import Array, Difference, Parity, ParityError, difference
+from attn_surgeon.export.prepared import PreparedNetwork
+from attn_surgeon.surgery.isolation import copied
+from attn_surgeon.surgery.running import run
+
+Compute = Callable[[Tensor], Sequence[Array]]
+
+
+def check_parity(
+    prepared: PreparedNetwork, compute: Compute, tolerance: float, name: str, *, explain: bool = True
+) -> Parity:
+    """Compare a file with PyTorch at every size that it is made for.
+
+    Args:
+        prepared: the network that the file was made of.
+        compute: runs the file on a batch of its inputs, and returns its outputs.
+        tolerance: the largest relative difference allowed, where the settings have none.
+        name: what the file is called in an error.
+        explain: whether an error says what rounding and random numbers do in PyTorch itself.
+
+    Raises:
+        ParityError: the file computes something else.
+        ExportError: the network returns no finite number, so that nothing can be compared.
+        ExampleError: the network does not run at one of the sizes.
+    """
+
+    def compare(size: Size) -> Difference:
+        expected = expected_outputs(prepared, size)
+        return difference(name_size(size), compute(prepared.inputs(size)), expected, prepared.exported.classes)
+
+    parity = Parity("PyTorch", allowed(prepared, tolerance), tuple(map(compare, prepared.sizes())))
+    return require_parity(prepared, parity, name, explain=explain)
+
+
+def allowed(prepared: PreparedNetwork, tolerance: float) -> float:
+    """Return the tolerance of the settings, or the format's own."""
+    return tolerance if prepared.settings.tolerance is None else prepared.settings.tolerance
+
+
+def require_parity(prepared: PreparedNetwork, parity: Parity, name: str, *, explain: bool) -> Parity:
+    """Return a parity that passed; raise ParityError otherwise."""
+    if parity.passed:
+        return parity
+    worst = next(size for size in prepared.sizes() if name_size(size) == parity.worst.size)
+    raise ParityError(parity, name, explain_mismatch(prepared, worst, parity.tolerance) if explain else "")
+
+
+def expected_outputs(prepared: PreparedNetwork, size: Size) -> list[Array]:
+    """Return PyTorch's outputs at a size, computed with every graft that the network has.
+
+    Raises:
+        ExampleError: the network does not run at this size.
+        ExportError: no output is finite.
+    """
+    arrays = _arrays(prepared, run_on_images(prepared.network.model, prepared.normalised(size)))
+    values = [array for array in arrays if array.size]
+    if values and not any(np.isfinite(array).any() for array in values):
+        what = f"the network returns no finite numbers for the images compared, {name_size(size)}"
+        raise ExportError(what, "", f"compare on real ones with {option('images', 'DIR')}, or repair the weights")
+    return arrays
+
+
+def rounding_error(prepared: PreparedNetwork, size: Size) -> float | None:
+    """Return the relative difference of PyTorch's own outputs in single and double precision, None if unknown."""
+    images = prepared.normalised(size).double()
+    try:
+        exact = run(copied(prepared.network.model).double(), images)
+    except (RuntimeError, TypeError, ValueError):  # not every network runs in double precision
+        return None
+    return difference(name_size(size), expected_outputs(prepared, size), _arrays(prepared, exact)).relative
+
+
+def explain_mismatch(prepared: PreparedNetwork, size: Size, tolerance: float) -> str:
+    """Return what else than the file may make the difference, random numbers or rounding; empty if neither."""
+    images = prepared.normalised(size)
+    first, other = (_arrays(prepared, run(prepared.network.model, images, seed=seed)) for seed in (0, 1))
+    if difference("", first, other).relative > tolerance:
+        return "the network draws random numbers, so its outputs differ from run to run"
+    rounding = rounding_error(prepared, size)
+    if rounding is None or rounding <= tolerance / 10:
+        return ""
+    return f"rounding alone changes PyTorch's own outputs by {rounding:.2g} there, compared with double precision"
+
+
+def _arrays(prepared: PreparedNetwork, output: Any) -> list[Array]:
+    place = prepared.exported.classes if prepared.exported.softmax else None
+    outputs = apply_softmax([tensor for _, tensor in named_tensors(output)], place)
+    return [tensor.numpy() for tensor in outputs]
+
+
+def name_size(size: Size) -> str:
+    """Return a size as N×H×W.
+
+    >>> name_size({"batch": 1, "height": 224, "width": 320})
+    '1×224×320'
+    """
+    return "×".join(str(size[name]) for name in ("batch", "height", "width"))

@@ -1,0 +1,113 @@
+"""A network ready for export, and the images that its files are compared on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.errors import ExampleError
+from attn_surgeon.export.axes import Axis, Size, corners, fill_ranges, traced
+from attn_surgeon.export.identity import closed_grafts, without_closed
+from attn_surgeon.export.images import Pixels, folder_pixels, normalise, seeded_pixels
+from attn_surgeon.export.module import ExportModule, build_export_module
+from attn_surgeon.export.settings import ExportSettings
+from attn_surgeon.surgery.check import check
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.isolation import copied
+
+
+@dataclass(frozen=True)
+class PreparedNetwork:
+    """A network in single precision on the CPU, with the module that exporters trace.
+
+    `grafts` are all of the network's, `closed` those that are exactly the identity, and `dropped` those of them that
+    the module does without.
+    """
+
+    network: LoadedNetwork
+    settings: ExportSettings
+    exported: ExportModule
+    axes: tuple[Axis, ...]
+    grafts: tuple[str, ...]
+    closed: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that exporters trace."""
+        return self.exported.module
+
+    @property
+    def untrained(self) -> bool:
+        """Whether there are grafts and every one is the identity."""
+        return bool(self.grafts) and self.closed == self.grafts
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """A function that returns uint8 images (N, H, W, C) of a size."""
+        source, preprocessing = self.settings.images, self.network.preprocessing
+        return seeded_pixels(preprocessing.channels) if source is None else folder_pixels(source, preprocessing)[0]
+
+    def normalised(self, size: Size) -> Tensor:
+        """Return images (N, C, H, W) as the network itself takes them."""
+        return normalise(self.pixels(size), self.network.preprocessing)
+
+    def inputs(self, size: Size) -> Tensor:
+        """Return images as the exported file takes them."""
+        return self.pixels(size) if self.settings.preprocess else self.normalised(size)
+
+    @property
+    def example(self) -> Tensor:
+        """The input to trace with."""
+        return self.inputs(traced(self.axes, self.network.preprocessing.size))
+
+    def sizes(self) -> Iterator[Size]:
+        """Yield the sizes at which files are compared with PyTorch."""
+        return corners(self.axes, self.network.preprocessing.size)
+
+    def without_grafts(self) -> ExportModule:
+        """Return the module for the network without any grafts."""
+        return _build(self.network, self.network.base(), self.settings)
+
+
+def prepare(network: LoadedNetwork, settings: ExportSettings) -> PreparedNetwork:
+    """Return a network ready for export, in single precision on the CPU; the given one is not changed.
+
+    Raises:
+        ExportError: it cannot be exported in this way.
+        ExampleError: it does not run on images of its size.
+    """
+    network = replace(network, model=_as_single(network.model))
+    with suppress(ExampleError):  # raised below, with the size that was asked for
+        check(network.model, network.example)
+    grafts = tuple(made.path for made in list_grafts(network.model))
+    closed = tuple(made.path for made in closed_grafts(network.model))
+    dropped = () if settings.keep_identity else closed
+    model = without_closed(network.model) if dropped else network.model
+    exported = _build(network, model, settings)  # runs at the network's own size, before others are tried
+    axes = fill_ranges(settings.axes, model, network.preprocessing, seeded=settings.images is None)
+    return PreparedNetwork(network, settings, exported, axes, grafts, closed, dropped)
+
+
+def _as_single(model: nn.Module) -> nn.Module:
+    """Return the model if it is ready, otherwise a copy in single precision, on the CPU, in eval mode."""
+    tensors = (*model.parameters(), *model.buffers())
+    is_single = all(tensor.dtype == torch.float32 for tensor in tensors if tensor.is_floating_point())
+    if is_single and all(tensor.device.type == "cpu" for tensor in tensors) and not _in_training(model):
+        return model
+    return copied(model).to("cpu").float().eval()
+
+
+def _in_training(model: nn.Module) -> bool:
+    return any(module.training for module in model.modules())
+
+
+def _build(network: LoadedNetwork, model: nn.Module, settings: ExportSettings) -> ExportModule:
+    preprocessing = network.preprocessing if settings.preprocess else None
+    return build_export_module(model, network.example, preprocessing=preprocessing, softmax=settings.softmax)

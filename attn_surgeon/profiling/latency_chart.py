@@ -1,0 +1,54 @@
+"""A bar chart of a profile: a bar for each network in each runtime and batch size."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attn_surgeon.extras import require_extra
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#d6006c", "#8b949e")
+DPI = 120
+
+
+def to_png(document: Mapping[str, Any]) -> bytes:
+    """Return the chart of a profile as a PNG; raise SurgeonError where matplotlib is not installed."""
+    require_extra("draw", "matplotlib", what="a picture")
+    target = io.BytesIO()
+    with warnings.catch_warnings():  # characters that the font lacks are drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        draw(document).savefig(target, format="png", dpi=DPI)
+    return target.getvalue()
+
+
+def draw(document: Mapping[str, Any]) -> Figure:
+    """Return a figure of the median latencies of a profile, with their quartiles as error bars."""
+    from matplotlib.figure import Figure
+
+    rows = document["runs"]
+    places = list(dict.fromkeys((row["runtime"], row["batch"]) for row in rows))
+    names = [network["name"] for network in document["networks"]]
+    figure = Figure(figsize=(2.5 + 1.5 * len(places), 4), layout="constrained")
+    axes = figure.add_subplot(ylabel="ms for one batch")
+    width = 0.8 / len(names)
+    for number, name in enumerate(names):
+        own = [row for row in rows if row["network"] == name]
+        at = [places.index((row["runtime"], row["batch"])) + (number - (len(names) - 1) / 2) * width for row in own]
+        heights, errors = [row["median_ms"] for row in own], list(zip(*map(_error_bar, own), strict=True))
+        bars = axes.bar(at, heights, width, yerr=errors, color=COLOURS[number], label=name, capsize=3)
+        axes.bar_label(bars, fmt="%.3g", padding=2, fontsize=8)
+    axes.set_xticks(range(len(places)), [f"{runtime}\nbatch {batch}" for runtime, batch in places])
+    for text in axes.legend(fontsize="small").get_texts():  # a dollar sign in a user's name starts no formula
+        text.set_parse_math(False)
+    axes.set_title(document["device"], fontsize="small")
+    return figure
+
+
+def _error_bar(row: Mapping[str, Any]) -> tuple[float, float]:
+    lower, upper = row["quartiles_ms"]
+    return row["median_ms"] - lower, upper - row["median_ms"]
