@@ -207,9 +207,7 @@ def _as_network(model: nn.Module, example: Tensor, given: PreprocessingOverrides
         what = f"the example has {channels} channels, the network's images have {known.channels}"
         raise ExportError(what, "example", "give mean and std too, if this is intended")
     provenance = replace(provenance, preprocessing=given.applied(known))
-    own = copied(model)
-    set_provenance(own, provenance)
-    return LoadedNetwork(own, provenance)
+    return LoadedNetwork(set_provenance(copied(model), provenance))
 
 
 def _size(example: Any) -> tuple[int, int]:

@@ -16,8 +16,8 @@ from torch.export import Dim
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.axes import Axis, axis_index
 from attn_surgeon.export.failures import export_failure, short_reason
-from attn_surgeon.export.formats import Format
 from attn_surgeon.export.file_metadata import build_metadata
+from attn_surgeon.export.formats import Format
 from attn_surgeon.export.parity import Array, Parity
 from attn_surgeon.export.parity_check import check_parity
 from attn_surgeon.export.prepared import PreparedNetwork, prepare
