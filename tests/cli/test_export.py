@@ -178,6 +178,18 @@ def test_a_wrong_request_is_told_in_one_line(cli: Cli, case: str) -> None:
     assert [part for part in parts if part not in line] == [], line
 
 
+def test_an_existing_file_is_noticed_before_the_network_is_loaded(cli: Cli) -> None:
+    Path("own.py").write_text("from pathlib import Path\ndef net():\n    Path('loaded').touch()\n    raise OSError\n")
+    Path("net.onnx").write_text("the one before")
+    for options in ((), ("-o", "net.onnx")):
+        assert "the output exists already; net.onnx; add --force" in refused(
+            cli, "export", "own.py:net", "--onnx", *options
+        )
+    assert not Path("loaded").exists()
+    assert cli("export", "own.py:net", "--onnx", "--force").code != 0
+    assert Path("loaded").exists()
+
+
 def test_a_folder_that_must_not_be_written(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     assert "cannot be written" in refused(cli, *ONNX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.export.api import export_onnx
-from attn_surgeon.export.onnx.attention import explicit_attention
+from attn_surgeon.export.onnx.attention import attention, explicit_attention
 
 # of the query; of the mask
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...] | None]] = [
@@ -38,6 +39,28 @@ def test_it_computes_the_same(shape: tuple[int, ...], masked: tuple[int, ...] | 
     with explicit_attention():
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.7)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"is_causal": True},
+        {
+            "attn_mask": torch.tensor(
+                [[True, False, True], [False, False, False], [True, True, True], [False, True, True]]
+            )
+        },
+        {"enable_gqa": True, "scale": 2.0},
+    ],
+    ids=["causal", "a query that attends to nothing", "grouped queries"],
+)
+def test_other_arguments_mean_the_same(more: dict[str, Any]) -> None:
+    query, key, value = torch.randn(2, 4, 4, 6), torch.randn(2, 2, 3, 6), torch.randn(2, 2, 3, 5)
+    if "enable_gqa" not in more:
+        query = query[:, :2]
+    torch.testing.assert_close(
+        attention(query, key, value, **more), F.scaled_dot_product_attention(query, key, value, **more)
+    )
 
 
 class Biased(nn.Module):
