@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from attn_surgeon.files import staged
 
 from .helpers import Cli, contents, refused
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 SCALE = {"factor": 1.0}  # of the outputs that the runtime returns
 
 
@@ -37,8 +37,7 @@ class Options:
 def write(request: ExportRequest) -> ExportResult:
     prepared = prepare(request.network, request.settings)
     (target,) = request.targets.values()
-    with staged(target) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with staged(target) as temporary:
         traced: Any = torch.jit.trace(prepared.module, prepared.example)  # type: ignore[no-untyped-call]
         traced.save(str(temporary))
         loaded: Any = torch.jit.load(str(temporary))  # type: ignore[no-untyped-call]
