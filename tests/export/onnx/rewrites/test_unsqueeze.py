@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -32,9 +31,8 @@ def model(inner: list[int], outer: list[int]) -> Any:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
 
 
-@pytest.mark.parametrize(
-    ("inner", "outer"), itertools.product([[0], [1], [2], [0, 2], [0, 3]], [[0], [1], [3], [1, 4]])
-)
+@pytest.mark.parametrize("inner", [[0], [1], [2], [0, 2], [0, 3]])
+@pytest.mark.parametrize("outer", [[0], [1], [3], [1, 3]])
 def test_they_compute_the_same(inner: list[int], outer: list[int]) -> None:
     made = model(inner, outer)
     expected = onnx.reference.ReferenceEvaluator(made).run(None, {"x": X})[0]
