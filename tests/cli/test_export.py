@@ -286,7 +286,7 @@ def test_an_assumed_normalisation_stays_an_assumption(cli: Cli) -> None:
     own = ("--weights", "none", "--size", "8")
     done = cli("insert", "tiny.py:conv", "--block", "se", "--after", "0", *own, "--no-verify")
     assert done.code == 0
-    assert "nobody said how images are normalised: taken are ImageNet's mean and std" in done.err
+    assert "the normalisation of the images is not known: ImageNet's mean and std are assumed" in done.err
     export = ("export", "conv-se.safetensors", "--source", "tiny.py:conv", "--onnx")
     assert "the normalisation of this network's images is unknown" in refused(cli, *export, "--preprocess")
     assert cli(*export, "--json").document["notes"]

@@ -25,7 +25,16 @@ def simplify(model: Any) -> Any:
     common.RemoveUnusedNodesPass()(model)
     common.NameFixPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
+    _clear_metadata_of_values(model)
     return model
+
+
+def _clear_metadata_of_values(model: Any) -> None:
+    """Remove the exporter's notes on inputs, weights and activations, which onnx_ir's pass leaves."""
+    graph = model.graph
+    made = (value for node in graph for value in node.outputs)
+    for value in (*graph.inputs, *graph.initializers.values(), *made):
+        value.metadata_props.clear()
 
 
 def _scoped_name(node: Any) -> str:

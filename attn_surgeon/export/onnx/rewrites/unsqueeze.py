@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from attn_surgeon.export.onnx.rewrites.nodes import add_constant
+from attn_surgeon.export.onnx.rewrites.nodes import add_constant, shape_of
 
 
 def merge_unsqueezes(model: Any) -> int:
@@ -20,9 +20,12 @@ def _merge(node: Any) -> bool:
     inner = node.inputs[0].producer() if node.op_type == "Unsqueeze" and node.inputs[0] is not None else None
     if inner is None or inner.op_type != "Unsqueeze":
         return False
+    rank = len(shape_of(inner.inputs[0]))
     first, second = _axes(inner), _axes(node)
-    if not first or not second:
+    if not first or not second or (not rank and min(*first, *second) < 0):
         return False
+    first = [axis % (rank + len(first)) if axis < 0 else axis for axis in first]
+    second = [axis % (rank + len(first) + len(second)) if axis < 0 else axis for axis in second]
     axes = add_constant(node, "axes", np.array(merged_axes(first, second)))
     node.replace_input_with(0, inner.inputs[0])
     node.replace_input_with(1, axes)
@@ -30,10 +33,9 @@ def _merge(node: Any) -> bool:
 
 
 def _axes(node: Any) -> list[int]:
-    """Return the axes that a node inserts, empty where they are computed or count from the end."""
+    """Return the axes that a node inserts, empty where they are computed."""
     constant = node.inputs[1].const_value
-    axes = [] if constant is None else [int(axis) for axis in constant.numpy().reshape(-1)]
-    return axes if all(axis >= 0 for axis in axes) else []
+    return [] if constant is None else [int(axis) for axis in constant.numpy().reshape(-1)]
 
 
 def merged_axes(inner: Sequence[int], outer: Sequence[int]) -> list[int]:
@@ -44,6 +46,5 @@ def merged_axes(inner: Sequence[int], outer: Sequence[int]) -> list[int]:
     >>> merged_axes([0], [3])
     [0, 3]
     """
-    others = itertools.islice((axis for axis in itertools.count() if axis not in outer), max(inner) + 1)
-    kept = list(others)
+    kept = list(itertools.islice((axis for axis in itertools.count() if axis not in outer), max(inner) + 1))
     return sorted([*outer, *(kept[axis] for axis in inner)])

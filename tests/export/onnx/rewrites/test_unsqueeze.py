@@ -31,8 +31,8 @@ def model(inner: list[int], outer: list[int]) -> Any:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
 
 
-@pytest.mark.parametrize("inner", [[0], [1], [2], [0, 2], [0, 3]])
-@pytest.mark.parametrize("outer", [[0], [1], [3], [1, 3]])
+@pytest.mark.parametrize("inner", [[0], [1], [2], [0, 2], [0, 3], [-1], [-2, 0]])
+@pytest.mark.parametrize("outer", [[0], [1], [3], [1, 3], [-1], [-3]])
 def test_they_compute_the_same(inner: list[int], outer: list[int]) -> None:
     made = model(inner, outer)
     expected = onnx.reference.ReferenceEvaluator(made).run(None, {"x": X})[0]
@@ -46,6 +46,8 @@ def test_they_compute_the_same(inner: list[int], outer: list[int]) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-def test_axes_from_the_end_stay() -> None:
-    read = onnx_ir.from_proto(model([2], [-1]))
+def test_axes_from_the_end_of_an_unknown_shape_stay() -> None:
+    made = model([2], [-1])
+    made.graph.input[0].type.tensor_type.ClearField("shape")
+    read = onnx_ir.from_proto(made)
     assert merge_unsqueezes(read) == 0
