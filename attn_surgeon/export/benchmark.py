@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.data.images import ImageData
-from attn_surgeon.export.module import INPUT
+from attn_surgeon.export.module import INPUT, named_tensors
 from attn_surgeon.export.onnx.session import OnnxSession, as_feeds, open_session
 from attn_surgeon.export.prepared import PreparedNetwork
 from attn_surgeon.measure.latency import Latency, by_turns, summarise
@@ -100,9 +102,22 @@ def open_evaluation_data(prepared: PreparedNetwork, data: EvaluationData) -> Ima
         zeros, ones = (0.0,) * preprocessing.channels, (1.0,) * preprocessing.channels
         preprocessing = replace(preprocessing, mean=zeros, std=ones)
     settings = TaskSettings(limit=data.limit, max_bad=0.0)
+    classifier = _Classifier(prepared.network.model, prepared.exported.classes or 0).eval()
+    network = LoadedNetwork(set_provenance(classifier, prepared.network.provenance))
     return get_task(TASK).open_split(
-        prepared.network, data.folder, data.split, settings, preprocessing=preprocessing, by_index=True
+        network, data.folder, data.split, settings, preprocessing=preprocessing, by_index=True
     )
+
+
+class _Classifier(nn.Module):
+    """A network of several outputs as a classifier, which returns the one with classes."""
+
+    def __init__(self, network: nn.Module, place: int) -> None:
+        super().__init__()
+        self.network, self.place = network, place
+
+    def forward(self, images: Tensor) -> Tensor:
+        return named_tensors(self.network(images))[self.place][1]
 
 
 class _InRuntime(nn.Module):
