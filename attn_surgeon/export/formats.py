@@ -8,7 +8,7 @@ A format's `write` prepares the network, writes its files, compares them with Py
         with staged(target) as temporary:
             module = torch.jit.trace(prepared.module, prepared.example)
             module.save(temporary)
-            parity = check_parity(prepared, lambda images: [module(images).numpy()], 1e-4, target.name)
+            parity = check_parity(prepared, lambda images: [module(images).detach().numpy()], 1e-4, target.name)
         return ExportResult(prepared=prepared, files=(ExportedFile(target, (parity,)),))
 
     register_format(Format(name="torchscript", title="a TorchScript file", suffixes=(".ts",), write=write))
