@@ -149,6 +149,7 @@ def test_throughput(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
         assert float(ratio) == pytest.approx(float(ours) / float(bare), rel=0.05)
 
 
+@pytest.mark.slow
 def test_latency(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     def tiny() -> nn.Module:
         return ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=4)  # type: ignore[no-any-return]

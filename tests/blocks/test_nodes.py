@@ -11,6 +11,7 @@ from .helpers import NAMES
 from .nodes import count_nodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_nodes_are_those_on_the_card(kind: str) -> None:
     names = [name for name in NAMES if get_card(name).kind == kind]

@@ -54,6 +54,7 @@ def test_the_output_depends_on_the_whole_input(name: str) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_compiled(name: str) -> None:
     module, x = block(name, 16, **OPTIONS.get(name, {})).eval(), torch.randn(2, 16, 6, 7)
