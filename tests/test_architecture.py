@@ -72,7 +72,6 @@ def test_every_room_has_a_floor() -> None:
     assert rooms == set(LEVEL)
 
 
-@pytest.mark.xfail(strict=False, reason="rooms are being put in order")
 def test_no_room_imports_from_a_higher_one() -> None:
     upward = [
         f"{source} -> {target}: {', '.join(sorted(files))}"
@@ -82,7 +81,6 @@ def test_no_room_imports_from_a_higher_one() -> None:
     assert not upward, "\n".join(sorted(upward))
 
 
-@pytest.mark.xfail(strict=False, reason="rooms are being put in order")
 def test_no_rooms_import_each_other_in_a_circle() -> None:
     graph: dict[str, set[str]] = defaultdict(set)
     for source, target in arrows():
@@ -128,14 +126,41 @@ def same_interface(paths: set[str]) -> bool:
     return any(all(re.fullmatch(pattern, path) for path in paths) for pattern in INTERFACES)
 
 
-@pytest.mark.xfail(strict=False, reason="rooms are being put in order")
+# names that two files still share; a new one fails, and so does one here that is not shared any more
+SHARED = frozenset(
+    [
+        "Array",
+        "COLOURS",
+        "Difference",
+        "Finding",
+        "Held",
+        "Kind",
+        "PRECISIONS",
+        "SUFFIX",
+        "Shape",
+        "TASKS",
+        "TENSORRT",
+        "TOLERANCE",
+        "build",
+        "draw",
+        "load",
+        "names",
+        "read_tensors",
+        "run",
+        "shape_text",
+        "trace",
+        "widen",
+    ]
+)
+
+
 def test_a_public_name_is_defined_in_one_file() -> None:
     doubled = []
     for name, paths in definitions().items():
         library = {path for path in paths if not path.startswith("cli/")}  # a verb is named as what it calls
         if len(library) > 1 and name not in PAIRS and not same_interface(library):
             doubled.append(f"{name}: {', '.join(sorted(library))}")
-    assert not doubled, "\n".join(sorted(doubled))
+    assert {line.partition(":")[0] for line in doubled} == SHARED, "\n".join(sorted(doubled))
 
 
 def test_no_deliberate_pair_is_out_of_date() -> None:
@@ -147,17 +172,25 @@ COMMAND_LINE = re.compile(r"(?<![\w-])--[a-z]|attn-surgeon [a-z]")
 
 
 def messages(tree: ast.Module) -> Iterator[str]:
-    """Yield the texts in raise statements, in calls of exceptions' constructors and in warnings."""
+    """Yield the texts in raise statements, in calls of exceptions' constructors and in warnings.
+
+    Those that are worded for both callers, by `errors.either`, are left out.
+    """
+    worded = {id(text) for node in ast.walk(tree) if called_name(node) == "either" for text in ast.walk(node)}
     for node in ast.walk(tree):
-        name = node.func if isinstance(node, ast.Call) else None
-        called = name.id if isinstance(name, ast.Name) else name.attr if isinstance(name, ast.Attribute) else ""
+        called = called_name(node)
         if isinstance(node, ast.Raise) or called == "warn" or called.endswith(("Error", "Warning")):
             for inner in ast.walk(node):
-                if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                if isinstance(inner, ast.Constant) and isinstance(inner.value, str) and id(inner) not in worded:
                     yield inner.value
 
 
-@pytest.mark.xfail(strict=False, reason="rooms are being put in order")
+def called_name(node: ast.AST) -> str:
+    """Return the name of the function that is called, without its module; empty where none is."""
+    name = node.func if isinstance(node, ast.Call) else None
+    return name.id if isinstance(name, ast.Name) else name.attr if isinstance(name, ast.Attribute) else ""
+
+
 def test_errors_below_the_command_line_do_not_speak_of_it() -> None:
     spoken = {
         f"{path}: {text}"
