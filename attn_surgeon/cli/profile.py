@@ -27,7 +27,7 @@ from attn_surgeon.cli.options import (
     require_device,
 )
 from attn_surgeon.cli.output import print_json, say, steps
-from attn_surgeon.errors import nearest
+from attn_surgeon.errors import for_command_line, nearest
 from attn_surgeon.extras import require_extra
 
 if TYPE_CHECKING:
@@ -119,14 +119,15 @@ def profile(
         chosen = names or (["onnx"] if is_onnx else ["eager"])
         settings = profiler.ProfileSettings(where, chosen, batches, rounds)
         found = profiler.profile(inputs, settings, progress)
-    document = {"device": device_name(where), "rounds": rounds, **found}
+    notes = [for_command_line(note) for note in found["notes"]]
+    document = {"device": device_name(where), "rounds": rounds, **found, "notes": notes}
     if target is not None:
         with staged(target) as temporary:
             temporary.write_bytes(to_png(document))
     if as_json:
         print_json(document)
         return
-    for note in (*_notes(inputs), *found["notes"]):
+    for note in (*_notes(inputs), *notes):
         say(note)
     show(document, picture)
 

@@ -107,7 +107,7 @@ def _try_each(inputs: Sequence[ProfileInput], make: Callable[[ProfileInput], T])
         try:
             made[item.name] = make(item)
         except ExportError as error:
-            failures[item.name] = str(error)
+            failures[item.name] = "; ".join(filter(None, (error.what, error.where, error.hint)))
         except Exception as error:  # whatever the network's code raises, or too little memory
             failures[item.name] = first_line(error)
     return made, failures

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
-from attn_surgeon.errors import ExportError
+from attn_surgeon.errors import ExportError, for_python
 from attn_surgeon.measure.cost import graft_costs, macs, parameters
 from attn_surgeon.measure.peak_memory import peak_memory
 from attn_surgeon.networks import SourceSpec
@@ -116,7 +116,9 @@ def test_the_ratio_is_that_to_the_other_network(tmp_path: Path) -> None:
     file = ProfileInput("file", read_onnx(scaling(tmp_path / "x.onnx", ["n", 1, 4, 5])))
     found = profile([quick, file], ProfileSettings(CPU, ["eager"], [1], rounds=2))
     assert [(row["network"], row["ratio"]) for row in found["runs"]] == [("quick", None)]
-    assert found["notes"] == ["eager does not run file: an ONNX file runs in ONNX Runtime only; use runtime=onnx"]
+    assert list(map(for_python, found["notes"])) == [
+        "eager does not run file: an ONNX file runs in ONNX Runtime only; use runtime=onnx"
+    ]
 
 
 def test_a_batch_that_does_not_run_is_told_and_the_others_are_timed() -> None:

@@ -72,7 +72,7 @@ def _document(network: str, result: ExportResult) -> dict[str, Any]:
         "left_out": list(prepared.dropped),
         "measured": [row.to_dict() for row in result.measured],
         "remarks": list(result.remarks),
-        "notes": list(prepared.network.notes),
+        "notes": [for_command_line(note) for note in prepared.network.notes],
         **result.details,
     }
 
