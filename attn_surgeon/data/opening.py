@@ -39,7 +39,7 @@ def open_pictures(
 
     >>> data = open_pictures("demo", "val", lambda image: image.size)
     >>> len(data.dataset), data.dataset[0], data.class_names[:3]
-    (360, ((32, 32), 0), ('0', '1', '2'))
+    (539, ((32, 32), 1), ('0', '1', '2'))
     """
     if spec in TASKS:
         return ImageData(digits(spec, split, transform=transform), CLASS_NAMES)

@@ -166,5 +166,5 @@ def test_latency(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_kills(printed: Printed) -> None:
     with pytest.raises(SystemExit) as ended:
         kills.main(["--kills", "1"])
+    assert ended.value.code == 0, ended.value
     assert printed().splitlines()[-1] == "1 of 1 killed runs ended with the same last.safetensors, bit for bit"
-    assert ended.value.code == 0
