@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals differ 
 SLOW = """
 import time
 from pathlib import Path
-from attn_surgeon.demo.network import DemoNet
+from attn_surgeon.networks.demo.network import DemoNet
 
 class Slow(DemoNet):
     calls = 0
