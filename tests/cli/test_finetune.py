@@ -238,7 +238,7 @@ def test_it_runs_under_accelerate(artefact: str) -> None:
 
 WRONG = {
     "no data": (("demo-cbam.safetensors",), ("--data",)),
-    "no artefact": (("demo", "--data", "demo"), ("no artefact", "demo")),
+    "no artefact": (("demo", "--data", "demo"), ("an artefact's name ends in .safetensors", "demo")),
     "data": (("demo-cbam.safetensors", "--data", "nowhere"), ("nowhere", "demo-clutter")),
     "freeze": (("demo-cbam.safetensors", "--data", "demo", "--freeze", "bas"), ("'bas'", "did you mean base")),
     "optimizer": (("demo-cbam.safetensors", "--data", "demo", "--optimizer", "x"), ("'x'", "adamw")),

@@ -145,11 +145,11 @@ def test_alone_it_takes_one_map_twice() -> None:
 @pytest.mark.parametrize(
     ("net", "site", "second", "reason"),
     [
-        (paired.Guided(), "wide", "a", "a is made only after it"),
-        (paired.Guided(), "a", "a", "a is made only after it"),
-        (Between(Residual()), "block.conv", "stem", "no forward holds both it and stem"),
-        (Between(Residual()), "fc", "block.conv", "no forward holds both it and block.conv"),
-        (Root(nn.Sequential(Residual(), Residual())), "stage.1", "stage.0", "no forward holds both it and stage.0"),
+        (paired.Guided(), "wide", "a", "a is computed only after it"),
+        (paired.Guided(), "a", "a", "a is computed only after it"),
+        (Between(Residual()), "block.conv", "stem", "no forward has both it and stem"),
+        (Between(Residual()), "fc", "block.conv", "no forward has both it and block.conv"),
+        (Root(nn.Sequential(Residual(), Residual())), "stage.1", "stage.0", "no forward has both it and stage.0"),
     ],
 )
 def test_a_tensor_that_is_not_at_hand_is_refused(net: nn.Module, site: str, second: str, reason: str) -> None:
@@ -158,7 +158,7 @@ def test_a_tensor_that_is_not_at_hand_is_refused(net: nn.Module, site: str, seco
 
 
 def test_an_unknown_second_tensor_is_told_with_the_nearest() -> None:
-    with pytest.raises(SelectorError, match="no site is called 'wid'; --with; did you mean wide"):
+    with pytest.raises(SelectorError, match="no site is called 'wid'; with_; did you mean wide"):
         insert(paired.Guided(), "gate", after="a", with_="wid", example=image())
 
 
