@@ -111,7 +111,9 @@ def test_code_named_by_an_artefact_is_not_run(file: str, tmp_path: Path) -> None
     model, x = network(), torch.randn(2, 3, 9, 9)
     save(insert(model, f"{file}:Scale", example=x, after="1"), tmp_path / "own.safetensors")
     registry._OWN.clear()
-.*register_block('mine.py:Scale', factory)"):
+    with pytest.raises(
+        BlockError, match=r"no block is called 'mine.py:Scale'; .*register_block\('mine.py:Scale', factory\)"
+    ):
         load(tmp_path / "own.safetensors", model=model)
     adopt(f"{file}:Scale")
     assert torch.equal(load(tmp_path / "own.safetensors", model=model)(x), model(x))
