@@ -16,7 +16,7 @@ from typing import Any
 
 from attn_surgeon.errors import SurgeonError, nearest
 
-Kind = type[SurgeonError]
+ErrorType = type[SurgeonError]
 
 
 def one_line(error: BaseException) -> str:
@@ -38,7 +38,7 @@ def is_file(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def found(name: str, kind: Kind) -> Iterator[Any]:
+def found(name: str, kind: ErrorType) -> Iterator[Any]:
     """Yield the callable that a name means; an exception inside becomes a short error of this class."""
     place, _, attribute = name.rpartition(":")
     path = Path(place).expanduser()
@@ -50,7 +50,7 @@ def found(name: str, kind: Kind) -> Iterator[Any]:
         yield _callable(module, attribute, name, kind)
 
 
-def _callable(module: ModuleType, name: str, where: str, kind: Kind) -> Any:
+def _callable(module: ModuleType, name: str, where: str, kind: ErrorType) -> Any:
     """Return a callable of a module by its name."""
     target = getattr(module, name, None)
     if callable(target):
@@ -60,7 +60,7 @@ def _callable(module: ModuleType, name: str, where: str, kind: Kind) -> Any:
     raise kind(what, where, nearest(name, own) or f"it has: {', '.join(own) or 'none'}")
 
 
-def _import_file(path: Path, kind: Kind) -> ModuleType:
+def _import_file(path: Path, kind: ErrorType) -> ModuleType:
     """Import a file under a private module name, once for each content."""
     digest = hashlib.sha256(str(path).encode() + b"\0" + path.read_bytes()).hexdigest()[:12]
     stem = re.sub(r"\W", "_", path.stem)
@@ -81,7 +81,7 @@ def _import_file(path: Path, kind: Kind) -> ModuleType:
     return module
 
 
-def _import_module(name: str, kind: Kind) -> ModuleType:
+def _import_module(name: str, kind: ErrorType) -> ModuleType:
     """Import a module; one that is missing has an error of its own."""
     try:
         with quiet():
@@ -104,7 +104,7 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _short_errors(where: str, folder: Path, kind: Kind) -> Iterator[None]:
+def _short_errors(where: str, folder: Path, kind: ErrorType) -> Iterator[None]:
     """Raise a short error with file and line for exceptions of the user's code."""
     try:
         with quiet():

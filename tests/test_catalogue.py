@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from attn_surgeon.blocks import get_card, names
+from attn_surgeon.blocks import block_names, get_card
 from attn_surgeon.blocks.base.card import REACHES
 from attn_surgeon.errors import PlanError
 from attn_surgeon.operations.insert import insert
@@ -79,7 +79,7 @@ def network(layout: str) -> tuple[nn.Module, Tensor]:
 
 
 @pytest.mark.parametrize("layout", NETWORKS)
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", block_names())
 def test_block_in_network(name: str, layout: str) -> None:
     model, x = network(layout)
     site, reaches = NETWORKS[layout][2:]

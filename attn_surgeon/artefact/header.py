@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-SUFFIX = ".safetensors"
+ARTEFACT_SUFFIX = ".safetensors"
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors allows no more
 
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from attn_surgeon.artefact.metadata import Artefact, read_artefact
 from attn_surgeon.artefact.provenance import set_provenance
-from attn_surgeon.artefact.storage import damaged, read_tensors
+from attn_surgeon.artefact.storage import damaged, read_artefact_tensors
 from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
 from attn_surgeon.artefact.trust import trusted_source
 from attn_surgeon.errors import ArtefactError, option
-from attn_surgeon.networks import build, load_source
+from attn_surgeon.networks import build_network, load_source
 from attn_surgeon.operations.fitting import build_blocks
 from attn_surgeon.surgery.isolation import copied, isolates
 from attn_surgeon.surgery.perform import perform
@@ -100,7 +100,7 @@ def load_base(
         base = copied(model)
     else:
         spec = trusted_source(artefact.provenance, source, artefact.path)
-        base = load_source(spec, weights=weights).model if artefact.patch else build(spec)
+        base = load_source(spec, weights=weights).model if artefact.patch else build_network(spec)
     if artefact.patch and hash_tensors(split_tensors(base)[0]) != artefact.base_sha256:
         what = "the patch does not fit this base: its weights are others"
         raise ArtefactError(what, str(artefact.path), f"give those it was made for: {option('weights', 'FILE')}")
@@ -109,7 +109,7 @@ def load_base(
 
 def _read_split(artefact: Artefact) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Read the base's tensors and the grafts'."""
-    tensors = read_tensors(artefact.path)
+    tensors = read_artefact_tensors(artefact.path)
     prefixes = tuple(f"{graft.placement.owner}.{RESERVED}.{key}.".removeprefix(".") for key, graft in artefact.grafts)
     grafts = {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
     return {name: tensor for name, tensor in tensors.items() if name not in grafts}, grafts

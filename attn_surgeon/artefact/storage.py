@@ -82,7 +82,7 @@ def _metadata(text: str) -> dict[str, str]:
     return {_PAYLOAD: text, _DIGEST: hashlib.sha256(text.encode()).hexdigest(), "format": "pt"}
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_artefact_tensors(path: Path) -> dict[str, Tensor]:
     """Read all tensors of an artefact."""
     with _opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping

@@ -12,7 +12,7 @@ from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate_report import closing_parameters, gate_maps, gates_of, is_identity, openness
 from attn_surgeon.blocks.base.own import adopt, register_block
 from attn_surgeon.blocks.base.paired import Second
-from attn_surgeon.blocks.base.registry import get_card, names
+from attn_surgeon.blocks.base.registry import block_names, get_card
 from attn_surgeon.blocks.base.spec import BlockSpec
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Option",
     "Second",
     "adopt",
+    "block_names",
     "both",
     "build_alone",
     "build_block",
@@ -31,7 +32,6 @@ __all__ = [
     "gates_of",
     "get_card",
     "is_identity",
-    "names",
     "openness",
     "register_block",
     "self_attention",

@@ -37,7 +37,7 @@ def bench_blocks(
     import torch
 
     from attn_surgeon.blocks import BlockSpec, adopt
-    from attn_surgeon.blocks import names as catalogue
+    from attn_surgeon.blocks import block_names as catalogue
     from attn_surgeon.measure.block_benchmark import Copy, benchmark_module
 
     require_device(device)

@@ -42,12 +42,12 @@ def blocks(
     as_json: AsJson = False,
 ) -> None:
     """Show the catalogue of blocks: paper, formula, cost and options."""
-    from attn_surgeon.blocks import adopt, get_card, names
+    from attn_surgeon.blocks import adopt, block_names, get_card
 
     shape = read_shape(at)
     if name and "+" in name:
         raise OptionError(f"'{name}' is a stack", "", "each of its blocks has a card")
-    cards = [get_card(adopt(name))] if name else [get_card(each) for each in names()]
+    cards = [get_card(adopt(name))] if name else [get_card(each) for each in block_names()]
     if markdown:
         sys.stdout.write(markdown_table(cards))
         return

@@ -76,9 +76,9 @@ def _networks() -> list[str]:
 
 
 def _blocks() -> list[str]:
-    from attn_surgeon.blocks import names
+    from attn_surgeon.blocks import block_names
 
-    return names()
+    return block_names()
 
 
 def _groups() -> list[str]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from attn_surgeon.artefact.header import SUFFIX, is_artefact
+from attn_surgeon.artefact.header import ARTEFACT_SUFFIX, is_artefact
 from attn_surgeon.cli.output import say
 from attn_surgeon.errors import ArtefactError
 
@@ -27,17 +27,17 @@ def given_or_newest(path: str | None) -> str:
 
 def artefact_or_newest(path: str | None) -> str:
     """Return the path, which must end in .safetensors, or that of the newest artefact in the current folder."""
-    if path is not None and not path.endswith(SUFFIX):
-        raise ArtefactError(f"an artefact's name ends in {SUFFIX}", path, _MAKE_ONE)
+    if path is not None and not path.endswith(ARTEFACT_SUFFIX):
+        raise ArtefactError(f"an artefact's name ends in {ARTEFACT_SUFFIX}", path, _MAKE_ONE)
     return given_or_newest(path)
 
 
 def own_artefacts(folder: Path) -> list[Path]:
     """Return the artefacts in a folder, by name."""
-    return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if is_artefact(path)]
+    return [path for path in sorted(folder.glob(f"*{ARTEFACT_SUFFIX}")) if is_artefact(path)]
 
 
-def writable(path: str, *, force: bool, suffixes: Sequence[str] = (SUFFIX,), option: str = "--output") -> Path:
+def writable(path: str, *, force: bool, suffixes: Sequence[str] = (ARTEFACT_SUFFIX,), option: str = "--output") -> Path:
     """Return the path of a file to write; raise ArtefactError where it cannot be written or exists.
 
     Called before anything is loaded. Unlike `attn_surgeon.save`, a command replaces no artefact by itself: the name

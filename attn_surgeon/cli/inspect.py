@@ -173,10 +173,10 @@ def _drawable(path: str | None, *, force: bool) -> Any:
 
 
 def _draw(loaded: LoadedNetwork, surveyed: Survey, target: Any, depth: int | None) -> str:
-    from attn_surgeon.draw.picture import draw
+    from attn_surgeon.draw.picture import draw_network
 
     with steps(f"draw {target}"):
-        draw(surveyed, loaded.provenance.source.text, target, depth)
+        draw_network(surveyed, loaded.provenance.source.text, target, depth)
     return str(target)
 
 

@@ -11,7 +11,7 @@ from attn_surgeon.data.settings import DataSettings
 from attn_surgeon.data.shards import open_shards, shard_splits
 from attn_surgeon.data.timm_sets import hfds_splits, open_hfds, open_torch
 from attn_surgeon.errors import DataError
-from attn_surgeon.networks.demo.digits import CLASS_NAMES, TASKS, digits
+from attn_surgeon.networks.demo.digits import CLASS_NAMES, DEMO_DATASETS, digits
 from attn_surgeon.networks.preprocessing import Preprocessing
 
 _DEFAULTS = DataSettings()
@@ -41,7 +41,7 @@ def open_pictures(
     >>> len(data.dataset), data.dataset[0], data.class_names[:3]
     (539, ((32, 32), 1), ('0', '1', '2'))
     """
-    if spec in TASKS:
+    if spec in DEMO_DATASETS:
         return ImageData(digits(spec, split, transform=transform), CLASS_NAMES)
     source, class_names = _opened(spec, split, settings)
     if not len(source.labels):
@@ -75,4 +75,4 @@ def has_splits(spec: str, settings: DataSettings = _DEFAULTS) -> bool:
             return len(hfds_splits(name, settings.data_dir, settings.download)) > 1
         case "wds":
             return len(shard_splits(name, settings.data_dir)) > 1
-    return spec in TASKS or bool(folder_splits(spec))
+    return spec in DEMO_DATASETS or bool(folder_splits(spec))

@@ -8,8 +8,8 @@ from html import escape
 from itertools import pairwise
 
 from attn_surgeon.draw.diagram import INPUT, OUTPUT, Diagram, DiagramEdge, DiagramNode
-from attn_surgeon.draw.group_colours import COLOURS, GRAFT, colour, word
-from attn_surgeon.draw.labels import description, graft_text, shape_text, short_name, shown_groups, tooltip
+from attn_surgeon.draw.group_colours import GRAFT, GROUP_COLOURS, colour, word
+from attn_surgeon.draw.labels import description, graft_text, shapes_text, short_name, shown_groups, tooltip
 
 FONT = "Menlo" if sys.platform == "darwin" else "DejaVu Sans Mono"
 _INK, _FAINT, _EDGE, _REPEATS = "#17202c", "#5d6b7c", "#8494a7", "#0b6e8a"
@@ -91,7 +91,7 @@ def _node(node: DiagramNode) -> str:
 
 def _edge(edge: DiagramEdge, source: DiagramNode) -> str:
     """Write an edge, with the shape where it is not that on its source."""
-    shape = "" if set(edge.shapes) == set(source.shapes) else f" label={_quoted('  ' + shape_text(edge.shapes))}"
+    shape = "" if set(edge.shapes) == set(source.shapes) else f" label={_quoted('  ' + shapes_text(edge.shapes))}"
     tip = _quoted(f"{edge.source} → {edge.target}: {', '.join(edge.shapes)}")
     return f"{_quoted(edge.source)} -> {_quoted(edge.target)} [tailport=s headport=n tooltip={tip}{shape}]"
 
@@ -109,7 +109,7 @@ def _connectors(edge: DiagramEdge, first: int, last: int) -> Iterator[str]:
 def _heading(diagram: Diagram) -> str:
     """Write the title and, below it, what the colours mean."""
     shown = {name for node in diagram.nodes for name, _ in shown_groups(node)}
-    entries = [(f"● {name}", colour(name)) for name in COLOURS if name in shown]
+    entries = [(f"● {name}", colour(name)) for name in GROUP_COLOURS if name in shown]
     if any(node.grafts for node in diagram.nodes):
         entries.append(("■ graft", GRAFT))
     legend = [_font(text, ink, 11) for text, ink in entries]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-COLOURS: Mapping[str, str] = {
+GROUP_COLOURS: Mapping[str, str] = {
     "stages": "#2f6db5",
     "blocks": "#3c8d40",
     "residual": "#d97706",
@@ -27,7 +27,7 @@ _WORDS = {
 
 def colour(group: str) -> str:
     """Give a group's colour."""
-    return COLOURS.get(group, "#777777")
+    return GROUP_COLOURS.get(group, "#777777")
 
 
 def word(group: str) -> str:

@@ -25,10 +25,10 @@ def description(node: DiagramNode) -> list[str]:
     """Return one line with a node's type and parameters, and one with the shape of its output."""
     is_named_so = node.type in ("", node.name.rpartition(".")[2]) or (not node.parameters and node.type in node.name)
     first = [part for part in ("" if is_named_so else node.type, short_count(node.parameters)) if part]
-    return [line for line in (" · ".join(first), shape_text(node.shapes)) if line]
+    return [line for line in (" · ".join(first), shapes_text(node.shapes)) if line]
 
 
-def shape_text(shapes: Sequence[str]) -> str:
+def shapes_text(shapes: Sequence[str]) -> str:
     """Return the first shape, and how many others there are."""
     return "" if not shapes else shapes[0] + (f"  +{len(shapes) - 1}" if len(shapes) > 1 else "")
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".svg", ".png", ".html")
 
 
-def draw(survey: Survey, title: str, target: Path, depth: int | None = None) -> None:
+def draw_network(survey: Survey, title: str, target: Path, depth: int | None = None) -> None:
     """Write the diagram of a surveyed network to a file, whole or not at all; `depth` opens so many levels of modules.
 
     Raises ArtefactError where the extra `draw` is not installed, or Graphviz cannot render the diagram.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.errors import ExportError, first_line, nearest, option
 from attn_surgeon.networks.preprocessing import Preprocessing
-from attn_surgeon.surgery.running import run
+from attn_surgeon.surgery.running import run_network
 
 NAMES = ("batch", "height", "width")
 _SEEDED_IMAGES, _REAL_IMAGES = 3, 8
@@ -77,7 +77,7 @@ def _with_range(axis: Axis, model: nn.Module, preprocessing: Preprocessing, batc
         size = list(preprocessing.size)
         size[NAMES.index(axis.name) - 1] = other
         try:
-            run(model, _blank(replace(preprocessing, size=(size[0], size[1]))))
+            run_network(model, _blank(replace(preprocessing, size=(size[0], size[1]))))
             return replace(axis, low=min(own, other), high=max(own, other))
         except Exception as error:  # whatever a network raises at a size that it does not take
             reason = reason or first_line(error)

@@ -19,7 +19,7 @@ from attn_surgeon.data.folders import IMAGE_SUFFIXES, images_in
 from attn_surgeon.data.images import read_image
 from attn_surgeon.errors import DataError
 from attn_surgeon.export.axes import Size
-from attn_surgeon.networks.demo.digits import TASKS, digits
+from attn_surgeon.networks.demo.digits import DEMO_DATASETS, digits
 from attn_surgeon.networks.preprocessing import Preprocessing, fit
 
 Pixels = Callable[[Size], Tensor]
@@ -47,7 +47,7 @@ def folder_pixels(source: str | Path, preprocessing: Preprocessing) -> tuple[Pix
     the network's number of channels is none that image files have.
     """
     preprocessing.transform()  # raises for such channels
-    image, count = _demo_images(str(source)) if source in TASKS else _file_images(find_images(source))
+    image, count = _demo_images(str(source)) if source in DEMO_DATASETS else _file_images(find_images(source))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
 
     def make(size: Size) -> Tensor:
@@ -73,7 +73,7 @@ def _file_images(files: list[Path]) -> tuple[Callable[[int], Image.Image], int]:
 
 def require_images(source: str | Path | None) -> None:
     """Raise DataError where a folder has no images."""
-    if source is not None and source not in TASKS:
+    if source is not None and source not in DEMO_DATASETS:
         find_images(source)
 
 

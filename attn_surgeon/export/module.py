@@ -13,7 +13,7 @@ from attn_surgeon.errors import ExampleError, ExportError, first_line, option
 from attn_surgeon.export.images import normalise
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
-from attn_surgeon.surgery.running import run
+from attn_surgeon.surgery.running import run_network
 
 INPUT = "images"
 WRAPPED = "network"  # the attribute under which InputOutputWrapper has the network
@@ -91,7 +91,7 @@ def apply_softmax(outputs: list[Tensor], place: int | None) -> list[Tensor]:
 def run_on_images(model: nn.Module, images: Tensor) -> Any:
     """Return a network's output; raise ExampleError where it does not run on these images."""
     try:
-        return run(model, images)
+        return run_network(model, images)
     except Exception as error:  # whatever the network's code raises
         shape = "×".join(map(str, images.shape))
         what = f"the network does not run on images {shape}: {first_line(error).rstrip('.')}"

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Difference:
+class OutputDifference:
     """The difference between outputs and those expected, at one size of the images.
 
     Args:
@@ -43,7 +43,7 @@ class Parity:
 
     against: str
     tolerance: float
-    differences: tuple[Difference, ...]
+    differences: tuple[OutputDifference, ...]
 
     @property
     def passed(self) -> bool:
@@ -56,7 +56,7 @@ class Parity:
         return all(difference.silent for difference in self.differences)
 
     @property
-    def worst(self) -> Difference:
+    def worst(self) -> OutputDifference:
         """The size with the largest relative difference; NaN counts as the largest."""
         return max(self.differences, key=lambda item: float("inf") if np.isnan(item.relative) else item.relative)
 
@@ -84,19 +84,21 @@ class ParityError(ExportError):
         super().__init__(what, name, "; ".join(hint for hint in hints if hint))
 
 
-def difference(size: str, found: Sequence[Array], expected: Sequence[Array], classes: int | None = 0) -> Difference:
+def difference(
+    size: str, found: Sequence[Array], expected: Sequence[Array], classes: int | None = 0
+) -> OutputDifference:
     """Compute the difference between outputs and those expected; it is infinite where a shape differs.
 
     `classes` is the index of the output with classes.
     """
     pairs = list(zip(found, expected, strict=True))
     if any(one.shape != other.shape for one, other in pairs):
-        return Difference(size, float("inf"), float("inf"), None)
+        return OutputDifference(size, float("inf"), float("inf"), None)
     distances = [_distance(one, other) for one, other in pairs]
     absolute, relative = (float(np.max([distance[place] for distance in distances])) for place in (0, 1))
     silent = not any(other.any() for _, other in pairs)
     agreement = None if classes is None else _agreement(*pairs[classes])
-    return Difference(size, absolute, relative, agreement, silent)
+    return OutputDifference(size, absolute, relative, agreement, silent)
 
 
 def _distance(found: Array, expected: Array) -> tuple[float, float]:

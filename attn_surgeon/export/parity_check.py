@@ -11,10 +11,10 @@ from torch import Tensor
 from attn_surgeon.errors import ExportError, option
 from attn_surgeon.export.axes import Size
 from attn_surgeon.export.module import apply_softmax, named_tensors, run_on_images
-from attn_surgeon.export.parity import Array, Difference, Parity, ParityError, difference
+from attn_surgeon.export.parity import Array, OutputDifference, Parity, ParityError, difference
 from attn_surgeon.export.prepared import PreparedNetwork
 from attn_surgeon.surgery.isolation import copied
-from attn_surgeon.surgery.running import run
+from attn_surgeon.surgery.running import run_network
 
 Compute = Callable[[Tensor], Sequence[Array]]
 
@@ -37,7 +37,7 @@ def check_parity(
         ExampleError: the network does not run at one of the sizes.
     """
 
-    def compare(size: Size) -> Difference:
+    def compare(size: Size) -> OutputDifference:
         expected = expected_outputs(prepared, size)
         return difference(name_size(size), compute(prepared.inputs(size)), expected, prepared.exported.classes)
 
@@ -77,7 +77,7 @@ def rounding_error(prepared: PreparedNetwork, size: Size) -> float | None:
     """Return the relative difference of PyTorch's own outputs in single and double precision, None if unknown."""
     images = prepared.normalised(size).double()
     try:
-        exact = run(copied(prepared.network.model).double(), images)
+        exact = run_network(copied(prepared.network.model).double(), images)
     except (RuntimeError, TypeError, ValueError):  # not every network runs in double precision
         return None
     return difference(name_size(size), expected_outputs(prepared, size), _arrays(prepared, exact)).relative
@@ -86,7 +86,7 @@ def rounding_error(prepared: PreparedNetwork, size: Size) -> float | None:
 def explain_mismatch(prepared: PreparedNetwork, size: Size, tolerance: float) -> str:
     """Return what else than the file may make the difference, random numbers or rounding; empty if neither."""
     images = prepared.normalised(size)
-    first, other = (_arrays(prepared, run(prepared.network.model, images, seed=seed)) for seed in (0, 1))
+    first, other = (_arrays(prepared, run_network(prepared.network.model, images, seed=seed)) for seed in (0, 1))
     if difference("", first, other).relative > tolerance:
         return "the network draws random numbers, so its outputs differ from run to run"
     rounding = rounding_error(prepared, size)

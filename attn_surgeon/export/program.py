@@ -27,7 +27,7 @@ from attn_surgeon.export.silence import silenced
 from attn_surgeon.files import staged
 from attn_surgeon.surgery.running import tensors
 
-TOLERANCE = 1e-4  # relative to the largest output
+PROGRAM_TOLERANCE = 1e-4  # relative to the largest output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def write_program(request: ExportRequest) -> ExportResult:
     metadata = build_metadata(prepared, request.artefact)
     (target,) = request.targets.values()
     request.progress("trace")
-    program = trace(prepared)
+    program = trace_program(prepared)
     with staged(target) as temporary:
         request.progress("compile" if options.compiled else "write")
         run = (_compile if options.compiled else _save)(program, temporary, metadata)
@@ -66,7 +66,7 @@ def require_compiler(where: str = "") -> None:
         raise ExportError("compiling needs a C++ compiler, and none was found", where, "install g++")
 
 
-def trace(prepared: PreparedNetwork) -> Any:
+def trace_program(prepared: PreparedNetwork) -> Any:
     """Return the `ExportedProgram`, without stack traces; raise ExportError where the network cannot be exported."""
     pixels = prepared.settings.preprocess
     dynamic = {axis_index(axis, pixels=pixels): _dimension(axis) for axis in prepared.axes}
@@ -122,7 +122,7 @@ def _check(prepared: PreparedNetwork, run: Callable[[Any], Any], name: str) -> P
     def compute(inputs: Tensor) -> list[Array]:
         return [tensor.numpy() for tensor in tensors(run(inputs))]
 
-    return check_parity(prepared, compute, TOLERANCE, name)
+    return check_parity(prepared, compute, PROGRAM_TOLERANCE, name)
 
 
 PROGRAM = Format(

@@ -13,7 +13,7 @@ from attn_surgeon.finetune.parameter_groups import graft_names, norm_names
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import mode, seeded
-from attn_surgeon.surgery.running import hooked, run, tensors
+from attn_surgeon.surgery.running import hooked, run_network, tensors
 
 
 def freeze(model: nn.Module, settings: FinetuneSettings, example: Tensor) -> tuple[nn.Module, ...]:
@@ -124,7 +124,7 @@ def _order(model: nn.Module, example: Tensor) -> list[nn.Module]:
     """Return the modules in the order in which they first run."""
     ran: dict[nn.Module, None] = {}
     with hooked(module.register_forward_pre_hook(lambda own, args: ran.setdefault(own)) for module in model.modules()):
-        run(model, example)
+        run_network(model, example)
     return list(ran)
 
 

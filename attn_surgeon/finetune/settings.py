@@ -11,7 +11,7 @@ from attn_surgeon.finetune.stages import FREEZES, Stage, freeze_problem, parse_s
 from attn_surgeon.settings import setting
 from attn_surgeon.tasks.settings import TaskSettings
 
-PRECISIONS = ("no", "bf16", "fp16")
+MIXED_PRECISIONS = ("no", "bf16", "fp16")
 SCHEDULES = ("cosine", "poly", "step", "tanh", "wsd", "constant")
 
 _optimisation = partial(setting, panel="Optimisation")
@@ -43,7 +43,7 @@ class FinetuneSettings(TaskSettings):
     )
     warmup: float = _optimisation(0.1, "Warm-up, as a fraction of the steps.", "FRACTION", fraction=True)
     clip_grad: float = _optimisation(1.0, "Maximum gradient norm.", "NORM", positive=True)
-    amp: str = _optimisation("no", "Mixed precision: no, bf16 or fp16.", "TYPE", choices=PRECISIONS)
+    amp: str = _optimisation("no", "Mixed precision: no, bf16 or fp16.", "TYPE", choices=MIXED_PRECISIONS)
     channels_last: bool = _optimisation(False, "Use the channels-last memory format, which is faster for convolutions.")
     grad_checkpointing: bool = _optimisation(False, "Gradient checkpointing: recompute activations to save memory.")
     compile: bool = _optimisation(False, "Compile the network with torch.compile.")

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import mode
-from attn_surgeon.surgery.running import Example, hooked, run
+from attn_surgeon.surgery.running import Example, hooked, run_network
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def graft_costs(model: nn.Module, example: Example) -> Mapping[str, Cost]:
         item.block.register_forward_pre_hook(lambda _, args, path=item.path: inputs[path].append(args)) for item in made
     )
     with hooked(handles):
-        run(model, example)
+        run_network(model, example)
     return {item.path: _cost(item.block, inputs[item.path]) for item in made}
 
 

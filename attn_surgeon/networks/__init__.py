@@ -1,7 +1,7 @@
 """Where a network comes from: its name or factory, its weights, and what it expects of its images."""
 
 from attn_surgeon.networks import sources as _registered  # noqa: F401 - importing them registers them
-from attn_surgeon.networks.loading import build, load_source
+from attn_surgeon.networks.loading import build_network, load_source
 from attn_surgeon.networks.parsing import model_names, parse_source
 from attn_surgeon.networks.preprocessing import DEFAULT_PREPROCESSING
 from attn_surgeon.networks.source import Loaded, Scalar, Source, SourceSpec, register_source
@@ -12,7 +12,7 @@ __all__ = [
     "Scalar",
     "Source",
     "SourceSpec",
-    "build",
+    "build_network",
     "load_source",
     "model_names",
     "parse_source",

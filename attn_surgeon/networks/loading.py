@@ -27,7 +27,7 @@ def load_source(spec: SourceSpec, *, allow_partial: bool = False, weights: str |
     return replace(loaded, notes=tuple(notes))
 
 
-def build(spec: SourceSpec) -> nn.Module:
+def build_network(spec: SourceSpec) -> nn.Module:
     """Build the architecture of a source, in eval mode, without weights and without the network."""
     return get_source(spec.kind).build(spec).eval()
 

@@ -59,7 +59,7 @@ class _Fit:
 
 def load_weights(model: nn.Module, path: str | Path, *, allow_partial: bool = False) -> list[str]:
     """Load a weights file into a network, all of it or nothing unless `allow_partial`, and return notes."""
-    fit = _best_fit(model, read_tensors(Path(path)))
+    fit = _best_fit(model, read_weights(Path(path)))
     where = str(path)
     if not any(_COUNTER not in key for key in fit.tensors):
         raise WeightsError("no tensor of the file fits the network", where, _examples(model, fit))
@@ -70,7 +70,7 @@ def load_weights(model: nn.Module, path: str | Path, *, allow_partial: bool = Fa
     return _notes(fit)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a weights file by the names they have there, without running code from it."""
     head = _head(path)
     reader = _read_safetensors if head[8:9] == b"{" else _read_torch

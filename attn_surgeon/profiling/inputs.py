@@ -15,7 +15,7 @@ from attn_surgeon.profiling.onnx_input import OnnxInput
 from attn_surgeon.surgery.check import check
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import mode
-from attn_surgeon.surgery.running import run
+from attn_surgeon.surgery.running import run_network
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def cost_of(item: ProfileInput) -> NetworkCost:
         return NetworkCost(given.parameters, None, given.image)
     example = given.example.to(_device(given.model))
     check(given.model, example)
-    run_once = partial(run, given.model, example)
+    run_once = partial(run_network, given.model, example)
     return NetworkCost(parameters(given.model), macs(run_once), tuple(example.shape[1:]))
 
 

@@ -12,7 +12,7 @@ from attn_surgeon.extras import require_extra
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#d6006c", "#8b949e")
+BAR_COLOURS = ("#d6006c", "#8b949e")
 DPI = 120
 
 
@@ -22,11 +22,11 @@ def to_png(document: Mapping[str, Any]) -> bytes:
     target = io.BytesIO()
     with warnings.catch_warnings():  # characters that the font lacks are drawn as boxes
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-        draw(document).savefig(target, format="png", dpi=DPI)
+        draw_latencies(document).savefig(target, format="png", dpi=DPI)
     return target.getvalue()
 
 
-def draw(document: Mapping[str, Any]) -> Figure:
+def draw_latencies(document: Mapping[str, Any]) -> Figure:
     """Return a figure of the median latencies of a profile, with their quartiles as error bars."""
     from matplotlib.figure import Figure
 
@@ -40,7 +40,7 @@ def draw(document: Mapping[str, Any]) -> Figure:
         own = [row for row in rows if row["network"] == name]
         at = [places.index((row["runtime"], row["batch"])) + (number - (len(names) - 1) / 2) * width for row in own]
         heights, errors = [row["median_ms"] for row in own], list(zip(*map(_error_bar, own), strict=True))
-        bars = axes.bar(at, heights, width, yerr=errors, color=COLOURS[number], label=name, capsize=3)
+        bars = axes.bar(at, heights, width, yerr=errors, color=BAR_COLOURS[number], label=name, capsize=3)
         axes.bar_label(bars, fmt="%.3g", padding=2, fontsize=8)
     axes.set_xticks(range(len(places)), [f"{runtime}\nbatch {batch}" for runtime, batch in places])
     for text in axes.legend(fontsize="small").get_texts():  # a dollar sign in a user's name starts no formula

@@ -13,10 +13,10 @@ import numpy as np
 
 from attn_surgeon.errors import ExportError, first_line, nearest, option
 from attn_surgeon.export.file_metadata import PREFIX
-from attn_surgeon.export.onnx.session import Array
+from attn_surgeon.export.parity import Array
 
-SUFFIX = ".onnx"
-Shape = tuple[int | None, ...]
+ONNX_SUFFIX = ".onnx"
+InputShape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class InputSpec:
     """An input's element type and shape, with None for dynamic axes."""
 
     type: np.dtype[Any]
-    shape: Shape
+    shape: InputShape
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_onnx(path: str, size: tuple[int, int] | None = None) -> OnnxInput:
     try:
         return _described(onnx.load(path, load_external_data=False), path, size)
     except OSError as error:
-        beside = [file.name for file in Path(path).parent.glob(f"*{SUFFIX}")]
+        beside = [file.name for file in Path(path).parent.glob(f"*{ONNX_SUFFIX}")]
         near = nearest(Path(path).name, beside) if isinstance(error, FileNotFoundError) else ""
         raise ExportError(f"this file cannot be read: {error.strerror or error}", path, near) from None
     except ExportError:
@@ -86,7 +86,7 @@ def _described(model: Any, path: str, size: tuple[int, int] | None) -> OnnxInput
     return OnnxInput(Path(path), held, inputs, size or _exported_size(model) or (224, 224))
 
 
-def _require_size(shape: Shape, size: tuple[int, int] | None, path: str) -> None:
+def _require_size(shape: InputShape, size: tuple[int, int] | None, path: str) -> None:
     """Raise ExportError for a size that the file does not take."""
     if size is None or len(shape) != 4:
         return
@@ -120,7 +120,7 @@ def _input(value: Any) -> InputSpec:
     return InputSpec(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type), shape)
 
 
-def _filled(shape: Shape, batch: int, size: tuple[int, int]) -> tuple[int, ...]:
+def _filled(shape: InputShape, batch: int, size: tuple[int, int]) -> tuple[int, ...]:
     """Fill dynamic axes: the batch, the height and width of images (N, C, H, W) or (N, H, W, C), and 1 for others."""
     is_last = shape[1:2] == (None,) and shape[3:] != (None,)
     sides = [batch, *size] if is_last else [batch, 3, *size]

@@ -27,7 +27,7 @@ from attn_surgeon.profiling.onnx_input import OnnxInput
 from attn_surgeon.surgery.isolation import mode
 
 CUDA = ("CUDAExecutionProvider", *CPU)
-TENSORRT = ("TensorrtExecutionProvider", *CUDA)
+TENSORRT_PROVIDERS = ("TensorrtExecutionProvider", *CUDA)
 Work = Callable[[], float]
 
 
@@ -87,8 +87,8 @@ def in_tensorrt(item: ProfileInput, device: torch.device) -> Iterator[Running]:
     """Yield an ONNX file in ONNX Runtime's TensorRT provider; raise ExportError where that is not available."""
     if device.type == "cpu":
         raise ExportError("TensorRT runs on a GPU", "", f"use {option('device', 'cuda')}")
-    with _session(item, _on(TENSORRT, device)) as (session, notes):
-        if session.providers[0] != TENSORRT[0]:
+    with _session(item, _on(TENSORRT_PROVIDERS, device)) as (session, notes):
+        if session.providers[0] != TENSORRT_PROVIDERS[0]:
             raise ExportError("ONNX Runtime has no TensorRT provider here", "", "install TensorRT's libraries")
         yield _running(item, session, notes)
 

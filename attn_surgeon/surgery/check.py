@@ -11,7 +11,7 @@ from attn_surgeon.errors import ExampleError, LostGraftError, first_line
 from attn_surgeon.surgery.installed import InstalledGraft, list_grafts, ran, require_grafts
 from attn_surgeon.surgery.isolation import isolates
 from attn_surgeon.surgery.rewrite.expected import expected_of
-from attn_surgeon.surgery.running import Example, map_tensors, parameter_device, run
+from attn_surgeon.surgery.running import Example, map_tensors, parameter_device, run_network
 
 
 @isolates
@@ -46,7 +46,7 @@ def check(model: nn.Module, example: Example) -> list[InstalledGraft]:
         return []
     with ran(model) as missed:
         try:
-            run(model, example)
+            run_network(model, example)
         except LostGraftError:
             raise
         except Exception as error:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
-from attn_surgeon.surgery.running import Example, here, hooked, run, tensors
+from attn_surgeon.surgery.running import Example, here, hooked, run_network, tensors
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Evidence:
 
 def gather(model: nn.Module, example: Example, *, training: bool = False) -> Evidence:
     """Run a network and return what it can be compared by."""
-    output = run(model, example, training=training)
+    output = run_network(model, example, training=training)
     numbers = sum(tensor.numel() for tensor in tensors(output))
     if numbers:
         return Evidence(output, f"{numbers:,} outputs")
     digests: list[Tensor] = []
     with _listening(model, digests):
-        run(model, example, training=training)
+        run_network(model, example, training=training)
     return Evidence([output, digests], f"the output is empty; {len(digests):,} outputs of modules")
 
 

@@ -22,13 +22,13 @@ from attn_surgeon.surgery.observe.taint import graft_reaches_output
 from attn_surgeon.surgery.running import Example, call, enlarged, hooked, map_tensors, tensors
 
 Status = Literal["passed", "failed", "skipped"]
-Finding = tuple[Status, str]
+CheckResult = tuple[Status, str]
 STEPS = 2
 STEP_SIZE = 0.01  # the largest change of an element in one step; the gradient's own scale does not matter
 
 
 @isolates
-def check_gradients(model: nn.Module, example: Example) -> Finding:
+def check_gradients(model: nn.Module, example: Example) -> CheckResult:
     """Take two SGD steps on a copy, and return whether every graft parameter changed, or why not."""
     model = copied(model)
     grafts = list_grafts(model)
@@ -89,7 +89,7 @@ def _ignored(model: nn.Module, example: Example, grafts: Sequence[InstalledGraft
 
 def _step(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example, flow: _GradientFlow
-) -> Finding | None:
+) -> CheckResult | None:
     """Take one SGD step; return a finding where there is no finite gradient to follow."""
     gradients = _gradients(model, parameters, example, flow)
     if isinstance(gradients, tuple):
@@ -141,7 +141,7 @@ def _all_in(names: Iterable[str], others: set[str]) -> bool:
 
 def _gradients(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example, flow: _GradientFlow
-) -> dict[str, Tensor | None] | Finding:
+) -> dict[str, Tensor | None] | CheckResult:
     """Compute the gradients of a fixed random projection of the output."""
     model.requires_grad_(False)
     inputs = map_tensors(example, lambda tensor: tensor.detach().clone().requires_grad_(tensor.is_floating_point()))
@@ -167,7 +167,7 @@ def _projection(outputs: list[Tensor]) -> Tensor:
 
 def _verdict(
     model: nn.Module, example: Example, grafts: Sequence[InstalledGraft], flow: _GradientFlow, unchanged: set[str]
-) -> Finding:
+) -> CheckResult:
     """Tell parameters that cannot learn from places where nothing flows on this example, or nothing that is read."""
     unread = flow.without_gradient(grafts, unchanged)
     ignored = _ignored(model, example, unread)

@@ -46,7 +46,7 @@ def call(model: nn.Module, example: Example) -> Any:
     return model(*example) if isinstance(example, tuple) else model(example)
 
 
-def run(
+def run_network(
     model: nn.Module,
     example: Example,
     *,

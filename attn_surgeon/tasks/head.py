@@ -12,7 +12,7 @@ from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.artefact.tensors import split_tensors
 from attn_surgeon.errors import SourceError, TrainingError
-from attn_surgeon.networks import SourceSpec, build
+from attn_surgeon.networks import SourceSpec, build_network
 from attn_surgeon.networks.source import get_source
 from attn_surgeon.surgery.rewrite.operated import grafts_in
 from attn_surgeon.user_code import found
@@ -96,7 +96,7 @@ def _built(spec: SourceSpec, widths: tuple[int, int], seed: int) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return build(spec)
+            return build_network(spec)
     except SourceError as error:
         raise _refusal(spec, widths) from error
 

@@ -24,7 +24,7 @@ from attn_surgeon.extras import is_installed
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.surgery.isolation import mode
-from attn_surgeon.surgery.running import run
+from attn_surgeon.surgery.running import run_network
 from attn_surgeon.tasks.base import DEFAULT_OPTIONS, Metric, Score, ScoreOptions, Task
 from attn_surgeon.tasks.gallery import draw_gallery
 from attn_surgeon.tasks.head import replace_head
@@ -212,7 +212,7 @@ def _loss(scores: Tensor, masks: Tensor, settings: TaskSettings) -> Tensor:
 def _width(network: LoadedNetwork) -> int:
     """Return how many scores a network gives each pixel; raise DataError where it cannot take such images."""
     try:
-        return _main(run(network.model, network.example)).shape[1]
+        return _main(run_network(network.model, network.example)).shape[1]
     except (RuntimeError, ValueError) as error:
         raise _unfit(error, network.example) from error
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from attn_surgeon import load, save
 from attn_surgeon.artefact import storage
 from attn_surgeon.artefact.load import load_original
-from attn_surgeon.artefact.storage import read_payload, read_tensors, write
+from attn_surgeon.artefact.storage import read_artefact_tensors, read_payload, write
 from attn_surgeon.artefact.tensors import hash_tensors
 from attn_surgeon.errors import ArtefactError
 
@@ -41,14 +41,14 @@ def test_the_same_is_written_to_the_same_bytes(tmp_path: Path) -> None:
         write(tmp_path / "x.safetensors", {"ä": TENSORS["a"]}, {"story": ["ä", "\n"]})
         written.add((tmp_path / "x.safetensors").read_bytes())
     assert len(written) == 1
-    assert read_tensors(tmp_path / "x.safetensors")["ä"].equal(TENSORS["a"])
+    assert read_artefact_tensors(tmp_path / "x.safetensors")["ä"].equal(TENSORS["a"])
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write(path, TENSORS, {"story": ["ä", 1, None]})
     assert read_payload(path) == {"story": ["ä", 1, None]}
-    found = read_tensors(path)
+    found = read_artefact_tensors(path)
     assert found.keys() == TENSORS.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
     assert list(tmp_path.iterdir()) == [path]
@@ -58,7 +58,7 @@ def test_views_ties_and_gaps_are_written_by_value(tmp_path: Path) -> None:
     big = torch.randn(50, 4)
     tensors = {"all": big, "again": big, "rows": big[3:5], "turned": big.t(), "none": big[:0], "one": big[2, 2]}
     write(tmp_path / "x.safetensors", tensors, {})
-    found = read_tensors(tmp_path / "x.safetensors")
+    found = read_artefact_tensors(tmp_path / "x.safetensors")
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
     assert (tmp_path / "x.safetensors").stat().st_size < 4 * (3 * 200 + 9) + 1000
 

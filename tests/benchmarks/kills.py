@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from attn_surgeon.artefact.storage import read_tensors
+from attn_surgeon.artefact.storage import read_artefact_tensors
 from attn_surgeon.artefact.tensors import hash_tensors
 from attn_surgeon.finetune.checkpoint import CHECKPOINT
 
@@ -78,7 +78,7 @@ def killed(artefact: Path, run: Path, wait: float) -> str:
 
 def weights(run: Path) -> str:
     """Hash what a run ended with; tensors only, as the order of a file's metadata is not always the same."""
-    return hash_tensors(read_tensors(run / WEIGHTS))
+    return hash_tensors(read_artefact_tensors(run / WEIGHTS))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

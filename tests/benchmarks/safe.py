@@ -15,7 +15,7 @@ from pathlib import Path
 from attn_surgeon import insert
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
-from attn_surgeon.blocks.base.registry import get_card, names
+from attn_surgeon.blocks.base.registry import block_names, get_card
 from attn_surgeon.data.splits import open_labelled_splits
 from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.settings import FinetuneSettings
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--blocks", nargs="*")
     given = parser.parse_args(arguments)
     one_core()
-    chosen = given.blocks or [name for name in names() if get_card(name).kind != "two inputs"]
+    chosen = given.blocks or [name for name in block_names() if get_card(name).kind != "two inputs"]
     for name in [None, *chosen]:
         cells = []
         for freeze in FREEZES:

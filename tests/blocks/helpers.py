@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attn_surgeon.blocks import BlockSpec, build_block, get_card, names
+from attn_surgeon.blocks import BlockSpec, block_names, build_block, get_card
 from attn_surgeon.blocks.base.registry import get_factory
 
-NAMES = names()
+NAMES = block_names()
 POOLING = [name for name in NAMES if get_card(name).reach == "channels"]
 FLAT = [name for name in NAMES if not get_card(name).selective and get_card(name).reach != "map"]
 SPATIAL = [name for name in NAMES if get_card(name).reach == "map"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from attn_surgeon.blocks import BlockSpec, build_block, get_card, names
+from attn_surgeon.blocks import BlockSpec, block_names, build_block, get_card
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.errors import BlockError, for_command_line
@@ -80,7 +80,7 @@ def test_unknown_option_names_the_nearest() -> None:
 def test_unknown_block_names_the_nearest() -> None:
     with pytest.raises(BlockError, match=r"no block is called 'cban'; did you mean cbam"):
         BlockSpec.read("cban", {})
-    with pytest.raises(BlockError, match=r"list them with: attn_surgeon.blocks.names\(\)"):
+    with pytest.raises(BlockError, match=r"list them with: attn_surgeon.blocks.block_names\(\)"):
         BlockSpec.read("qqqqqq", {})
 
 
@@ -96,8 +96,8 @@ def test_unknown_start() -> None:
 
 
 def test_catalogue() -> None:
-    assert names() == sorted(names())
-    assert [get_card(name).name for name in names()] == names()
+    assert block_names() == sorted(block_names())
+    assert [get_card(name).name for name in block_names()] == block_names()
 
 
 def test_a_name_is_registered_once() -> None:

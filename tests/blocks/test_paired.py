@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks import BlockSpec, Second, build_block, get_card, names
+from attn_surgeon.blocks import BlockSpec, Second, block_names, build_block, get_card
 from attn_surgeon.blocks.base.paired import Paired
 from attn_surgeon.blocks.base.registry import get_factory
 
@@ -167,7 +167,7 @@ def test_a_block_of_one_input_takes_no_second(name: str) -> None:
 
 
 def test_cards_tell_how_many_inputs() -> None:
-    assert {name: get_card(name).inputs for name in names()} == {name: 1 + (name in PAIRS) for name in NAMES}
+    assert {name: get_card(name).inputs for name in block_names()} == {name: 1 + (name in PAIRS) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attn_surgeon.blocks import names
+from attn_surgeon.blocks import block_names
 
 REPO = Path(__file__).parents[2]
 PATIENCE = 240.0  # seconds; a busy machine takes long to import torch
-BLOCKS = tuple(names())
+BLOCKS = tuple(block_names())
 INSERT = ("insert", "demo", "--block", "cbam", "--after", "layer3")
 
 

@@ -50,7 +50,7 @@ def test_names_come_from_an_empty_cache_and_then_from_the_filled_one(
     assert completion.blocks("cb") == ["cbam"]
     assert completion.blocks("eca+cb") == ["eca+cbam"]
     monkeypatch.setattr("attn_surgeon.networks.model_names", lambda: 1 / 0)
-    monkeypatch.setattr("attn_surgeon.blocks.names", lambda: 1 / 0)
+    monkeypatch.setattr("attn_surgeon.blocks.block_names", lambda: 1 / 0)
     assert completion.networks("") == ["demo", "resnet18", "tv/resnet18"]
     assert completion.networks("timm/res") == ["timm/resnet18"]
     assert tuple(completion.blocks("")) == BLOCKS

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from attn_surgeon.artefact.storage import read_tensors
+from attn_surgeon.artefact.storage import read_artefact_tensors
 from attn_surgeon.data.subsets import balanced
 from attn_surgeon.networks.demo import digits
 
@@ -71,7 +71,7 @@ def images(folder: Path) -> None:
 
 
 def same_tensors(first: Path, second: Path) -> bool:
-    left, right = read_tensors(first), read_tensors(second)
+    left, right = read_artefact_tensors(first), read_artefact_tensors(second)
     return list(left) == list(right) and all(torch.equal(left[name], right[name]) for name in left)
 
 

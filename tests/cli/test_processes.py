@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attn_surgeon.artefact.storage import read_tensors
+from attn_surgeon.artefact.storage import read_artefact_tensors
 
 from .helpers import Cli, process
 
@@ -24,8 +24,8 @@ def test_two_processes_give_the_weights_of_one(cli: Cli, folder: Path) -> None:
     assert two.code == 0, two.err
     one = cli("finetune", "se.safetensors", *RUN, "--out", "one")
     assert two.document["runs"][0]["grafts"] == pytest.approx(one.document["runs"][0]["grafts"], abs=1e-5)
-    alone, together = (read_tensors(Path(name) / "last.safetensors") for name in ("one", "two"))
-    before = read_tensors(Path("se.safetensors"))
+    alone, together = (read_artefact_tensors(Path(name) / "last.safetensors") for name in ("one", "two"))
+    before = read_artefact_tensors(Path("se.safetensors"))
     assert list(alone) == list(together)
     for name, tensor in alone.items():
         torch.testing.assert_close(together[name], tensor, rtol=0, atol=1e-5)

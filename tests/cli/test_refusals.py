@@ -91,7 +91,7 @@ def test_with_json_the_error_is_the_one_document(cli: Cli, case: str) -> None:
 
 
 def test_a_fault_of_this_program_is_owned_up_to(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attn_surgeon.blocks.names", lambda: 1 / 0)
+    monkeypatch.setattr("attn_surgeon.blocks.block_names", lambda: 1 / 0)
     done = cli("blocks")
     assert (done.code, done.out) == (3, "")
     assert done.err == (

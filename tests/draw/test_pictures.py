@@ -19,7 +19,7 @@ from attn_surgeon import extras
 from attn_surgeon.draw import graphviz, picture
 from attn_surgeon.draw.diagram import Diagram, DiagramEdge, DiagramNode
 from attn_surgeon.draw.dot import to_dot
-from attn_surgeon.draw.group_colours import COLOURS, GRAFT
+from attn_surgeon.draw.group_colours import GRAFT, GROUP_COLOURS
 from attn_surgeon.draw.wrapping import column_starts
 from attn_surgeon.errors import ArtefactError, SurgeonError
 from attn_surgeon.surgery.sites.groups import GROUPS
@@ -160,12 +160,12 @@ def test_a_picture_takes_the_columns_that_fit_a_screen() -> None:
 
 
 def test_every_group_has_a_colour_of_its_own() -> None:
-    assert list(COLOURS) == list(GROUPS)
-    assert len(set(COLOURS.values())) == len(COLOURS)
+    assert list(GROUP_COLOURS) == list(GROUPS)
+    assert len(set(GROUP_COLOURS.values())) == len(GROUP_COLOURS)
 
 
 def test_an_svg_has_every_label(surveyed: Survey, tmp_path: Path) -> None:
-    picture.draw(surveyed, "resnet & 18", tmp_path / "r.svg")
+    picture.draw_network(surveyed, "resnet & 18", tmp_path / "r.svg")
     root = ElementTree.parse(tmp_path / "r.svg").getroot()
     titles = {group.findtext(f"{SVG}title") for group in root.iter(f"{SVG}g")}
     assert {"input", "conv1", "layer1.{0..1}", "layer4.1", "fc", "output"} <= titles
@@ -175,7 +175,7 @@ def test_an_svg_has_every_label(surveyed: Survey, tmp_path: Path) -> None:
 
 
 def test_a_page_loads_nothing(surveyed: Survey, tmp_path: Path) -> None:
-    picture.draw(surveyed, "resnet18", tmp_path / "r.html")
+    picture.draw_network(surveyed, "resnet18", tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "http" not in text
     assert "<title>layer1.{0..1}</title>" in text
@@ -184,7 +184,7 @@ def test_a_page_loads_nothing(surveyed: Survey, tmp_path: Path) -> None:
 
 
 def test_a_png_shows_the_drawing(surveyed: Survey, tmp_path: Path) -> None:
-    picture.draw(surveyed, "resnet18", tmp_path / "r.png")
+    picture.draw_network(surveyed, "resnet18", tmp_path / "r.png")
     with Image.open(tmp_path / "r.png") as image:
         colours = {colour for _, colour in image.convert("RGB").getcolors(image.width * image.height) or []}
     assert {(255, 255, 255), (0x2B, 0x3A, 0x4D), (0xE6, 0xEE, 0xF8)} <= colours

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.surgery.running import run
+from attn_surgeon.surgery.running import run_network
 from tests.examples.example_files import example
 from tests.surgery.helpers import block_at, identical
 
@@ -27,7 +27,7 @@ def networks() -> tuple[nn.Module, nn.Module, Tensor]:
     torch.manual_seed(0)
     model = example("unet").unet(classes=3, width=16)
     x = torch.randn(2, 3, 32, 48)
-    run(model, x, training=True)  # statistics that are not the ones of a new BatchNorm
+    run_network(model, x, training=True)  # statistics that are not the ones of a new BatchNorm
     return model, example("unet").attend(model, x), x
 
 
@@ -44,7 +44,7 @@ def opened(place: str) -> tuple[nn.Module, nn.Module]:
 
 def test_it_labels_every_pixel() -> None:
     model, _, x = networks()
-    assert run(model, x).shape == (2, 3, 32, 48)
+    assert run_network(model, x).shape == (2, 3, 32, 48)
     assert sum(parameter.numel() for parameter in example("unet").unet().parameters()) == 1_942_594
 
 
@@ -59,7 +59,7 @@ def test_every_stage_of_the_encoder_is_joined_at_its_own_size(encoder: int) -> N
         )
         for path in (f"enc{encoder}", f"up{encoder}.convs")
     ]
-    run(model, x)
+    run_network(model, x)
     for hook in hooks:
         hook.remove()
     joined, skip = seen[f"up{encoder}.convs input"], seen[f"enc{encoder}"]
@@ -80,7 +80,7 @@ def test_attention_changes_nothing_at_first() -> None:
 @pytest.mark.parametrize("place", [*ENCODER, *SKIPS, DEEPEST])
 def test_every_graft_matters(place: str) -> None:
     model, _, x = networks()
-    assert not torch.equal(run(opened(place)[0], x), run(model, x))
+    assert not torch.equal(run_network(opened(place)[0], x), run_network(model, x))
 
 
 @pytest.mark.parametrize("place", [*SKIPS, DEEPEST])
@@ -89,7 +89,7 @@ def test_blocks_of_two_inputs_see_the_skip_and_the_decoder(place: str) -> None:
     model, block = opened(place)
     seen: list[Any] = []
     with block.register_forward_hook(lambda _, args, output: seen.append((*args, output))):
-        run(model, networks()[2])
+        run_network(model, networks()[2])
     ((first, second, output),) = seen
     stage = place.split(".", maxsplit=1)[0][-1]
     skip, decoder = (second, first) if place == DEEPEST else (first, second)
@@ -105,7 +105,7 @@ def tensor_after(model: nn.Module, path: str) -> Tensor:
     """Give the output of a module in a run."""
     seen: list[Tensor] = []
     with model.get_submodule(path).register_forward_hook(lambda _, __, output: seen.append(output)):
-        run(model, networks()[2])
+        run_network(model, networks()[2])
     return seen[0]
 
 

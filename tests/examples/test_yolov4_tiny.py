@@ -16,7 +16,7 @@ from attn_surgeon.cli.app import main
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.running import run_network, same_bits
 from tests.examples.example_files import REPO, example
 from tests.surgery.helpers import block_at, identical
 
@@ -30,7 +30,7 @@ def network() -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     model = example("yolov4_tiny").yolov4_tiny(classes=3)
     x = torch.randn(2, 3, 64, 96)
-    run(model, x, training=True)  # statistics that are not the ones of a new BatchNorm
+    run_network(model, x, training=True)  # statistics that are not the ones of a new BatchNorm
     return model, x
 
 
@@ -68,7 +68,7 @@ def test_each_place_reaches_its_outputs(block: str, site: str, touched: list[int
     with torch.no_grad():
         for parameter in block_at(operated, site).parameters():
             parameter.normal_()
-    before, after = run(model, x), run(operated, x)
+    before, after = run_network(model, x), run_network(operated, x)
     assert [index for index in (0, 1) if not same_bits(before[index], after[index])] == touched
 
 
@@ -92,4 +92,4 @@ def test_the_recipe_runs_with_each_block(
     x = torch.randn(1, 3, 64, 96)
     loaded = load(file, model=example("yolov4_tiny").yolov4_tiny())
     assert sorted(made.graft.site for made in list_grafts(loaded)) == NECK
-    assert same_bits(run(loaded, x), run(remove(loaded), x))
+    assert same_bits(run_network(loaded, x), run_network(remove(loaded), x))

@@ -13,7 +13,7 @@ from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.export.identity import closed_grafts, without_closed
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.running import run_network, same_bits
 from tests.blocks.helpers import ALONE, at_random
 from tests.toy_networks.layouts import Tokens
 
@@ -66,7 +66,7 @@ def test_only_the_closed_ones_go_and_the_network_computes_the_same(untrained: Lo
     lean = without_closed(model)
     assert [made.path for made in list_grafts(lean)] == [before[2]]
     assert [made.path for made in list_grafts(model)] == before
-    assert same_bits(run(lean, untrained.example), run(model, untrained.example))
+    assert same_bits(run_network(lean, untrained.example), run_network(model, untrained.example))
 
 
 class Joining(nn.Module):

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from attn_surgeon.export.parity import Difference, Parity, ParityError, difference
+from attn_surgeon.export.parity import OutputDifference, Parity, ParityError, difference
 
 ONE = np.array([[1.0, 2.0, -4.0], [0.0, 3.0, 1.0]], dtype=np.float32)
 
 
 def test_the_largest_difference_counts_and_is_held_against_the_largest_value() -> None:
     other = ONE + np.array([[0, 0.5, 0], [0, 0, -0.25]], dtype=np.float32)
-    assert difference("x", [other], [ONE]) == Difference("x", 0.5, 0.125, 1.0)
+    assert difference("x", [other], [ONE]) == OutputDifference("x", 0.5, 0.125, 1.0)
 
 
 def test_the_worst_of_several_outputs_counts() -> None:
@@ -55,9 +55,9 @@ def test_another_shape_or_number_of_outputs_is_no_agreement() -> None:
 
 def test_the_error_names_the_worst_size() -> None:
     differences = (
-        Difference("1×8×8", 1, 0.1, 1),
-        Difference("3×8×8", math.nan, math.nan, 1),
-        Difference("x", 2, 0.2, 1),
+        OutputDifference("1×8×8", 1, 0.1, 1),
+        OutputDifference("3×8×8", math.nan, math.nan, 1),
+        OutputDifference("x", 2, 0.2, 1),
     )
     parity = Parity("PyTorch", 0.15, differences)
     assert not parity.passed

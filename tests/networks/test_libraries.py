@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from attn_surgeon.errors import SourceError, WeightsError
-from attn_surgeon.networks import SourceSpec, build, load_source, parse_source
+from attn_surgeon.networks import SourceSpec, build_network, load_source, parse_source
 from attn_surgeon.networks.preprocessing import Preprocessing
 
 from .helpers import IMAGENET, SMALL, holds, layer, load, random, refused
@@ -71,7 +71,7 @@ def test_torchvision_without_weights() -> None:
 
 @pytest.mark.parametrize("weights", ["none", "default"])
 def test_googlenet_is_built_as_for_its_weights(weights: str) -> None:
-    model = build(parse_source("tv/googlenet", weights=weights))
+    model = build_network(parse_source("tv/googlenet", weights=weights))
     assert vars(model)["transform_input"]
     assert getattr(model, "aux1", "missing") is None
     x = torch.randn(2, 3, 64, 64)
@@ -85,14 +85,17 @@ def test_inception_expects_299() -> None:
 
 
 def test_segmentation_is_built_as_for_its_weights_without_any_download() -> None:
-    assert layer(build(parse_source("tv/lraspp_mobilenet_v3_large")), "classifier.low_classifier").out_channels == 21
-    trained, untrained = (build(parse_source("tv/fcn_resnet50", weights=w)) for w in ("default", "none"))
+    assert (
+        layer(build_network(parse_source("tv/lraspp_mobilenet_v3_large")), "classifier.low_classifier").out_channels
+        == 21
+    )
+    trained, untrained = (build_network(parse_source("tv/fcn_resnet50", weights=w)) for w in ("default", "none"))
     assert trained.aux_classifier is not None
     assert untrained.aux_classifier is None
 
 
 def test_building_for_weights_leaves_loading_intact() -> None:
-    build(parse_source("tv/squeezenet1_1"))
+    build_network(parse_source("tv/squeezenet1_1"))
     model, values = nn.Linear(2, 2), random(nn.Linear(2, 2))
     model.load_state_dict(values)
     assert holds(model, values)
@@ -100,7 +103,7 @@ def test_building_for_weights_leaves_loading_intact() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "inception_v3", "googlenet"])
 def test_quantizable_names_build_in_floating_point(name: str) -> None:
-    model = build(parse_source(f"tv/quantized_{name}"))
+    model = build_network(parse_source(f"tv/quantized_{name}"))
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
@@ -117,6 +120,6 @@ def test_demo() -> None:
 
 
 def test_a_network_of_python_cannot_be_built_again() -> None:
-    for call in (build, load_source):
+    for call in (build_network, load_source):
         with pytest.raises(SourceError, match="handed over in Python"):
             call(SourceSpec("object", "Net"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from attn_surgeon.errors import SourceError
-from attn_surgeon.networks import SourceSpec, build, model_names, parse_source
+from attn_surgeon.networks import SourceSpec, build_network, model_names, parse_source
 
 from .helpers import refused
 
@@ -86,7 +86,7 @@ def test_names_that_would_fetch_from_elsewhere_are_refused(text: str) -> None:
 
 def test_a_stored_spec_cannot_fetch_from_elsewhere_either() -> None:
     with pytest.raises(SourceError, match="timm has no network"):
-        build(SourceSpec("timm", "hf-hub:timm/resnet18"))
+        build_network(SourceSpec("timm", "hf-hub:timm/resnet18"))
 
 
 @pytest.mark.parametrize("text", ["", "timm/", "a/b", "net.py", ".py:", "a b", "a:b:c", "net.py:"])

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attn_surgeon.errors import SurgeonError, WeightsError
-from attn_surgeon.networks import SourceSpec, build, load_source, parse_source
+from attn_surgeon.networks import SourceSpec, build_network, load_source, parse_source
 from attn_surgeon.networks.preprocessing import Preprocessing
 
 from .helpers import IMAGENET, SMALL, holds, load, random, refused
@@ -23,7 +23,7 @@ def _cache_torchvision(tmp_path: Path, name: str, member: str) -> dict[str, Tens
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(name)[member]
-    values = random(build(SourceSpec("torchvision", name, {}, member)))
+    values = random(build_network(SourceSpec("torchvision", name, {}, member)))
     target = tmp_path / "torch" / "hub" / "checkpoints" / Path(weights.url).name
     target.parent.mkdir(parents=True)
     torch.save(values, target)
@@ -56,7 +56,7 @@ def test_damaged_cached_torchvision_weights(tmp_path: Path) -> None:
 
 
 def _cache_timm(tmp_path: Path, filename: str = "model.safetensors") -> dict[str, Tensor]:
-    values = random(build(SourceSpec("timm", SMALL)))
+    values = random(build_network(SourceSpec("timm", SMALL)))
     repo, commit = tmp_path / "hub" / f"models--timm--{SMALL}", "0" * 40
     (repo / "refs").mkdir(parents=True)
     (repo / "refs" / "main").write_text(commit)
@@ -126,7 +126,7 @@ def test_torchvision_network_without_published_weights(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("text", [f"timm/{SMALL}", "tv/squeezenet1_1"])
 def test_weights_from_a_file(tmp_path: Path, text: str) -> None:
-    values = random(build(parse_source(text)))
+    values = random(build_network(parse_source(text)))
     torch.save({"state_dict": values}, tmp_path / "own.pth")
     loaded = load(text, weights=str(tmp_path / "own.pth"))
     assert holds(loaded.model, values)
@@ -136,14 +136,14 @@ def test_weights_from_a_file(tmp_path: Path, text: str) -> None:
 
 def test_the_published_file_of_googlenet_loads_though_its_auxiliary_heads_are_off(tmp_path: Path) -> None:
     spec = SourceSpec("torchvision", "googlenet", {"aux_logits": True}, "none")
-    torch.save(random(build(spec)), tmp_path / "googlenet.pth")
+    torch.save(random(build_network(spec)), tmp_path / "googlenet.pth")
     loaded = load("tv/googlenet", weights=str(tmp_path / "googlenet.pth"))
     assert loaded.notes == ("weights of aux1, aux2 ignored: the network leaves that part out",)
 
 
 def test_partial_weights_and_another_file_in_their_place(tmp_path: Path) -> None:
     spec = parse_source(f"timm/{SMALL}", args={"num_classes": "3"})
-    torch.save(random(build(parse_source(f"timm/{SMALL}"))), tmp_path / "own.pth")
+    torch.save(random(build_network(parse_source(f"timm/{SMALL}"))), tmp_path / "own.pth")
     with pytest.raises(WeightsError, match=r"of another shape \(fc.weight"):
         load_source(spec, weights=str(tmp_path / "own.pth"))
     loaded = load_source(spec, weights=str(tmp_path / "own.pth"), allow_partial=True)

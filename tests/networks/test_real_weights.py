@@ -9,7 +9,7 @@ import pytest
 
 from attn_surgeon import insert
 from attn_surgeon.artefact.opening import LoadedNetwork, open_network
-from attn_surgeon.blocks import get_card, names
+from attn_surgeon.blocks import block_names, get_card
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.opening import open_dataset
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
@@ -66,7 +66,7 @@ def few(loaded: LoadedNetwork, data: ImageData) -> Accuracy:
     return measure_accuracy(loaded.model, data, limit=100)
 
 
-@pytest.mark.parametrize("block", [name for name in names() if not get_card(name).selective])
+@pytest.mark.parametrize("block", [name for name in block_names() if not get_card(name).selective])
 def test_every_block_after_every_stage(loaded: LoadedNetwork, data: ImageData, few: Accuracy, block: str) -> None:
     operated = insert(loaded.model, block, after="layer*", example=loaded.example)
     assert measure_accuracy(operated, data, limit=100).logits_sha256 == few.logits_sha256

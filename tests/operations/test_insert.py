@@ -13,7 +13,7 @@ from attn_surgeon.errors import BlockError, PlanError, SelectorError, SourceErro
 from attn_surgeon.operations.insert import insert, insert_block, plan_insertion
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import bypassed, list_grafts
-from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.running import run_network, same_bits
 from attn_surgeon.surgery.sites.selection import Selection
 from tests import toy_networks
 from tests.toy_networks import trunks
@@ -52,9 +52,9 @@ def test_options_reach_the_block(x: Tensor) -> None:
 def test_published_start_changes_the_output_but_not_the_surgery(x: Tensor) -> None:
     net = toy_networks.InPlace()
     model = insert(net, "se", after=["bn", "add"], example=x, options={"reduction": 2}, init="paper")
-    assert not same_bits(run(net, x), run(model, x))
+    assert not same_bits(run_network(net, x), run_network(model, x))
     with bypassed(made.block for made in list_grafts(model)):
-        assert same_bits(run(net, x), run(model, x))
+        assert same_bits(run_network(net, x), run_network(model, x))
 
 
 def test_sites_on_both_sides_in_one_call(x: Tensor) -> None:

@@ -13,7 +13,7 @@ from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import seeded
-from attn_surgeon.surgery.running import Example, call, run, same_bits, tensors
+from attn_surgeon.surgery.running import Example, call, run_network, same_bits, tensors
 
 
 def require_all(
@@ -37,7 +37,7 @@ def settle(model: nn.Module, example: Example) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
-    run(model, example, training=True)
+    run_network(model, example, training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
@@ -45,7 +45,7 @@ def settle(model: nn.Module, example: Example) -> None:
 def outcome(model: nn.Module, example: Example, training: Example | None = None) -> list[Any]:
     """Give the outputs in both modes, and the network's own state after the run in train mode."""
     trained = copy.deepcopy(model)
-    outputs = [run(model, example), run(trained, training or example, training=True)]
+    outputs = [run_network(model, example), run_network(trained, training or example, training=True)]
     return [*outputs, *(value for key, value in trained.state_dict().items() if "attn_surgeon." not in key)]
 
 
@@ -63,7 +63,7 @@ def require_use(operated: nn.Module, examples: Sequence[tuple[Example, bool]]) -
 
 
 def _output(model: nn.Module, example: Example, training: bool) -> Any:
-    return run(copy.deepcopy(model) if training else model, example, training=training)
+    return run_network(copy.deepcopy(model) if training else model, example, training=training)
 
 
 def require_removal(model: nn.Module, operated: nn.Module, example: Example, expected: Any) -> None:
@@ -73,7 +73,7 @@ def require_removal(model: nn.Module, operated: nn.Module, example: Example, exp
     mine, theirs = model.state_dict(), restored.state_dict()
     assert list(mine) == list(theirs)
     assert same_bits(mine, theirs)
-    assert same_bits(run(restored, example), expected)
+    assert same_bits(run_network(restored, example), expected)
 
 
 def require_learning(operated: nn.Module, example: Example, loss: Callable[[Any], Tensor] | None = None) -> None:

@@ -16,7 +16,7 @@ from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.surgery.running import run
+from attn_surgeon.surgery.running import run_network
 from attn_surgeon.surgery.sites.survey import survey
 from attn_surgeon.tasks import get_task
 from tests.data.cells import write
@@ -77,7 +77,7 @@ def test_gates_on_the_skips_of_a_pyramid(encoder: str) -> None:
     seen: dict[str, Any] = {}
     for name, module in {"coarse": operated.decoder.p3, "skip": operated.decoder.p2.skip_conv, "gate": gate}.items():
         module.register_forward_hook(lambda _, args, output, name=name: seen.update({name: (args, output)}))
-    run(operated, x)
+    run_network(operated, x)
     first, second = seen["gate"][0]
     assert torch.equal(first, seen["skip"][1])
     assert torch.equal(second, nn.functional.interpolate(seen["coarse"][1], scale_factor=2.0, mode="nearest"))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.surgery.running import run
+from attn_surgeon.surgery.running import run_network
 
 from .helpers import require_all, require_learning
 
@@ -39,7 +39,7 @@ def test_feature_extractors(name: str, block: str) -> None:
     x = torch.randn(2, 3, 64, 64)
     operated = require_all(model, x, sites, block=block, after=after)
     require_learning(operated, x)
-    assert operated.feature_info.channels() == [channels(level) for level in run(operated, x)]
+    assert operated.feature_info.channels() == [channels(level) for level in run_network(operated, x)]
 
 
 def channels(level: Tensor) -> int:
@@ -53,5 +53,7 @@ def test_a_graft_changes_its_own_level_and_the_deeper_ones() -> None:
     operated = insert(model, "se", after="layer3", example=x)
     (made,) = list_grafts(operated)
     torch.nn.init.constant_(made.block.get_parameter("fc2.bias"), 1.0)
-    same = [torch.equal(mine, theirs) for mine, theirs in zip(run(model, x), run(operated, x), strict=True)]
+    same = [
+        torch.equal(mine, theirs) for mine, theirs in zip(run_network(model, x), run_network(operated, x), strict=True)
+    ]
     assert same == [True, True, True, False, False]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from attn_surgeon.operations.insert import insert
-from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.running import run_network, same_bits
 from attn_surgeon.surgery.sites.selection import Selectors
 from tests.surgery.helpers import open_up
 
@@ -99,7 +99,7 @@ def test_hidden_states_are_those_behind_the_grafts() -> None:
     build, *_ = NETWORKS["ViTModel"]
     model, x = build().eval(), image()
     operated = opened(model, x, "layers.1")
-    mine, theirs = (run(each, {"pixel_values": x, "output_hidden_states": True}) for each in (model, operated))
+    mine, theirs = (run_network(each, {"pixel_values": x, "output_hidden_states": True}) for each in (model, operated))
     same = [torch.equal(*pair) for pair in zip(mine.hidden_states, theirs.hidden_states, strict=True)]
     assert same == [True, True, False, False]
 

@@ -20,11 +20,11 @@ from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.demo import DEMO_PREPROCESSING, load_demo
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.profiling.inputs import ProfileInput, original
-from attn_surgeon.profiling.latency_chart import draw
+from attn_surgeon.profiling.latency_chart import draw_latencies
 from attn_surgeon.profiling.onnx_input import read_onnx
 from attn_surgeon.profiling.profiler import ProfileSettings, profile, savings
 from attn_surgeon.surgery.installed import bypassed, list_grafts
-from attn_surgeon.surgery.running import run
+from attn_surgeon.surgery.running import run_network
 
 from .helpers import scaling
 
@@ -53,7 +53,7 @@ def test_a_profile_adds_up() -> None:
     whole, base = found["networks"]
     cbam, se = graft_costs(grafted.given.model, X).values()
     demo = load_demo()
-    assert (base["parameters"], base["macs"]) == (parameters(demo), macs(partial(run, demo, X)))
+    assert (base["parameters"], base["macs"]) == (parameters(demo), macs(partial(run_network, demo, X)))
     assert whole["parameters"] == base["parameters"] + cbam.parameters + se.parameters
     assert whole["macs"] == base["macs"] + cbam.macs + se.macs
     assert [(row["site"], row["block"], row["macs"]) for row in found["grafts"]] == [
@@ -61,22 +61,22 @@ def test_a_profile_adds_up() -> None:
         ("after layer3", "se", se.macs),
     ]
     three = X.repeat(3, 1, 1, 1)
-    assert base["activation_bytes"][3] == pytest.approx(peak_memory(partial(run, demo, three), CPU), rel=0.02)
+    assert base["activation_bytes"][3] == pytest.approx(peak_memory(partial(run_network, demo, three), CPU), rel=0.02)
     assert [(row["batch"], row["network"]) for row in found["runs"]] == [
         (1, "grafted"), (1, "original"), (3, "grafted"), (3, "original")
     ]  # fmt: skip
     for row in found["runs"]:
         assert row["images_per_second"] == pytest.approx(1000 * row["batch"] / row["median_ms"])
     assert [row["ratio"] for row in found["runs"]][1::2] == [1, 1]
-    bars: Any = draw(found | {"device": "x"}).axes[0].patches
+    bars: Any = draw_latencies(found | {"device": "x"}).axes[0].patches
     assert [bar.get_height() for bar in bars] == [found["runs"][index]["median_ms"] for index in (0, 2, 1, 3)]
 
 
 def test_a_network_whose_grafts_are_bypassed_computes_what_the_original_does() -> None:
     model = operated().model
     with bypassed(made.block for made in list_grafts(model)):
-        assert macs(partial(run, model, X)) == macs(partial(run, load_demo(), X))
-    assert macs(partial(run, model, X)) > macs(partial(run, load_demo(), X))
+        assert macs(partial(run_network, model, X)) == macs(partial(run_network, load_demo(), X))
+    assert macs(partial(run_network, model, X)) > macs(partial(run_network, load_demo(), X))
 
 
 def test_what_a_graft_takes_is_saved_without_it() -> None:

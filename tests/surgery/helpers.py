@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.rewrite.placement import Side
-from attn_surgeon.surgery.running import Example, run, same_bits
+from attn_surgeon.surgery.running import Example, run_network, same_bits
 from attn_surgeon.surgery.sites.selection import Selectors
 from attn_surgeon.surgery.sites.survey import survey
 
@@ -62,14 +62,16 @@ def block_at(model: nn.Module, site: str, side: str = "after") -> nn.Module:
 
 def identical(original: nn.Module, model: nn.Module, example: Example) -> bool:
     """Say whether two networks agree bit for bit in both modes, buffers afterwards included."""
-    if not same_bits(run(original, example), run(model, example)):
+    if not same_bits(run_network(original, example), run_network(model, example)):
         return False
     mine, theirs = copy.deepcopy(original), copy.deepcopy(model)
-    if not same_bits(run(mine, example, training=True, seed=7), run(theirs, example, training=True, seed=7)):
+    if not same_bits(
+        run_network(mine, example, training=True, seed=7), run_network(theirs, example, training=True, seed=7)
+    ):
         return False
     after = theirs.state_dict()
     return all(same_bits(value, after[key]) for key, value in mine.state_dict().items())
 
 
 def changed(original: nn.Module, model: nn.Module, example: Example) -> bool:
-    return not same_bits(run(original, example), run(model, example))
+    return not same_bits(run_network(original, example), run_network(model, example))

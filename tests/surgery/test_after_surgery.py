@@ -22,7 +22,7 @@ from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import seeded
 from attn_surgeon.surgery.rewrite.operated import is_operated, original_class
-from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.running import run_network, same_bits
 from tests.outside.helpers import settle
 from tests.surgery.helpers import open_up
 
@@ -74,7 +74,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     settle(original, x)
     grafted = insert(original, "se", example=x, options={"reduction": 4}, **selection)
     opened = open_up(copy.deepcopy(grafted))
-    assert not same_bits(run(opened, x), run(original, x))
+    assert not same_bits(run_network(opened, x), run_network(original, x))
     return Case(request.param, original, grafted, opened, x)
 
 
@@ -170,7 +170,7 @@ def test_stages_are_iterated_indexed_and_sliced(case: Case) -> None:
             continue
         seen: list[Tensor] = []
         with stage[0].register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0].clone())):
-            run(case.opened, case.x)
+            run_network(case.opened, case.x)
         expected = stage(seen[0].clone())
         walked = seen[0].clone()
         for part in stage:
@@ -191,11 +191,11 @@ def test_classes_are_kept(case: Case) -> None:
 
 
 def test_copies_compute_the_same(case: Case) -> None:
-    expected = run(case.opened, case.x)
+    expected = run_network(case.opened, case.x)
     copied, pickled = copy.deepcopy(case.opened), pickle.loads(pickle.dumps(case.opened))
-    assert torch.equal(run(copied, case.x), expected)
-    assert torch.equal(run(pickled, case.x), expected)
-    assert torch.equal(run(remove(pickled), case.x), run(case.original, case.x))
+    assert torch.equal(run_network(copied, case.x), expected)
+    assert torch.equal(run_network(pickled, case.x), expected)
+    assert torch.equal(run_network(remove(pickled), case.x), run_network(case.original, case.x))
 
 
 @torch.no_grad()
@@ -242,21 +242,21 @@ def test_averages_hold_the_grafts_too(case: Case) -> None:
             case.grafted.parameters(), case.opened.parameters(), average.parameters(), strict=True
         ):
             assert torch.allclose(mean, (old + new) / 2, atol=1e-6)
-        assert not torch.equal(run(average, x), run(case.original, x))
+        assert not torch.equal(run_network(average, x), run_network(case.original, x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_identity_in_half_precision(case: Case, dtype: torch.dtype) -> None:
     mine, theirs, x = copy.deepcopy(case.original).to(dtype), copy.deepcopy(case.grafted).to(dtype), case.x.to(dtype)
-    assert same_bits(run(theirs, x), run(mine, x))
-    assert not same_bits(run(copy.deepcopy(case.opened).to(dtype), x), run(mine, x))
+    assert same_bits(run_network(theirs, x), run_network(mine, x))
+    assert not same_bits(run_network(copy.deepcopy(case.opened).to(dtype), x), run_network(mine, x))
 
 
 def test_identity_in_channels_last(case: Case) -> None:
     last = torch.channels_last
     mine, theirs = (copy.deepcopy(each).to(memory_format=last) for each in (case.original, case.grafted))
     x = case.x.to(memory_format=last)
-    assert same_bits(run(theirs, x), run(mine, x))
+    assert same_bits(run_network(theirs, x), run_network(mine, x))
     assert same_bits(gradients(theirs, x)[0], gradients(mine, x)[0])
 
 
@@ -266,7 +266,7 @@ def test_hooks_see_what_the_graft_gives(case: Case) -> None:
     watch(hooked, seen)
     hooked = open_up(insert(hooked, "se", example=case.x, options={"reduction": 4}, **NETWORKS[case.name][0]))
     watch(nn.ModuleDict({made.path.replace(".", "/"): made.block for made in list_grafts(hooked)}), seen)
-    run(hooked, case.x)
+    run_network(hooked, case.x)
     exits = [made for made in list_grafts(hooked) if made.graft.placement.kind == "exit"]
     assert exits
     for made in exits:

@@ -21,7 +21,7 @@ from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.certificate import certify
 from attn_surgeon.surgery.check import check
 from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.surgery.running import run
+from attn_surgeon.surgery.running import run_network
 from attn_surgeon.surgery.sites.survey import find_sites
 from tests import toy_networks
 
@@ -155,7 +155,7 @@ def test_threads_operate_while_another_runs_its_own_network() -> None:
     assert nn.Module.__call__ is call
     assert nn.Module.__getattr__ is get
     for net, model in zip(nets, (made[index] for index in range(4)), strict=True):
-        assert torch.equal(run(model, x), run(net, x))
+        assert torch.equal(run_network(model, x), run_network(net, x))
 
 
 @pytest.mark.parametrize("inplace", [False, True])
@@ -191,7 +191,7 @@ def test_a_network_is_operated_while_other_threads_call_it(inplace: bool) -> Non
             thread.join()
     assert errors == []
     assert {len(list_grafts(model)) for model in made} == {9 if inplace else 3}
-    assert all(torch.equal(run(model, x), expected[index // 3]) for index, model in enumerate(made))
+    assert all(torch.equal(run_network(model, x), expected[index // 3]) for index, model in enumerate(made))
 
 
 def test_operated_networks_run_in_threads_with_assigned_forwards() -> None:

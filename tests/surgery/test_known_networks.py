@@ -16,7 +16,7 @@ from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.rewrite.operated import is_operated
-from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.running import run_network, same_bits
 
 # network: (selector of its stages, smallest sensible input size)
 TORCHVISION = {
@@ -67,7 +67,7 @@ def original(library: str, name: str) -> tuple[nn.Module, Tensor, list[Tensor]]:
 
 def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
     trained = copy.deepcopy(model)
-    results = [run(model, x), run(trained, x, training=True)]
+    results = [run_network(model, x), run_network(trained, x, training=True)]
     return results + [value for key, value in trained.state_dict().items() if "attn_surgeon." not in key]
 
 
@@ -83,4 +83,4 @@ def test_identity_and_removal(library: str, name: str) -> None:
     assert not any(is_operated(module) for module in restored.modules())
     assert list(restored.state_dict()) == list(model.state_dict())
     assert same_bits(list(restored.state_dict().values()), list(model.state_dict().values()))
-    assert torch.equal(run(restored, x), expected[0])
+    assert torch.equal(run_network(restored, x), expected[0])

@@ -11,7 +11,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.surgery.running import Example, map_tensors, run, tensors
+from attn_surgeon.surgery.running import Example, map_tensors, run_network, tensors
 
 from .quick import settle
 
@@ -68,14 +68,14 @@ def try_case(model: nn.Module, example: Example, train_example: Example, *, loss
     """
     example, train_example = _beside(model, example), _beside(model, train_example)
     with _watched_features(model) as features, restored_buffers(model):
-        evaluated = run(model, example)
+        evaluated = run_network(model, example)
     if _is_small(example) and _one_place(model, features):
         raise ValueError("its last map has only one place")
     if not is_meta(model) and not _healthy(evaluated):
-        settle(model, lambda: run(model, train_example, training=True))
-        evaluated = run(model, example)
+        settle(model, lambda: run_network(model, train_example, training=True))
+        evaluated = run_network(model, example)
     with restored_buffers(model):
-        trained = run(model, train_example, training=True, seed=SEED)
+        trained = run_network(model, train_example, training=True, seed=SEED)
         reference = Reference(evaluated, trained, copied_buffers(model))
     return Case(model, example, train_example, reference, loss)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attn_surgeon.errors import first_line
 from attn_surgeon.surgery.installed import InstalledGraft, list_grafts
 from attn_surgeon.surgery.isolation import mode, seeded
-from attn_surgeon.surgery.running import call, run, same_bits, tensors
+from attn_surgeon.surgery.running import call, run_network, same_bits, tensors
 
 from .cases import SEED, Case, copied_buffers, restored_buffers
 
@@ -21,7 +21,7 @@ Verdict = bool | str | None
 
 def same_in_eval(case: Case) -> Verdict:
     """Compare outputs in eval mode; without values, their shapes."""
-    output = run(case.model, case.example)
+    output = run_network(case.model, case.example)
     if case.meta:
         return "meta" if _shapes(output) == _shapes(case.reference.evaluated) else "shapes differ"
     return same_bits(output, case.reference.evaluated)
@@ -32,7 +32,7 @@ def same_in_train(case: Case) -> Verdict:
     if case.meta:
         return "meta"
     with restored_buffers(case.model):
-        output = run(case.model, case.train_example, training=True, seed=SEED)
+        output = run_network(case.model, case.train_example, training=True, seed=SEED)
         buffers = copied_buffers(case.model)
     if not same_bits(output, case.reference.trained):
         return "outputs differ"

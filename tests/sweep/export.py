@@ -26,8 +26,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_surgeon.artefact.opening import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
+from attn_surgeon.blocks import block_names as blocks
 from attn_surgeon.blocks import closing_parameters
-from attn_surgeon.blocks import names as blocks
 from attn_surgeon.errors import SurgeonError, first_line
 from attn_surgeon.export.axes import read_axes
 from attn_surgeon.export.images import normalise, seeded_pixels

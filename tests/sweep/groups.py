@@ -18,7 +18,7 @@ from attn_surgeon.surgery.perform import perform_checked, take_out
 from attn_surgeon.surgery.plan import Plan
 from attn_surgeon.surgery.planner import make_plan
 from attn_surgeon.surgery.rewrite.operated import is_operated
-from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.running import run_network, same_bits
 from attn_surgeon.surgery.sites.selection import Selection
 from attn_surgeon.surgery.sites.survey import Survey
 
@@ -138,7 +138,7 @@ def _removed(case: Case, values: Values) -> Verdict:
         return "values differ"
     if case.meta:
         return True
-    return same_bits(run(case.model, case.example), case.reference.evaluated) or "output differs"
+    return same_bits(run_network(case.model, case.example), case.reference.evaluated) or "output differs"
 
 
 def _same(case: Case, mine: Tensor, theirs: Tensor | None) -> bool:

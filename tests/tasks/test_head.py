@@ -17,7 +17,7 @@ from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.artefact.save import save
 from attn_surgeon.errors import DataError, TrainingError
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.networks import SourceSpec, build, load_source, parse_source
+from attn_surgeon.networks import SourceSpec, build_network, load_source, parse_source
 from attn_surgeon.networks.preprocessing import Preprocessing, PreprocessingOverrides
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.tasks import get_task
@@ -126,7 +126,7 @@ def test_torchvisions_pretrained_networks_take_other_classes(name: str) -> None:
     spec = SourceSpec("torchvision", name, {"num_classes": 3})
     known = get_model_weights(name).DEFAULT
     categories = list(known.meta["categories"])
-    model = build(spec).eval()
+    model = build_network(spec).eval()
     output = model(torch.zeros(1, 3, 64, 64))
     assert (output if isinstance(output, torch.Tensor) else output["out"]).shape[1] == 3
     assert known.meta["categories"] == categories

@@ -33,6 +33,6 @@ class SafeGroupNorm(nn.GroupNorm):
         return torch.group_norm(x, self.num_groups, weight, bias, self.eps)
 
 
-def widen(x: Tensor) -> Tensor:
+def at_least_float(x: Tensor) -> Tensor:
     """Give features single precision at least: half precision does not hold the squares of what it holds."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -33,7 +33,7 @@ def enter_own(card: Card, factory: Factory) -> None:
     _OWN[card.name] = (card, factory)
 
 
-def names() -> list[str]:
+def block_names() -> list[str]:
     """Return the names of the catalogue's blocks."""
     return sorted(_CATALOGUE)
 
@@ -76,4 +76,4 @@ def _hint(name: str, known: dict[str, tuple[Card, Factory]]) -> str:
         return f"it is a block of your own: {how}"
     if name.endswith(".py"):
         return f"write it as {name}:Factory"
-    return nearest(name.lower(), known) or f"list them with: {function('blocks.names()', 'blocks')}"
+    return nearest(name.lower(), known) or f"list them with: {function('blocks.block_names()', 'blocks')}"

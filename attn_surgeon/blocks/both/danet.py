@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Add
-from attn_surgeon.blocks.base.norms import widen
+from attn_surgeon.blocks.base.norms import at_least_float
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.self_attention.sagan import Among
 
@@ -120,7 +120,7 @@ class DualAttention(nn.Module):
 def mix_channels(x: Tensor) -> Tensor:
     """Give each channel of (N, C, H, W) the mixture of all, of the least alike most."""
     flat = x.flatten(2)
-    wide = widen(flat)
+    wide = at_least_float(flat)
     scaled = (wide / _SCALE) @ wide.transpose(1, 2)
     shares = (-_SCALE * scaled.to(wide.dtype)).softmax(2).to(x.dtype)
     return torch.unflatten(shares @ flat, 2, x.shape[2:])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.norms import widen
+from attn_surgeon.blocks.base.norms import at_least_float
 from attn_surgeon.blocks.base.registry import register
 
 _EPS = 1e-5
@@ -49,7 +49,7 @@ class GatedChannels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        return self.gate(x, 1 + torch.tanh(self.gamma * self._embedded(widen(x)) + self.beta))
+        return self.gate(x, 1 + torch.tanh(self.gamma * self._embedded(at_least_float(x)) + self.beta))
 
     def _embedded(self, x: Tensor) -> Tensor:
         if self.norm == "l1":

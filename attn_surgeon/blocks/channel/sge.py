@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.norms import SafeGroupNorm, widen
+from attn_surgeon.blocks.base.norms import SafeGroupNorm, at_least_float
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 
@@ -52,7 +52,7 @@ class GroupwiseEnhance(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         n, channels, height, width = x.shape
-        parts = widen(x).reshape(n, self.groups, channels // self.groups, height, width)
+        parts = at_least_float(x).reshape(n, self.groups, channels // self.groups, height, width)
         likeness = (parts * parts.mean((3, 4), keepdim=True)).sum(2)
         z = self.norm(likeness).unsqueeze(2).expand(-1, -1, channels // self.groups, -1, -1)
         return self.gate(x, z.flatten(1, 2))

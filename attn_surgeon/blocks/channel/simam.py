@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Blend
-from attn_surgeon.blocks.base.norms import widen
+from attn_surgeon.blocks.base.norms import at_least_float
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -45,7 +45,7 @@ class SimAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        wide = widen(x)
+        wide = at_least_float(x)
         distance = (wide - wide.mean((2, 3), keepdim=True)).square()
         energy = distance / (4 * (distance.mean((2, 3), keepdim=True) + self.e_lambda)) + 0.5
         return self.outer(x, x * torch.sigmoid(energy).to(x.dtype))

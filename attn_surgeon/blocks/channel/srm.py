@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card
 from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.norms import PooledNorm, widen
+from attn_surgeon.blocks.base.norms import PooledNorm, at_least_float
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -47,7 +47,7 @@ class StyleRecalibration(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        wide = widen(x)
+        wide = at_least_float(x)
         mean = wide.mean((2, 3), keepdim=True)
         deviation = ((wide - mean).square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
         style = torch.cat((mean, deviation), 2).to(x.dtype)

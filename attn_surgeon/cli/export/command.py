@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attn_surgeon.artefact.header import SUFFIX
+from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.cli.files import given_or_newest, writable
 from attn_surgeon.cli.options import (
     Arguments,
@@ -167,7 +167,7 @@ def export(
                 settings=settings,
                 options=options,
                 targets=targets,
-                artefact=path if path.endswith(SUFFIX) else None,
+                artefact=path if path.endswith(ARTEFACT_SUFFIX) else None,
                 progress=progress,
             )
         )
@@ -186,7 +186,7 @@ def _targets(
 
 def _stem(path: str) -> str:
     """Return the start of the files' names, without opening the network."""
-    if path.endswith(SUFFIX):
+    if path.endswith(ARTEFACT_SUFFIX):
         return Path(path).stem
     if path.endswith(".onnx"):
         raise OptionError("this is an ONNX file", path, "name a network or an artefact; ONNX files are for profile")

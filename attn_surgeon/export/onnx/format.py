@@ -19,7 +19,7 @@ from attn_surgeon.export.formats import Format
 from attn_surgeon.export.images import folder_pixels, normalise
 from attn_surgeon.export.module import INPUT
 from attn_surgeon.export.onnx.convert import convert_to_onnx, default_opset
-from attn_surgeon.export.onnx.precisions.bfloat16 import to_bfloat16, widen
+from attn_surgeon.export.onnx.precisions.bfloat16 import bfloat16_to_float, to_bfloat16
 from attn_surgeon.export.onnx.precisions.half import to_half
 from attn_surgeon.export.onnx.precisions.int8 import Quantisation, to_int8
 from attn_surgeon.export.onnx.session import as_feeds, open_session
@@ -195,7 +195,7 @@ def _runnable(path: Path, precision: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         wide = Path(folder) / path.name
-        widen(path, wide)
+        bfloat16_to_float(path, wide)
         yield wide
 
 

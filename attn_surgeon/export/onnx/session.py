@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attn_surgeon.errors import ExportError, option
+from attn_surgeon.export.parity import Array
 
-Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 CPU = ("CPUExecutionProvider",)
 WORKER = ("-m", "attn_surgeon.export.onnx.worker")

@@ -10,7 +10,7 @@ from typing import Any
 
 from attn_surgeon.errors import ExportError, option
 from attn_surgeon.export.module import INPUT
-from attn_surgeon.export.tensorrt.shapes import Shape, Shapes
+from attn_surgeon.export.tensorrt.shapes import BatchShape, Shapes
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def import_tensorrt() -> Any:
     return trt
 
 
-def build(trt: Any, onnx: Path, shapes: Shapes, options: BuildOptions, *, pixels: bool = False) -> bytes:
+def build_engine(trt: Any, onnx: Path, shapes: Shapes, options: BuildOptions, *, pixels: bool = False) -> bytes:
     """Build a strongly typed engine, whose precisions are the ONNX file's types, and return it serialised.
 
     Args:
@@ -69,7 +69,7 @@ def build(trt: Any, onnx: Path, shapes: Shapes, options: BuildOptions, *, pixels
     return bytes(plan)
 
 
-def _ordered(shape: Shape, pixels: bool) -> Shape:
+def _ordered(shape: BatchShape, pixels: bool) -> BatchShape:
     n, c, h, w = shape
     return (n, h, w, c) if pixels else shape
 
@@ -98,7 +98,7 @@ def _config(trt: Any, builder: Any, options: BuildOptions) -> Any:
     return config
 
 
-def load(trt: Any, engine: bytes) -> Any:
+def load_engine(trt: Any, engine: bytes) -> Any:
     """Return a deserialised engine; raise ExportError where TensorRT cannot read it."""
     runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
     loaded = runtime.deserialize_cuda_engine(engine)
@@ -107,7 +107,7 @@ def load(trt: Any, engine: bytes) -> Any:
     return loaded
 
 
-def run(trt: Any, engine: Any, context: Any, images: Any) -> dict[str, Any]:
+def run_engine(trt: Any, engine: Any, context: Any, images: Any) -> dict[str, Any]:
     """Run an engine in a context on images, and return its outputs by name; raise ExportError where it fails."""
     import torch
 

@@ -20,7 +20,7 @@ from attn_surgeon.export.parity_check import check_parity
 from attn_surgeon.export.prepared import PreparedNetwork
 from attn_surgeon.export.result import ExportedFile, ExportResult
 from attn_surgeon.export.settings import ExportRequest
-from attn_surgeon.export.tensorrt.build import BuildOptions, build, import_tensorrt, load, run
+from attn_surgeon.export.tensorrt.build import BuildOptions, build_engine, import_tensorrt, load_engine, run_engine
 from attn_surgeon.export.tensorrt.lint import lint, operator_table
 from attn_surgeon.export.tensorrt.shapes import Shapes, read_shapes, sides
 from attn_surgeon.files import staged
@@ -29,7 +29,7 @@ from attn_surgeon.measure.latency import Latency, summarise
 ROUNDS = 20
 ENGINE = "engine"  # the target that is the engine; the other one is the ONNX file
 # TF32 rounds the inputs of convolutions to ten bits of mantissa, unless it is disabled
-TOLERANCE = {**TOLERANCES, "fp32": 5e-3}
+ENGINE_TOLERANCES = {**TOLERANCES, "fp32": 5e-3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def write_engine(request: ExportRequest) -> ExportResult:
     except ExportError as error:
         return replace(result, error=error)
     request.progress("build the engine")
-    plan = build(trt, beside, shapes, options.build, pixels=settings.preprocess)
+    plan = build_engine(trt, beside, shapes, options.build, pixels=settings.preprocess)
     request.progress("compare with PyTorch")
     file = _checked(trt, result.prepared, plan, request.targets[ENGINE], shapes, precision)
     return replace(result, files=(*result.files, file), details={**result.details, "engine": dict(file.to_dict())})
@@ -121,16 +121,16 @@ def _checked(
     trt: Any, prepared: PreparedNetwork, plan: bytes, target: Path, shapes: Shapes, precision: str
 ) -> ExportedFile:
     """Write an engine that agrees with PyTorch; raise ParityError otherwise."""
-    engine = load(trt, plan)
+    engine = load_engine(trt, plan)
     context = engine.create_execution_context()
 
     def compute(images: torch.Tensor) -> list[Array]:
-        outputs = run(trt, engine, context, images.cuda())
+        outputs = run_engine(trt, engine, context, images.cuda())
         return [outputs[name].float().cpu().numpy() for name in prepared.exported.outputs]
 
-    parity = check_parity(prepared, compute, TOLERANCE[precision], target.name, explain=precision == "fp32")
+    parity = check_parity(prepared, compute, ENGINE_TOLERANCES[precision], target.name, explain=precision == "fp32")
     images = prepared.inputs(dict(zip(NAMES, sides(shapes.typical), strict=True))).cuda()
-    latency = _latency(lambda: run(trt, engine, context, images))
+    latency = _latency(lambda: run_engine(trt, engine, context, images))
     with staged(target) as temporary:
         temporary.write_bytes(plan)
     facts = {"precision": precision, "seconds": latency.median, "quartiles": latency.quartiles}

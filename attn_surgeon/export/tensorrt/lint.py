@@ -17,7 +17,7 @@ _TYPES = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class LintFinding:
     """A node that the parser does not support, and why."""
 
     node: str
@@ -32,7 +32,7 @@ def operator_table() -> dict[str, Any]:
     return read
 
 
-def lint(path: Path) -> list[Finding]:
+def lint(path: Path) -> list[LintFinding]:
     """Return the nodes that the parser does not support, as far as the table tells."""
     import onnx
 
@@ -41,15 +41,15 @@ def lint(path: Path) -> list[Finding]:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     types = _element_types(model)
     for node in model.graph.node:
-        findings += [Finding(node.name, node.op_type, what) for what in _faults(node, types, constants)]
+        findings += [LintFinding(node.name, node.op_type, what) for what in _faults(node, types, constants)]
     return findings
 
 
-def _opset(model: Any) -> Iterator[Finding]:
+def _opset(model: Any) -> Iterator[LintFinding]:
     low, high = operator_table()["opsets"]
     for used in model.opset_import:
         if used.domain in ("", "ai.onnx") and not low <= used.version <= high:
-            yield Finding("", "", f"opset {used.version} is out of range: {low} to {high}")
+            yield LintFinding("", "", f"opset {used.version} is out of range: {low} to {high}")
 
 
 def _element_types(model: Any) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from attn_surgeon.errors import ExportError, option
 from attn_surgeon.export.axes import NAMES, Axis
 
-Shape = tuple[int, int, int, int]
+BatchShape = tuple[int, int, int, int]
 _OPTION = option("shapes")
 
 
@@ -15,9 +15,9 @@ _OPTION = option("shapes")
 class Shapes:
     """The shapes (N, C, H, W) of an optimisation profile."""
 
-    low: Shape
-    typical: Shape
-    high: Shape
+    low: BatchShape
+    typical: BatchShape
+    high: BatchShape
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -26,7 +26,7 @@ class Shapes:
         return tuple(Axis(name, low, high, ranged=True) for name, low, high in ends if low != high)
 
 
-def sides(shape: Shape) -> tuple[int, int, int]:
+def sides(shape: BatchShape) -> tuple[int, int, int]:
     """Return batch, height and width.
 
     >>> sides((8, 3, 224, 320))
@@ -52,7 +52,7 @@ def read_shapes(text: str, channels: int) -> Shapes:
     return Shapes(low, typical, high)
 
 
-def _read(text: str) -> Shape:
+def _read(text: str) -> BatchShape:
     parts = text.strip().lower().split("x")
     if len(parts) != 4 or not all(part.isdecimal() and int(part) for part in parts):
         raise ExportError(f"invalid shape '{text.strip()}'", _OPTION, "write NxCxHxW, as 1x3x224x224")

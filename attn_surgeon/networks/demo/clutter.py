@@ -45,7 +45,7 @@ def resize(plane: Plane, height: int, width: int) -> Plane:
     return resized
 
 
-def draw(digit: Plane, others: NDArray[np.uint8], size: int, dice: Dice) -> tuple[Plane, Plane]:
+def draw_scene(digit: Plane, others: NDArray[np.uint8], size: int, dice: Dice) -> tuple[Plane, Plane]:
     """Return a picture (H, W) of the digit amid clutter, and the digit's coverage of each pixel (H, W)."""
     picture, ink, side = _background(size, dice), dice.between(0.55, 1.0), dice.whole(*SIDES)
     cover = _place(resize(digit, side, side), size, dice)

@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from attn_surgeon.errors import DataError, nearest
-from attn_surgeon.networks.demo.clutter import Dice, Plane, draw, resize
+from attn_surgeon.networks.demo.clutter import Dice, Plane, draw_scene, resize
 from attn_surgeon.networks.preprocessing import Preprocessing
 
 Item = tuple[Tensor, int] | tuple[Tensor, int, Tensor]
 Transform = Callable[[Image.Image], Tensor]
 
 DIGITS = Path(__file__).with_name("digits.npz")
-TASKS = ("demo", "demo-clutter")
+DEMO_DATASETS = ("demo", "demo-clutter")
 SPLITS = ("train", "val")
 CLASS_NAMES = tuple("0123456789")
 SIZE = (32, 32)
@@ -70,7 +70,7 @@ class Digits(Dataset[Item]):
         copy, place = divmod(index, len(self._images))
         digit = self._images[place] / 16.0
         if self.cluttered:
-            return draw(digit, self._images, SIZE[0], Dice(SEED, int(self._keys[place]), copy))
+            return draw_scene(digit, self._images, SIZE[0], Dice(SEED, int(self._keys[place]), copy))
         clean = resize(digit, *SIZE)
         return clean, clean
 
@@ -81,8 +81,8 @@ def digits(task: str, split: str, *, masks: bool = False, transform: Transform |
     Without a transform the image is a float tensor (1, 32, 32), not normalised; `transform` gets a PIL image,
     as `DEMO_PREPROCESSING.transform()` expects. The mask is a bool tensor (32, 32).
     """
-    if task not in TASKS:
-        hint = nearest(task, TASKS) or f"there are {' and '.join(TASKS)}"
+    if task not in DEMO_DATASETS:
+        hint = nearest(task, DEMO_DATASETS) or f"there are {' and '.join(DEMO_DATASETS)}"
         raise DataError(f"unknown task {task!r}", "demo digits", hint)
     if split not in SPLITS:
         raise DataError(f"no split {split!r}", task, f"there are {' and '.join(SPLITS)}")

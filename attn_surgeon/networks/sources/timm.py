@@ -34,7 +34,7 @@ def has(name: str) -> bool:
 
 
 @cache
-def names() -> list[str]:
+def timm_names() -> list[str]:
     """Return timm's architectures and, with their tags, its pretrained networks."""
     import timm
 
@@ -114,7 +114,7 @@ def _config(name: str) -> Any:
 
     where = f"timm/{name}"
     if any(mark in name for mark in ":/\\") or not has(name):
-        hint = nearest(name, names()) or "see timm.list_models()"
+        hint = nearest(name, timm_names()) or "see timm.list_models()"
         raise SourceError(f"timm has no network {name!r}", where, hint)
     try:
         return get_pretrained_cfg(name)
@@ -170,6 +170,6 @@ SOURCE = Source(
     build=lambda spec: _create(spec.name, spec.args),
     load=_load,
     has=has,
-    names=names,
+    names=timm_names,
     weights_hint=lambda spec: "timm's weights are chosen by a tag in the name",
 )

@@ -136,7 +136,7 @@ def run_recorded(model: nn.Module, example: running.Example, recorder: Recorder)
 
 def _run(model: nn.Module, example: running.Example, watch: _Watch) -> Any:
     with _scripted_shown(model), running.hooked(_hooks(model, watch)):
-        return running.run(model, example, under=watch.recorder)
+        return running.run_network(model, example, under=watch.recorder)
 
 
 class _Scripted(nn.Module):

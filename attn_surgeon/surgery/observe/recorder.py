@@ -33,7 +33,7 @@ class Event:
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class TensorHolder:
     """A stand-in for an object of the network's own that has tensors."""
 
     type: str
@@ -131,7 +131,7 @@ class Recorder(TorchFunctionMode):
             items = [self._described(item) for item in value]
             return items if isinstance(value, list) else tuple(items)
         held = running.tensors(value)
-        return Held(type(value).__name__, tuple(map(self._value, held))) if held else value
+        return TensorHolder(type(value).__name__, tuple(map(self._value, held))) if held else value
 
     def _value(self, tensor: Tensor) -> Tensor:
         known = self._known.get(tensor)

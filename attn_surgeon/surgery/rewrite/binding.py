@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from torch import Tensor, fx, nn
 
-from attn_surgeon.surgery.observe.recorder import Held
+from attn_surgeon.surgery.observe.recorder import TensorHolder
 
 TENSOR = "<tensor>"
 
@@ -107,7 +107,7 @@ def _constant(name: str, value: Any) -> Constant:
     several = Several.of(value)
     if several is not None:
         return several
-    type_name = value.type if isinstance(value, Held) else type(value).__name__
+    type_name = value.type if isinstance(value, TensorHolder) else type(value).__name__
     raise UntraceableError(f"its argument '{name}' is a {type_name}")
 
 

@@ -23,7 +23,7 @@ MARK = "_attn_surgeon_generated"
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldReferences:
     """What an assigned method was found to hold on to.
 
     `wrapper`: the method that it replaced. `opaque`: what was compiled or traced of that, with its grafts, and does
@@ -44,9 +44,9 @@ class Held:
         return same and all(map(operator.is_, self.directly, directly))
 
 
-def held(assigned: Callable[..., Any], module: nn.Module, name: str, grafts: Grafts) -> Held:
+def held(assigned: Callable[..., Any], module: nn.Module, name: str, grafts: Grafts) -> HeldReferences:
     """Return what a method that was assigned to a module holds on to, searched once."""
-    known: Held | None = grafts.judged.get(id(assigned))
+    known: HeldReferences | None = grafts.judged.get(id(assigned))
     own, directly = replaced(module, name), _held(assigned, module)
     if known is None or not known.stands(assigned, own, directly):
         if len(grafts.judged) >= _MOST:  # some assign another one for each call
@@ -63,17 +63,19 @@ def replaced(module: nn.Module, name: str) -> Callable[..., Any]:
 
 def _search(
     assigned: Callable[..., Any], module: nn.Module, own: Callable[..., Any], directly: tuple[Any, ...], grafts: Grafts
-) -> Held:
+) -> HeldReferences:
     found = list(_reachable(assigned, module))
     wrapper = any(_is_replaced(item, own) for item in found)
     compiled = getattr(assigned, "_torchdynamo_orig_callable", None)
     if compiled is not None:
-        return Held(assigned, own, directly, wrapper=False, opaque=_is_generated(compiled, module), copies=())
+        return HeldReferences(assigned, own, directly, wrapper=False, opaque=_is_generated(compiled, module), copies=())
     others = [item for item in found if isinstance(item, nn.Module) and not _is_around(item, module)]
     opaque = any(isinstance(item, torch._C.ScriptMethod) and RESERVED in str(item.graph) for item in found)
     opaque = opaque or any(_is_opaque(other) and _has_copies(other, grafts) for other in others)
     copies = [part for other in others if not _is_opaque(other) for part in _copies(other, grafts)]
-    return Held(assigned, own, directly, wrapper and not isinstance(assigned, nn.Module), opaque, tuple(copies))
+    return HeldReferences(
+        assigned, own, directly, wrapper and not isinstance(assigned, nn.Module), opaque, tuple(copies)
+    )
 
 
 def _is_replaced(found: Any, own: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from attn_surgeon.surgery.rewrite.binding import Binding, Constant, Several
 
 Side = Literal["after", "before"]
-Kind = Literal["exit", "entry", "edge"]
+PlacementKind = Literal["exit", "entry", "edge"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Placement:
     of the owner's graph, or with `:K` after its name, what flows into it as argument K.
     """
 
-    kind: Kind
+    kind: PlacementKind
     owner: str
     side: Side
     method: str = "forward"

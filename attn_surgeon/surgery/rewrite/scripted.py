@@ -19,7 +19,7 @@ from attn_surgeon.surgery.isolation import isolates
 from attn_surgeon.surgery.rewrite.expected import expected_of
 from attn_surgeon.surgery.rewrite.grafts import RESERVED, Grafts, grafts_of, own_children
 from attn_surgeon.surgery.rewrite.operated import GUARD, code_of, original_class, run_source
-from attn_surgeon.surgery.running import map_tensors, run, same_bits, tensors
+from attn_surgeon.surgery.running import map_tensors, run_network, same_bits, tensors
 
 _CHECKS = re.compile(rf"^    (\w+ = \S*_require\w*\(.*|{GUARD}\(self\))\n", re.MULTILINE)
 
@@ -139,7 +139,7 @@ def _require_same(network: nn.Module, scripted: Any) -> None:
     example = map_tensors(expected.example, lambda meta: torch.randn(meta.shape) if meta.is_floating_point() else meta)
     if any(tensor.is_meta for tensor in tensors(example)):
         return
-    wanted, got = run(network, example), run(scripted, example)
+    wanted, got = run_network(network, example), run_network(scripted, example)
     close = [torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(tensors(wanted), tensors(got), strict=True)]
     if not same_bits(wanted, got) and not all(close):
         raise ExportError("TorchScript computes something else of this network", "", "use torch.jit.trace")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from attn_surgeon.errors import ExportError
-from attn_surgeon.export.tensorrt.build import BuildOptions, build, import_tensorrt, load, run
+from attn_surgeon.export.tensorrt.build import BuildOptions, build_engine, import_tensorrt, load_engine, run_engine
 from attn_surgeon.export.tensorrt.shapes import Shapes
 
 from .fake import make
@@ -51,7 +51,7 @@ def fake(**other: Callable[..., Any]) -> tuple[Any, Calls]:
 
 def test_an_engine_is_built_strongly_typed_with_one_profile(tmp_path: Path) -> None:
     trt, calls = fake()
-    assert build(trt, tmp_path / "x.onnx", SHAPES, BuildOptions()) == b"engine"
+    assert build_engine(trt, tmp_path / "x.onnx", SHAPES, BuildOptions()) == b"engine"
     told = dict(calls)
     assert told["Builder.create_network"] == (1 << trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED,)
     assert told["OnnxParser.parse_from_file"] == (str(tmp_path / "x.onnx"),)
@@ -63,7 +63,7 @@ def test_an_engine_is_built_strongly_typed_with_one_profile(tmp_path: Path) -> N
 
 def test_pixels_have_their_channels_last(tmp_path: Path) -> None:
     trt, calls = fake()
-    build(trt, tmp_path / "x.onnx", SHAPES, BuildOptions(), pixels=True)
+    build_engine(trt, tmp_path / "x.onnx", SHAPES, BuildOptions(), pixels=True)
     assert dict(calls)["IOptimizationProfile.set_shape"][1:] == ((1, 64, 64, 3), (8, 64, 64, 3), (32, 64, 96, 3))
 
 
@@ -71,14 +71,14 @@ def test_every_option_reaches_its_call(tmp_path: Path) -> None:
     trt, calls = fake()
     cache = tmp_path / "times.bin"
     options = BuildOptions(1 << 30, cache, version_compatible=True, hardware_compatible=True)
-    build(trt, tmp_path / "x.onnx", SHAPES, options)
+    build_engine(trt, tmp_path / "x.onnx", SHAPES, options)
     told = dict(calls)
     assert told["IBuilderConfig.set_memory_pool_limit"] == (trt.MemoryPoolType.WORKSPACE, 1 << 30)
     assert told["IBuilderConfig.set_flag"] == (trt.BuilderFlag.VERSION_COMPATIBLE,)
     assert told["IBuilderConfig.hardware_compatibility_level"] == (trt.HardwareCompatibilityLevel.AMPERE_PLUS,)
     assert told["IBuilderConfig.create_timing_cache"] == (b"",)
     assert cache.read_bytes() == b"times"
-    build(trt, tmp_path / "x.onnx", SHAPES, options)
+    build_engine(trt, tmp_path / "x.onnx", SHAPES, options)
     assert dict(calls)["IBuilderConfig.create_timing_cache"] == (b"times",)
 
 
@@ -92,17 +92,17 @@ def test_the_parsers_own_words_are_told(tmp_path: Path) -> None:
     )
     type(error).desc = lambda self: "node 7 is odd"
     with pytest.raises(ExportError, match="parser rejects the file: node 7 is odd"):
-        build(refusing, tmp_path / "x.onnx", SHAPES, BuildOptions())
+        build_engine(refusing, tmp_path / "x.onnx", SHAPES, BuildOptions())
     failing, _ = fake(Builder__build_serialized_network=lambda network, config: None)
     with pytest.raises(ExportError, match="built no engine"):
-        build(failing, tmp_path / "x.onnx", SHAPES, BuildOptions())
+        build_engine(failing, tmp_path / "x.onnx", SHAPES, BuildOptions())
 
 
 def test_an_engine_runs_on_tensors_where_they_lie() -> None:
     trt, calls = fake()
     images = torch.zeros(2, 3, 64, 64)
-    engine = load(trt, b"engine")
-    outputs = run(trt, engine, engine.create_execution_context(), images)
+    engine = load_engine(trt, b"engine")
+    outputs = run_engine(trt, engine, engine.create_execution_context(), images)
     assert {name: (tuple(made.shape), made.dtype) for name, made in outputs.items()} == {
         "logits": ((2, 10), torch.float32)
     }
@@ -111,10 +111,10 @@ def test_an_engine_runs_on_tensors_where_they_lie() -> None:
     assert addresses == [("images", images.data_ptr()), ("logits", outputs["logits"].data_ptr())]
     silent, _ = fake(IExecutionContext__execute_async_v3=lambda stream: False)
     with pytest.raises(ExportError, match="does not run"):
-        run(silent, silent.ICudaEngine(), silent.IExecutionContext(), images)
+        run_engine(silent, silent.ICudaEngine(), silent.IExecutionContext(), images)
     unreadable, _ = fake(Runtime__deserialize_cuda_engine=lambda data: None)
     with pytest.raises(ExportError, match="cannot read the engine"):
-        load(unreadable, b"engine")
+        load_engine(unreadable, b"engine")
 
 
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

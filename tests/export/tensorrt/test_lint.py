@@ -11,13 +11,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from attn_surgeon.errors import ExportError
-from attn_surgeon.export.tensorrt.lint import Finding, lint, operator_table
+from attn_surgeon.export.tensorrt.lint import LintFinding, lint, operator_table
 from attn_surgeon.export.tensorrt.shapes import Shapes, read_shapes
 
 FLOAT = TensorProto.FLOAT
 
 
-def linted(tmp_path: Path, *nodes: Any, kind: int = FLOAT, opset: int = 20, **constants: Any) -> list[Finding]:
+def linted(tmp_path: Path, *nodes: Any, kind: int = FLOAT, opset: int = 20, **constants: Any) -> list[LintFinding]:
     graph = helper.make_graph(
         nodes,
         "g",

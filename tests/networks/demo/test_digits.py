@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from attn_surgeon.errors import DataError
-from attn_surgeon.networks.demo import CLASS_NAMES, DEMO_PREPROCESSING, MEAN, STD, TASKS, digits
+from attn_surgeon.networks.demo import CLASS_NAMES, DEMO_DATASETS, DEMO_PREPROCESSING, MEAN, STD, digits
 from attn_surgeon.networks.demo.digits import DIGITS, Digits
 
 CLUTTER = "432511a29506bb783550c286cc92d380b53527e076b3aab378dbb9959df57de7"
@@ -49,7 +49,7 @@ def numpy_state() -> Any:
     return state[1]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", DEMO_DATASETS)
 def test_no_global_generator_is_read_or_moved(task: str) -> None:
     dataset = opened(task)
     first = pixels(dataset[3][0])

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.surgery.observe.observe import Observation, observe
 from attn_surgeon.surgery.observe.recorder import Event, Recorder
-from attn_surgeon.surgery.running import run, same_bits, tensors
+from attn_surgeon.surgery.running import run_network, same_bits, tensors
 from tests import toy_networks
 from tests.toy_networks import joins, trunks
 
@@ -206,7 +206,7 @@ def _required(cls: type[nn.Module]) -> bool:
 @pytest.mark.parametrize("kind", plain_networks())
 def test_watching_changes_no_output_and_leaves_no_trace(kind: type[nn.Module]) -> None:
     net, x = kind(), image()
-    before, state, flags = run(net, x), torch.get_rng_state(), [module.training for module in net.modules()]
+    before, state, flags = run_network(net, x), torch.get_rng_state(), [module.training for module in net.modules()]
     net.load_state_dict({key: value.clone() for key, value in net.state_dict().items()})
     outputs: list[Any] = []
     handle = net.register_forward_hook(lambda _, __, output: outputs.append(output))
@@ -229,7 +229,7 @@ def test_random_draws_are_those_of_the_run_alone() -> None:
     drawn: list[Tensor] = []
     net, x = Noisy(), image()
     net.register_forward_hook(lambda _, __, output: drawn.append(output))
-    run(net, x)
+    run_network(net, x)
     observe(net, x)
     assert torch.equal(*drawn)
 

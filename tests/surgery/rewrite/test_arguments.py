@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.errors import PlanError
 from attn_surgeon.surgery.rewrite.operated import generated_sources
-from attn_surgeon.surgery.running import run
+from attn_surgeon.surgery.running import run_network
 from attn_surgeon.surgery.sites.survey import find_sites
 from tests import toy_networks
 
@@ -95,10 +95,10 @@ def test_functional_dropout_in_both_modes() -> None:
     assert set(generated_sources(model)) == {"forward", "_forward_train", "_forward_eval"}
     (block,) = blocks(open_up(model))
     with torch.no_grad():
-        assert torch.equal(run(model, x), block(net.conv(x)) + x)
+        assert torch.equal(run_network(model, x), block(net.conv(x)) + x)
         torch.manual_seed(5)
         expected = F.dropout(block(net.conv(x)), 0.5) + x
-        assert torch.equal(run(model, x, training=True, seed=5), expected)
+        assert torch.equal(run_network(model, x, training=True, seed=5), expected)
 
 
 def test_stochastic_depth_in_both_modes() -> None:
@@ -111,7 +111,7 @@ def test_stochastic_depth_in_both_modes() -> None:
     with torch.no_grad():
         net.train()
         expected = blocks(model)[0](net.bn(net.conv(x))) * mask + x
-    assert torch.equal(run(model, x, training=True, seed=5), expected)
+    assert torch.equal(run_network(model, x, training=True, seed=5), expected)
     assert 0 < mask.sum() < 8
 
 
@@ -121,11 +121,11 @@ def test_numbers_drawn_in_python_are_not_frozen() -> None:
     model = grafted(net, "conv", example=x)
     assert torch.equal(torch.get_rng_state(), state)
     assert identical(net, open_up(model), x) is False
-    kept = [bool(torch.equal(run(model, x, training=True, seed=seed), x)) for seed in range(20)]
-    assert kept == [bool(torch.equal(run(net, x, training=True, seed=seed), x)) for seed in range(20)]
+    kept = [bool(torch.equal(run_network(model, x, training=True, seed=seed), x)) for seed in range(20)]
+    assert kept == [bool(torch.equal(run_network(net, x, training=True, seed=seed), x)) for seed in range(20)]
     assert len(set(kept)) == 2
     with torch.no_grad():
-        assert torch.equal(run(model, x), x + blocks(model)[0](net.conv(x)))
+        assert torch.equal(run_network(model, x), x + blocks(model)[0](net.conv(x)))
 
 
 def test_place_that_train_mode_has_elsewhere_is_not_guessed() -> None:
@@ -135,8 +135,8 @@ def test_place_that_train_mode_has_elsewhere_is_not_guessed() -> None:
     model = opened(net, "conv")
     with torch.no_grad():
         y = blocks(model)[0](net.conv(x))
-        assert torch.equal(run(model, x, training=True), y + torch.ones_like(y) + x)
-        assert torch.equal(run(model, x), y + x)
+        assert torch.equal(run_network(model, x, training=True), y + torch.ones_like(y) + x)
+        assert torch.equal(run_network(model, x), y + x)
 
 
 def test_own_buffer_changed_in_place() -> None:

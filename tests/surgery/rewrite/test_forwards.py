@@ -11,7 +11,7 @@ from attn_surgeon.errors import PlanError
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.running import run_network, same_bits
 from attn_surgeon.surgery.sites.survey import find_sites
 from tests import toy_networks
 
@@ -79,7 +79,7 @@ def test_in_place_neighbours(site: str) -> None:
     with torch.no_grad():
         out = at("relu", F.relu(at("bn", net.bn(net.conv(x)))))
         out = at("add", at("bn2", net.bn2(at("conv2", net.conv2(out)))) + x)
-        assert torch.equal(run(model, x), at("relu_1", F.relu(out)))
+        assert torch.equal(run_network(model, x), at("relu_1", F.relu(out)))
 
 
 def test_value_changed_in_place_under_a_second_name() -> None:

@@ -17,7 +17,7 @@ from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.certificate import certify
 from attn_surgeon.surgery.check import check
 from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.running import run_network, same_bits
 from attn_surgeon.surgery.sites.survey import find_sites
 
 from ..helpers import blocks, image, open_up, opened
@@ -125,7 +125,7 @@ def test_both_graphs_of_a_feature_extractor_go_through_the_graft(started: bool) 
         assert torch.equal(mine, same)
         assert not torch.equal(mine, changed)
     assert certify(plain, grafted, x).passed
-    assert same_bits(run(remove(model), x), run(plain, x))
+    assert same_bits(run_network(remove(model), x), run_network(plain, x))
 
 
 def test_sites_have_the_names_of_the_modules_they_came_from() -> None:

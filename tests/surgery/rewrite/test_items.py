@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.rewrite.items import get_item, list_items, put_item
-from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.running import run_network, same_bits
 from attn_surgeon.surgery.sites.survey import find_sites
 from tests import toy_networks
 
@@ -152,8 +152,8 @@ def test_one_of_several_tensors_a_module_gives(give: Give, first: str, second: s
     (made,) = list_grafts(model)
     with torch.no_grad():
         expected = net.out(net.backbone.a(x)) - made.block(net.backbone.b(x))
-    assert torch.equal(run(model, x, training=training), expected)
-    assert same_bits(run(remove(model), x), run(net, x))
+    assert torch.equal(run_network(model, x, training=training), expected)
+    assert same_bits(run_network(remove(model), x), run_network(net, x))
 
 
 def test_both_items_at_once_and_each_alone() -> None:
@@ -178,7 +178,7 @@ def test_one_of_several_tensors_a_function_gives(training: bool) -> None:
         left, right = net.conv(x).chunk(2, 1)
         right = made.block(right) + (1 if training else 0)
         expected = torch.cat((net.a(left), net.b(right)), 1)
-    assert torch.equal(run(model, x, training=training), expected)
+    assert torch.equal(run_network(model, x, training=training), expected)
 
 
 class Meets(nn.Module):
@@ -245,4 +245,4 @@ def test_both_copies_survive_deepcopy() -> None:
         left, right = net.conv(x).chunk(2, 1)
         left = block_at(model, "chunk:0")(left)
         expected = torch.cat((net.a(left), block_at(model, "cat:1", "before")(net.b(right))), 1)
-    assert torch.equal(run(model, x), expected)
+    assert torch.equal(run_network(model, x), expected)

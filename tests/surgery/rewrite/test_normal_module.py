@@ -13,7 +13,7 @@ from torch import nn
 
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.rewrite.operated import is_operated
-from attn_surgeon.surgery.running import run, same_bits
+from attn_surgeon.surgery.running import run_network, same_bits
 from tests import toy_networks
 
 from ..helpers import changed, grafted, identical, image, opened
@@ -60,11 +60,11 @@ def test_copies_are_operated_and_restorable(kind: type[nn.Module], way: Callable
 
 def test_copy_owns_its_parameters() -> None:
     model, x = opened(toy_networks.InPlace(), "bn"), image()
-    before = run(model, x)
+    before = run_network(model, x)
     copied = copy.deepcopy(model)
     for parameter in copied.parameters():
         nn.init.zeros_(parameter)
-    assert torch.equal(run(model, x), before)
+    assert torch.equal(run_network(model, x), before)
 
 
 @pytest.mark.parametrize("kind", TRACEABLE)
@@ -127,7 +127,7 @@ def test_identity_under_autocast() -> None:
 def test_channels_last_keeps_its_strides() -> None:
     net, x = toy_networks.InPlace(), image().to(memory_format=torch.channels_last)
     model = grafted(net, ["bn", "add"], block="cbam").to(memory_format=torch.channels_last)
-    expected, got = run(net, x), run(model, x)
+    expected, got = run_network(net, x), run_network(model, x)
     assert got.stride() == expected.stride()
     assert got.is_contiguous(memory_format=torch.channels_last)
 

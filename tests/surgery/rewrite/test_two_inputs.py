@@ -19,7 +19,7 @@ from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.certificate import certify
 from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.surgery.running import Example, run, same_bits
+from attn_surgeon.surgery.running import Example, run_network, same_bits
 from tests.toy_networks import Residual, Root, paired
 from tests.toy_networks.joins import Between
 
@@ -204,13 +204,13 @@ def test_train_and_eval_mode_take_different_paths() -> None:
     net, x = paired.Guided(), image()
     model = guided(net)
     reference = copy.deepcopy(blocks(model)[0]).train()
-    trained = run(model, x, training=True, seed=3)
+    trained = run_network(model, x, training=True, seed=3)
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(3)
         y = reference(net.a(x), net.wide(x))
         expected = net.b(F.dropout(y + 1, 0.5, True))
     assert torch.equal(trained[0], expected)
-    assert same_bits(run(remove(model), x, training=True, seed=3), run(net, x, training=True, seed=3))
+    assert same_bits(run_network(remove(model), x, training=True, seed=3), run_network(net, x, training=True, seed=3))
 
 
 def test_both_in_a_helper_method() -> None:
@@ -258,7 +258,7 @@ def test_two_images_from_end_to_end(block: str, named: bool, tmp_path: Path) -> 
     (made,) = list_grafts(model)
     with torch.no_grad():
         left, right = net.left(x), net.right(y)
-        assert torch.equal(run(model, example), net.out(torch.cat([made.block(left, right), right], 1)))
+        assert torch.equal(run_network(model, example), net.out(torch.cat([made.block(left, right), right], 1)))
 
 
 def test_views_of_different_sizes_have_no_second_size_to_try() -> None:
@@ -268,5 +268,5 @@ def test_views_of_different_sizes_have_no_second_size_to_try() -> None:
 
     net, example = Sizes().eval(), (image(2, 4, 16), image(2, 4, 8))
     model = insert(net, "gate", at="fusions", example=example)
-    assert same_bits(run(model, example), run(net, example))
+    assert same_bits(run_network(model, example), run_network(net, example))
     assert certify(net, model, example).passed

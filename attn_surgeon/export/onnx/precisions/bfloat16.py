@@ -28,7 +28,7 @@ def to_bfloat16(source: Path, target: Path) -> None:
     onnx.save(model, str(target))
 
 
-def widen(source: Path, target: Path) -> None:
+def bfloat16_to_float(source: Path, target: Path) -> None:
     """Write a bfloat16 model in single precision, with its rounded weights, so that ONNX Runtime runs it on a CPU.
 
     Its activations are not rounded as bfloat16's would be.

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from attn_surgeon.export.onnx.precisions.bfloat16 import to_bfloat16, widen
+from attn_surgeon.export.onnx.precisions.bfloat16 import bfloat16_to_float, to_bfloat16
 from attn_surgeon.export.onnx.session import open_session
 
 SHAPE = (2, 3)
@@ -31,7 +31,7 @@ def test_weights_are_rounded_once_and_in_single_precisions_range(tmp_path: Path)
     assert numpy_helper.to_array(factors).astype(np.float32)[2] == rounded[2]
     kinds = [node.attribute[0].i for node in made.graph.node if node.op_type == "Cast"]
     assert sorted(kinds) == [TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.BFLOAT16, TensorProto.BFLOAT16]
-    widen(brain, wide)
+    bfloat16_to_float(brain, wide)
     x = np.array([[0, 0, 1], [0, 1e-30, 2]], np.float32)
     with open_session(wide) as session:
         (found,) = session.run({"x": x})
