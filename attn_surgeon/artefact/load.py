@@ -11,7 +11,8 @@ from attn_surgeon.artefact.metadata import Artefact, read_artefact
 from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.artefact.storage import damaged, read_artefact_tensors
 from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
-from attn_surgeon.artefact.trust import trusted_source
+from attn_surgeon.artefact.trust import require_blocks, trusted_source
+from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import ArtefactError, option
 from attn_surgeon.networks import build_network, load_source
 from attn_surgeon.operations.fitting import build_blocks
@@ -36,17 +37,20 @@ def load(
     source: str | None = None,
     model: nn.Module | None = None,
     weights: str | None = None,
+    trust: bool = False,
 ) -> nn.Module:
     """Load an operated network in eval mode.
 
-    Code never runs because an artefact names it. A network of timm, torchvision or the demo is built by itself; the
-    user's own has to be named again with `source`, and one that was passed in Python has to be passed as `model`.
+    Code never runs because an artefact names it, unless `trust` says so. A network of timm, torchvision or the demo is
+    built by itself; the user's own has to be named again with `source`, and one that was passed in Python has to be
+    passed as `model`.
 
     Args:
         path: an artefact or a patch.
         source: the user's own network that the artefact was made from: `file.py:factory` or `package.module:factory`.
         model: the network that the artefact was made from, without grafts. It is not changed.
         weights: where the weights of a patch's base are now; `default` for the pretrained ones.
+        trust: run the code that the artefact names: its network's factory, and its blocks'.
 
     Returns:
         The network, with the same tensors bit for bit.
@@ -68,7 +72,8 @@ def load(
     >>> folder.cleanup()
     """
     artefact = read_artefact(path)
-    base = load_base(artefact, source=source, model=model, weights=weights)
+    require_blocks((BlockSpec(**graft.block) for _, graft in artefact.grafts), trust=trust)
+    base = load_base(artefact, source=source, model=model, weights=weights, trust=trust)
     own, grafts = _read_split(artefact)
     if hash_tensors(grafts) != artefact.grafts_sha256:
         raise damaged(artefact.path, "the grafts' tensors do not match their checksum")
@@ -79,10 +84,12 @@ def load(
     return set_provenance(base, artefact.provenance).eval()
 
 
-def load_original(path: str | Path, *, source: str | None = None, weights: str | None = None) -> nn.Module:
+def load_original(
+    path: str | Path, *, source: str | None = None, weights: str | None = None, trust: bool = False
+) -> nn.Module:
     """Load the network an artefact was made from, built anew and never operated on, in eval mode."""
     artefact = read_artefact(path)
-    base = load_base(artefact, source=source, weights=weights)
+    base = load_base(artefact, source=source, weights=weights, trust=trust)
     if not artefact.patch:
         _fill_base(base, _read_split(artefact)[0], artefact)
     return base.eval()
@@ -94,12 +101,13 @@ def load_base(
     source: str | None = None,
     model: nn.Module | None = None,
     weights: str | None = None,
+    trust: bool = False,
 ) -> nn.Module:
     """Build the network an artefact was made from, without grafts; with its own weights for a patch only."""
     if model is not None:
         base = copied(model)
     else:
-        spec = trusted_source(artefact.provenance, source, artefact.path)
+        spec = trusted_source(artefact.provenance, source, artefact.path, trust=trust)
         base = load_source(spec, weights=weights).model if artefact.patch else build_network(spec)
     if artefact.patch and hash_tensors(split_tensors(base)[0]) != artefact.base_sha256:
         what = "the patch does not fit this base: its weights are others"

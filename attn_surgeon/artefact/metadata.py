@@ -12,7 +12,6 @@ import torch
 
 from attn_surgeon.artefact.provenance import Provenance
 from attn_surgeon.artefact.storage import damaged, read_payload
-from attn_surgeon.artefact.trust import require_registered
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import ArtefactError, SurgeonError
 from attn_surgeon.networks import SourceSpec
@@ -68,8 +67,6 @@ def read_artefact(path: str | Path) -> Artefact:
         grafts = tuple(_graft(entry) for entry in stored.grafts)
     except SurgeonError as error:
         raise damaged(path, f"its metadata is invalid: {error.what}") from None
-    for _, graft in grafts:
-        _require_block(graft)
     provenance = Provenance(stored.source, stored.preprocessing, stored.class_names)
     hashes = stored.base_sha256, stored.grafts_sha256
     return Artefact(path, stored.patch, provenance, grafts, *hashes, certificate, stored.recipe)
@@ -78,6 +75,7 @@ def read_artefact(path: str | Path) -> Artefact:
 def _graft(entry: Mapping[str, Any]) -> tuple[str, Graft]:
     """Return a graft and its key; raise ArtefactError for invalid identifiers, because code is generated with them."""
     graft = validated(Graft, {name: value for name, value in entry.items() if name != "key"}, ArtefactError)
+    validated(BlockSpec, graft.block, ArtefactError)
     key, place = validated(str, entry.get("key"), ArtefactError), graft.placement
     plain = key.isprintable() and not {'"', "\\"} & set(key) if place.kind == "edge" else _is_identifier(key)
     if not plain or not all(map(_is_identifier, (place.method, *place.binding))):
@@ -99,13 +97,6 @@ def _is_consistent(feature: Feature) -> bool:
         and isinstance(dtype, torch.dtype)
         and dtype.is_floating_point
     )
-
-
-def _require_block(graft: Graft) -> None:
-    """Raise BlockError for a block that is not known, or that does not take its options."""
-    spec = validated(BlockSpec, graft.block, ArtefactError)
-    require_registered(spec.name)
-    BlockSpec.read(spec.name, spec.options, spec.init)
 
 
 def _is_identifier(text: str) -> bool:

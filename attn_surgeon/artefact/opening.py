@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from attn_surgeon.artefact.load import load
 from attn_surgeon.artefact.metadata import read_artefact
 from attn_surgeon.artefact.provenance import Provenance, provenance_of, set_provenance
-from attn_surgeon.artefact.trust import given_source
+from attn_surgeon.artefact.trust import trusted_source
 from attn_surgeon.networks import DEFAULT_PREPROCESSING, SourceSpec, load_source, parse_source
 from attn_surgeon.networks.preprocessing import Preprocessing, PreprocessingOverrides
 from attn_surgeon.surgery.installed import list_grafts
@@ -25,7 +26,7 @@ _NORMALISATION_UNKNOWN = "the normalisation of the images is not known: ImageNet
 class LoadedNetwork:
     """A network in eval mode, and what is known of it beside its provenance, which is on the network itself.
 
-    `trusted` is the source that the user has named, whose code may run again; what an artefact names is not trusted.
+    `trusted` is the source that the user has named or trusts, whose code may run again.
     `fresh` are the layers that were given new weights for a fine-tune.
     """
 
@@ -81,10 +82,14 @@ def open_network(
     images: PreprocessingOverrides | None = None,
     source: str | None = None,
     allow_partial: bool = False,
+    trust: bool = False,
 ) -> LoadedNetwork:
-    """Open a network by source, or an artefact by path; `source` is the user's own network behind an artefact."""
+    """Open a network by source, or an artefact by path.
+
+    `source` is the user's own network behind an artefact; with `trust`, the code that an artefact names is run.
+    """
     if text.endswith(".safetensors"):
-        loaded = _open_artefact(text, source, weights)
+        loaded = _open_artefact(text, source, weights, trust)
     else:
         loaded = _open_source(text, weights, args, allow_partial)
     preprocessing = (images or PreprocessingOverrides()).applied(loaded.preprocessing)
@@ -92,9 +97,10 @@ def open_network(
     return replace(loaded, notes=(*loaded.notes, _NORMALISATION_UNKNOWN)) if preprocessing.assumed else loaded
 
 
-def _open_artefact(path: str, source: str | None, weights: str | None) -> LoadedNetwork:
-    model = load(path, source=source, weights=weights)
-    trusted = None if source is None else given_source(provenance_of(model), source)
+def _open_artefact(path: str, source: str | None, weights: str | None, trust: bool) -> LoadedNetwork:
+    model = load(path, source=source, weights=weights, trust=trust)
+    known = source is not None or trust
+    trusted = trusted_source(provenance_of(model), source, Path(path), trust=trust) if known else None
     return LoadedNetwork(model, trusted=trusted)
 
 

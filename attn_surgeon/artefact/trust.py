@@ -1,27 +1,38 @@
 """Whose code may run.
 
-The rule: code runs where the user has written its name, on the command line, in Python or in a recipe, which is a
-program to be run like a script. Code never runs because an artefact names it: an artefact is data, passed around like
-weights. So for an artefact of a network in the user's own file the source must be given again, and blocks of the
-user's own must be registered, before either is built.
+The rule: a file is data, passed around like weights, whether it is an artefact, a recipe or a run folder. The code that
+it names, a factory of a network or of a block in a Python file or in an installed package, runs only where the user
+says so: by naming that code, or by trusting the file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.artefact.provenance import Provenance
+from attn_surgeon.artefact.recipe_schema import Recipe
+from attn_surgeon.blocks import BlockSpec
+from attn_surgeon.blocks.base.own import adopt
 from attn_surgeon.blocks.base.registry import is_known
-from attn_surgeon.errors import ArtefactError, BlockError, function, option
+from attn_surgeon.errors import ArtefactError, BlockError, RecipeError, first_few, function, option
 from attn_surgeon.networks import SourceSpec, parse_source
 from attn_surgeon.networks.source import get_source
 
 
-def trusted_source(provenance: Provenance, given: str | None, path: Path) -> SourceSpec:
-    """Return the source to build an artefact's network from: the one the user has given, or a library's.
+def trusted_source(provenance: Provenance, given: str | None, path: Path, *, trust: bool = False) -> SourceSpec:
+    """Return the source to build an artefact's network from: the one the user has given, or the one it names.
 
-    Raises ArtefactError where that would run code that only the artefact names, or where only Python has the network.
+    Args:
+        provenance: what the artefact says of its network.
+        given: the source that the user has named, if any.
+        path: the artefact.
+        trust: whether code that the artefact names may run.
+
+    Raises:
+        ArtefactError: where that would run code that only the artefact names, or where only Python has the network.
     """
     spec = provenance.source
     if given is not None:
@@ -29,9 +40,10 @@ def trusted_source(provenance: Provenance, given: str | None, path: Path) -> Sou
     if spec.kind == "object":
         what = f"the network was passed in Python, as a {spec.name}"
         raise ArtefactError(what, str(path), "load it in Python: attn_surgeon.load(path, model=network)")
-    if get_source(spec.kind).user_code:
+    if get_source(spec.kind).user_code and not trust:
         what = f"the network is built by {spec.text}, and loading an artefact runs no code that the file names"
-        raise ArtefactError(what, str(path), f"if you trust that code, add {option('source', spec.text)}")
+        hint = f"if you trust that code, add {option('source', spec.text)} or {option('trust', True)}"
+        raise ArtefactError(what, str(path), hint)
     return spec
 
 
@@ -41,10 +53,61 @@ def given_source(provenance: Provenance, given: str) -> SourceSpec:
     return replace(parse_source(given), args=spec.args, weights=spec.weights)
 
 
-def require_registered(block: str) -> None:
-    """Raise BlockError for a block, or a part of a stack, that is neither in the catalogue nor registered."""
-    missing = next((part for part in block.split("+") if not is_known(part)), None)
-    if missing is not None:
-        code = missing if ":" in missing else f"{missing}=file.py:Factory"
-        register = function(f"register_block('{missing}', factory)", f"… --own {code}")
-        raise BlockError(f"no block is called '{missing}'", "", f"if it is your own, name its code: {register}")
+def require_blocks(specs: Iterable[BlockSpec], *, trust: bool = False) -> None:
+    """Raise BlockError for a block that is neither in the catalogue nor registered, or that takes other options.
+
+    With `trust`, code that the name of a block is the place of is imported and registered.
+    """
+    for spec in specs:
+        name = adopt(spec.name) if trust else spec.name
+        missing = next((part for part in name.split("+") if not is_known(part)), None)
+        if missing is not None:
+            raise _unknown(missing)
+        BlockSpec.read(name, spec.options, spec.init)
+
+
+def _unknown(block: str) -> BlockError:
+    code = block if ":" in block else f"{block}=file.py:Factory"
+    register = function(f"register_block('{block}', factory)", f"… --own {code}")
+    also = f", or add {option('trust', True)}" if ":" in block else ""
+    return BlockError(f"no block is called '{block}'", "", f"if it is your own, name its code: {register}{also}")
+
+
+def code_named(recipe: Recipe) -> list[str]:
+    """Return the places of code that a recipe names and that is not registered: its network's first, then its blocks'.
+
+    >>> from attn_surgeon.artefact.recipe_schema import Recipe
+    >>> step = {"insert": {"block": "se+mine.py:Scale", "after": "layer3"}}
+    >>> code_named(Recipe.from_dict({"source": "net.py:build", "operations": [step]}))
+    ['net.py:build', 'mine.py:Scale']
+    """
+    parts = [part for step in recipe.operations for part in step.insert.block.split("+")]
+    blocks = [part for part in parts if ":" in part and not is_known(part)]
+    return list(dict.fromkeys([*([recipe.source.name] if _is_code(recipe.source.name) else []), *blocks]))
+
+
+def _is_code(source: str) -> bool:
+    return not source.endswith(ARTEFACT_SUFFIX) and get_source(parse_source(source).kind).user_code
+
+
+def trusted_recipe(recipe: Recipe, file: str, *, source: str | None = None, trust: bool = False) -> Recipe:
+    """Return a recipe whose code may run, with the source that the user has named in place of its own.
+
+    Args:
+        recipe: the recipe.
+        file: where it is from, for errors.
+        source: the network to build instead of the one that the recipe names.
+        trust: whether code that the recipe names may run.
+
+    Raises:
+        RecipeError: with the code that the recipe names and that nobody has allowed.
+    """
+    if source is not None and not recipe.source.name.endswith(ARTEFACT_SUFFIX):
+        recipe = replace(recipe, source=replace(recipe.source, name=source))
+    named = [code for code in code_named(recipe) if code != source]
+    if named and not trust:
+        own = " ".join(option("own", code) for code in named if code != recipe.source.name)
+        network = option("source", recipe.source.name) if recipe.source.name in named else ""
+        hint = f"if you trust it, add {option('trust', True)}, or name it: {f'{network} {own}'.strip()}"
+        raise RecipeError(f"a recipe runs no code by itself, and this one names {first_few(named)}", file, hint)
+    return recipe

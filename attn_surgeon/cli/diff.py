@@ -15,7 +15,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from attn_surgeon.cli.files import artefact_or_newest
-from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Weights
+from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Trust, Weights
 from attn_surgeon.cli.output import console, print_json, steps, table
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def diff(
     artefact: ArtefactPath = None,
     source: Source = None,
     own: Own = None,
+    trust: Trust = False,
     weights: Weights = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,7 +47,7 @@ def diff(
 
     path = artefact_or_newest(artefact)
     with steps(f"read {path}"):
-        loaded = open_network(path, source=source, weights=weights)
+        loaded = open_network(path, source=source, trust=trust, weights=weights)
         costs = graft_costs(loaded.model, loaded.example)
         base = loaded.base()
         total = {"parameters": parameters(base), "macs": macs(lambda: base(loaded.example))}

@@ -23,6 +23,7 @@ from attn_surgeon.cli.options import (
     Size,
     Source,
     Std,
+    Trust,
     Weights,
     open_from_options,
     require_device,
@@ -131,6 +132,7 @@ def evaluate(
     device: Device = "cpu",
     source: Source = None,
     own: Own = None,
+    trust: Trust = False,
     weights: Weights = None,
     args: Arguments = None,
     mean: Mean = None,
@@ -158,7 +160,9 @@ def evaluate(
     if report is not None:
         require_folder(Path(report))
     path = given_or_newest(artefact)
-    opened = partial(open_from_options, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
+    opened = partial(
+        open_from_options, weights=weights, args=args, source=source, trust=trust, mean=mean, std=std, size=size
+    )
     with steps(f"open {path}"):
         network = opened(path)
         scored = replace(network, model=network.base()) if without_grafts else network

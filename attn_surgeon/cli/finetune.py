@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import artefact_or_newest, own_artefacts
-from attn_surgeon.cli.options import AsJson, OptionError, Own, Source, Weights
+from attn_surgeon.cli.options import AsJson, OptionError, Own, Source, Trust, Weights
 from attn_surgeon.cli.output import (
     bar,
     console,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from attn_surgeon.finetune.job import FinetuneJob
     from attn_surgeon.finetune.run_folders import FinetuneRequest
 
-WITH_RESUME = ("resume", "source", "own", "weights", "as_json")
+WITH_RESUME = ("resume", "source", "own", "trust", "weights", "as_json")
 RUN = "Run"
 
 
@@ -100,6 +100,7 @@ def finetune(
     ] = None,
     source: Source = None,
     own: Own = None,
+    trust: Trust = False,
     weights: Weights = None,
     as_json: AsJson = False,
 ) -> None:
@@ -112,7 +113,7 @@ def finetune(
     if resume is not None:
         _require_nothing_else(names)
         request = read_request(Path(resume))
-        network = _open(request.artefact, source, weights)
+        network = _open(request.artefact, source, trust, weights)
         if fingerprint(network.model) != request.start:
             raise OptionError(
                 "the artefact is not the one that the run started from", request.artefact, "start a new run"
@@ -126,7 +127,7 @@ def finetune(
         path, spec = _required(chosen)
         if out is not None:
             require_unused(Path(out))
-        network = _open(path, source, weights)
+        network = _open(path, source, trust, weights)
         request = _request(chosen, path, spec, network)
         job = _open_job(request, network)
         folder = by_first(lambda: _new_folder(request, out))
@@ -176,11 +177,11 @@ def _request(chosen: FinetuneConfig, path: str, data: str, network: LoadedNetwor
     return FinetuneRequest(str(Path(path).resolve()), data, start, chosen.settings, chosen.control, chosen.seeds)
 
 
-def _open(path: str, source: str | None, weights: str | None) -> LoadedNetwork:
+def _open(path: str, source: str | None, trust: bool, weights: str | None) -> LoadedNetwork:
     from attn_surgeon.artefact.opening import open_network
 
     with steps(f"open {path}"):
-        return open_network(path, source=source, weights=weights)
+        return open_network(path, source=source, trust=trust, weights=weights)
 
 
 def _open_job(request: FinetuneRequest, network: LoadedNetwork) -> FinetuneJob:

@@ -20,6 +20,7 @@ from attn_surgeon.cli.options import (
     Size,
     Source,
     Std,
+    Trust,
     Weights,
     open_from_options,
 )
@@ -80,6 +81,7 @@ def inspect(
     args: Arguments = None,
     source: Source = None,
     own: Own = None,
+    trust: Trust = False,
     mean: Mean = None,
     std: Std = None,
     size: Size = None,
@@ -91,7 +93,9 @@ def inspect(
     target = _drawable(graph, force=force)
     with steps(f"inspect {network}"):
         weights = weights or (None if network.endswith(".safetensors") else "none")
-        loaded = open_from_options(network, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
+        loaded = open_from_options(
+            network, weights=weights, args=args, source=source, trust=trust, mean=mean, std=std, size=size
+        )
         surveyed = survey(loaded.model, loaded.example)
     completion.remember(network, (site.name for site in surveyed.sites))
     document: dict[str, Any] = {"network": network, "input": list(loaded.example.shape)}

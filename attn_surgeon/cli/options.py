@@ -90,6 +90,10 @@ Own = Annotated[
         callback=_adopt_each,
     ),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run the code that the file names: the factories of its network and of its blocks."),
+]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="A device of torch: cpu, cuda, cuda:1 …")]
 Mean = Annotated[
     str | None, typer.Option(metavar="NUMBERS", help="Mean per channel, such as 0.485,0.456,0.406.", show_default=False)
@@ -127,6 +131,7 @@ def open_from_options(
     std: str | None,
     size: str | None,
     allow_partial: bool = False,
+    trust: bool = False,
 ) -> LoadedNetwork:
     """Open a network by the texts of the options."""
     from attn_surgeon.artefact.opening import open_network
@@ -134,7 +139,9 @@ def open_from_options(
     if text.endswith(".onnx"):
         raise OptionError("this is an ONNX file", text, "name a network or an artefact; ONNX files are for profile")
     pairs, images = read_pairs(args, "--arg"), read_images(mean, std, size)
-    return open_network(text, weights=weights, args=pairs, images=images, source=source, allow_partial=allow_partial)
+    return open_network(
+        text, weights=weights, args=pairs, images=images, source=source, allow_partial=allow_partial, trust=trust
+    )
 
 
 def read_pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:

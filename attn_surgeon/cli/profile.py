@@ -20,6 +20,7 @@ from attn_surgeon.cli.options import (
     Size,
     Source,
     Std,
+    Trust,
     Weights,
     device_name,
     open_from_options,
@@ -82,6 +83,7 @@ def profile(
     ] = None,
     source: Source = None,
     own: Own = None,
+    trust: Trust = False,
     weights: Weights = None,
     args: Arguments = None,
     mean: Mean = None,
@@ -111,7 +113,9 @@ def profile(
     from attn_surgeon.profiling.onnx_input import read_onnx
 
     path = given_or_newest(network)
-    opened = partial(open_from_options, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
+    opened = partial(
+        open_from_options, weights=weights, args=args, source=source, trust=trust, mean=mean, std=std, size=size
+    )
     where = torch.device(device)
     with steps(f"profile {path}") as progress:
         inputs = _inputs(path, against, opened, partial(read_onnx, size=read_size(size)))

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import artefact_or_newest, size_text, writable
-from attn_surgeon.cli.options import ArtefactPath, AsJson, Force, Output, Own, Source, Weights
+from attn_surgeon.cli.options import ArtefactPath, AsJson, Force, Output, Own, Source, Trust, Weights
 from attn_surgeon.cli.output import console, print_json, steps
 from attn_surgeon.cli.site_options import After, At, Before, Exclude
 
@@ -38,6 +38,7 @@ def remove(
     exclude: Exclude = None,
     source: Source = None,
     own: Own = None,
+    trust: Trust = False,
     weights: Weights = None,
     output: Output = None,
     force: Force = False,
@@ -53,7 +54,7 @@ def remove(
     from attn_surgeon.surgery.installed import list_grafts
 
     with steps(f"read {path}"):
-        loaded = open_network(path, source=source, weights=weights)
+        loaded = open_network(path, source=source, trust=trust, weights=weights)
         model = loaded.model
         there = [made.graft for made in list_grafts(model)]
         remove_grafts(

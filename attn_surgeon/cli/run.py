@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.cli.files import writable
-from attn_surgeon.cli.options import AsJson, Force, Output, Weights
-from attn_surgeon.cli.output import console, print_json, steps, table
+from attn_surgeon.cli.options import AsJson, Force, Output, Own, Source, Trust, Weights
+from attn_surgeon.cli.output import console, print_json, say, steps, table
 from attn_surgeon.cli.site_options import DryRun, NoVerify, Patch
 from attn_surgeon.cli.surgery import SurgeryOptions, carry_out, output_file
 
@@ -39,6 +40,9 @@ RecipeName = Annotated[
 
 def run(
     recipe: RecipeName,
+    source: Source = None,
+    own: Own = None,
+    trust: Trust = False,
     weights: Weights = None,
     dry_run: DryRun = False,
     no_verify: NoVerify = False,
@@ -49,14 +53,18 @@ def run(
 ) -> None:
     """Run a recipe: build its network, insert its blocks, certify the result and write the artefact.
 
-    A recipe is a program: the factories of networks and blocks that it names are run.
+    A recipe is data: the code that it names, factories of networks and blocks, is run where --source, --own or --trust
+    says so.
     """
     from attn_surgeon.artefact.insertion import Insertion
     from attn_surgeon.artefact.opening import open_network
     from attn_surgeon.artefact.recipe import read_recipe
+    from attn_surgeon.artefact.trust import code_named, trusted_recipe
     from attn_surgeon.blocks import BlockSpec, adopt
 
-    read = read_recipe(recipe)
+    read = trusted_recipe(read_recipe(recipe), recipe, source=source, trust=trust)
+    if code := code_named(read):
+        say(f"running code of {', '.join(code)}")
     requests = [operation.insert for operation in read.operations]
     insertions = [
         Insertion(BlockSpec.read(adopt(item.block), item.options, item.init), item.selection()) for item in requests
@@ -69,6 +77,8 @@ def run(
             weights=weights or read.source.weights,
             args=read.source.args,
             images=read.images,
+            source=source if read.source.name.endswith(ARTEFACT_SUFFIX) else None,
+            trust=trust,
         )
     carry_out(loaded, insertions, SurgeryOptions(target, read.strict, read.seed, not no_verify, patch, as_json))
 
@@ -113,6 +123,7 @@ def copy(
 def validate(recipe: RecipeName, as_json: AsJson = False) -> None:
     """Check a recipe's entries, its block names and their options; build nothing."""
     from attn_surgeon.artefact.recipe import read_recipe
+    from attn_surgeon.artefact.trust import code_named
     from attn_surgeon.blocks import BlockSpec
 
     read = read_recipe(recipe)
@@ -122,7 +133,9 @@ def validate(recipe: RecipeName, as_json: AsJson = False) -> None:
         if ":" not in insert.block:  # code of the user's own is not run to validate a recipe
             BlockSpec.read(insert.block, insert.options, insert.init)
     blocks = [insert.block for insert in inserts]
+    code = code_named(read)
     if as_json:
-        print_json({"recipe": recipe, "valid": True, "source": read.source.name, "blocks": blocks})
+        print_json({"recipe": recipe, "valid": True, "source": read.source.name, "blocks": blocks, "code": code})
         return
-    console().print(f"{escape(recipe)} is valid: {escape(', '.join(blocks))} into {escape(read.source.name)}")
+    needs = f"; it names code, which runs with --trust: {', '.join(code)}" if code else ""
+    console().print(escape(f"{recipe} is valid: {', '.join(blocks)} into {read.source.name}{needs}"), soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from attn_surgeon.cli.files import artefact_or_newest
-from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Weights
+from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Trust, Weights
 from attn_surgeon.cli.output import console, print_certificate, print_json, steps
 
 
@@ -18,6 +18,7 @@ def verify(
     artefact: ArtefactPath = None,
     source: Source = None,
     own: Own = None,
+    trust: Trust = False,
     weights: Weights = None,
     as_json: AsJson = False,
 ) -> None:
@@ -28,8 +29,8 @@ def verify(
 
     path = artefact_or_newest(artefact)
     with steps(f"verify {path}") as progress:
-        loaded = open_network(path, source=source, weights=weights)
-        original = load_original(path, source=source, weights=weights)
+        loaded = open_network(path, source=source, trust=trust, weights=weights)
+        original = load_original(path, source=source, trust=trust, weights=weights)
         certificate = certify_loaded(original, loaded.model, loaded, progress)
     if as_json:
         print_json({"artefact": path, "certificate": certificate.to_dict()})

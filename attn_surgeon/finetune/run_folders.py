@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
 from attn_surgeon.errors import SettingsError, TrainingError, option
 from attn_surgeon.finetune.checkpoint import write_file
@@ -30,6 +31,10 @@ class FinetuneRequest:
     settings: FinetuneSettings
     control: bool
     seeds: int
+
+    def __post_init__(self) -> None:
+        if not self.artefact.endswith(ARTEFACT_SUFFIX):  # another source could be code, which no file may name
+            raise ValueError(f"artefact must be a file whose name ends in {ARTEFACT_SUFFIX}, got {self.artefact!r}")
 
 
 def require_unused(path: Path) -> None:

@@ -34,8 +34,10 @@ def test_an_artefacts_own_code_runs_only_where_it_is_named(cli: Cli, verb: tuple
     refused = cli(*command)
     assert refused.code == 2
     assert "no block is called 'mine.py:Scale'" in refused.err
-    assert "--own mine.py:Scale" in refused.err
+    assert "--own mine.py:Scale, or add --trust" in refused.err
     assert cli(*command, "--own", "mine.py:Scale").code == 0
+    registry._OWN.clear()
+    assert cli(*command, "--trust", *(["--force"] if verb[0] == "remove" else [])).code == 0
 
 
 def test_a_block_registered_in_python_is_given_its_code_by_name(cli: Cli, folder: Path) -> None:
@@ -52,7 +54,13 @@ def test_a_block_registered_in_python_is_given_its_code_by_name(cli: Cli, folder
 
 def test_a_recipe_names_it(cli: Cli, folder: Path) -> None:
     (folder / "r.yaml").write_text("source: demo\noperations:\n  - insert: {block: se+mine.py:Scale, at: head}\n")
-    done = cli("run", "r.yaml", "-o", "r.safetensors", "--json")
+    refused = cli("run", "r.yaml", "-o", "r.safetensors")
+    assert refused.code == 2
+    assert "names mine.py:Scale; r.yaml; if you trust it, add --trust, or name it: --own mine.py:Scale" in refused.err
+    assert cli("run", "r.yaml", "--own", "mine.py:Scale", "--dry-run").code == 0
+    registry._OWN.clear()
+    done = cli("run", "r.yaml", "-o", "r.safetensors", "--json", "--trust")
+    assert done.err == "running code of mine.py:Scale\n"
     assert done.code == 0, done.err
     assert [graft["block"]["name"] for graft in done.document["plan"]["grafts"]] == ["se+mine.py:Scale"]
     assert done.document["certificate"]["passed"]

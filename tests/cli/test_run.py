@@ -76,7 +76,8 @@ def test_recipes_here_come_before_those_of_the_package(cli: Cli) -> None:
 
 def test_packaged_recipes_run_as_their_head_says(cli: Cli) -> None:
     for name, path in cli("recipes", "--json").document.items():
-        assert f"# Run it with: attn-surgeon run {name}" in Path(path).read_text().splitlines()
+        trust = " --trust" if cli("recipes", "validate", name, "--json").document["code"] else ""
+        assert f"# Run it with: attn-surgeon run {name}{trust}" in Path(path).read_text().splitlines()
 
 
 def test_a_recipes_weights_can_be_given_on_the_line(cli: Cli) -> None:

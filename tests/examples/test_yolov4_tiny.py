@@ -82,7 +82,7 @@ def test_the_recipe_runs_with_each_block(
     recipe.write_text(text.replace("block: cbam", f"block: {block}"))
     name, *options = ["yolov4-tiny-neck"] if block == "cbam" else [str(recipe), "--no-verify"]
     monkeypatch.chdir(REPO)
-    monkeypatch.setattr(sys, "argv", ["attn-surgeon", "run", name, *options, "-o", str(file), "--json"])
+    monkeypatch.setattr(sys, "argv", ["attn-surgeon", "run", name, "--trust", *options, "-o", str(file), "--json"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0

@@ -21,6 +21,7 @@ from attn_surgeon.cli.options import (
     Size,
     Source,
     Std,
+    Trust,
     Weights,
     open_from_options,
 )
@@ -119,6 +120,7 @@ def export(
     ] = False,
     source: Source = None,
     own: Own = None,
+    trust: Trust = False,
     weights: Weights = None,
     args: Arguments = None,
     mean: Mean = None,
@@ -156,7 +158,9 @@ def export(
     path = given_or_newest(artefact)
     targets = _targets(chosen, path, output, precisions, options, force=force)
     with steps(f"open {path}"):
-        network = open_from_options(path, weights=weights, args=args, source=source, mean=mean, std=std, size=size)
+        network = open_from_options(
+            path, weights=weights, args=args, source=source, trust=trust, mean=mean, std=std, size=size
+        )
     if preprocess and network.preprocessing.assumed:
         what = "the normalisation of this network's images is unknown"
         raise OptionError(what, option("preprocess", True), f"give {option('mean')} and {option('std')}")
