@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+LONGEST_LINE = 290  # characters of an error, before which the command line puts "error: "
+_LONGEST_NAME = 200
 _REFERENCE = re.compile("\x00(.*?)\x01(.*?)\x02", re.DOTALL)
 
 
@@ -64,7 +66,7 @@ class SurgeonError(Exception):
         super().__init__(what, where, hint)
 
     def __str__(self) -> str:
-        return for_python("; ".join(part for part in (self.what, self.where, self.hint) if part))
+        return "; ".join(part for part in fitted(*map(for_python, (self.what, self.where, self.hint))) if part)
 
     @property
     def option(self) -> str | None:
@@ -134,9 +136,34 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def excerpt(value: object, most: int = 80) -> str:
+    """Return a value as text for an error: the start and the end of what is long.
+
+    >>> excerpt("9" * 5000, 20)
+    '999999999999 … 99999'
+    """
+    text = " ".join(str(value).split())
+    end = most // 4
+    return text if len(text) <= most else f"{text[: most - end - 3]} … {text[-end:]}"
+
+
+def fitted(*parts: str) -> tuple[str, ...]:
+    """Return the parts of an error in one line each, the longest of them shortened so that all fit in one short line.
+
+    >>> [len(part) for part in fitted("x" * 500, "y" * 200, "z" * 20)]
+    [133, 133, 20]
+    """
+    lines = [" ".join(part.split()) for part in parts]
+    room, most = LONGEST_LINE - 2 * (len(lines) - 1), 0
+    for left, line in zip(range(len(lines), 0, -1), sorted(lines, key=len), strict=True):
+        most = room // left
+        room -= min(len(line), most)
+    return tuple(excerpt(line, most) for line in lines)
+
+
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
     """Return the closest valid names as `did you mean a, b?`, or an empty text where none is close."""
-    close = get_close_matches(name, list(names), n=count, cutoff=0.5)
+    close = get_close_matches(name[:_LONGEST_NAME], list(names), n=count, cutoff=0.5)
     return f"did you mean {', '.join(close)}?" if close else ""
 
 

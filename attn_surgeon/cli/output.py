@@ -19,7 +19,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from attn_surgeon.errors import for_command_line
+from attn_surgeon.errors import fitted, for_command_line
 from attn_surgeon.extras import is_installed
 
 if TYPE_CHECKING:
@@ -99,11 +99,11 @@ def _finite(value: Any) -> Any:
 
 def print_error(what: str, where: str, hint: str, *, as_json: bool) -> None:
     """Print in one line what is wrong, where, and what to do next."""
-    what, where, hint = map(for_command_line, (what, where, hint))
+    what, where, hint = fitted(*map(for_command_line, (what, where, hint)))
     if as_json:
         print_json({"error": {"what": what, "where": where, "hint": hint}})
         return
-    what, where, hint = (escape(" ".join(text.split())) for text in (what, where, hint))
+    what, where, hint = map(escape, (what, where, hint))
     parts = [f"[bold red]error:[/] {what}", where, f"[dim]{hint}[/]" if hint else ""]
     console(stderr=True).print("; ".join(part for part in parts if part), soft_wrap=True)
 

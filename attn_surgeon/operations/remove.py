@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from torch import nn
 
-from attn_surgeon.errors import PlanError, SelectorError, nearest, option
+from attn_surgeon.errors import PlanError, SelectorError, excerpt, nearest, option
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.perform import take_out
@@ -94,7 +94,7 @@ def _places(model: nn.Module) -> list[_Place]:
 def _at(selector: str, there: Sequence[_Place], side: Side | None = None) -> list[_Place]:
     """List the places that a selector names, on one side or either; raise SelectorError where there are none."""
     found = [place for place in there if matches(place[0], selector) and side in (None, place[1])]
-    return found or _raise_no_graft(f"{side or 'at'} '{selector}'", selector, there)
+    return found or _raise_no_graft(f"{side or 'at'} '{excerpt(selector)}'", selector, there)
 
 
 def _in_group(model: nn.Module, example: Example | None, text: str, there: Sequence[_Place]) -> list[_Place]:
@@ -104,7 +104,8 @@ def _in_group(model: nn.Module, example: Example | None, text: str, there: Seque
     members = {(site.name, side) for site, side in group_sites(survey(model, example), text)}
     # A block of two inputs inserted after a join runs before its first input.
     members |= {(f"{name}:0", "before") for name, side in members if side == "after"}
-    return [place for place in there if place in members] or _raise_no_graft(f"in the group '{text}'", text, there)
+    found = [place for place in there if place in members]
+    return found or _raise_no_graft(f"in the group '{excerpt(text)}'", text, there)
 
 
 def _raise_no_graft(what: str, text: str, there: Sequence[_Place]) -> NoReturn:

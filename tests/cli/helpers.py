@@ -54,6 +54,7 @@ def refused(cli: Cli, *arguments: str) -> str:
     assert rest == "", done.err
     assert line.startswith("error: ")
     assert "Traceback" not in line
+    assert len(line) <= 300, line
     return line
 
 

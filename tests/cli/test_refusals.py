@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,28 @@ def test_with_json_the_error_is_the_one_document(cli: Cli, case: str) -> None:
     assert list(done.document["error"]) == ["what", "where", "hint"]
     said = " ".join(done.document["error"].values())
     assert [part for part in parts if part not in said] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("insert", "demo", "--block", "se", "--after", f"{{{'9' * 5000}..1}}", "--dry-run"),
+        ("insert", "demo", "--block", "se", "--after", "{0..999999999}", "--dry-run"),
+        ("insert", "demo", "--block", "se", "--after", "{**,**}" * 2000, "--dry-run"),
+        ("insert", "demo", "--block", "se", *("--after", "no" * 300) * 20, "--dry-run"),
+        ("insert", "demo", "--block", "x" * 100_000, "--after", "layer3"),
+        ("insert", "d" * 100_000, "--block", "se", "--after", "layer3"),
+        ("insert", "demo", *SE, "--set", f"reduction={'9' * 100_000}"),
+        ("insert", "demo", *SE, "--arg", f"{'k' * 100_000}=1"),
+        ("evaluate", "demo", "--data", "demo", "--limit", "9" * 100_000),
+        ("evaluate", "demo", "--data", "x" * 100_000),
+        ("x" * 100_000,),
+    ],
+)
+def test_an_error_quotes_little_of_a_long_value(cli: Cli, arguments: tuple[str, ...]) -> None:
+    since = time.process_time()
+    refused(cli, *arguments)
+    assert time.process_time() - since < 5
 
 
 def test_a_fault_of_this_program_is_owned_up_to(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from attn_surgeon.errors import SelectorError, nearest, option
+from attn_surgeon.errors import SelectorError, excerpt, nearest, option
 from attn_surgeon.surgery.rewrite.placement import Side
 from attn_surgeon.surgery.sites.groups import GROUPS, SINGULARS, Member
 from attn_surgeon.surgery.sites.layouts import LAYOUTS
@@ -14,6 +14,8 @@ from attn_surgeon.surgery.sites.selectors import LIST_SITES, is_within, select
 from attn_surgeon.surgery.sites.site import Site
 from attn_surgeon.surgery.sites.survey import Survey
 
+MOST = 10_000  # selectors in one option
+_SHOWN = 3  # errors
 Selectors = str | Iterable[str]
 ChosenSite = tuple[Site, Side]
 
@@ -47,7 +49,7 @@ class Selection:
             raise SelectorError("no site is named", "", f"name some with {_options('after', 'before', 'at')}")
         if selection.layout and selection.layout not in LAYOUTS:
             hint = nearest(selection.layout, LAYOUTS) or f"it is one of {', '.join(LAYOUTS)}"
-            raise SelectorError(f"no layout is called '{selection.layout}'", option("layout"), hint)
+            raise SelectorError(f"no layout is called '{excerpt(selection.layout)}'", option("layout"), hint)
         return selection
 
 
@@ -62,10 +64,12 @@ def _read(name: str, value: object, default: object) -> Any:
         return read_texts(value)
     if isinstance(default, str):
         if not isinstance(value, str):
-            raise SelectorError(f"{name} takes a string, not {value!r}", option(name))
+            raise SelectorError(f"{name} takes a string, not {excerpt(repr(value))}", option(name))
         return value
     if not isinstance(value, int) or isinstance(value, bool) or (isinstance(default, int) and value < default):
-        raise SelectorError(f"{name} takes a whole number of at least {default}, not {value!r}", option(name))
+        raise SelectorError(
+            f"{name} takes a whole number of at least {default}, not {excerpt(repr(value))}", option(name)
+        )
     return value
 
 
@@ -74,8 +78,12 @@ def read_texts(selectors: object) -> tuple[str, ...]:
     texts = (selectors,) if isinstance(selectors, str) else selectors
     listed = tuple(texts) if isinstance(texts, Iterable) else ()
     if not isinstance(texts, Iterable) or not all(isinstance(text, str) for text in listed):
-        raise SelectorError(f"sites are named by strings, not by {selectors!r}", "", "such as after='layer3'")
-    return listed
+        raise SelectorError(
+            f"sites are named by strings, not by {excerpt(repr(selectors))}", "", "such as after='layer3'"
+        )
+    if len(listed) > MOST:
+        raise SelectorError(f"{len(listed):,} selectors are too many", "", f"give at most {MOST:,}, or globs")
+    return tuple(dict.fromkeys(listed))
 
 
 def choose(survey: Survey, selection: Selection) -> list[ChosenSite]:
@@ -93,6 +101,8 @@ def choose(survey: Survey, selection: Selection) -> list[ChosenSite]:
             chosen |= {(site.name, side): (site, side) for site, side in find(survey, text)}
         except SelectorError as error:
             errors.append(error)
+        if len(errors) == _SHOWN:  # each takes a search for the nearest names
+            break
     if errors:
         raise _joined(errors)
     return _filtered(list(chosen.values()), selection)
@@ -119,7 +129,7 @@ def group_sites(survey: Survey, text: str) -> list[ChosenSite]:
     group = SINGULARS.get(name, name)
     if group not in GROUPS:
         hint = nearest(name, GROUPS) or f"the groups are {', '.join(GROUPS)}"
-        raise SelectorError(f"no group is called '{name}'", option("at"), hint)
+        raise SelectorError(f"no group is called '{excerpt(name)}'", option("at"), hint)
     members = survey.groups[group]
     if not members:
         there = [name for name, listed in survey.groups.items() if listed]
@@ -133,7 +143,7 @@ def group_sites(survey: Survey, text: str) -> list[ChosenSite]:
 def _none_within(text: str, members: Sequence[Member]) -> SelectorError:
     names = [name for name, _ in members]
     hint = nearest(text.partition("@")[2], names) or f"its members are {', '.join(names[:5])} …"
-    return SelectorError(f"'{text}' names none of the group", f"it has {len(names)} members", hint)
+    return SelectorError(f"'{excerpt(text)}' names none of the group", f"it has {len(names)} members", hint)
 
 
 def _require_excluded(survey: Survey, selector: str) -> list[ChosenSite]:
@@ -142,7 +152,7 @@ def _require_excluded(survey: Survey, selector: str) -> list[ChosenSite]:
         return []
     hint = nearest(selector, survey.by_name) or f"list them with {LIST_SITES}"
     where = f"the network has {len(survey.sites)} sites"
-    raise SelectorError(f"no site to exclude is called '{selector}'", where, hint)
+    raise SelectorError(f"no site to exclude is called '{excerpt(selector)}'", where, hint)
 
 
 def _filtered(chosen: list[ChosenSite], selection: Selection) -> list[ChosenSite]:
