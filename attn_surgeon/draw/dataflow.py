@@ -34,17 +34,17 @@ _REARRANGING = frozenset({
 
 def build_diagram(survey: Survey, title: str, depth: int | None = None) -> Diagram:
     """Build the diagram of a surveyed network, folded to what a picture holds or opened by `depth` levels."""
-    root, routes = build_outline(survey), Routes((survey.seen,))
+    root, routes = build_outline(survey), Routes((survey.observation,))
     closed = [entry.name for entry in root.walk() if entry.name and _is_bookkeeping(survey, routes, entry)]
     opened = choose_opened(root, _NODES, depth, closed)
-    view = OutlineView(survey.seen, routes, root, opened, own_code=_is_bookkeeping(survey, routes, root))
+    view = OutlineView(survey.observation, routes, root, opened, own_code=_is_bookkeeping(survey, routes, root))
     return without_isolated(_follow(view, _RETRIES).diagram(title))
 
 
 def _is_bookkeeping(survey: Survey, routes: Routes, entry: OutlineEntry) -> bool:
     """Return whether a forward is better not shown: it cannot be traced, and joins values all the time."""
-    calls = survey.seen.calls.get(entry.names[0], ())
-    events = survey.seen.events_in.get(calls[0].index, ()) if calls else ()
+    calls = survey.observation.calls.get(entry.names[0], ())
+    events = survey.observation.events_in.get(calls[0].index, ()) if calls else ()
     joining = sum(len(event.inputs) > 1 and event.function not in _REARRANGING for event in events)
     return joining > _JOINS and not isinstance(routes.graph(entry.names[0]), ShallowGraph)
 
@@ -90,12 +90,12 @@ class _Flow:
         return {name for name in targets if name in _reachable(name, targets)}
 
     def _follow_all(self) -> None:
-        seen = self.view.seen
-        self._sources.update({id(value): frozenset({INPUT}) for value in seen.inputs})
-        self.nodes[INPUT] = DiagramNode(INPUT, "", shape_texts(seen.inputs))
-        for event in seen.events:
+        observation = self.view.observation
+        self._sources.update({id(value): frozenset({INPUT}) for value in observation.inputs})
+        self.nodes[INPUT] = DiagramNode(INPUT, "", shape_texts(observation.inputs))
+        for event in observation.events:
             self._follow(event)
-        results = tensors(seen.output)
+        results = tensors(observation.output)
         self.nodes[OUTPUT] = DiagramNode(OUTPUT, "", shape_texts(results))
         self._connect(results, OUTPUT, "")
         for child in self.view.root.children:
@@ -113,7 +113,7 @@ class _Flow:
     def _node_of(self, event: Event) -> str:
         """Return the name of an event's node, which is added where it is new; the empty string where it has none."""
         calls = (self._returned.get((id(value), event.call, event.function)) for value in event.outputs)
-        caller = None if event.call is None else self.view.seen.by_index[event.call]
+        caller = None if event.call is None else self.view.observation.by_index[event.call]
         call = next((call for call in calls if call), caller)
         entry = self.view.entry_of(call) if call else None
         if call is None or entry is None:
@@ -130,7 +130,7 @@ class _Flow:
         if not sources or rearranges or (len(sources) == 1 and not entry and event.function != "interpolate"):
             return ""
         if self.view.own_code and not entry and self.view.path(event.call) == "":
-            self.nodes.setdefault(OWN_CODE, DiagramNode(OWN_CODE, type(self.view.seen.model).__name__, ()))
+            self.nodes.setdefault(OWN_CODE, DiagramNode(OWN_CODE, type(self.view.observation.model).__name__, ()))
             return OWN_CODE
         name = entry.name if entry else self._numbered(event)
         self.nodes.setdefault(name, self.view.function_node(name, event))
@@ -179,10 +179,10 @@ class _Flow:
 
 def _returned(view: OutlineView) -> Mapping[tuple[int, int | None, str], Call]:
     """Return the calls by what they gave back: the value's identity, the caller and the module's class."""
-    seen = view.seen
+    observation = view.observation
     return {
-        (id(value), call.caller, type(seen.module(call.path)).__name__): call
-        for call in seen.by_index.values()
+        (id(value), call.caller, type(observation.module(call.path)).__name__): call
+        for call in observation.by_index.values()
         for value in tensors(call.output)
     }
 

@@ -69,8 +69,8 @@ def build_outline(survey: Survey, *, by_groups: bool = False) -> OutlineEntry:
             parent = _parent(name)
             children.setdefault(parent, {})[name] = None
             name = parent
-    modules = dict(survey.seen.model.named_modules(remove_duplicate=False))
-    grafts = graft_texts(survey.seen.model)
+    modules = dict(survey.observation.model.named_modules(remove_duplicate=False))
+    grafts = graft_texts(survey.observation.model)
 
     def build(name: str) -> OutlineEntry:
         module, site = modules.get(name), survey.by_name.get(name)

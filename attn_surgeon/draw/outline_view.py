@@ -27,7 +27,7 @@ class OutlineView:
     functions in the network's own forward share one node as well.
     """
 
-    seen: Observation
+    observation: Observation
     routes: Routes
     root: OutlineEntry
     opened: frozenset[str]
@@ -54,7 +54,7 @@ class OutlineView:
 
     def path(self, call: int | None) -> str:
         """Return the path of the module of a call."""
-        return "" if call is None else self.seen.by_index[call].path
+        return "" if call is None else self.observation.by_index[call].path
 
     def entry_of(self, call: Call) -> OutlineEntry | None:
         """Return the entry whose node a call belongs to; None where everything around it is opened."""
@@ -63,15 +63,15 @@ class OutlineView:
             entry = self.entries.get(".".join(parts[:end]))
             if entry is not None and entry.name not in self.opened:
                 return entry
-        return None if call.caller is None else self.entry_of(self.seen.by_index[call.caller])
+        return None if call.caller is None else self.entry_of(self.observation.by_index[call.caller])
 
     def node_name(self, entry: OutlineEntry, call: Call) -> str:
         """Return the name of the node of a call: the entry's, with fx's numbering where calls are apart."""
         if entry.name not in self.apart:
             return entry.name
         while call.path not in entry.names and call.caller is not None:
-            call = self.seen.by_index[call.caller]
-        calls = [other.index for other in self.seen.calls[call.path] if other.caller == call.caller]
+            call = self.observation.by_index[call.caller]
+        calls = [other.index for other in self.observation.calls[call.path] if other.caller == call.caller]
         return f"{entry.name}_{place}" if (place := calls.index(call.index)) else entry.name
 
     def module_node(self, entry: OutlineEntry, name: str) -> DiagramNode:
@@ -109,12 +109,12 @@ class OutlineView:
 
     def calls(self, entry: OutlineEntry) -> tuple[Call, ...]:
         """Return the calls of the first module that an entry stands for."""
-        return self.seen.calls.get(entry.names[0], ())
+        return self.observation.calls.get(entry.names[0], ())
 
     def outputs(self, entry: OutlineEntry) -> list[Tensor]:
         """Return what an entry's first call gave back, or the one tensor of it that the entry stands for."""
         path, _, item = entry.names[0].partition(":")
-        calls = self.seen.calls.get(path, ())
+        calls = self.observation.calls.get(path, ())
         output = calls[0].output if calls else None
         return tensors(get_item(output, item) if item and calls else output)
 
@@ -122,11 +122,11 @@ class OutlineView:
     def _function_names(self) -> Mapping[int, str]:
         """Name the functions in the forwards of opened modules as fx does, by the identity of their outputs."""
         names: dict[int, str] = {}
-        for call in self.seen.by_index.values():
+        for call in self.observation.by_index.values():
             shallow = self.routes.graph(call.path) if self.entry_of(call) is None else ""
             if not isinstance(shallow, ShallowGraph):
                 continue
-            values = flow(self.seen.module(call.path), shallow, call, self.seen)
+            values = flow(self.observation.module(call.path), shallow, call, self.observation)
             for name, node in shallow.nodes.items():
                 if node.op in ("call_function", "call_method"):
                     for value in tensors(values.get(node)):

@@ -1,6 +1,7 @@
-"""Whether grafts can learn: two SGD steps on them alone, after which every one of their parameters has changed.
+"""Check that grafts can learn: every parameter of theirs must change within two SGD steps on the grafts alone.
 
-Two steps, because a gate that starts at zero gets a gradient in the first and lets one through in the second only.
+One step is not enough: a gate that starts at zero gets a gradient in the first, but passes one on to the layers before
+it only in the second.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from attn_surgeon.surgery.running import Example, call, enlarged, hooked, map_te
 Status = Literal["passed", "failed", "skipped"]
 CheckResult = tuple[Status, str]
 STEPS = 2
-STEP_SIZE = 0.01  # the largest change of an element in one step; the gradient's own scale does not matter
+STEP_SIZE = 0.01  # the largest change of an element in one step: gradients are divided by their maximum
 
 
 @isolates
 def check_gradients(model: nn.Module, example: Example) -> CheckResult:
-    """Take two SGD steps on a copy, and return whether every graft parameter changed, or why not."""
+    """Return whether every graft parameter changes in two SGD steps on a copy of the network, with the detail."""
     model = copied(model)
     grafts = list_grafts(model)
     parameters = _parameters(grafts)
@@ -40,18 +41,18 @@ def check_gradients(model: nn.Module, example: Example) -> CheckResult:
     for _ in range(STEPS):
         before = {path: parameter.detach().clone() for path, parameter in parameters.items()}
         try:
-            finding = _step(model, parameters, batch, flow)
-        except RuntimeError as error:  # autograd's own, such as a value that a later in-place operation overwrote
+            result = _step(model, parameters, batch, flow)
+        except RuntimeError as error:  # of autograd, such as an activation overwritten by a later in-place operation
             return "failed", first_line(error)
-        if finding is not None:
-            return finding
+        if result is not None:
+            return result
         changed |= {path for path, parameter in parameters.items() if not torch.equal(parameter, before[path])}
     return _verdict(model, example, grafts, flow, parameters.keys() - changed)
 
 
 @isolates
 def ignored_grafts(model: nn.Module, example: Example) -> list[InstalledGraft]:
-    """List the grafts that the output does not depend on, such as those on tokens that no head reads."""
+    """Return the grafts that the output does not depend on, such as those on tokens that the head does not read."""
     model = copied(model)
     grafts = list_grafts(model)
     flow = _GradientFlow()
@@ -65,32 +66,29 @@ def ignored_grafts(model: nn.Module, example: Example) -> list[InstalledGraft]:
 def why_ignored(graft: InstalledGraft) -> str:
     """Return the reason why the output does not depend on a graft."""
     if graft.graft.feature.prefix:
-        return "what follows reads only the prefix tokens, which the graft leaves alone"
-    return "the output does not depend on what flows there"
+        return "the layers after it read only the prefix tokens, which the graft leaves unchanged"
+    return "the output does not depend on the tensor there"
 
 
 def _ignored(model: nn.Module, example: Example, grafts: Sequence[InstalledGraft]) -> list[InstalledGraft]:
-    """List the grafts among these that no output can depend on, whatever the values are.
-
-    No path of the dataflow leads from them to the output, or only their prefix tokens are read.
-    """
+    """Return the grafts that the output cannot depend on: no dataflow leads to it, or only prefix tokens are read."""
     if not grafts:
         return []
-    seen = observe(model, example)
-    flow = Dataflow(seen)
-    values = {item.path: flow.number(seen.grafted.get(id(item.block))) for item in grafts}
+    observation = observe(model, example)
+    flow = Dataflow(observation)
+    values = {item.path: flow.number(observation.grafted.get(id(item.block))) for item in grafts}
     return [
         item
         for item in grafts
         if values[item.path] not in flow.reaching_output
-        or (item.graft.feature.prefix and not graft_reaches_output(seen, item.block, item.graft.feature.prefix))
+        or (item.graft.feature.prefix and not graft_reaches_output(observation, item.block, item.graft.feature.prefix))
     ]
 
 
 def _step(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example, flow: _GradientFlow
 ) -> CheckResult | None:
-    """Take one SGD step; return a finding where there is no finite gradient to follow."""
+    """Take one SGD step; return the result of the check where there is no finite gradient to follow."""
     gradients = _gradients(model, parameters, example, flow)
     if isinstance(gradients, tuple):
         return gradients
@@ -107,18 +105,18 @@ def _step(
 
 @dataclass
 class _GradientFlow:
-    """The grafts, by path, whose input was not all zeros, and those whose output got a gradient that was not."""
+    """The paths of the grafts whose input was not all zeros, and of those whose output got a nonzero gradient."""
 
     with_input: set[str] = field(default_factory=set)
     with_gradient: set[str] = field(default_factory=set)
 
     def without_gradient(self, grafts: Iterable[InstalledGraft], unchanged: set[str]) -> list[InstalledGraft]:
-        """List the grafts with an input but no gradient at their output, all of whose parameters are unchanged."""
+        """Return the grafts with a nonzero input, no gradient at their output and only unchanged parameters."""
         paths = self.with_input - self.with_gradient
         return [item for item in grafts if item.path in paths and _all_in(_parameters([item]).keys(), unchanged)]
 
     def watch(self, graft: InstalledGraft) -> RemovableHandle:
-        """Watch a graft in a forward and backward pass, until the hook is removed."""
+        """Register a hook that records the input of a graft and the gradient at its output."""
 
         def record(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             if bool(args[0].any()):
@@ -129,7 +127,7 @@ class _GradientFlow:
         return graft.block.register_forward_hook(record)
 
     def _record(self, graft: InstalledGraft, gradient: Tensor) -> None:
-        prefix = graft.graft.feature.prefix  # the graft leaves these tokens alone
+        prefix = graft.graft.feature.prefix  # the graft leaves these tokens unchanged
         if bool((gradient[:, prefix:] if prefix else gradient).any()):
             self.with_gradient.add(graft.path)
 
@@ -142,7 +140,7 @@ def _all_in(names: Iterable[str], others: set[str]) -> bool:
 def _gradients(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], example: Example, flow: _GradientFlow
 ) -> dict[str, Tensor | None] | CheckResult:
-    """Compute the gradients of a fixed random projection of the output."""
+    """Compute the gradients of a fixed random projection of the output, or return why there are none."""
     model.requires_grad_(False)
     inputs = map_tensors(example, lambda tensor: tensor.detach().clone().requires_grad_(tensor.is_floating_point()))
     sources = [tensor for tensor in tensors(inputs) if tensor.requires_grad]
@@ -152,14 +150,15 @@ def _gradients(
         outputs = [out for out in tensors(call(model, inputs)) if out.requires_grad]
         if not outputs:
             return "failed", "the output does not depend on the grafts"
-        found = torch.autograd.grad(_projection(outputs), [*parameters.values(), *sources], allow_unused=True)
-    if sources and not any(gradient is not None and bool(gradient.any()) for gradient in found[len(parameters) :]):
+        gradients = torch.autograd.grad(_projection(outputs), [*parameters.values(), *sources], allow_unused=True)
+    of_inputs = gradients[len(parameters) :]
+    if sources and not any(gradient is not None and bool(gradient.any()) for gradient in of_inputs):
         return "skipped", "the network passes no gradient at all: its output does not depend on its input"
-    return dict(zip(parameters, found, strict=False))
+    return dict(zip(parameters, gradients, strict=False))
 
 
 def _projection(outputs: list[Tensor]) -> Tensor:
-    # A plain sum of the output would have no gradient behind a softmax or a norm, whose outputs add up to a constant.
+    # The sum of the output has no gradient before a softmax or a norm, whose outputs add up to a constant.
     generator = torch.Generator().manual_seed(0)
     losses = [(out * torch.randn(out.shape, generator=generator).to(out)).sum() for out in outputs]
     return torch.stack(losses).sum()
@@ -168,7 +167,11 @@ def _projection(outputs: list[Tensor]) -> Tensor:
 def _verdict(
     model: nn.Module, example: Example, grafts: Sequence[InstalledGraft], flow: _GradientFlow, unchanged: set[str]
 ) -> CheckResult:
-    """Tell parameters that cannot learn from places where nothing flows on this example, or nothing that is read."""
+    """Return the result of the check from the parameters that did not change.
+
+    Parameters that cannot learn fail it. Grafts whose input is all zeros on this example, or whose output has no effect
+    on the output for this example, are only reported.
+    """
     unread = flow.without_gradient(grafts, unchanged)
     ignored = _ignored(model, example, unread)
     if ignored:
@@ -178,7 +181,7 @@ def _verdict(
     stuck = unchanged & _parameters(tried).keys()
     if stuck:
         return "failed", f"no gradient reaches {first_few(sorted(stuck))}"
-    untried = [f"all zeros flow {first_few(_places(empty))}"] if empty else []
+    untried = [f"the input is all zeros {first_few(_places(empty))}"] if empty else []
     untried += [f"on this example the output does not depend on {first_few(_places(unread))}"] if unread else []
     count = len(_parameters(tried))
     if not count:
@@ -197,5 +200,5 @@ def _parameters(grafts: Iterable[InstalledGraft]) -> dict[str, nn.Parameter]:
 
 
 def _varied(example: Example) -> Example:
-    """Build a batch of unlike inputs, so that no unit is off on all of them by chance."""
+    """Build a batch of varied inputs, so that no ReLU unit is inactive on all of them by chance."""
     return enlarged(example, lambda x: -x, lambda x: x.flip(-1) / 4, lambda x: 2 * x.roll(1, -1))

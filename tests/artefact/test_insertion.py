@@ -47,7 +47,7 @@ def test_a_graft_on_what_nothing_reads_is_taken_out_and_refused() -> None:
     result = perform_insertions(case, [insertion("read", "unread")])
     assert [made.graft.site for made in list_grafts(result.model)] == ["read"]
     assert [(r.site, r.reason) for r in result.plan.refusals] == [
-        ("unread", "the output does not depend on what flows there")
+        ("unread", "the output does not depend on the tensor there")
     ]
     assert result.certificate is not None
     assert result.certificate.passed

@@ -141,7 +141,7 @@ def test_site_the_output_does_not_depend_on() -> None:
 
     net = Ignored()
     found = checks(net, grafted(net, "relu"))
-    assert found[ALIVE] == Check(ALIVE, "failed", "after relu: the output does not depend on what flows there")
+    assert found[ALIVE] == Check(ALIVE, "failed", "after relu: the output does not depend on the tensor there")
 
 
 def test_one_of_two_sites_that_the_output_does_not_depend_on() -> None:
@@ -153,7 +153,7 @@ def test_one_of_two_sites_that_the_output_does_not_depend_on() -> None:
 
     net = HalfIgnored()
     found = checks(net, grafted(net, ["add", "relu"]))
-    assert found[ALIVE] == Check(ALIVE, "failed", "after relu: the output does not depend on what flows there")
+    assert found[ALIVE] == Check(ALIVE, "failed", "after relu: the output does not depend on the tensor there")
 
 
 def test_gradient_that_is_not_finite() -> None:
@@ -319,4 +319,7 @@ def test_grafts_beside_the_one_token_that_is_read_are_told_as_such() -> None:
     model = insert(net, "se", after="norm", example=x, options={"reduction": 2})
     found = {check.name: check for check in certify(net, model, x).checks}
     assert found[ALIVE].status == "failed"
-    assert found[ALIVE].detail == "after norm: what follows reads only the prefix tokens, which the graft leaves alone"
+    assert (
+        found[ALIVE].detail
+        == "after norm: the layers after it read only the prefix tokens, which the graft leaves unchanged"
+    )

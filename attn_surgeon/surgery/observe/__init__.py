@@ -1,1 +1,1 @@
-"""One example run, and what flowed in it: the calls, the operations, and what depends on what."""
+"""Record one forward pass: the module calls, the operations on tensors, and the dataflow between them."""

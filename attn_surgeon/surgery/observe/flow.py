@@ -1,7 +1,7 @@
-"""What flows through a shallow graph: every node's value as its stand-in in the observed run.
+"""Match the nodes of a shallow `torch.fx` graph with the operations of an observed run, as shape propagation does.
 
-A node is an event of the run where it has the same name and the same inputs. Where none is, its shape at least is
-found on the meta device, without computing anything.
+A node matches the event with the same function name and the same inputs, and then has that event's output. A node that
+matches no event is evaluated on the meta device, which gives at least its shape and dtype.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from attn_surgeon.surgery.running import tensors
 
 
 class _Unknown:
-    """The mark of a value that no meta kernel could compute."""
+    """Marks a node whose value was not recorded and that no meta kernel can compute."""
 
 
-def flow(module: nn.Module, shallow: ShallowGraph, call: Call, seen: Observation) -> dict[fx.Node, Any]:
-    """Return the value of every node of a module's graph in one observed call; unknown values are left out."""
-    outputs = _recorded_outputs(module, call, seen)
+def flow(module: nn.Module, shallow: ShallowGraph, call: Call, observation: Observation) -> dict[fx.Node, Any]:
+    """Return the value of every node of a module's graph in one observed call, as meta tensors, where known."""
+    outputs = _recorded_outputs(module, call, observation)
     values: dict[fx.Node, Any] = {}
     arguments = _arguments(module, call)
-    pending = list(seen.events_in.get(call.index, ()))
+    pending = list(observation.events_in.get(call.index, ()))
     for node in shallow.graph.nodes:
         if node.op == "placeholder":
             values[node] = arguments.get(str(node.target), _Unknown)
@@ -38,15 +38,15 @@ def flow(module: nn.Module, shallow: ShallowGraph, call: Call, seen: Observation
             queue = outputs.get(id(module.get_submodule(str(node.target))), [])
             values[node] = queue.pop(0) if queue else _Unknown
         elif node.op != "output" and node.target not in (require, require_several):
-            values[node] = _evaluate(module, node, values, pending, seen)
+            values[node] = _evaluate(module, node, values, pending, observation)
     return {node: value for node, value in values.items() if value is not _Unknown}
 
 
-def _recorded_outputs(module: nn.Module, call: Call, seen: Observation) -> dict[int, list[Any]]:
-    """Return the outputs of each called module in order, by the module's identity."""
+def _recorded_outputs(module: nn.Module, call: Call, observation: Observation) -> dict[int, list[Any]]:
+    """Return the outputs of each module called in a call, in execution order, by the module's `id`."""
     outputs: dict[int, list[Any]] = {}
-    for callee in seen.callees.get(call.index, ()):
-        outputs.setdefault(id(seen.module(callee.path)), []).append(callee.output)
+    for callee in observation.callees.get(call.index, ()):
+        outputs.setdefault(id(observation.module(callee.path)), []).append(callee.output)
     return outputs
 
 
@@ -58,7 +58,7 @@ def _arguments(module: nn.Module, call: Call) -> dict[str, Any]:
 
 
 def _evaluate(
-    module: nn.Module, node: fx.Node, values: dict[fx.Node, Any], pending: list[Event], seen: Observation
+    module: nn.Module, node: fx.Node, values: dict[fx.Node, Any], pending: list[Event], observation: Observation
 ) -> Any:
     inputs = [values.get(source, _Unknown) for source in node.all_input_nodes]
     if any(value is _Unknown for value in inputs):
@@ -66,9 +66,9 @@ def _evaluate(
     args = fx.map_arg(node.args, lambda source: values[source])
     kwargs = fx.map_arg(node.kwargs, lambda source: values[source])
     parameters = {id(values[source]) for source in node.all_input_nodes if source.op == "get_attr"}
-    events = _events(node, tensors((args, kwargs)), parameters, pending, seen)
+    events = _events(node, tensors((args, kwargs)), parameters, pending, observation)
     result = _on_meta(module, node, args, kwargs) if len(events) != 1 else None
-    if len(events) > 1:  # one may be inside a wrapped function that calls its like
+    if len(events) > 1:  # a wrapped function may call another of the same name, whose event matches too
         events = [event for event in events if _shapes(event.output) == _shapes(result)] or events
     if not events:
         return result
@@ -80,7 +80,7 @@ def _on_meta(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:
     try:
         with torch.no_grad():
             return _apply(module, node, args, kwargs)
-    except Exception:  # a function without a meta kernel, or one that looks at values
+    except Exception:  # a function without a meta kernel, or one that reads values
         return _Unknown
 
 
@@ -89,11 +89,12 @@ def _shapes(value: Any) -> list[torch.Size]:
 
 
 def _events(
-    node: fx.Node, inputs: list[Tensor], parameters: set[int], pending: list[Event], seen: Observation
+    node: fx.Node, inputs: list[Tensor], parameters: set[int], pending: list[Event], observation: Observation
 ) -> list[Event]:
-    """List the events not yet taken that may be this node.
+    """Return the pending events that match a node by function name and inputs.
 
-    A parameter has no stand-in to know it by, and a value may have been changed in place since its node gave it.
+    Parameters are not compared, for the graph's `get_attr` nodes are not the stand-ins that the recorder made. An input
+    also matches where it was changed in place after its node computed it.
     """
     if node.op not in ("call_function", "call_method"):
         return []
@@ -103,12 +104,15 @@ def _events(
         for event in pending
         if plain_name(event.function) == name
         and len(event.inputs) == len(inputs)
-        and all(id(own) in parameters or _became(own, one, seen) for one, own in zip(event.inputs, inputs, strict=True))
+        and all(
+            id(value) in parameters or _is_version(recorded, value, observation)
+            for recorded, value in zip(event.inputs, inputs, strict=True)
+        )
     ]
 
 
-def _became(value: Tensor, later: Tensor, seen: Observation) -> bool:
-    return any(version is later for version in seen.versions(value))
+def _is_version(recorded: Tensor, value: Tensor, observation: Observation) -> bool:
+    return any(version is recorded for version in observation.versions(value))
 
 
 def _apply(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Torch's functions by what they do, under the plain names that events and nodes share."""
+"""Groups of torch functions, under the normalised names by which recorded events and graph nodes are compared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESHAPES = (
 
 
 def plain_name(name: str) -> str:
-    """Return the function's name of an operator: `__radd__`, `iadd` and `add_` are all `add`."""
+    """Return the normalised name of a function or operator: `__radd__`, `iadd` and `add_` are all `add`."""
     name = name.strip("_")
     plain = name[1:] if name[:1] in ("i", "r") and name[1:] in _ARITHMETIC else name
     return _SYNONYMS.get(plain, plain)

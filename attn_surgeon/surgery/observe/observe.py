@@ -1,4 +1,4 @@
-"""One observed run: which module called which, with what, in what order, and how each value was computed."""
+"""Observe one forward pass by hooks and a `TorchFunctionMode`: module calls, their callers, and every operation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from attn_surgeon.surgery.rewrite.operated import grafts_in
 
 @dataclass(frozen=True)
 class Call:
-    """One call of one module; meta tensors stand for tensors, so no activation outlives the run."""
+    """One call of one module: its arguments and output, with meta tensors in place of activations.
+
+    `index` counts the calls of a run in the order in which they start; `caller` is the index of the calling module's.
+    """
 
     index: int
     path: str
@@ -32,11 +35,18 @@ class Call:
 
 @dataclass(frozen=True)
 class Observation:
-    """All calls of one run, by module path and by calling call, and all its events.
+    """The recording of one forward pass, with meta tensors in place of activations.
 
-    `inputs` stand for the example's tensors, `output` for what the network gave back, `grafted` for what flowed into
-    each graft, by the block's identity. `newer` tells what became of a value that was changed in place, by its
-    identity.
+    Args:
+        calls: the module calls, by module path.
+        callees: the module calls that a call made, by its index.
+        events: the operations on tensors, in execution order.
+        inputs: the tensors of the example.
+        output: the network's output.
+        grafted: the input of each graft, by the `id` of its block.
+        newer: the value that a tensor had after it was changed in place, by the `id` of the value before.
+        model: the observed network.
+        example: the example it ran on.
     """
 
     calls: Mapping[str, tuple[Call, ...]]
@@ -58,14 +68,14 @@ class Observation:
         return dict(self.model.named_modules(remove_duplicate=False))
 
     def versions(self, value: Tensor) -> Iterator[Tensor]:
-        """Yield a value, and what it became by each change in place."""
-        found: Tensor | None = value
-        while found is not None:
-            yield found
-            found = self.newer.get(id(found))
+        """Yield a value and the values that the same tensor had after each in-place operation."""
+        version: Tensor | None = value
+        while version is not None:
+            yield version
+            version = self.newer.get(id(version))
 
     def caller_path(self, call: Call) -> str | None:
-        """Return the path of the module that made `call`; None for the network's own."""
+        """Return the path of the module that made `call`; None for the call of the network itself."""
         return None if call.caller is None else self.by_index[call.caller].path
 
     @cached_property
@@ -75,17 +85,17 @@ class Observation:
 
     @cached_property
     def events_in(self) -> Mapping[int, tuple[Event, ...]]:
-        """The events in each call's own forward."""
-        own: dict[int, list[Event]] = defaultdict(list)
+        """The events in the forward of each call, without those in the modules that it called."""
+        by_call: dict[int, list[Event]] = defaultdict(list)
         for event in self.events:
             if event.call is not None:
-                own[event.call].append(event)
-        return {index: tuple(events) for index, events in own.items()}
+                by_call[event.call].append(event)
+        return {index: tuple(events) for index, events in by_call.items()}
 
 
 @dataclass
-class _Watch:
-    """What the hooks record while the network runs."""
+class _HookRecorder:
+    """Record module calls from forward hooks; `recorder.stack` holds the indices of the calls under way."""
 
     recorder: Recorder = field(default_factory=Recorder)
     started: list[tuple[Any, ...]] = field(default_factory=list)
@@ -105,93 +115,96 @@ class _Watch:
 
 
 def observe(model: nn.Module, example: running.Example) -> Observation:
-    """Run the model once in eval mode and record every module call and every operation on tensors."""
-    watch, example = _Watch(), running.usable(example)
-    inputs = tuple(running.tensors(watch.recorder.describe(example)))
-    _run(model, example, watch)
+    """Run a network once in eval mode and return the recording of every module call and operation on tensors."""
+    hooks, example = _HookRecorder(), running.usable(example)
+    inputs = tuple(running.tensors(hooks.recorder.describe(example)))
+    _run(model, example, hooks)
     by_path: dict[str, list[Call]] = defaultdict(list)
     by_caller: dict[int, list[Call]] = defaultdict(list)
-    for call in sorted(watch.finished, key=lambda call: call.index):
+    for call in sorted(hooks.finished, key=lambda call: call.index):
         by_path[call.path].append(call)
         if call.caller is not None:
             by_caller[call.caller].append(call)
     return Observation(
-        {path: tuple(calls) for path, calls in by_path.items()},
-        {index: tuple(calls) for index, calls in by_caller.items()},
-        tuple(watch.recorder.events),
-        inputs,
-        by_path[""][0].output,
-        watch.recorder.grafted,
-        watch.recorder.newer,
-        model,
-        example,
+        calls={path: tuple(calls) for path, calls in by_path.items()},
+        callees={index: tuple(calls) for index, calls in by_caller.items()},
+        events=tuple(hooks.recorder.events),
+        inputs=inputs,
+        output=by_path[""][0].output,
+        grafted=hooks.recorder.grafted,
+        newer=hooks.recorder.newer,
+        model=model,
+        example=example,
     )
 
 
 def run_recorded(model: nn.Module, example: running.Example, recorder: Recorder) -> Any:
-    """Run the model once under another recorder, event for event as observed, and return its output."""
+    """Run a network once under another recorder, which records the same events as `observe`; return the output."""
     recorder.describe(example)
-    return _run(model, example, _Watch(recorder))
+    return _run(model, example, _HookRecorder(recorder))
 
 
-def _run(model: nn.Module, example: running.Example, watch: _Watch) -> Any:
-    with _scripted_shown(model), running.hooked(_hooks(model, watch)):
-        return running.run_network(model, example, under=watch.recorder)
+def _run(model: nn.Module, example: running.Example, hooks: _HookRecorder) -> Any:
+    with _scripted_wrapped(model), running.hooked(_hooks(model, hooks)):
+        return running.run_network(model, example, under=hooks.recorder)
 
 
 class _Scripted(nn.Module):
-    """A stand-in for a scripted module, whose hooks do not get keyword arguments."""
+    """A wrapper around a scripted module, because hooks of a ScriptModule do not get keyword arguments."""
 
     def __init__(self, scripted: nn.Module) -> None:
         super().__init__()
-        self.call = scripted.__call__  # no child, for it is not looked into
+        self.call = scripted.__call__  # not a child: named_modules() must not descend into it
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.call(*args, **kwargs)
 
 
 @contextmanager
-def _scripted_shown(model: nn.Module) -> Iterator[None]:
-    """Replace the scripted modules of a network by stand-ins until the context ends."""
-    kept = [
+def _scripted_wrapped(model: nn.Module) -> Iterator[None]:
+    """Wrap the scripted modules of a network until the context ends."""
+    scripted = [
         (module, name, child)
         for module in model.modules()
         if not isinstance(module, torch.jit.ScriptModule)
         for name, child in module._modules.items()
         if isinstance(child, torch.jit.ScriptModule)
     ]
-    for module, name, child in kept:
+    for module, name, child in scripted:
         module._modules[name] = _Scripted(child)
     try:
         yield
     finally:
-        for module, name, child in kept:
+        for module, name, child in scripted:
             module._modules[name] = child
 
 
-def _hooks(model: nn.Module, watch: _Watch) -> Iterator[RemovableHandle]:
+def _hooks(model: nn.Module, hooks: _HookRecorder) -> Iterator[RemovableHandle]:
     grafts = [child for module in model.modules() for child in grafts_in(module)]
     hidden = {id(part) for graft in grafts for part in graft.modules()}
     for path, module in model.named_modules():
         if id(module) not in hidden:
-            yield from _watched(path, module, watch)
+            yield from _call_hooks(path, module, hooks)
     for graft in grafts:
-        yield from _passed(graft, watch.recorder)
+        yield from _graft_hooks(graft, hooks.recorder)
 
 
-def _watched(path: str, module: nn.Module, watch: _Watch) -> list[RemovableHandle]:
+def _call_hooks(path: str, module: nn.Module, hooks: _HookRecorder) -> list[RemovableHandle]:
     name = type(module).__name__
     return [
         module.register_forward_pre_hook(
-            running.here(lambda _, args, kwargs: watch.enter(args, kwargs)), prepend=True, with_kwargs=True
+            running.here(lambda _, args, kwargs: hooks.enter(args, kwargs)), prepend=True, with_kwargs=True
         ),
-        module.register_forward_hook(running.here(lambda _, __, output: watch.leave(path, name, output))),
+        module.register_forward_hook(running.here(lambda _, __, output: hooks.leave(path, name, output))),
     ]
 
 
-def _passed(graft: nn.Module, recorder: Recorder) -> list[RemovableHandle]:
-    """Observe a graft as returning its input, so that an operated network is observed as its original."""
+def _graft_hooks(graft: nn.Module, recorder: Recorder) -> list[RemovableHandle]:
+    """Record a graft as if it returned its input, so that an operated network is observed as its original.
+
+    Nothing inside a block is recorded: the pre-hook pauses the recorder, the forward hook resumes it.
+    """
     return [
         graft.register_forward_pre_hook(running.here(lambda _, __: recorder.pause()), prepend=True),
-        graft.register_forward_hook(running.here(lambda own, args, output: recorder.pass_on(own, args[0], output))),
+        graft.register_forward_hook(running.here(lambda block, args, output: recorder.resume(block, args[0], output))),
     ]

@@ -1,7 +1,7 @@
-"""Every value of one run: which operation made it, out of what. Tensors are stood for by meta tensors.
+"""Record the operations of a forward pass with a `TorchFunctionMode`, with a meta tensor as stand-in for each value.
 
-One stand-in is one value: a tensor changed in place is another value afterwards, and a module that passes its input
-on gives back the same one. So two places carry the same value exactly when their stand-ins are the same object.
+One stand-in is one value: a tensor gets a new stand-in when it is changed in place, and a module that returns its input
+returns the same one. So the same value is at two places exactly when their stand-ins are the same object.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from attn_surgeon.surgery import running
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """One operation on values, in the forward of the module whose call has the index `call`.
+    """One operation on tensors, in the forward of the module call with the index `call`.
 
-    `output` is the operation's own result; `outputs` also has what it changed in place.
+    `output` is what the operation returned; `outputs` are all values that it computed, those changed in place included.
     """
 
     function: str
@@ -34,7 +34,7 @@ class Event:
 
 @dataclass(frozen=True, eq=False)
 class TensorHolder:
-    """A stand-in for an object of the network's own that has tensors."""
+    """A stand-in for an object that is no container of Python's but has tensors as attributes."""
 
     type: str
     values: tuple[Tensor, ...]
@@ -49,9 +49,9 @@ class Recorder(TorchFunctionMode):
         self.stack: list[int] = []
         self.grafted: dict[int, Tensor] = {}
         self.newer: dict[int, Tensor] = {}
-        self._known: MutableMapping[Tensor, tuple[Tensor, int]] = WeakIdKeyDictionary()
+        self._stand_ins: MutableMapping[Tensor, tuple[Tensor, int]] = WeakIdKeyDictionary()  # with `_version`
         self._changed: tuple[Tensor, ...] = ()
-        self._made: set[int] = set()
+        self._produced: set[int] = set()
         self._paused = False
 
     def __torch_function__(
@@ -60,34 +60,34 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._paused:
             return func(*args, **kwargs)
-        given = running.tensors((args, kwargs))
-        inputs = [self._value(tensor) for tensor in given]
-        versions = [tensor._version for tensor in given]
+        arguments = running.tensors((args, kwargs))
+        inputs = [self._value(tensor) for tensor in arguments]
+        versions = [tensor._version for tensor in arguments]
         output = func(*args, **kwargs)
         changed = {
-            id(old): tensor
-            for old, tensor, version in zip(inputs, given, versions, strict=True)
-            if tensor._version != version
+            id(value): tensor
+            for value, tensor, version in zip(inputs, arguments, versions, strict=True)
+            if tensor._version != version  # torch counts in-place operations there
         }
-        self._note(getattr(func, "__name__", type(func).__name__), inputs, changed, output)
+        self._record(getattr(func, "__name__", type(func).__name__), inputs, changed, output)
         return output
 
-    def _note(self, function: str, inputs: list[Tensor], changed: dict[int, Tensor], output: Any) -> None:
-        """Record an operation; `changed` are the tensors that it wrote to, by the identity of their stand-ins."""
-        if not changed and not any(True for _ in running.tensors(output)):
+    def _record(self, function: str, inputs: list[Tensor], changed: dict[int, Tensor], output: Any) -> None:
+        """Record an operation; `changed` are the tensors that it wrote to, by the `id` of their former stand-ins."""
+        if not changed and not running.tensors(output):
             return
-        new = [self._renewed(tensor) for tensor in changed.values()]
-        self.newer.update(zip(changed, new, strict=True))
+        renewed = [self._new_value(tensor) for tensor in changed.values()]
+        self.newer.update(zip(changed, renewed, strict=True))
         described = self._described(output)
-        made = dict.fromkeys((*new, *running.tensors(described)))
-        fresh = tuple(value for value in made if not any(value is old for old in inputs))
-        if new:
-            self._changed = tuple(new)
-        if fresh:
-            self._enter(function, tuple(inputs), fresh, described)
+        results = dict.fromkeys((*renewed, *running.tensors(described)))
+        outputs = tuple(value for value in results if not any(value is old for old in inputs))
+        if renewed:
+            self._changed = tuple(renewed)
+        if outputs:
+            self._add_event(function, tuple(inputs), outputs, described)
 
     def describe(self, value: Any) -> Any:
-        """Return nested values and objects with stand-ins for their tensors."""
+        """Return a nested value with stand-ins in place of its tensors."""
         self._paused = True
         try:
             return self._described(value)
@@ -95,32 +95,35 @@ class Recorder(TorchFunctionMode):
             self._paused = False
 
     def stand_in(self, tensor: Tensor) -> Tensor | None:
-        """Return the stand-in of a tensor; None for one not yet met."""
-        known = self._known.get(tensor)
-        return None if known is None else known[0]
+        """Return the last stand-in of a tensor; None for one that was not recorded."""
+        entry = self._stand_ins.get(tensor)
+        return None if entry is None else entry[0]
 
     def pause(self) -> None:
-        """Stop recording, until `pass_on`."""
+        """Stop recording, until `resume`."""
         self._paused = True
 
-    def pass_on(self, graft: nn.Module, given: Tensor, output: Tensor) -> Tensor:
-        """Record again, and return what a graft made, which stands for the same value as what it was given."""
-        value = self.grafted[id(graft)] = self._value(given)
-        self._known[output] = (value, output._version)
+    def resume(self, graft: nn.Module, x: Tensor, output: Tensor) -> Tensor:
+        """Record again after a graft ran on `x`; its output gets the stand-in of its input, and is returned."""
+        value = self.grafted[id(graft)] = self._value(x)
+        self._stand_ins[output] = (value, output._version)
         self._paused = False
         return output
 
     def close(self, function: str, inputs: Iterable[Tensor], output: Any) -> None:
-        """Record a module's outputs that no operation was seen to compute, as computed by the module."""
-        sources = tuple(inputs)
-        passed = {id(value) for value in sources}
-        made = tuple(value for value in running.tensors(output) if id(value) not in self._made | passed)
-        if made and sources:
-            self._enter(function, sources, made, output)
+        """Record the outputs of a module that no recorded operation computed, as computed by the module itself.
 
-    def _enter(self, function: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], output: Any) -> None:
+        Scripted modules and C++ extensions bypass `__torch_function__`.
+        """
+        sources = tuple(inputs)
+        returned_inputs = {id(value) for value in sources}
+        outputs = tuple(v for v in running.tensors(output) if id(v) not in self._produced | returned_inputs)
+        if outputs and sources:
+            self._add_event(function, sources, outputs, output)
+
+    def _add_event(self, function: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], output: Any) -> None:
         self.events.append(Event(function, self.stack[-1] if self.stack else None, inputs, outputs, output))
-        self._made.update(map(id, outputs))
+        self._produced.update(map(id, outputs))
 
     def _described(self, value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -130,25 +133,25 @@ class Recorder(TorchFunctionMode):
         if isinstance(value, (tuple, list)):
             items = [self._described(item) for item in value]
             return items if isinstance(value, list) else tuple(items)
-        held = running.tensors(value)
-        return TensorHolder(type(value).__name__, tuple(map(self._value, held))) if held else value
+        attributes = running.tensors(value)
+        return TensorHolder(type(value).__name__, tuple(map(self._value, attributes))) if attributes else value
 
     def _value(self, tensor: Tensor) -> Tensor:
-        known = self._known.get(tensor)
-        if known is not None and known[1] == tensor._version:
-            value: Tensor = known[0]
+        entry = self._stand_ins.get(tensor)
+        if entry is not None and entry[1] == tensor._version:
+            value: Tensor = entry[0]
             return value
-        value = self._renewed(tensor)
-        if known is not None:  # changed through another name for the same memory
-            self._enter("alias", (known[0], *self._changed), (value,), value)
+        value = self._new_value(tensor)
+        if entry is not None:  # changed in place through a view of the same memory
+            self._add_event("alias", (entry[0], *self._changed), (value,), value)
         return value
 
-    def _renewed(self, tensor: Tensor) -> Tensor:
+    def _new_value(self, tensor: Tensor) -> Tensor:
         value = describe(tensor)
-        self._known[tensor] = (value, tensor._version)
+        self._stand_ins[tensor] = (value, tensor._version)
         return value
 
 
 def describe(tensor: Tensor) -> Tensor:
-    """Return a meta tensor with a tensor's shape, strides and dtype."""
+    """Return a meta tensor with the shape, strides and dtype of a tensor."""
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")

@@ -1,7 +1,7 @@
-"""Whether the network's output depends on a value: taint analysis with NaN.
+"""Taint analysis with NaN: whether the network's output depends on a value.
 
-NaN is put into one value of a run, and the output is searched for it: what is computed from NaN is NaN. The dataflow
-alone cannot tell: attention with a class token leaves the other tokens unread after its last block, and they flow on.
+The network runs with NaN in one value, and its output depends on that value where it has NaN too. The dataflow graph
+alone does not answer this: a classifier that reads only the class token still computes the other tokens.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from attn_surgeon.surgery.observe.recorder import Recorder
 
 
 class TaintAnalysis:
-    """Whether the output of an observed run depends on its values, by number; each is tried once.
+    """Whether the output of an observed run depends on a value, by number; each value is tested once.
 
-    `prefixes` are the numbers of prefix tokens of the values that are maps. They stay as they are, for blocks leave
-    them alone. In a network without prefix tokens the output is taken to depend on every value, and nothing is run.
+    `prefixes` maps values to their number of prefix tokens, which get no NaN because blocks leave them unchanged. In a
+    network without prefix tokens the output is taken to depend on every value, and nothing is run.
     """
 
     def __init__(self, flow: Dataflow, prefixes: Mapping[int, int]) -> None:
         self.flow, self.prefixes = flow, prefixes
         self._needed = any(prefixes.values())
-        self._index = {id(event): index for index, event in enumerate(flow.seen.events)}
-        self._known: dict[int, bool] = {}
+        self._index = {id(event): index for index, event in enumerate(flow.observation.events)}
+        self._results: dict[int, bool] = {}
 
     def __call__(self, number: int) -> bool:
         """Return whether the output depends on the positions of a value."""
-        if self._needed and number not in self._known:
-            self._known[number] = self._reaches_output(number)
-        return self._known.get(number, True)
+        if self._needed and number not in self._results:
+            self._results[number] = self._reaches_output(number)
+        return self._results.get(number, True)
 
     def _reaches_output(self, number: int) -> bool:
-        maker = self.flow.makers[number]
-        if maker is None:
+        producer = self.flow.producers[number]
+        if producer is None:
             return True
-        position = [id(value) for value in maker.outputs].index(id(self.flow.values[number]))
-        taint = _ValueTaint(self._index[id(maker)], position, self.prefixes.get(number, 0))
-        # A value that no operation made alone was not tainted; it is taken to reach the output.
-        return _spreads(self.flow.seen, taint) or not taint.done
+        position = [id(value) for value in producer.outputs].index(id(self.flow.values[number]))
+        taint = _ValueTaint(self._index[id(producer)], position, self.prefixes.get(number, 0))
+        # A value that could not be tainted, such as the output of a scripted module, is taken to reach the output.
+        return _output_has_nan(self.flow.observation, taint) or not taint.done
 
 
-def graft_reaches_output(seen: Observation, block: nn.Module, prefix: int) -> bool:
-    """Return whether the output of an observed network depends on what a graft makes, but for its prefix tokens."""
-    return _spreads(seen, _GraftTaint(block, prefix))
+def graft_reaches_output(observation: Observation, block: nn.Module, prefix: int) -> bool:
+    """Return whether the output of an observed network depends on the output of a graft, prefix tokens apart."""
+    return _output_has_nan(observation, _GraftTaint(block, prefix))
 
 
-def _spreads(seen: Observation, taint: Recorder) -> bool:
-    return running.has_nan(run_recorded(seen.model, seen.example, taint))
+def _output_has_nan(observation: Observation, taint: Recorder) -> bool:
+    return running.has_nan(run_recorded(observation.model, observation.example, taint))
 
 
 def _fill_with_nan(tensor: Tensor, prefix: int) -> Tensor:
@@ -68,13 +68,13 @@ class _GraftTaint(Recorder):
         super().__init__()
         self.block, self.prefix = block, prefix
 
-    def pass_on(self, graft: nn.Module, given: Tensor, output: Tensor) -> Tensor:
+    def resume(self, graft: nn.Module, x: Tensor, output: Tensor) -> Tensor:
         tainted = _fill_with_nan(output.clone(), self.prefix) if graft is self.block else output
-        return super().pass_on(graft, given, tainted)
+        return super().resume(graft, x, tainted)
 
 
 class _ValueTaint(Recorder):
-    """A recorder that puts NaN into one output of one event; `done` is whether that output was met."""
+    """A recorder that puts NaN into one output of one event; `done` is whether that output was computed."""
 
     def __init__(self, event: int, position: int, prefix: int) -> None:
         super().__init__()
@@ -97,4 +97,5 @@ class _ValueTaint(Recorder):
             return tensor
         self.done = True
         # An in-place operation returns its input: a clone would leave the input, which later operations read, clean.
-        return _fill_with_nan(tensor if any(tensor is given for given in inputs) else tensor.clone(), self.prefix)
+        in_place = any(tensor is x for x in inputs)
+        return _fill_with_nan(tensor if in_place else tensor.clone(), self.prefix)

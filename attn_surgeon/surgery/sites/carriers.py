@@ -33,7 +33,9 @@ class Carriers:
         for total, value, site in finder.entering:
             join = flow.number(total)
             if join is not None and site.before and site.input is not None:
-                parts = flow.numbers(flow.seen.versions(value))  # it may have been changed in place before the join
+                parts = flow.numbers(
+                    flow.observation.versions(value)
+                )  # it may have been changed in place before the join
                 for part in set(parts) & set(flow.sources[join]):
                     self.entries.setdefault((join, part), site)
 
@@ -51,7 +53,7 @@ class Carriers:
 
         Attention stacks queries, keys and values along an axis of their own, which makes no volume of an image.
         """
-        rank = max([4, *(value.ndim for value in self.flow.seen.inputs)])
+        rank = max([4, *(value.ndim for value in self.flow.observation.inputs)])
         features = {number: [site.output for site in sites] for number, sites in self.after.items()}
         known = {number: [feature for feature in found if feature is not None] for number, found in features.items()}
         return {number: found[-1] for number, found in known.items() if found and len(found[-1].shape) <= rank}
@@ -63,7 +65,7 @@ class Carriers:
         The runs at the two sizes must have been made of the same operations. A few places are no evidence, for two
         small sizes may be rounded to one.
         """
-        first, second = self.flow.seen.events, self._second.events if self._second else ()
+        first, second = self.flow.observation.events, self._second.events if self._second else ()
         if [event.function for event in first] != [event.function for event in second]:
             return self.maps
         twins = {
@@ -94,7 +96,7 @@ class Carriers:
     def user(self, number: int) -> Site | None:
         """Return the first module that a value flows into, the outermost."""
         sites = [site for site in self.before.get(number, ()) if site.before and site.input is not None]
-        return min(sites, key=lambda site: self.flow.seen.calls[site.name][0].index, default=None)
+        return min(sites, key=lambda site: self.flow.observation.calls[site.name][0].index, default=None)
 
     def usable(self, number: int) -> list[Site]:
         """List the sites where a value can be operated on."""
@@ -102,16 +104,16 @@ class Carriers:
 
     def call(self, site: Site) -> Call | None:
         """Return the first call of a site's module; None for a function."""
-        calls = self.flow.seen.calls.get(site.name.partition(":")[0])
+        calls = self.flow.observation.calls.get(site.name.partition(":")[0])
         return calls[0] if calls else None
 
     def made(self, number: int, site: Site) -> bool:
         """Return whether a site's module or function computed the value, rather than passed it on."""
-        calls = self.flow.seen.calls.get(site.name.partition(":")[0], ())
+        calls = self.flow.observation.calls.get(site.name.partition(":")[0], ())
         if site.kind == "function":
-            maker = self.flow.makers[number]
+            maker = self.flow.producers[number]
             return maker is not None and plain_name(maker.function) == plain_name(site.type)
-        return not calls or any(self.flow.made_in(number, call) for call in calls)
+        return not calls or any(self.flow.computed_in(number, call) for call in calls)
 
 
 def _pairs(event: Event, twin: Event) -> Iterator[tuple[Tensor, Tensor]]:

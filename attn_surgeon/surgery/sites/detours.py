@@ -23,7 +23,7 @@ _GATES = ("sigmoid", "hardsigmoid", "softmax", "tanh", "hardtanh")
 
 def whole_images(flow: Dataflow, feature: Feature) -> bool:
     """Return whether a map is one of whole images, not of regions or windows in them."""
-    images = flow.seen.inputs
+    images = flow.observation.inputs
     return feature.positions > 1 and feature.shape[0] in (len(images[0]) if images[0].ndim else 1, len(images))
 
 
@@ -79,7 +79,7 @@ class Detours:
 
     def _is_minor(self, fork: int, total: int, part: int) -> bool:
         """Return whether what comes back is only a side branch's, by one of the criteria below."""
-        maker = self.flow.makers[total]
+        maker = self.flow.producers[total]
         name = plain_name(maker.function) if maker is not None else ""
         if ATTENTION.search(name):
             return True
@@ -92,7 +92,7 @@ class Detours:
         return pooled or self._is_narrow(fork, part) or self._is_light(fork, total, part)
 
     def _any(self, way: Sequence[int], wanted: Callable[[str], bool], only: Maps | None = None) -> bool:
-        makers = [self.flow.makers[number] for number in way if only is None or number in only]
+        makers = [self.flow.producers[number] for number in way if only is None or number in only]
         return any(wanted(plain_name(maker.function)) for maker in makers if maker is not None)
 
     def _is_narrow(self, fork: int, part: int) -> bool:
@@ -107,7 +107,7 @@ class Detours:
 
         What leaves the first resolution of all and comes back is no side branch, for there is no other trunk.
         """
-        path, image = self.flow.between(fork, part), math.prod(self.flow.seen.inputs[0].shape[2:])
+        path, image = self.flow.between(fork, part), math.prod(self.flow.observation.inputs[0].shape[2:])
         if self.maps[fork].positions >= DOWN * image or path is None:
             return False
         if sum(map(self.flow.parametric, path)) >= _LIGHT_FRACTION * self._layers[fork]:

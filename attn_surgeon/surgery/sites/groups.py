@@ -109,7 +109,7 @@ def _before_reshaping(carriers: Carriers, number: int) -> int:
     """Return the value before reshapes and rescalings, where the value itself cannot be operated on."""
     flow = carriers.flow
     while not carriers.usable(number):
-        maker = flow.makers[number]
+        maker = flow.producers[number]
         if maker is None or plain_name(maker.function) not in RESHAPES or len(flow.sources[number]) > 1:
             break
         (number,) = flow.sources[number]
@@ -148,7 +148,7 @@ def _enlarged(flow: Dataflow) -> list[int]:
 def _convs(flow: Dataflow, carriers: Carriers, places: Collection[int]) -> list[Site | None]:
     """Return the sites of the activation after each convolution, with or without a norm between."""
     found: list[Site | None] = []
-    for number, maker in enumerate(flow.makers):
+    for number, maker in enumerate(flow.producers):
         if maker is None or not plain_name(maker.function).startswith("conv"):
             continue
         following = _only_user(flow, number, NORMS)
@@ -170,6 +170,11 @@ def _whole(flow: Dataflow, carriers: Carriers, conv: int, activated: int) -> Sit
     inner = carriers.maker(activated, inner=True)
     for site in reversed(carriers.after.get(activated, ())):
         call = carriers.call(site)
-        if call is not None and site.after and flow.made_in(conv, call) and flow.given(call) in flow.sources[conv]:
+        if (
+            call is not None
+            and site.after
+            and flow.computed_in(conv, call)
+            and flow.first_input(call) in flow.sources[conv]
+        ):
             return site
     return inner

@@ -47,7 +47,7 @@ def find_joins(flow: Dataflow) -> tuple[list[Residual], list[Fusion]]:
 
 
 def _joins(flow: Dataflow) -> Iterator[tuple[Event, int]]:
-    for number, maker in enumerate(flow.makers):
+    for number, maker in enumerate(flow.producers):
         if maker is not None and flow.joins(number):
             yield maker, number
 
@@ -82,7 +82,7 @@ def _with_projected_shortcut(
 def _mixing(flow: Dataflow, start: int, end: int) -> int:
     """Return the number of operations on a path that are not elementwise; a path too long to search has many."""
     path = flow.between(start, end)
-    return 10**6 if path is None else sum(map(flow.mixes, path))
+    return 10**6 if path is None else sum(map(flow.mixes_elements, path))
 
 
 def _fusion(flow: Dataflow, event: Event, total: int, parts: tuple[int, ...]) -> Fusion | None:
@@ -101,5 +101,5 @@ def _detour(flow: Dataflow, fork: int | None, part: int) -> bool:
         if number == fork:
             return False
         if flow.upsampled(number):
-            return any(flow.has_positions(source) for source in flow.sources[number])
+            return any(flow.is_spatial(source) for source in flow.sources[number])
     return False

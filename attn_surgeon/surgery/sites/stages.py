@@ -80,7 +80,7 @@ def _block_input(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
     """
     settled = end
     for call in _inner_calls(flow, start):
-        given = flow.given(call)
+        given = flow.first_input(call)
         if given not in maps or given is None:
             continue
         if not _same_resolution(maps, given, end):
@@ -100,7 +100,7 @@ def _same_resolution(maps: Maps, one: int, other: int) -> bool:
 
 def _inner_calls(flow: Dataflow, number: int) -> Iterator[Call]:
     """Yield the calls that a value was computed in, without the network's own."""
-    maker = flow.makers[number]
+    maker = flow.producers[number]
     if maker is not None:
         yield from (call for call in flow.callers(maker) if call.caller is not None)
 
@@ -113,7 +113,7 @@ def _stays(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
 def _has_layers_from(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
     """Return whether a call has layers from a downsampling in it on."""
     last = max((number for number in flow.numbers(tensors(call.output)) if number in maps), default=start)
-    return any(flow.parametric(number) and flow.made_in(number, call) for number in range(start, last + 1))
+    return any(flow.parametric(number) and flow.computed_in(number, call) for number in range(start, last + 1))
 
 
 def _is_light(flow: Dataflow, start: int, end: int) -> bool:

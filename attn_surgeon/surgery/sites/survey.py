@@ -34,7 +34,7 @@ class Survey:
     sites: Sites
     groups: Groups
     unused: tuple[str, ...]
-    seen: Observation
+    observation: Observation
 
     @cached_property
     def by_name(self) -> Mapping[str, Site]:

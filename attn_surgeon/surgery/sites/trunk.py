@@ -36,7 +36,7 @@ def _before_classifier(flow: Dataflow, maps: Maps, output: int) -> list[int]:
     waiting, seen = [output], {output}
     while waiting:
         number = waiting.pop()
-        maker = flow.makers[number]
+        maker = flow.producers[number]
         if maker is None:
             continue
         if flow.parametric(number):
@@ -56,7 +56,7 @@ def _is_map(maps: Maps, number: int) -> bool:
 
 def _is_features(flow: Dataflow, maps: Maps, number: int) -> bool:
     """Return whether a value is a map right after a norm, an activation or a join, and neither an image nor boxes."""
-    maker, image = flow.makers[number], flow.seen.inputs[0]
+    maker, image = flow.producers[number], flow.observation.inputs[0]
     narrow = max(_MOST_IN_A_BOX, image.shape[-3] if image.ndim >= 3 else 1)
     kept = maker is not None and plain_name(maker.function) in _KEEPS
     return kept and _is_map(maps, number) and maps[number].channels > narrow
@@ -81,7 +81,7 @@ def _on_trunk(flow: Dataflow, maps: Maps, number: int) -> bool:
 
 def _is_cut(flow: Dataflow, number: int) -> bool:
     """Return whether a value is a slice of another, such as the tokens without the class token."""
-    maker = flow.makers[number]
+    maker = flow.producers[number]
     return maker is not None and plain_name(maker.function) in _CUTS
 
 

@@ -98,7 +98,9 @@ def test_too_many_between() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_layered(seed: int) -> None:
     flow = drawn(seed)
-    layers = [n for n, maker in enumerate(flow.makers) if maker is not None and maker.function in ("conv2d", "linear")]
+    layers = [
+        n for n, maker in enumerate(flow.producers) if maker is not None and maker.function in ("conv2d", "linear")
+    ]
     assert [number for number, layered in enumerate(flow.layered) if layered] == sorted(reached(flow, layers))
 
 
@@ -171,12 +173,12 @@ def test_where_values_are_made() -> None:
     flow = Dataflow(seen)
     number = flow.number(seen.calls["layer1.0.bn2"][0].output)
     assert number is not None
-    maker = flow.makers[number]
+    maker = flow.producers[number]
     assert maker is not None
     assert [call.path for call in flow.callers(maker)] == ["layer1.0.bn2", "layer1.0", "layer1", ""]
-    assert flow.made_in(number, seen.calls["layer1"][0])
-    assert not flow.made_in(number, seen.calls["layer2"][0])
-    assert not flow.made_in(0, seen.calls[""][0])
+    assert flow.computed_in(number, seen.calls["layer1"][0])
+    assert not flow.computed_in(number, seen.calls["layer2"][0])
+    assert not flow.computed_in(0, seen.calls[""][0])
 
 
 @pytest.mark.parametrize("mixing", [detours.added, detours.spread, detours.modulated, detours.gated])
