@@ -131,6 +131,10 @@ class ExportError(SurgeonError):
     """Report a network that cannot be exported as it was asked for."""
 
 
+class BusyError(SurgeonError):
+    """Report a file or folder that another process is writing."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its class where it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -30,6 +30,7 @@ from attn_surgeon.cli import (
     verify,
 )
 from attn_surgeon.cli.export import command as export
+from attn_surgeon.cli.files import release_claims
 from attn_surgeon.cli.output import Verbosity, print_error, set_verbosity
 from attn_surgeon.errors import SurgeonError
 
@@ -110,6 +111,7 @@ def main() -> None:
 def _interrupt(signum: int, frame: object) -> None:
     """Raise KeyboardInterrupt, but while a library is being imported leave at once: it would go on half made."""
     if any(_is_loading(name) for name in _HEAVY):
+        release_claims()
         print_error("interrupted", "", "", as_json="--json" in sys.argv)
         os._exit(_INTERRUPTED)
     raise KeyboardInterrupt
@@ -134,6 +136,8 @@ def _run(arguments: list[str]) -> int:
         if debug:
             traceback.print_exc()
         return _explain(error, as_json=as_json)
+    finally:
+        release_claims()
     if code == _INTERRUPTED:  # some versions of typer give the code, others raise
         print_error("interrupted", "", "", as_json=as_json)
     return code

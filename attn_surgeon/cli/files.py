@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from attn_surgeon.artefact.header import ARTEFACT_SUFFIX, is_artefact
 from attn_surgeon.cli.output import say
 from attn_surgeon.errors import ArtefactError
+from attn_surgeon.files import claimed
 
+_claims = ExitStack()
 _MAKE_ONE = "make one with: attn-surgeon insert NETWORK --block BLOCK --after SITE"
 
 
@@ -40,8 +43,8 @@ def own_artefacts(folder: Path) -> list[Path]:
 def writable(path: str, *, force: bool, suffixes: Sequence[str] = (ARTEFACT_SUFFIX,), option: str = "--output") -> Path:
     """Return the path of a file to write; raise ArtefactError where it cannot be written or exists.
 
-    Called before anything is loaded. Unlike `attn_surgeon.save`, a command replaces no artefact by itself: the name
-    may be one that it has made up.
+    Called before anything is loaded; until the command ends, no other process writes the file. Unlike
+    `attn_surgeon.save`, a command replaces no artefact by itself: the name may be one that it has made up.
     """
     target = Path(path)
     if os.path.isdir(path):  # noqa: PTH112 - pathlib raises for a name that is too long
@@ -49,13 +52,24 @@ def writable(path: str, *, force: bool, suffixes: Sequence[str] = (ARTEFACT_SUFF
     if target.suffix not in suffixes:
         what = f"the output's name does not end in {' or '.join(suffixes)}"
         raise ArtefactError(what, path, f"try {option} {path}{suffixes[0]}")
-    if os.path.lexists(path) and not force:
-        raise ArtefactError("the output exists already", path, f"add --force, or name another with {option}")
     if not os.path.isdir(target.parent):  # noqa: PTH112
         raise ArtefactError("the output's folder does not exist", str(target.parent), "make it first")
     if not os.access(target.parent, os.W_OK):
         raise ArtefactError("the output's folder cannot be written", str(target.parent), f"choose another {option}")
+    claim(target)
+    if os.path.lexists(path) and not force:
+        raise ArtefactError("the output exists already", path, f"add --force, or name another with {option}")
     return target
+
+
+def claim(path: Path) -> None:
+    """Keep other processes from writing an output until the command ends; raise BusyError where one does."""
+    _claims.enter_context(claimed(path))
+
+
+def release_claims() -> None:
+    """Let others write the outputs of this command."""
+    _claims.close()
 
 
 def size_text(path: Path) -> str:

@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from attn_surgeon.cli import completion
-from attn_surgeon.cli.files import artefact_or_newest, own_artefacts
+from attn_surgeon.cli.files import artefact_or_newest, claim, own_artefacts
 from attn_surgeon.cli.options import AsJson, OptionError, Own, Source, Trust, Weights
 from attn_surgeon.cli.output import (
     bar,
@@ -105,13 +105,15 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a network with grafts; --control trains the one without them too and tests whether they help."""
-    from attn_surgeon.data.processes import by_first
-    from attn_surgeon.finetune.run_folders import fingerprint, read_request, require_unused
+    from attn_surgeon.data.processes import by_first, is_first
+    from attn_surgeon.finetune.run_folders import fingerprint, new_run, read_request, require_unused
 
     _silence_other_processes()
     names = typed(context)
     if resume is not None:
         _require_nothing_else(names)
+        if is_first():
+            claim(Path(resume))
         request = read_request(Path(resume))
         network = _open(request.artefact, source, trust, weights)
         if fingerprint(network.model) != request.start:
@@ -130,7 +132,7 @@ def finetune(
         network = _open(path, source, trust, weights)
         request = _request(chosen, path, spec, network)
         job = _open_job(request, network)
-        folder = by_first(lambda: _new_folder(request, out))
+        folder = by_first(lambda: new_run(out, request))
     _run(job.at(folder), as_json=as_json)
 
 
@@ -189,14 +191,6 @@ def _open_job(request: FinetuneRequest, network: LoadedNetwork) -> FinetuneJob:
 
     with steps(f"open {request.data}"):
         return open_job(network, request.data, request.settings, control=request.control, seeds=request.seeds)
-
-
-def _new_folder(request: FinetuneRequest, out: str | None) -> Path:
-    from attn_surgeon.finetune.run_folders import new_folder, write_request
-
-    folder = new_folder(out, Path(request.artefact).stem)
-    write_request(folder, request)
-    return folder
 
 
 def _silence_other_processes() -> None:

@@ -15,6 +15,7 @@ from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.data import processes
 from attn_surgeon.data.substitutes import listed
 from attn_surgeon.extras import is_installed
+from attn_surgeon.files import claimed, remove_leftovers
 from attn_surgeon.finetune.checkpoint import write_file
 from attn_surgeon.finetune.comparison import SeedResult, compare_arms, describe_seed
 from attn_surgeon.finetune.curves import draw_curves
@@ -39,7 +40,18 @@ def fine_tune(job: FinetuneJob, progress: Progress = no_progress) -> dict[str, A
 
     Returns:
         The result as plain data, which comparison.json in the run folder holds too.
+
+    Raises:
+        BusyError: another process trains in the run folder.
     """
+    if not processes.is_first():
+        return _fine_tune(job, progress)
+    with claimed(job.folder):
+        remove_leftovers(job.folder)
+        return _fine_tune(job, progress)
+
+
+def _fine_tune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
     before = job.task.score(job.network.model, job.splits.val)
     results = [_train_arms(job, number, progress) for number in range(job.seeds)]
     document = {"before": before.metric, "images": len(before.outcomes), **_describe(job, results)}

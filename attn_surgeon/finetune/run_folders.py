@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +16,7 @@ from torch import nn
 from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
 from attn_surgeon.errors import SettingsError, TrainingError, option
+from attn_surgeon.files import claimed, is_leftover, remove_leftovers
 from attn_surgeon.finetune.checkpoint import write_file
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.settings import read_settings
@@ -38,18 +41,30 @@ class FinetuneRequest:
 
 
 def require_unused(path: Path) -> None:
-    """Raise TrainingError where a run folder is not empty, or is a file."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    """Raise TrainingError where a run folder holds a run or anything else, or is a file."""
+    if not _is_unused(path):
         hint = f"choose another {option('out')}, or resume the run: {option('resume', path)}"
         raise TrainingError("the run folder exists already", str(path), hint)
 
 
-def new_folder(path: str | None, name: str) -> Path:
-    """Make the run folder; without a path, a new one under runs/ with the date and a name."""
-    folder = Path(path) if path is not None else _unused(f"{time.strftime('%Y-%m-%d')}-{name}")
-    require_unused(folder)
+def _is_unused(path: Path) -> bool:
+    """Whether there is no folder, or one with no more than what a run leaves that was killed before it began."""
+    if not os.path.lexists(path):
+        return True
+    return path.is_dir() and all(is_leftover(file) for file in path.iterdir())
+
+
+def new_run(path: str | None, request: FinetuneRequest) -> Path:
+    """Make the folder of a run with its request; without a path, a new one under runs/ with the date and a name."""
+    name = f"{time.strftime('%Y-%m-%d')}-{Path(request.artefact).stem}"
+    folder = Path(path) if path is not None else _unused(name)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with claimed(folder):
+            require_unused(folder)
+            folder.mkdir(exist_ok=True)
+            remove_leftovers(folder)
+            write_request(folder, request)
     except OSError as error:
         what = f"cannot make the run folder: {error.strerror}"
         raise TrainingError(what, str(folder), f"choose another {option('out')}") from None
@@ -57,11 +72,8 @@ def new_folder(path: str | None, name: str) -> Path:
 
 
 def _unused(name: str) -> Path:
-    number, path = 1, Path("runs") / name
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{name}-{number}"
-    return path
+    folders = (Path("runs") / (f"{name}-{number}" if number > 1 else name) for number in itertools.count(1))
+    return next(folder for folder in folders if _is_unused(folder))
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -84,7 +96,7 @@ def read_request(folder: Path) -> FinetuneRequest:
         settings = read_settings(FinetuneSettings, values["settings"], str(path))
         return FinetuneRequest(**{**values, "settings": settings})
     except FileNotFoundError:
-        raise TrainingError("not a run folder", str(folder), f"it has no {REQUEST}") from None
+        raise TrainingError("not a run folder", str(folder), f"it has no {REQUEST}; start the run again") from None
     except SettingsError as error:
         raise TrainingError(f"invalid request: {error.what}", str(path), error.hint) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
