@@ -1,4 +1,4 @@
-"""Optional packages: what needs one says which extra of attn-surgeon brings it."""
+"""Optional dependencies: errors that name the extra of attn-surgeon to install."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def is_installed(module: str) -> bool:
 
 
 def require_extra(extra: str, *modules: str, what: str = "this") -> None:
-    """Raise SurgeonError where a module that an extra brings is not installed.
+    """Raise SurgeonError where a module of an extra is not installed.
 
     Args:
         extra: the extra of attn-surgeon, as in `pip install 'attn-surgeon[draw]'`.
-        modules: the top-level modules that must be importable; none is imported.
-        what: what needs them, as the error's subject.
+        modules: the top-level modules that must be installed; none is imported.
+        what: what needs them, the subject of the error.
 
     >>> require_extra("draw", "json")
     >>> require_extra("draw", "no_such_module", what="the chart")

@@ -1,11 +1,11 @@
-"""How long jobs report their progress: one signature for counted work, one for named steps."""
+"""Signatures of progress callbacks: one for counted work, one for named steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-Progress = Callable[[int, int], None]  # (done, total)
-StepProgress = Callable[[str], None]  # the name of the step that begins
+Progress = Callable[[int, int], None]  # called with (done, total)
+StepProgress = Callable[[str], None]  # called with the name of each step before it starts
 
 
 def no_progress(done: int, total: int) -> None:
@@ -17,7 +17,7 @@ def no_steps(step: str) -> None:
 
 
 def of_jobs(progress: Progress, number: int, jobs: int) -> Progress:
-    """Return the progress of one of several jobs of equal size, which are counted together.
+    """Return a callback for job `number` of several of equal size, which reports the progress of all together.
 
     >>> of_jobs(lambda done, total: print(done, "of", total), 1, 3)(5, 10)
     15 of 30

@@ -1,4 +1,4 @@
-"""Tables of plain text, for whatever shows them: a Python prompt, a notebook, the command line."""
+"""Tables as plain text and HTML, for the Python prompt, notebooks and the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GAP = "  "
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a title; the columns in `numbers` are aligned to the right.
+    """A table with a title; the columns named in `numbers` are right-aligned.
 
     >>> print(Table("2 blocks", ("block", "parameters"), (("se", "530"), ("eca", "1,024")), {"parameters"}))
     2 blocks
@@ -27,13 +27,13 @@ class Table:
     numbers: Collection[str] = ()
 
     def only(self, columns: Collection[str]) -> Self:
-        """Return the table with these of its columns."""
+        """Return the table with only the named columns."""
         kept = [index for index, column in enumerate(self.columns) if column in columns]
         rows = tuple(tuple(row[index] for index in kept) for row in self.rows)
         return replace(self, columns=tuple(self.columns[index] for index in kept), rows=rows)
 
     def without_empty_columns(self) -> Self:
-        """Return the table without the columns in which no row has a text."""
+        """Return the table without the columns that are empty in every row."""
         return self.only([name for index, name in enumerate(self.columns) if any(row[index] for row in self.rows)])
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class Table:
 
 
 def short_count(number: int) -> str:
-    """Return a count that is read at a glance, such as `25.6M`; an empty text for 0."""
+    """Return a count in at most four characters and a unit, such as `25.6M`; an empty text for 0."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if number >= size:
             value = number / size

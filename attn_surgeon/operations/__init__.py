@@ -1,1 +1,1 @@
-"""Insert blocks into a network and remove them: the engine of surgery/ with the catalogue of blocks/."""
+"""Insert blocks of the catalogue (blocks/) into a network by surgery/, and remove them."""

@@ -1,4 +1,4 @@
-"""Blocks of the catalogue, and of the user's own, fit for the feature that flows at a site."""
+"""Build blocks for the feature at a site: its channels, layout, device and dtype."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from attn_surgeon.surgery.sites.layouts import Feature
 
 
 def fit_block(spec: BlockSpec, feature: Feature, second: Feature | None) -> nn.Module:
-    """Build a block for a feature, and the second one of a block of two inputs; raise UnfitError where it cannot run.
+    """Build a block for a feature, and a second one for a block of two inputs; raise UnfitError where it cannot run.
 
-    A block of the user's own is also run once, on the CPU: their code need not run on the meta device, where plans
+    A user's own block is built and run once on the CPU, because its code need not run on the meta device, where plans
     build blocks.
     """
     try:
@@ -34,7 +34,7 @@ def fit_block(spec: BlockSpec, feature: Feature, second: Feature | None) -> nn.M
 
 
 def block_request(spec: BlockSpec) -> BlockRequest:
-    """Return what the planner needs to know of a block."""
+    """Return a block as the planner takes it."""
     return BlockRequest(partial(fit_block, spec), spec.to_dict(), spec.inputs)
 
 
@@ -51,7 +51,7 @@ def _build(spec: BlockSpec, feature: Feature, second: Feature | None) -> nn.Modu
 
 
 def build_blocks(model: nn.Module, grafts: Sequence[Graft], seed: int) -> list[nn.Module]:
-    """Build the blocks of planned grafts, on their owners' device and in their features' precision."""
+    """Build the blocks of planned grafts, on the device of their owners and in the dtype of their features."""
     blocks = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Insert blocks into a network: plan, graft, check that the output did not change."""
+"""Insert a block into a network: plan, install the grafts, check that the output did not change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from attn_surgeon.surgery.sites.survey import survey
 
 @dataclass(frozen=True)
 class OperatedNetwork:
-    """A network with its new grafts, and the plan as it was carried out."""
+    """A network with its new grafts, and the plan that was carried out."""
 
     model: nn.Module
     plan: Plan
@@ -59,19 +59,19 @@ def insert(  # noqa: PLR0913 - every way to choose sites is a keyword of its own
 
     Args:
         model: the network. It is not changed, unless `inplace`.
-        block: a block of the catalogue such as `"cbam"`, one that was registered, `"file.py:Factory"`, or a stack such
-            as `"se+spatial"`.
+        block: the name of a block such as `"cbam"`, of a registered one, `"file.py:Factory"`, or a stack such as
+            `"se+spatial"`.
         example: one input that the network takes: a tensor, usually (N, C, H, W), a tuple of arguments, or a dict of
             keyword arguments.
-        at: groups of sites such as `"residual"` or `"stages"`, or their members in one place: `"residual@layer3"`.
+        at: groups of sites such as `"residual"` or `"stages"`, or a group within a module: `"residual@layer3"`.
         after: selectors of the sites to insert after.
         before: selectors of the sites to insert before.
         exclude: selectors of sites to leave out, with everything inside them.
         min_channels: leave out sites with fewer channels.
-        every: of the chosen sites, take every n-th, the first included.
-        last: of these, take the last so many; 0 takes all.
+        every: keep every n-th of the chosen sites, starting with the first.
+        last: keep the last n of these; 0 keeps all.
         with_: the site whose output is the second input of a block of two inputs.
-        layout: what the axes mean where that is inferred wrongly, such as `"NHWC"`.
+        layout: the layout of the tensors, such as `"NHWC"`, where it is inferred wrongly.
         options: options of the block, such as `{"reduction": 8}`.
         init: `"identity"`, or `"paper"` for the published initialisation, which changes the output.
         strict: raise PlanError where any chosen site cannot take the block, instead of leaving it out.
@@ -118,9 +118,9 @@ def plan_insertion(
     model: nn.Module, spec: BlockSpec, selection: Selection, example: Example, *, strict: bool = False
 ) -> Plan:
     """Plan the insertion of one block at the chosen sites; nothing is changed."""
-    planned = make_plan(survey(model, example), selection, block_request(spec))
-    planned.require(strict=strict)
-    return planned
+    plan = make_plan(survey(model, example), selection, block_request(spec))
+    plan.require(strict=strict)
+    return plan
 
 
 @isolates
@@ -134,7 +134,7 @@ def insert_block(
     seed: int = 0,
     inplace: bool = False,
 ) -> OperatedNetwork:
-    """Plan and make grafts; where the network's output would change, try other placements or refuse the site."""
+    """Plan and install grafts; where the network's output would change, try other placements or refuse the site."""
     _require_values(model)
     planned = plan_insertion(model, spec, selection, example, strict=strict)
     reference = gather(model, example)
@@ -157,7 +157,7 @@ def _require_values(model: nn.Module) -> None:
     """Raise SourceError for a network without weights: the output after surgery could not be compared."""
     if isinstance(model, nn.Module) and any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         what = "the network is on the meta device, so it has no weights"
-        raise SourceError(what, "", "give it some first, with network.to_empty(device='cpu') and load_state_dict")
+        raise SourceError(what, "", "load them first, with network.to_empty(device='cpu') and load_state_dict")
 
 
 def _fault_finder(
@@ -165,21 +165,21 @@ def _fault_finder(
 ) -> Callable[[], str]:
     """Return a function that runs the network and returns what is wrong after surgery, or an empty text.
 
-    The output must be the reference's bit for bit, and every graft must run. Blocks to `bypass` do not start as the
-    identity; they return their input meanwhile.
+    The output must be the reference's bit for bit, and every graft must run. The blocks in `bypass`, which do not start
+    as the identity, return their input in this run.
     """
 
     def find_fault() -> str:
-        with bypassed(bypass), ran(model) as missed:
+        with bypassed(bypass), ran(model) as not_run:
             same = same_bits(gather(model, example).values, reference.values)
-        if missed:
-            return _why_missed(model, next(graft.owner for graft in list_grafts(model) if graft.path in missed))
+        if not_run:
+            return _why_not_run(model, next(graft.owner for graft in list_grafts(model) if graft.path in not_run))
         return "" if same else "the network's output would change"
 
     return find_fault
 
 
-def _why_missed(model: nn.Module, owner: str) -> str:
+def _why_not_run(model: nn.Module, owner: str) -> str:
     """Return the reason why a graft does not run though its network does."""
     names = owner.split(".")
     paths = [".".join(names[:depth]) for depth in range(len(names) + 1)]
@@ -187,7 +187,7 @@ def _why_missed(model: nn.Module, owner: str) -> str:
     if replaced:
         where = f"'{replaced[-1]}'" if replaced[-1] else "the network"
         return (
-            f"a block would not run there: the forward of {where} was replaced on the object, by one that runs the "
-            "network it was made for and not a copy; insert with inplace=True"
+            f"a block would not run there: the forward of {where} was replaced on the object by one that is bound to "
+            "the original network, not to the copy; insert with inplace=True"
         )
-    return "a block would not run there: a fused kernel takes the place of the modules around it"
+    return "a block would not run there: a fused kernel replaces the modules around it"

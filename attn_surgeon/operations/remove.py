@@ -1,4 +1,4 @@
-"""Remove grafts from a network; without any, it is the original again."""
+"""Remove grafts from a network by selectors or groups of sites; without arguments, all of them."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def remove(
     example: Example | None = None,
     inplace: bool = False,
 ) -> nn.Module:
-    """Return a network without the grafts at the chosen sites; by default, without any.
+    """Return a network without the grafts at the chosen sites; by default, without any grafts.
 
-    A module whose last graft is removed has its own class again, and a network without grafts is the original:
+    A module whose last graft is removed gets its original class back. A network without grafts is the original in its
     classes, state dict and output.
 
     Args:
         model: a network with grafts. It is not changed, unless `inplace`.
-        sites: selectors of the sites whose grafts to remove, on either side.
+        sites: selectors of the sites whose grafts to remove, both before and after them.
         at: groups of sites whose grafts to remove, as for `insert`: `"residual"`, `"residual@layer3"`.
-        after: selectors of the sites to remove the grafts after.
-        before: selectors of the sites to remove the grafts before.
+        after: selectors of the sites whose grafts after them to remove.
+        before: selectors of the sites whose grafts before them to remove.
         exclude: selectors of sites whose grafts to keep, with those inside them.
-        example: one input that the network takes, usually (N, C, H, W); needed with `at` alone, for groups are found
-            in a run.
+        example: one input that the network takes, usually (N, C, H, W); only needed with `at`, since groups are found
+            by running the network.
         inplace: change `model` itself and return it.
 
     Returns:
@@ -55,7 +55,7 @@ def remove(
 
     Raises:
         SelectorError: a selector or a group chooses no graft.
-        PlanError: a wrapper around a forward holds on to the grafts.
+        PlanError: the forward of a module is wrapped by a function that has a reference to the grafts.
 
     Example:
         >>> import torch, attn_surgeon
@@ -68,58 +68,58 @@ def remove(
         True
     """
     _require_unwrapped(model)
-    restored = model if inplace else copied(model)
-    there = _places(restored)
+    operated = model if inplace else copied(model)
+    places = _places(operated)
     everything = sites is None and not (at or after or before)
     finders = [
         *(partial(_at, selector) for selector in read_texts("**" if everything else sites or ())),
         *(partial(_at, selector, side="after") for selector in read_texts(after)),
         *(partial(_at, selector, side="before") for selector in read_texts(before)),
-        *(partial(_in_group, restored, example, text) for text in read_texts(at)),
+        *(partial(_in_group, operated, example, text) for text in read_texts(at)),
     ]
-    chosen = [place for find in finders for place in find(there)]
+    chosen = [place for find in finders for place in find(places)]
     excluded = read_texts(exclude)
     removed = [place for place in chosen if not any(is_within(place[0], selector) for selector in excluded)]
-    take_out(restored, lambda graft: (graft.site, graft.side) in removed)
-    return restored
+    take_out(operated, lambda graft: (graft.site, graft.side) in removed)
+    return operated
 
 
 def _places(model: nn.Module) -> list[_Place]:
-    """List where the grafts of a network are, also of those that other code has lost."""
+    """Return the places of the grafts in a network, those included that other code has lost."""
     lost = [record for module in model.modules() for record in remembered(module)]
     grafts = [*(item.graft for item in list_grafts(model)), *lost]
     return list(dict.fromkeys((graft.site, graft.side) for graft in grafts))
 
 
-def _at(selector: str, there: Sequence[_Place], side: Side | None = None) -> list[_Place]:
-    """List the places that a selector names, on one side or either; raise SelectorError where there are none."""
-    found = [place for place in there if matches(place[0], selector) and side in (None, place[1])]
-    return found or _raise_no_graft(f"{side or 'at'} '{excerpt(selector)}'", selector, there)
+def _at(selector: str, places: Sequence[_Place], side: Side | None = None) -> list[_Place]:
+    """Return the places that a selector matches, on one side or both; raise SelectorError for none."""
+    matching = [place for place in places if matches(place[0], selector) and side in (None, place[1])]
+    return matching or _raise_no_graft(f"{side or 'at'} '{excerpt(selector)}'", selector, places)
 
 
-def _in_group(model: nn.Module, example: Example | None, text: str, there: Sequence[_Place]) -> list[_Place]:
-    """List the places in a group of sites; raise SelectorError where there are none."""
+def _in_group(model: nn.Module, example: Example | None, text: str, places: Sequence[_Place]) -> list[_Place]:
+    """Return the places in a group of sites; raise SelectorError for none."""
     if example is None:
-        raise SelectorError("groups are found by running the network", option("at"), "give an input with example=…")
+        raise SelectorError("groups are found by running the network", option("at"), "pass an input as example=…")
     members = {(site.name, side) for site, side in group_sites(survey(model, example), text)}
     # A block of two inputs inserted after a join runs before its first input.
     members |= {(f"{name}:0", "before") for name, side in members if side == "after"}
-    found = [place for place in there if place in members]
-    return found or _raise_no_graft(f"in the group '{excerpt(text)}'", text, there)
+    in_group = [place for place in places if place in members]
+    return in_group or _raise_no_graft(f"in the group '{excerpt(text)}'", text, places)
 
 
-def _raise_no_graft(what: str, text: str, there: Sequence[_Place]) -> NoReturn:
-    names = list(dict.fromkeys(site for site, _ in there))
-    where = f"the network has {len(there)} grafts" if there else "the network has no grafts"
+def _raise_no_graft(what: str, text: str, places: Sequence[_Place]) -> NoReturn:
+    names = list(dict.fromkeys(site for site, _ in places))
+    where = f"the network has {len(places)} grafts" if places else "the network has no grafts"
     raise SelectorError(f"no graft is {what}", where, nearest(text, names) or ", ".join(names[:5]))
 
 
 def _require_unwrapped(model: nn.Module) -> None:
-    """Raise PlanError where a wrapper keeps a forward with grafts alive that removing them could not reach."""
+    """Raise PlanError where a forward is wrapped by a function that would still run the grafts after their removal."""
     wrapped = [path or "the network" for path, module in model.named_modules() if wraps_grafts(module)]
     if wrapped:
         raise PlanError(
-            f"the forward of {wrapped[0]} is wrapped by a function that holds on to the grafts",
-            "" if len(wrapped) == 1 else f"and those of {len(wrapped) - 1} modules more",
-            "take the wrapper off first, such as with accelerator.unwrap_model(network, keep_fp32_wrapper=False)",
+            f"the forward of {wrapped[0]} is wrapped by a function that has a reference to the grafts",
+            "" if len(wrapped) == 1 else f"and those of {len(wrapped) - 1} other modules",
+            "unwrap it first, such as with accelerator.unwrap_model(network, keep_fp32_wrapper=False)",
         )

@@ -1,4 +1,4 @@
-"""The certificate of a surgery: the network is the same, its grafts can learn, and they can be removed."""
+"""Certify an operated network: bit-identical outputs, an unchanged state dict, trainable and removable grafts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RoundTrip = Callable[[nn.Module], nn.Module]
 
 @dataclass(frozen=True)
 class Check:
-    """One check, its status, and what was seen."""
+    """The result of one check; `detail` says in words what was found."""
 
     name: str
     status: Status
@@ -40,7 +40,7 @@ MARKS: Mapping[Status, str] = {"passed": "✓", "failed": "✗", "skipped": "–
 
 @dataclass(frozen=True, repr=False)
 class Certificate:
-    """All checks of one operated network; shown as a table."""
+    """The results of all checks of an operated network; its representation is a table."""
 
     checks: tuple[Check, ...]
     torch: str = torch.__version__
@@ -52,9 +52,9 @@ class Certificate:
 
     @property
     def table(self) -> Table:
-        """The checks with their status and what was seen."""
+        """The checks with their status and detail."""
         rows = tuple((MARKS[check.status], check.name, check.detail) for check in self.checks)
-        return Table(f"certificate: {'passed' if self.passed else 'failed'}", ("", "check", "seen"), rows)
+        return Table(f"certificate: {'passed' if self.passed else 'failed'}", ("", "check", "detail"), rows)
 
     def __repr__(self) -> str:
         return str(self.table)
@@ -73,7 +73,7 @@ class Certificate:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read a certificate from plain data."""
-        stored = {name: value for name, value in data.items() if name != "passed"}  # which the checks tell
+        stored = {name: value for name, value in data.items() if name != "passed"}  # computed from the checks
         return validated(cls, stored, ArtefactError, "certificate")
 
 
@@ -87,24 +87,24 @@ def certify(
     round_trip: RoundTrip | None = None,
     progress: StepProgress = no_steps,
 ) -> Certificate:
-    """Check an operated network against its original, and return the checks as a certificate; neither is changed.
+    """Compare an operated network with its original and return the checks as a certificate; neither is changed.
 
     The output must be the original's bit for bit: in eval mode at two image sizes, in train mode with the same random
-    draws, and in bfloat16. The original's state dict must be kept, every graft must run and be able to learn, and
-    removing the grafts must give the original back. A check that does not apply is skipped.
+    number generator state, and in bfloat16. The original's state dict must be kept, every graft must run and be able to
+    learn, and removing the grafts must restore the original. A check that does not apply is skipped.
 
     Args:
         original: the network before any graft.
         model: the network with grafts.
         example: one input that the networks take: a tensor, usually (N, C, H, W), a tuple of arguments, or a dict of
             keyword arguments.
-        expect_identity: whether the grafts are the identity. Of those that are not, because they were trained or
-            started as published, only the surgery is certified: they are bypassed where outputs are compared.
-        round_trip: a function that saves a network and returns it loaded again, to check that too.
-        progress: called with the name of each check before it is made.
+        expect_identity: whether the grafts are the identity. Trained grafts, and those with the published
+            initialisation, are not: they are bypassed where outputs are compared, so only the surgery is certified.
+        round_trip: a function that saves a network and returns it loaded again; its output is then compared too.
+        progress: called with the name of each check before it runs.
 
     Returns:
-        The certificate, which is shown as a table; `passed` is whether no check failed.
+        The certificate; its `passed` is whether no check failed.
 
     Raises:
         ExampleError: the original does not run on the example.
@@ -122,7 +122,8 @@ def certify(
     """
     expected = _try_run(original, example)
     if isinstance(expected, Exception):
-        raise ExampleError(f"the original does not run on the example: {first_line(expected)}", "", "give one it takes")
+        what = f"the original does not run on the example: {first_line(expected)}"
+        raise ExampleError(what, "", "pass an example that it accepts")
     case = _Case(original, model, example, expect_identity)
     steps: dict[str, Callable[[], Check]] = {
         "grafts": case.grafts_run,
@@ -154,69 +155,69 @@ class _Case:
         """Run the network once; every graft must run in it."""
         name = "every graft runs"
         try:
-            made = check(self.model, self.example)
+            grafts = check(self.model, self.example)
         except SurgeonError as error:
             return Check(name, "failed", str(error))
-        return Check(name, "passed" if made else "skipped", f"{len(made)} of {len(made)} on the example")
+        return Check(name, "passed" if grafts else "skipped", f"{len(grafts)} of {len(grafts)} on the example")
 
     def identity_in_eval(self) -> Check:
         """Compare outputs in eval mode."""
         return self._same(f"identity in eval, {_size(self.example)}", self.original, self.model, self.example)
 
     def identity_at_other_size(self) -> Check:
-        """Compare outputs at a second input size, where the network takes one."""
-        smaller = self._other_size()
-        if smaller is None:
+        """Compare outputs at a second input size, where the network accepts one."""
+        example = self._other_size()
+        if example is None:
             return Check("identity at a second size", "skipped", "the network takes one input size")
-        return self._same(f"identity in eval, {_size(smaller)}", self.original, self.model, smaller)
+        return self._same(f"identity in eval, {_size(example)}", self.original, self.model, example)
 
     def identity_in_train(self) -> Check:
-        """Compare outputs, and BatchNorm statistics afterwards, in train mode with the same random draws."""
+        """Compare outputs, and BatchNorm statistics afterwards, in train mode with the same random generator state."""
         name = "identity in train"
         original, model = copied(self.original), copied(self.model)
         batch = enlarged(self.example, lambda x: x.flip(-1)) if _is_single(self.example) else self.example
-        outcome = self._same(name, original, model, batch, training=True)
-        if outcome.status != "passed":
-            return outcome
-        theirs = model.state_dict()
-        changed = [key for key, value in original.state_dict().items() if not same_bits(value, theirs.get(key))]
+        result = self._same(name, original, model, batch, training=True)
+        if result.status != "passed":
+            return result
+        operated = model.state_dict()
+        changed = [key for key, value in original.state_dict().items() if not same_bits(value, operated.get(key))]
         if changed:
             return Check(name, "failed", f"statistics differ afterwards: {first_few(changed)}")
-        return Check(name, "passed", f"{outcome.detail}; statistics afterwards too")
+        return Check(name, "passed", f"{result.detail}; statistics afterwards too")
 
     def identity_in_bfloat16(self) -> Check:
         """Compare outputs of both networks in bfloat16."""
         original, model = (copied(net).to(torch.bfloat16) for net in (self.original, self.model))
-        smaller = self._other_size()
-        example = map_tensors(self.example if smaller is None else smaller, _to_bfloat16)
+        other = self._other_size()  # the smaller one where there is one: bfloat16 is slow on CPUs
+        example = map_tensors(self.example if other is None else other, _to_bfloat16)
         return self._same(f"identity in bfloat16, {_size(example)}", original, model, example)
 
     def keys_and_values(self) -> Check:
         """Compare the original's state dict with the same keys of the operated network's."""
-        theirs = self.model.state_dict()
-        mine = self.original.state_dict()
-        lost = [key for key in mine if key not in theirs]
-        changed = [key for key in mine if key in theirs and not same_bits(mine[key], theirs[key])]
+        name = "keys and values kept"
+        original, operated = self.original.state_dict(), self.model.state_dict()
+        lost = [key for key in original if key not in operated]
+        changed = [key for key in original if key in operated and not same_bits(original[key], operated[key])]
         if lost or changed:
-            return Check("keys and values kept", "failed", f"{first_few(lost + changed)}")
-        return Check("keys and values kept", "passed", f"{len(mine)} pretrained tensors, bit for bit")
+            return Check(name, "failed", first_few(lost + changed))
+        return Check(name, "passed", f"{len(original)} pretrained tensors, bit for bit")
 
     def alive(self) -> Check:
-        """Take two SGD steps on the grafts alone; every parameter must move."""
+        """Take two SGD steps on the grafts alone; every parameter must change."""
         return Check("grafts can learn", *check_gradients(self.model, self.example))
 
     def removable(self) -> Check:
-        """Take the grafts out; class, keys, values and output must be the original's."""
+        """Remove the grafts from a copy; class, keys, values and output must be the original's."""
         name = "remove gives the original back"
         restored = copied(self.model)
         take_out(restored, lambda graft: True)
-        mine, theirs = self.original.state_dict(), restored.state_dict()
-        if list(mine) != list(theirs) or not same_bits(list(mine.values()), list(theirs.values())):
+        before, after = self.original.state_dict(), restored.state_dict()
+        if list(before) != list(after) or not same_bits(list(before.values()), list(after.values())):
             return Check(name, "failed", "keys or values differ")
         if _classes(self.original) != _classes(restored):
             return Check(name, "failed", "modules differ in class")
-        outcome = _compare(name, self.original, restored, self.example)
-        return outcome if outcome.status != "passed" else Check(name, "passed", "classes, keys, values and output")
+        result = _compare(name, self.original, restored, self.example)
+        return result if result.status != "passed" else Check(name, "passed", "classes, keys, values and output")
 
     def round_trip(self, save_and_load: RoundTrip) -> Check:
         """Save and load the operated network; its output must be the same."""
@@ -230,14 +231,14 @@ class _Case:
     def _same(
         self, name: str, original: nn.Module, model: nn.Module, example: Example, *, training: bool = False
     ) -> Check:
-        with bypassed(() if self.expect_identity else [made.block for made in list_grafts(model)]):
-            outcome = _compare(name, original, model, example, training=training)
-        if self.expect_identity or outcome.status != "passed":
-            return outcome
-        return Check(name, "passed", f"{outcome.detail}, grafts bypassed")
+        with bypassed(() if self.expect_identity else [graft.block for graft in list_grafts(model)]):
+            result = _compare(name, original, model, example, training=training)
+        if self.expect_identity or result.status != "passed":
+            return result
+        return Check(name, "passed", f"{result.detail}, grafts bypassed")
 
     def _other_size(self) -> Example | None:
-        """Return the example at a second size that the original takes; None where it takes one only."""
+        """Return the example at a second size that the original accepts; None where it accepts only one."""
         for example in other_sizes(self.example):
             if not isinstance(_try_run(self.original, example), Exception):
                 return example
@@ -247,22 +248,22 @@ class _Case:
 def _compare(name: str, original: nn.Module, model: nn.Module, example: Example, *, training: bool = False) -> Check:
     expected = _try_run(original, example, training=training)
     if isinstance(expected, Exception):
-        return Check(name, "skipped", f"the original does not run so: {first_line(expected)}")
-    got = _try_run(model, example, training=training)
-    if isinstance(got, Exception):
-        return Check(name, "failed", first_line(got))
-    if same_bits(expected.values, got.values):
-        return Check(name, "passed", f"{expected.what} bit for bit")
-    again = None if training else _try_run(original, example)
-    if isinstance(again, Evidence) and not same_bits(expected.values, again.values):
-        return Check(name, "failed", "the original itself gives another output when run twice")
-    return Check(name, "failed", f"outputs differ by up to {_largest_difference(expected.values, got.values):.3g}")
+        return Check(name, "skipped", f"the original raises an error here: {first_line(expected)}")
+    actual = _try_run(model, example, training=training)
+    if isinstance(actual, Exception):
+        return Check(name, "failed", first_line(actual))
+    if same_bits(expected.values, actual.values):
+        return Check(name, "passed", f"{expected.description} bit for bit")
+    repeated = None if training else _try_run(original, example)
+    if isinstance(repeated, Evidence) and not same_bits(expected.values, repeated.values):
+        return Check(name, "failed", "the original itself returns another output when run twice")
+    return Check(name, "failed", f"outputs differ by up to {_largest_difference(expected.values, actual.values):.3g}")
 
 
 def _try_run(model: nn.Module, example: Example, *, training: bool = False) -> Evidence | Exception:
     try:
         return gather(model, example, training=training)
-    except Exception as error:  # a network raises whatever it likes for an input that it does not take
+    except Exception as error:  # a network may raise anything for an input that it does not accept
         return error
 
 
@@ -271,12 +272,12 @@ def _classes(model: nn.Module) -> list[tuple[str, type, type]]:
 
 
 def _class(cls: type) -> type:
-    """Return a class, for those that torch.fx makes for one object the one that they are made of."""
+    """Return a class, or its base where torch.fx generated it for one GraphModule."""
     return cls.__bases__[0] if issubclass(cls, fx.GraphModule) and "forward" in vars(cls) else cls
 
 
 def _is_single(example: Example) -> bool:
-    """Return whether an example is a batch of one: BatchNorm needs two in train mode."""
+    """Return whether an example is a batch of one; BatchNorm needs two images in train mode."""
     return all(tensor.ndim > 0 and len(tensor) == 1 for tensor in tensors(example))
 
 

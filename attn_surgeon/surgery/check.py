@@ -1,4 +1,4 @@
-"""Check that the grafts of a network run: one run on an example, in which each of them is watched."""
+"""Check that every graft of a network runs in a forward pass on an example."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from attn_surgeon.surgery.running import Example, map_tensors, parameter_device,
 
 @isolates
 def check(model: nn.Module, example: Example) -> list[InstalledGraft]:
-    """Return the grafts of a network, after one run on an example in which every one of them ran.
+    """Return the grafts of a network, after a forward pass on an example in which every graft ran.
 
-    For networks that other code has trained, fused, wrapped or converted: a graft that does not run any more changes
-    nothing that a metric would show. The network is not changed, but for grafts put back onto a leaf, such as a
-    BatchNorm, that was replaced.
+    For networks that other code has trained, fused, wrapped or converted: no metric need show that a graft does not run
+    any more. The network is not changed, except that grafts are moved onto a leaf module, such as a BatchNorm, that
+    replaced theirs.
 
     Args:
         model: a network with grafts.
@@ -38,55 +38,55 @@ def check(model: nn.Module, example: Example) -> list[InstalledGraft]:
         >>> from attn_surgeon.networks.demo import load_demo
         >>> x = torch.zeros(1, 1, 32, 32)
         >>> network = attn_surgeon.insert(load_demo(), "se", after="layer3", example=x)
-        >>> [made.place for made in attn_surgeon.check(network, x)]
+        >>> [graft.place for graft in attn_surgeon.check(network, x)]
         ['after layer3']
     """
     require_grafts(model)
     if not list_grafts(model):
         return []
-    with ran(model) as missed:
+    with ran(model) as not_run:
         try:
             run_network(model, example)
         except LostGraftError:
             raise
         except Exception as error:
             what = f"the network does not run on the example: {first_line(error)}"
-            raise ExampleError(what, "", "give one it takes") from error
-    made = list_grafts(model)
-    silent = [item for item in made if item.path in missed]
-    if silent:
+            raise ExampleError(what, "", "pass an example that it accepts") from error
+    grafts = list_grafts(model)
+    lost = [graft for graft in grafts if graft.path in not_run]
+    if lost:
         raise LostGraftError(
-            f"the grafts {', '.join(item.place for item in silent)} do not run on the example",
-            f"owned by {silent[0].owner or 'the network itself'}",
+            f"the grafts {', '.join(graft.place for graft in lost)} do not run on the example",
+            f"owned by {lost[0].owner or 'the network itself'}",
             "the forward they are in was replaced, or is not called; to go on without them, call attn_surgeon.remove",
         )
-    return made
+    return grafts
 
 
 def remember_example(model: nn.Module, example: Example) -> None:
-    """Record the shapes that a network takes, so that its grafts can be checked where no example is given."""
+    """Record the shapes and dtypes of an example, so that the grafts can be checked later without one."""
     expected = expected_of(model)
     if expected is not None:
         expected.example = map_tensors(example, lambda tensor: torch.empty_like(tensor, device="meta"))
 
 
 def check_remembered(model: nn.Module, example: Example | None = None) -> None:
-    """Check that a network's grafts run, on an input like the one it was operated with where none is given.
+    """Raise LostGraftError where a graft does not run; by default, on an input like the one it was inserted with.
 
-    Where it runs on no such input any more, such as after a change of its first layer, what its modules are is checked
-    alone. Raises LostGraftError where a graft does not run.
+    Where the network does not accept such an input any more, such as after a change of its first layer, only its
+    modules are checked.
     """
     require_grafts(model)
     expected = expected_of(model)
-    given = example if example is not None else expected and expected.example
-    if given is None:
+    shapes = example if example is not None else expected and expected.example
+    if shapes is None:
         return
     with suppress(ExampleError):
-        check(model, map_tensors(given, lambda tensor: _like(tensor, model)))
+        check(model, map_tensors(shapes, lambda tensor: _like(tensor, model)))
 
 
 def _like(tensor: Tensor, model: nn.Module) -> Tensor:
-    """Return values of a tensor's shape that a model takes: on its device and, of real numbers, in its precision."""
+    """Return a random tensor of a tensor's shape, on the model's device and, if floating point, in its dtype."""
     if not tensor.is_floating_point():
         return torch.zeros(tensor.shape, dtype=tensor.dtype, device=parameter_device(model))
     weights = next((p for p in model.parameters() if p.is_floating_point()), tensor)

@@ -1,4 +1,4 @@
-"""Generated forwards and their originals, once for modules that were rewritten alike."""
+"""List the generated forwards of an operated network beside the originals, grouped over identical rewrites."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LIBRARY_FORWARD = "# torch's own forward, which is called unchanged"
 
 @dataclass(frozen=True)
 class Difference:
-    """A class's own methods, what they became, and the modules they became that in.
+    """The source of a class's methods before and after the surgery, and the paths of the modules it applies to.
 
-    `in_library` is whether the class is torch's own, whose forward is called unchanged and not shown.
+    `in_library` is whether the class is one of `torch.nn`, whose forward is called unchanged and not shown.
     """
 
     cls: str
@@ -30,7 +30,7 @@ class Difference:
 
 
 def differences(model: nn.Module) -> list[Difference]:
-    """List what was rewritten in an operated network."""
+    """Return what was rewritten in an operated network, one entry for all modules rewritten in the same way."""
     groups: dict[tuple[type[nn.Module], tuple[str, ...], str], list[str]] = {}
     for path, module in model.named_modules():
         if is_operated(module) and grafts_in(module):
@@ -38,19 +38,19 @@ def differences(model: nn.Module) -> list[Difference]:
             text = readable_text(sources)
             groups.setdefault((original_class(module), tuple(sources), text), []).append(path or "(the network)")
     return [
-        Difference(cls.__name__, original_text(cls, methods), text, tuple(owners), _is_torchs(cls))
+        Difference(cls.__name__, original_text(cls, methods), text, tuple(owners), _is_in_library(cls))
         for (cls, methods, text), owners in groups.items()
     ]
 
 
 def original_text(cls: type[nn.Module], methods: Sequence[str] = ("forward",)) -> str:
-    """Return the source of a class's methods as its author wrote it; of torch's own classes a comment instead."""
-    if _is_torchs(cls):
+    """Return the original source of a class's methods; for classes of `torch.nn`, a comment instead."""
+    if _is_in_library(cls):
         return LIBRARY_FORWARD
     return "\n\n".join(text for method in methods if (text := _source(cls, method)))
 
 
-def _is_torchs(cls: type[nn.Module]) -> bool:
+def _is_in_library(cls: type[nn.Module]) -> bool:
     return cls.__module__.startswith("torch.nn.")
 
 
@@ -65,10 +65,10 @@ def _source(cls: type[nn.Module], method: str) -> str:
 
 
 def readable_text(sources: Mapping[str, str]) -> str:
-    """Return generated methods one under the other, for people to read."""
+    """Return the generated methods joined into one text, without the code that frees memory."""
     return "\n\n".join(readable(source) for source in sources.values())
 
 
 def readable(source: str) -> str:
-    """Remove the assignments of None that fx writes after each line to free memory early."""
+    """Return generated source without the `; x = None` that fx appends to each line to free memory early."""
     return re.sub(r";  \w+( = \w+)* = None(?=$|\n| *#)", "", source).strip()

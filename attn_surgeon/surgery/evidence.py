@@ -1,6 +1,6 @@
-"""What two networks are compared by: their outputs or, where these are empty, the outputs of their modules.
+"""Collect the tensors by which two networks are compared: their outputs or, where empty, those of all modules.
 
-A detector that finds nothing returns empty lists, which are the same whatever was done to it.
+A detector that finds nothing returns empty lists, which would equal those of any other network.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
-from attn_surgeon.surgery.running import Example, here, hooked, run_network, tensors
+from attn_surgeon.surgery.running import Example, hooked, in_this_thread, run_network, tensors
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Tensors to compare bit for bit, and what they are in words."""
+    """Tensors to compare bit for bit; `description` says what they are, such as `1,000 outputs`."""
 
     values: Any
-    what: str
+    description: str
 
 
 def gather(model: nn.Module, example: Example, *, training: bool = False) -> Evidence:
-    """Run a network and return what it can be compared by."""
+    """Run a network and return the tensors that it can be compared by."""
     output = run_network(model, example, training=training)
     numbers = sum(tensor.numel() for tensor in tensors(output))
     if numbers:
         return Evidence(output, f"{numbers:,} outputs")
     digests: list[Tensor] = []
-    with _listening(model, digests):
+    with _digested(model, digests):
         run_network(model, example, training=training)
     return Evidence([output, digests], f"the output is empty; {len(digests):,} outputs of modules")
 
 
 @contextmanager
-def _listening(model: nn.Module, digests: list[Tensor]) -> Iterator[None]:
-    """Append a digest of every tensor that a module of the network's own returns."""
+def _digested(model: nn.Module, digests: list[Tensor]) -> Iterator[None]:
+    """Append a SHA-256 digest of every tensor that a module returns, those inside grafts excepted."""
 
-    def note(_: nn.Module, __: Any, output: Any) -> None:
+    def append(_: nn.Module, __: Any, output: Any) -> None:
         digests.extend(_digest(tensor) for tensor in tensors(output))
 
-    own = [
+    modules = [
         module
         for path, module in model.named_modules()
         if RESERVED not in path.split(".") and not isinstance(module, torch.jit.ScriptModule)
     ]
-    with hooked(module.register_forward_hook(here(note)) for module in own):
+    with hooked(module.register_forward_hook(in_this_thread(append)) for module in modules):
         yield
 
 

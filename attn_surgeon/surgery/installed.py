@@ -1,4 +1,4 @@
-"""The grafts in a network, and whether each of them runs."""
+"""List the grafts installed in a network, require that they are still in it, and record which of them run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from attn_surgeon.surgery.rewrite.operated import runs_key
 
 @dataclass(frozen=True)
 class InstalledGraft:
-    """A graft in a network: the module that owns it, its key there, and its block."""
+    """A graft in a network: the path of the module that owns it, its key there, and its block."""
 
     owner: str
     key: str
@@ -38,7 +38,7 @@ class InstalledGraft:
 
 
 def list_grafts(model: nn.Module) -> list[InstalledGraft]:
-    """Return the grafts in a network, also those that do not run any more.
+    """Return the grafts in a network, those included that do not run any more.
 
     Args:
         model: a network, with or without grafts.
@@ -66,29 +66,29 @@ def list_grafts(model: nn.Module) -> list[InstalledGraft]:
 
 
 def require_grafts(model: nn.Module) -> None:
-    """Put back grafts whose leaf was replaced; raise LostGraftError where other code has lost one."""
+    """Reinstall grafts on leaf modules that were replaced; raise LostGraftError where other code has lost a graft."""
     for module in list(model.modules()):
         if expected_of(module) is not None:
             require_expected(module)
-    silent = [made for made in list_grafts(model) if not _runs(model, made)]
-    if silent:
+    lost = [graft for graft in list_grafts(model) if not _runs(model, graft)]
+    if lost:
         raise LostGraftError(
-            f"the grafts {', '.join(made.place for made in silent)} do not run: their module was replaced or rebuilt",
-            silent[0].owner,
+            f"the grafts {', '.join(graft.place for graft in lost)} do not run: their module was replaced or rebuilt",
+            lost[0].owner,
             "change or fuse the network before inserting; to go on without them, call attn_surgeon.remove",
         )
 
 
-def _runs(model: nn.Module, made: InstalledGraft) -> bool:
-    """Return whether a graft is in its owner's forward, or in a graph that was traced of a network around it."""
-    if runs_key(model.get_submodule(made.owner), made.key):
+def _runs(model: nn.Module, graft: InstalledGraft) -> bool:
+    """Return whether a graft is in its owner's forward, or in the graph of a GraphModule around its owner."""
+    if runs_key(model.get_submodule(graft.owner), graft.key):
         return True
-    return any(calls(graph, target) for graph, target in tracing(model, made))
+    return any(calls(graph, target) for graph, target in graph_modules_with(model, graft))
 
 
-def tracing(model: nn.Module, made: InstalledGraft) -> Iterator[tuple[fx.GraphModule, str]]:
-    """Yield the graph modules that a graft is in, at any depth, with the path of its block in each."""
-    names = made.path.split(".")
+def graph_modules_with(model: nn.Module, graft: InstalledGraft) -> Iterator[tuple[fx.GraphModule, str]]:
+    """Yield every GraphModule that contains a graft, at any depth, with the path of the block in it."""
+    names = graft.path.split(".")
     for depth in range(len(names) - 1):
         module = model.get_submodule(".".join(names[:depth]))
         if isinstance(module, fx.GraphModule):
@@ -100,39 +100,42 @@ def bypassed(blocks: Iterable[nn.Module]) -> Iterator[None]:
     """Make blocks return their input, without computing anything, until the context ends."""
     with ExitStack() as stack:
         for block in blocks:
-            stack.enter_context(_forward(block, lambda x, *_, **__: x))
+            stack.enter_context(_replaced_forward(block, lambda x, *_, **__: x))
         yield
 
 
 @contextmanager
-def _forward(block: nn.Module, function: Callable[..., Any]) -> Iterator[None]:
-    """Replace one module's forward until the context ends."""
-    own = vars(block).get("forward")
+def _replaced_forward(block: nn.Module, function: Callable[..., Any]) -> Iterator[None]:
+    """Replace the forward of one module until the context ends."""
+    assigned = vars(block).get("forward")
     vars(block)["forward"] = function
     try:
         yield
     finally:
         del vars(block)["forward"]
-        if own is not None:
-            vars(block)["forward"] = own
+        if assigned is not None:
+            vars(block)["forward"] = assigned
 
 
 @contextmanager
 def ran(model: nn.Module) -> Iterator[set[str]]:
-    """Watch which grafts run, and yield the paths of those that have not; hooks would disable fused kernels."""
-    made = list_grafts(model)
-    missed = {item.path for item in made}
+    """Record which grafts run until the context ends; yield the set of the paths of those that have not run yet.
+
+    Forwards are replaced instead of hooked, because hooks would disable the fused kernels of `torch.nn`.
+    """
+    grafts = list_grafts(model)
+    not_run = {graft.path for graft in grafts}
     with ExitStack() as stack:
-        for item in made:
-            stack.enter_context(_forward(item.block, _recording(item, missed)))
-        yield missed
+        for graft in grafts:
+            stack.enter_context(_replaced_forward(graft.block, _recording(graft, not_run)))
+        yield not_run
 
 
-def _recording(made: InstalledGraft, missed: set[str]) -> Callable[..., Any]:
-    forward = made.block.forward
+def _recording(graft: InstalledGraft, not_run: set[str]) -> Callable[..., Any]:
+    forward = graft.block.forward
 
     def record(*args: Any, **kwargs: Any) -> Any:
-        missed.discard(made.path)
+        not_run.discard(graft.path)
         return forward(*args, **kwargs)
 
     return record

@@ -1,7 +1,7 @@
-"""What surgery shares with the rest of the process, and how it is left as it was found.
+"""Isolate surgery from process-wide and module state, and restore that state afterwards.
 
-Modes of modules, random streams, autocast and inference mode, compiled functions: the caller's own stay as they are,
-and surgeries in several threads take turns.
+This covers train and eval flags, random number generators, autocast, inference mode and compiled functions. Surgeries
+in several threads run one after the other.
 """
 
 from __future__ import annotations
@@ -23,37 +23,36 @@ P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M", bound=nn.Module)
 _TABLES = ("_parameters", "_buffers", "_modules")
-# Random streams and cuDNN's flags belong to the process, so only one thread operates at a time.
-_turn = threading.RLock()
+_lock = threading.RLock()  # random number generators and cuDNN flags are process-wide, so one thread operates at a time
 
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Run without the caller's autocast, inference mode and compiled functions, and one thread at a time."""
+    """Disable the caller's autocast, inference mode and compiled functions until the context ends, under a lock."""
     with ExitStack() as stack:
-        stack.enter_context(_turn)
+        stack.enter_context(_lock)
         stack.enter_context(torch.inference_mode(False))
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
-        if "torch._dynamo" in sys.modules:  # a part that the user has compiled runs as written
+        if "torch._dynamo" in sys.modules:  # compiled submodules run eagerly, so that they can be traced and hooked
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 
 
 def isolates(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a function isolated, with the caller's random streams as they were afterwards."""
+    """Decorate a function to run isolated, and to restore the random number generators afterwards."""
 
     @wraps(function)
-    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
-        with isolated(), streams_kept():
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        with isolated(), preserved_rng():
             return function(*args, **kwargs)
 
-    return alone
+    return wrapper
 
 
 @contextmanager
-def streams_kept() -> Iterator[None]:
+def preserved_rng() -> Iterator[None]:
     """Restore the random number generators of torch, Python and NumPy when the context ends."""
     devices = range(torch.cuda.device_count() if _cuda_in_use() else 0)
     numpy: Any = sys.modules.get("numpy")
@@ -73,9 +72,9 @@ def _cuda_in_use() -> bool:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Fix the random streams that a network can draw from; the caller's are as before afterwards."""
+    """Seed the random number generators of torch, Python and NumPy until the context ends."""
     numpy: Any = sys.modules.get("numpy")
-    with streams_kept():
+    with preserved_rng():
         torch.manual_seed(seed)
         random.seed(seed)
         if numpy:
@@ -87,14 +86,14 @@ def seeded(seed: int) -> Iterator[None]:
 def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Set `model` to train or eval mode until the context ends.
 
-    Every module gets its own flag back afterwards, and so do those whose `train()` does more than set it, such as
-    layers that merge low-rank weights, with all that it changed. After eval mode, buffers have the values they had.
+    Afterwards, every module has its own flag again. Modules that override `train()`, such as layers that merge low-rank
+    weights in eval mode, have all attributes and values restored. After eval mode, so have all buffers.
     """
     flags = [(module, module.training) for module in model.modules()]
     switching = any(flag != training for _, flag in flags)
-    changed = [(module, flag) for module, flag in flags if switching and type(module).train is not nn.Module.train]
-    parts = {id(part): part for module, _ in changed for part in module.modules()}
-    kept = [_State.of(part, values=not training) for part in parts.values()]
+    overridden = [(module, flag) for module, flag in flags if switching and type(module).train is not nn.Module.train]
+    parts = {id(part): part for module, _ in overridden for part in module.modules()}
+    states = [_State.of(part, values=not training) for part in parts.values()]
     buffers = [] if training else [buffer for buffer in model.buffers() if not buffer.is_inference()]
     values = [(buffer, buffer._version, buffer.clone()) for buffer in buffers]
     if switching:
@@ -102,10 +101,10 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, flag in changed:
+        for module, flag in overridden:
             module.train(flag)
-        for state in kept:
-            state.put_back()
+        for state in states:
+            state.restore()
         for module, flag in flags:
             module.training = flag
         for buffer, version, value in values:
@@ -115,7 +114,7 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _State:
-    """All that a module's own methods may change of it: its attributes, and the values of its tensors."""
+    """A snapshot of a module: its attributes, tables of tensors and children, and the values of its tensors."""
 
     module: nn.Module
     attributes: dict[str, Any]
@@ -126,10 +125,10 @@ class _State:
     def of(cls, module: nn.Module, *, values: bool) -> _State:
         attributes = dict(vars(module))
         tables = {name: dict(attributes[name]) for name in _TABLES if type(attributes.get(name)) is dict}
-        held = [*module.parameters(recurse=False), *module.buffers(recurse=False)] if values else []
-        return cls(module, attributes, tables, [(tensor, tensor.detach().clone()) for tensor in held])
+        tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)] if values else []
+        return cls(module, attributes, tables, [(tensor, tensor.detach().clone()) for tensor in tensors])
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         vars(self.module).clear()
         vars(self.module).update(self.attributes)
         for name, table in self.tables.items():
@@ -141,18 +140,18 @@ class _State:
 
 
 def copied(model: M) -> M:
-    """Return a deep copy of a network.
+    """Return a deep copy of a network, in which every module has the original's train or eval flag.
 
-    Tensors that are plain attributes and were computed, such as the weight that the older weight_norm leaves on a
-    module, are copied without their history, for torch copies none that has some.
+    Tensors with autograd history that are plain attributes, such as the weight that the deprecated `weight_norm`
+    computes, are detached, because `copy.deepcopy` raises for them.
     """
-    computed = [tensor for module in model.modules() for tensor in vars(module).values() if isinstance(tensor, Tensor)]
-    memo: dict[int, Any] = {id(t): t.detach().clone() for t in computed if t.requires_grad and not t.is_leaf}
-    made: M = copy.deepcopy(model, memo)
-    graphs = [path for path, module in model.named_modules() if isinstance(module, fx.GraphModule)]
-    for old, new in [(model.get_submodule(path), made.get_submodule(path)) for path in graphs]:
-        if new.training != old.training:  # torchvision's pair of graphs is always copied in train mode
+    attributes = [item for module in model.modules() for item in vars(module).values() if isinstance(item, Tensor)]
+    memo: dict[int, Any] = {id(t): t.detach().clone() for t in attributes if t.requires_grad and not t.is_leaf}
+    copy_: M = copy.deepcopy(model, memo)
+    graph_modules = [path for path, module in model.named_modules() if isinstance(module, fx.GraphModule)]
+    for old, new in [(model.get_submodule(path), copy_.get_submodule(path)) for path in graph_modules]:
+        if new.training != old.training:  # a deep copy of torchvision's DualGraphModule is in train mode
             new.train(old.training)
         for name, module in new.named_modules():
             module.training = old.get_submodule(name).training
-    return made
+    return copy_

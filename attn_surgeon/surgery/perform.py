@@ -1,4 +1,4 @@
-"""Make grafts, check that nothing else changed, and take them out again: the only place that edits a model."""
+"""Install grafts in a network, check its output, and remove grafts: the only place that edits a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 
 from attn_surgeon.errors import first_line
-from attn_surgeon.surgery.installed import list_grafts, tracing
+from attn_surgeon.surgery.installed import graph_modules_with, list_grafts
 from attn_surgeon.surgery.plan import Graft, Refusal
 from attn_surgeon.surgery.rewrite.binding import UntraceableError
 from attn_surgeon.surgery.rewrite.expected import Expected, expect, expected_of, forget, remember
@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """The grafts that were made, and those refused once the output was compared."""
+    """The grafts that were made, and those refused because the output changed."""
 
     made: tuple[Graft, ...]
     refused: tuple[Refusal, ...]
@@ -38,31 +38,31 @@ def perform(
     blocks: Sequence[nn.Module],
     keys: Sequence[str] | None = None,
 ) -> None:
-    """Make grafts in place, all of them or none; raise UntraceableError where a placement cannot be written.
+    """Install grafts in place, all of them or none; raise UntraceableError where a placement cannot be written.
 
-    `keys` names the grafts within their owners, as an artefact does; without them free names are found.
+    `keys` are the names of the grafts within their owners, which an artefact stores; by default, unused names are made.
     """
     by_owner: dict[str, list[tuple[Graft, nn.Module, str]]] = {}
     for graft, block, key in zip(grafts, blocks, keys or [""] * len(grafts), strict=True):
         by_owner.setdefault(graft.placement.owner, []).append((graft, block, key))
-    with _undone_on_failure(model):
+    with _restored_on_failure(model):
         for owner, group in by_owner.items():
             _perform_in(model.get_submodule(owner), group)
         _remember(model)
 
 
 def _perform_in(owner: nn.Module, group: Sequence[tuple[Graft, nn.Module, str]]) -> None:
-    found = grafts_of(owner)
-    if RESERVED in owner._modules and found is None:
+    existing = grafts_of(owner)
+    if RESERVED in owner._modules and existing is None:
         raise UntraceableError(f"it has a child called '{RESERVED}' already")
-    grafts = Grafts() if found is None else found.kept()
+    grafts = Grafts() if existing is None else existing.kept()
     for graft, block, key in group:
-        grafts.add(key or _free_key(grafts, graft.placement.key), block, graft)
+        grafts.add(key or _unused_key(grafts, graft.placement.key), block, graft)
     _write(owner, grafts)
 
 
 def _write(owner: nn.Module, grafts: Grafts) -> None:
-    """Make a module have exactly these grafts; without any it is the original again."""
+    """Generate a module's code and class for exactly these grafts; without any, restore the original."""
     placements = {key: grafts.record(key).placement for key in grafts}
     grafts.train(owner.training)
     if isinstance(owner, fx.GraphModule):
@@ -75,22 +75,22 @@ def _write(owner: nn.Module, grafts: Grafts) -> None:
         restore(owner)
 
 
-def _free_key(grafts: Grafts, key: str) -> str:
+def _unused_key(grafts: Grafts, key: str) -> str:
     count = 1
-    while (free := key if count == 1 else f"{key}_{count}") in grafts:
+    while (unused := key if count == 1 else f"{key}_{count}") in grafts:
         count += 1
-    return free
+    return unused
 
 
 def _remember(model: nn.Module) -> None:
-    """Record a network's grafts on it, so that its forward notices a lost one; without any it is the original again."""
+    """Record the grafts of a network on it, so that its forward raises for a lost one; without any, drop the record."""
     for module in expect(model):
         _write(module, grafts_of(module) or Grafts())
 
 
 @dataclass(frozen=True)
 class _State:
-    """What surgery changes of a module: its class, its children, the record of its grafts, its graphs."""
+    """A snapshot of what surgery changes in a module: its class, children, expected grafts and fx graphs."""
 
     module: nn.Module
     cls: type[nn.Module]
@@ -100,12 +100,11 @@ class _State:
 
     @classmethod
     def of(cls, module: nn.Module) -> Self:
-        """Return the state of a module; containers and graphs are never changed in place, so references are enough."""
+        """Return a snapshot of a module; references are enough, since surgery replaces containers and graphs."""
         graphs = tuple(graphs_of(module)) if isinstance(module, fx.GraphModule) else ()
         return cls(module, type(module), dict(module._modules), expected_of(module), graphs)
 
-    def put_back(self) -> None:
-        """Restore the state."""
+    def restore(self) -> None:
         set_state(self.module, self.cls, self.children)
         remember(self.module, self.expected)
         if isinstance(self.module, fx.GraphModule) and list(self.graphs) != graphs_of(self.module):
@@ -116,18 +115,18 @@ def _snapshot(model: nn.Module) -> list[_State]:
     return [_State.of(module) for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
 
 
-def _put_back(before: Sequence[_State]) -> None:
+def _restore(before: Sequence[_State]) -> None:
     for state in before:
-        state.put_back()
+        state.restore()
 
 
 @contextmanager
-def _undone_on_failure(model: nn.Module) -> Iterator[None]:
+def _restored_on_failure(model: nn.Module) -> Iterator[None]:
     before = _snapshot(model)
     try:
         yield
     except BaseException:
-        _put_back(before)
+        _restore(before)
         raise
 
 
@@ -137,10 +136,16 @@ def perform_checked(
     blocks: Sequence[nn.Module],
     find_fault: Callable[[], str],
 ) -> Outcome:
-    """Make grafts in place and check them: where the output changed, try each graft's next placement.
+    """Install grafts in place and run the network; where its output changed, try the alternative placements of each.
 
-    `find_fault` runs the network and returns what is wrong with it now, or an empty text. A graft that no placement
-    makes without a fault is taken out again and refused.
+    Args:
+        model: the network.
+        grafts: the planned grafts.
+        blocks: their blocks.
+        find_fault: a function that runs the network and returns what is wrong with it, or an empty text.
+
+    Returns:
+        The grafts that were made, at the placement that worked, and those refused because none did.
     """
     before = _snapshot(model)
     try:
@@ -148,9 +153,9 @@ def perform_checked(
         reason = find_fault()
         if not reason:
             return Outcome(tuple(grafts), ())
-    except Exception as error:  # whatever broke, the grafts are now tried one by one
+    except Exception as error:  # of any kind: the grafts are then tried one by one
         reason = first_line(error)
-    _put_back(before)
+    _restore(before)
     _logger.info("the grafts cannot be made as planned, and are made one by one: %s", reason)
     made: list[Graft] = []
     refused: list[Refusal] = []
@@ -175,28 +180,28 @@ def _perform_one(model: nn.Module, graft: Graft, block: nn.Module, find_fault: C
                 return moved
         except Exception as error:
             reason = first_line(error)
-        _put_back(before)
+        _restore(before)
         owner = placement.owner or "the network"
         _logger.info("%s: not %s in %s: %s", graft.place, placement.how, owner, reason)
     return Refusal(graft.site, graft.side, reason)
 
 
 def take_out(model: nn.Module, chosen: Callable[[Graft], bool]) -> list[Graft]:
-    """Take the chosen grafts out in place and list them; modules left without grafts are the originals again.
+    """Remove the chosen grafts in place and return them; modules left without grafts are restored to the original.
 
-    Those that other code has lost are forgotten.
+    Grafts that other code has lost are removed from the record of expected grafts.
     """
-    made = [item for item in list_grafts(model) if chosen(item.graft)]
+    installed = [item for item in list_grafts(model) if chosen(item.graft)]
     forgotten = [graft for module in model.modules() for graft in forget(module, chosen)]
-    for item in made:
-        for graph, target in tracing(model, item):
-            drop_calls(graph, target.__eq__)
-    for owner in dict.fromkeys(item.owner for item in made):
+    for item in installed:
+        for graph_module, target in graph_modules_with(model, item):
+            drop_calls(graph_module, target.__eq__)
+    for owner in dict.fromkeys(item.owner for item in installed):
         module = model.get_submodule(owner)
-        found = grafts_of(module)
-        assert found is not None
-        found.dropped.update(item.key for item in made if item.owner == owner)
-        _write(module, found.kept())
+        grafts = grafts_of(module)
+        assert grafts is not None
+        grafts.dropped.update(item.key for item in installed if item.owner == owner)
+        _write(module, grafts.kept())
     _remember(model)
-    listed = [item.graft for item in made]
-    return [*listed, *(graft for graft in forgotten if graft not in listed)]
+    removed = [item.graft for item in installed]
+    return [*removed, *(graft for graft in forgotten if graft not in removed)]

@@ -1,4 +1,4 @@
-"""Plans: the grafts that an operation will make, and the refusals with their reasons."""
+"""Plans: the grafts that an insertion will make, and the refused sites with their reasons."""
 
 from __future__ import annotations
 
@@ -17,17 +17,26 @@ GRAFT_COLUMNS = ("site", "with", "shape", "layout", "channels", "runs", "paramet
 
 
 class UnfitError(Exception):
-    """Report why a block cannot run at a site."""
+    """Report that a block cannot run at a site; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Graft:
     """One block at one site.
 
-    `calls` counts how often it runs in one forward pass, `block` tells what it is, in the words of whoever builds
-    it. `second` is the second tensor of a block of two inputs, `other` the name it was asked for by, `layout` the one
-    asked for. `followers` are the norms and activations that it feeds, by path. `alternatives` are the placements to
-    try where the first does not keep the network's output.
+    Args:
+        site: the name of the site.
+        side: whether the block is before or after it.
+        calls: how often the block runs in one forward pass.
+        feature: the tensor that the block takes.
+        placement: where the block is called.
+        block: the block's specification as plain data; surgery only stores it.
+        parameters: the number of parameters of the block.
+        second: the second tensor of a block of two inputs.
+        other: the site that the user named for the second tensor.
+        layout: the layout that the user set.
+        followers: the paths of the norms and activations that take the block's output.
+        alternatives: the placements to try where the first changes the network's output.
     """
 
     site: str
@@ -53,7 +62,7 @@ class Graft:
         return replace(self, placement=placement)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the graft as plain data, with its one placement."""
+        """Return the graft as plain data, without alternative placements."""
         data = asdict(replace(self, alternatives=()))
         del data["alternatives"]
         return data | {"placement": self.placement.to_dict()}
@@ -70,7 +79,7 @@ class Refusal:
 
 @dataclass(frozen=True, repr=False)
 class Plan:
-    """The grafts an operation will make, what it refuses, and what else there is to know; nothing has changed yet."""
+    """The grafts that an insertion will make, the sites that it refuses, and notes for the user."""
 
     grafts: tuple[Graft, ...]
     refusals: tuple[Refusal, ...]
@@ -78,14 +87,14 @@ class Plan:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """The table of the grafts and, where a site is refused, that of the refusals."""
+        """The table of the grafts and, if there are any, that of the refusals."""
         blocks = " and ".join(dict.fromkeys(graft.block["name"] for graft in self.grafts))
         count, total = len(self.grafts), sum(graft.parameters for graft in self.grafts)
         title = f"{count} graft{'s' if count != 1 else ''}{f' of {blocks}' if blocks else ''}, {total:,} parameters"
-        made = Table(title, GRAFT_COLUMNS, tuple(map(_row, self.grafts)), ("channels", "runs", "parameters"))
+        grafts = Table(title, GRAFT_COLUMNS, tuple(map(_row, self.grafts)), ("channels", "runs", "parameters"))
         rows = tuple((f"{item.side} {item.site}", item.reason) for item in self.refusals)
-        refused = Table(f"{len(rows)} refused", ("site", "why"), rows)
-        return (made.without_empty_columns(), *([refused] if rows else []))
+        refusals = Table(f"{len(rows)} refused", ("site", "why"), rows)
+        return (grafts.without_empty_columns(), *([refusals] if rows else []))
 
     def __repr__(self) -> str:
         return "\n\n".join([*map(str, self.tables), *map(for_python, self.notes)])
@@ -101,7 +110,9 @@ class Plan:
             shown = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
             what = "some sites cannot take the block" if self.grafts else "no chosen site can take the block"
             sites = function("find_sites(network, example)", "inspect NETWORK")
-            raise PlanError(what, shown, f"choose other sites, which {sites} lists, or other options of the block")
+            raise PlanError(
+                what, shown, f"list the sites with {sites} and choose others, or other options of the block"
+            )
 
 
 def _row(graft: Graft) -> tuple[str, ...]:
@@ -122,10 +133,10 @@ def _row(graft: Graft) -> tuple[str, ...]:
 
 
 def join_plans(plans: Iterable[Plan]) -> Plan:
-    """Return the plans of operations that are made one after the other as one."""
-    listed = list(plans)
+    """Return the plans of consecutive insertions as one."""
+    plans = list(plans)
     return Plan(
-        tuple(graft for plan in listed for graft in plan.grafts),
-        tuple(refusal for plan in listed for refusal in plan.refusals),
-        tuple(dict.fromkeys(note for plan in listed for note in plan.notes)),
+        tuple(graft for plan in plans for graft in plan.grafts),
+        tuple(refusal for plan in plans for refusal in plan.refusals),
+        tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
     )

@@ -1,4 +1,4 @@
-"""Plan grafts: one for every chosen site that can take the block, and a reason for every other."""
+"""Plan an insertion: a graft for every chosen site that can take the block, and a refusal for every other."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from attn_surgeon.surgery.sites.survey import Survey
 class BlockRequest:
     """The block to insert.
 
-    `build` makes it for a feature, and for a second one where it has two `inputs`; it raises UnfitError where it cannot
-    run on them. `block` is its specification as plain data, which grafts keep.
+    Args:
+        build: a function that builds the block for a feature, and a second one for a block of two inputs; it raises
+            UnfitError where the block cannot run on them.
+        block: its specification as plain data, which grafts store.
+        inputs: the number of tensors that it takes.
     """
 
     build: Callable[[Feature, Feature | None], nn.Module]
@@ -33,9 +36,10 @@ class BlockRequest:
 
 
 def make_plan(survey: Survey, selection: Selection, request: BlockRequest) -> Plan:
-    """Plan one graft for every site chosen; build each block on the meta device to be sure it fits.
+    """Plan one graft for every chosen site; each block is built on the meta device, to know that it fits.
 
-    Raises SelectorError for all selectors that choose nothing, together.
+    Raises:
+        SelectorError: a selector chooses nothing; one error for all such selectors.
     """
     grafts: list[Graft] = []
     refusals: list[Refusal] = []
@@ -45,12 +49,12 @@ def make_plan(survey: Survey, selection: Selection, request: BlockRequest) -> Pl
             grafts.append(_plan_graft(survey, (site, side), selection, request, partner))
         except UnfitError as reason:
             refusals.append(Refusal(site.name, side, str(reason)))
-    kept, twins = _without_twins(grafts)
-    return Plan(tuple(kept), (*refusals, *twins), _notes(kept, request))
+    kept, duplicates = _without_duplicates(grafts)
+    return Plan(tuple(kept), (*refusals, *duplicates), _notes(kept, request))
 
 
 def _partner(survey: Survey, name: str) -> Site:
-    """Return the site that the second input comes from."""
+    """Return the site whose output is the second input."""
     if name not in survey.by_name:
         hint = nearest(name, survey.by_name) or f"list them with {LIST_SITES}"
         raise SelectorError(f"no site is called '{name}'", option("with_"), hint)
@@ -60,7 +64,7 @@ def _partner(survey: Survey, name: str) -> Site:
 def _before_joins(
     survey: Survey, chosen: Sequence[ChosenSite], request: BlockRequest, partner: Site | None
 ) -> list[ChosenSite]:
-    """Move a block of two inputs chosen after a join before it, where both tensors are still separate."""
+    """Move a block of two inputs from after a join to before it, where both tensors are still separate."""
     moved: list[ChosenSite] = []
     for site, side in chosen:
         first = survey.by_name.get(f"{site.name}:0")
@@ -81,24 +85,24 @@ def _plan_graft(
     if request.inputs > 1 or partner is not None:
         placements, second = _with_second(survey, chosen, partner)
     if request.inputs > 1 and second is None and {"skips", "fusions"} & set(site.groups):
-        raise UnfitError("only one of the two tensors is available there, for the forward that joins them is opaque")
+        raise UnfitError("only one of the two tensors is available there: the forward that joins them cannot be traced")
     if not placements:
-        raise UnfitError(site.obstacle or f"nothing can be placed {side} it")
+        raise UnfitError(site.obstacle or f"nothing can be inserted {side} it")
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         parameters = sum(p.numel() for p in request.build(feature, second).parameters())
     return Graft(
-        site.name,
-        side,
-        site.calls,
-        feature,
-        placements[0],
-        request.block,
-        parameters,
-        second,
-        selection.with_,
-        selection.layout,
-        site.followers(side),
-        placements[1:],
+        site=site.name,
+        side=side,
+        calls=site.calls,
+        feature=feature,
+        placement=placements[0],
+        block=request.block,
+        parameters=parameters,
+        second=second,
+        other=selection.with_,
+        layout=selection.layout,
+        followers=site.followers(side),
+        alternatives=placements[1:],
     )
 
 
@@ -107,22 +111,22 @@ def _why_no_feature(survey: Survey, site: Site, side: Side) -> str:
     if items:
         return f"several tensors are there: {', '.join(items[:4])}"
     other: Side = "before" if side == "after" else "after"
-    return f"no feature map flows {side} it" + (f", but one {other} it" if site.feature(other) else "")
+    return f"there is no feature map {side} it" + (f", but one {other} it" if site.feature(other) else "")
 
 
 def _with_layout(feature: Feature, layout: str) -> Feature:
-    """Return a feature read in another layout, which must have as many axes."""
+    """Return a feature with its axes read in another layout; raise UnfitError where the number of axes differs."""
     if not layout or layout == feature.layout:
         return feature
     if len(layout) != len(feature.shape):
-        raise UnfitError(f"{layout} has {len(layout)} axes, and what flows there has {len(feature.shape)}")
+        raise UnfitError(f"{layout} has {len(layout)} axes, and the tensor there has {len(feature.shape)}")
     return replace(feature, layout=layout, channels=feature.shape[layout.index("C")], prefix=0, grid=None)
 
 
 def _with_second(
     survey: Survey, chosen: ChosenSite, partner: Site | None
 ) -> tuple[tuple[Placement, ...], Feature | None]:
-    """Return the placements where a second tensor is available: the partner's, or the other input of a join."""
+    """Return the placements where a second tensor is available, and that tensor: the partner's, or the join's other."""
     site, side = chosen
     if partner is not None:
         return _with_partner(survey, chosen, partner), partner.output
@@ -130,20 +134,20 @@ def _with_second(
     sibling = next((item for item in items if item.name != site.name and item.before and item.input is not None), None)
     if side == "after" or sibling is None:
         return site.placements(side), None
-    argument = {(place.owner, place.method): place.argument for place in sibling.before}
+    arguments = {(place.owner, place.method): place.argument for place in sibling.before}
     return tuple(
-        replace(place, other=f"{place.node}:{argument[place.owner, place.method]}")
+        replace(place, other=f"{place.node}:{arguments[place.owner, place.method]}")
         for place in site.before
-        if (place.owner, place.method) in argument
+        if (place.owner, place.method) in arguments
     ), sibling.input
 
 
 def _with_partner(survey: Survey, chosen: ChosenSite, partner: Site) -> tuple[Placement, ...]:
-    """Return the placements in a forward in which the partner's tensor exists too, and is computed before."""
+    """Return the placements in forwards that compute the partner's tensor too, and do so earlier."""
     site, side = chosen
     order = {other.name: index for index, other in enumerate(survey.sites)}
     if partner.output is None or partner.is_item:
-        raise UnfitError(f"no single feature map flows after {partner.name}")
+        raise UnfitError(f"there is no single feature map after {partner.name}")
     if order[partner.name] >= order[site.name]:
         raise UnfitError(f"{partner.name} is computed only after it")
     nodes = {(place.owner, place.method): place.node for place in partner.after if place.kind == "edge"}
@@ -157,26 +161,26 @@ def _with_partner(survey: Survey, chosen: ChosenSite, partner: Site) -> tuple[Pl
     return placements
 
 
-def _without_twins(grafts: Sequence[Graft]) -> tuple[list[Graft], list[Refusal]]:
-    """Refuse a second graft at what is the same place under another name, such as a stage and its last block."""
-    first: dict[Placement, str] = {}
+def _without_duplicates(grafts: Sequence[Graft]) -> tuple[list[Graft], list[Refusal]]:
+    """Refuse a second graft at the same placement, which two sites can share: a stage and its last block."""
+    site_at: dict[Placement, str] = {}
     kept: list[Graft] = []
-    twins: list[Refusal] = []
+    duplicates: list[Refusal] = []
     for graft in grafts:
-        if graft.placement in first:
-            reason = f"it is the same place as {first[graft.placement]}, which is chosen already"
-            twins.append(Refusal(graft.site, graft.side, reason))
+        if graft.placement in site_at:
+            reason = f"it is the same place as {site_at[graft.placement]}, which is chosen already"
+            duplicates.append(Refusal(graft.site, graft.side, reason))
         else:
-            first[graft.placement] = graft.site
+            site_at[graft.placement] = graft.site
             kept.append(graft)
-    return kept, twins
+    return kept, duplicates
 
 
 def _notes(grafts: Sequence[Graft], request: BlockRequest) -> tuple[str, ...]:
-    """Return a note that names where a block of two inputs gets one tensor as both."""
+    """Return a note that lists the grafts at which a block of two inputs gets the same tensor twice."""
     same = [graft.place for graft in grafts if graft.second is None]
     if request.inputs == 1 or not same:
         return ()
     name = request.block["name"]
-    hint = f"name the other one by {option('with_', 'SITE')}, or choose {option('at', 'fusions')}"
+    hint = f"name the other one with {option('with_', 'SITE')}, or choose {option('at', 'fusions')}"
     return (f"{name} takes two tensors, and gets the same one twice {first_few(same)}; {hint}",)

@@ -1,4 +1,4 @@
-"""Run a network on an example without leaving a trace of the run."""
+"""Run a network on an example deterministically and without side effects; helpers for nested tensors and hooks."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 @contextmanager
 def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Remove hooks when the context ends, also those that were made before making another failed."""
-    made: list[RemovableHandle] = []
+    """Register hooks from an iterator of their handles, and remove them when the context ends.
+
+    Where registering one fails, those registered before are removed.
+    """
+    registered: list[RemovableHandle] = []
     try:
-        made.extend(handles)
+        registered.extend(handles)
         yield
     finally:
-        for handle in made:
+        for handle in registered:
             handle.remove()
 
 
-def here(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a hook that acts in this thread only: another one may call the same network meanwhile."""
+def in_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook that is ignored in other threads, which may call the same network meanwhile."""
     thread = threading.get_ident()
 
-    def acting(*args: Any) -> Any:
+    def thread_hook(*args: Any) -> Any:
         return hook(*args) if threading.get_ident() == thread else None
 
-    return acting
+    return thread_hook
 
 
 def call(model: nn.Module, example: Example) -> Any:
@@ -54,7 +57,15 @@ def run_network(
     seed: int = 0,
     under: AbstractContextManager[Any] | None = None,
 ) -> Any:
-    """Run the model once without gradients, deterministically, and return its output; `under` watches the call."""
+    """Run the model once without gradients, deterministically, and return its output.
+
+    Args:
+        model: the network.
+        example: its input.
+        training: whether to run in train mode; otherwise in eval mode.
+        seed: the seed of the random number generators.
+        under: a context around the call, such as a `TorchFunctionMode`.
+    """
     deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
     with (
         isolated(),
@@ -64,16 +75,16 @@ def run_network(
         deterministic,
         under or nullcontext(),
     ):
-        return call(model, usable(example))
+        return call(model, without_inference_tensors(example))
 
 
-def usable(example: Example) -> Example:
-    """Return an example whose tensors were not made in inference mode, for autograd takes no such."""
+def without_inference_tensors(example: Example) -> Example:
+    """Return an example with its inference tensors cloned, because autograd cannot record them."""
     return cast(Example, map_tensors(example, lambda tensor: tensor.clone() if tensor.is_inference() else tensor))
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
-    """Apply `function` to every tensor in nested tuples, lists and dicts; other values pass."""
+    """Return a nested value with `function` applied to every tensor in tuples, lists and dicts."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):
@@ -85,7 +96,7 @@ def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """List every tensor in nested tuples, lists, dicts and plain objects such as dataclasses."""
+    """Return every tensor in nested tuples, lists, dicts and plain objects such as dataclasses."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
@@ -96,19 +107,19 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def enlarged(example: Example, *variants: Callable[[Tensor], Tensor]) -> Example:
-    """Return a batch of an example and variants of it; integers are repeated.
+    """Return an example concatenated with variants of it along the batch axis; integer tensors are repeated.
 
-    An example whose tensors do not share their first axis has no batch to enlarge, and stays as it is.
+    An example whose tensors differ in the length of their first axis has no batch axis, and is returned unchanged.
     """
-    found = tensors(example)
-    if any(tensor.ndim == 0 for tensor in found) or len({len(tensor) for tensor in found}) > 1:
+    inputs = tensors(example)
+    if any(tensor.ndim == 0 for tensor in inputs) or len({len(tensor) for tensor in inputs}) > 1:
         return example
 
-    def grow(tensor: Tensor) -> Tensor:
+    def enlarge(tensor: Tensor) -> Tensor:
         parts = [variant(tensor) if tensor.is_floating_point() else tensor for variant in variants]
         return torch.cat((tensor, *parts))
 
-    return cast(Example, map_tensors(example, grow))
+    return cast(Example, map_tensors(example, enlarge))
 
 
 def same_bits(first: Any, second: Any) -> bool:
@@ -132,6 +143,6 @@ def parameter_device(module: nn.Module) -> torch.device | None:
 
 
 def has_nan(output: Any) -> bool:
-    """Return whether any tensor of an output has NaN; one on the meta device, without values, counts as such."""
-    given = [tensor for tensor in tensors(output) if tensor.is_floating_point()]
-    return any(tensor.is_meta or bool(tensor.isnan().any()) for tensor in given)
+    """Return whether any tensor of an output has NaN; a meta tensor, which has no values, counts as one that has."""
+    floating = [tensor for tensor in tensors(output) if tensor.is_floating_point()]
+    return any(tensor.is_meta or bool(tensor.isnan().any()) for tensor in floating)

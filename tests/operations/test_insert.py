@@ -201,7 +201,7 @@ def test_a_block_of_two_inputs_with_only_one_at_hand_is_noted() -> None:
     (note,) = noted.notes
     assert for_python(note) == (
         "cross takes two tensors, and gets the same one twice after enc1, after enc2; "
-        "name the other one by with_=SITE, or choose at=fusions"
+        "name the other one with with_=SITE, or choose at=fusions"
     )
     assert plan_insertion(net, BlockSpec("cross"), Selection(at=("fusions",)), example).notes == ()
     assert plan_insertion(net, BlockSpec("se"), Selection(after=("enc1",)), example).notes == ()

@@ -81,7 +81,7 @@ def test_what_chooses_no_graft_is_refused(
 
 
 def test_groups_need_an_example(operated: nn.Module) -> None:
-    with pytest.raises(SelectorError, match="groups are found by running the network; at; give an input"):
+    with pytest.raises(SelectorError, match="groups are found by running the network; at; pass an input"):
         remove(operated, at="residual")
 
 

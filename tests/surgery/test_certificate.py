@@ -218,7 +218,7 @@ def test_network_that_differs_from_itself_is_told_apart() -> None:
 
     net = Random()
     found = checks(net, copy.deepcopy(net))
-    assert found[EVAL].detail == "the original itself gives another output when run twice"
+    assert found[EVAL].detail == "the original itself returns another output when run twice"
 
 
 def test_round_trip_that_loses_the_grafts_fails() -> None:

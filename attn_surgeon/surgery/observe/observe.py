@@ -116,7 +116,7 @@ class _HookRecorder:
 
 def observe(model: nn.Module, example: running.Example) -> Observation:
     """Run a network once in eval mode and return the recording of every module call and operation on tensors."""
-    hooks, example = _HookRecorder(), running.usable(example)
+    hooks, example = _HookRecorder(), running.without_inference_tensors(example)
     inputs = tuple(running.tensors(hooks.recorder.describe(example)))
     _run(model, example, hooks)
     by_path: dict[str, list[Call]] = defaultdict(list)
@@ -193,9 +193,9 @@ def _call_hooks(path: str, module: nn.Module, hooks: _HookRecorder) -> list[Remo
     name = type(module).__name__
     return [
         module.register_forward_pre_hook(
-            running.here(lambda _, args, kwargs: hooks.enter(args, kwargs)), prepend=True, with_kwargs=True
+            running.in_this_thread(lambda _, args, kwargs: hooks.enter(args, kwargs)), prepend=True, with_kwargs=True
         ),
-        module.register_forward_hook(running.here(lambda _, __, output: hooks.leave(path, name, output))),
+        module.register_forward_hook(running.in_this_thread(lambda _, __, output: hooks.leave(path, name, output))),
     ]
 
 
@@ -205,6 +205,8 @@ def _graft_hooks(graft: nn.Module, recorder: Recorder) -> list[RemovableHandle]:
     Nothing inside a block is recorded: the pre-hook pauses the recorder, the forward hook resumes it.
     """
     return [
-        graft.register_forward_pre_hook(running.here(lambda _, __: recorder.pause()), prepend=True),
-        graft.register_forward_hook(running.here(lambda block, args, output: recorder.resume(block, args[0], output))),
+        graft.register_forward_pre_hook(running.in_this_thread(lambda _, __: recorder.pause()), prepend=True),
+        graft.register_forward_hook(
+            running.in_this_thread(lambda block, args, output: recorder.resume(block, args[0], output))
+        ),
     ]

@@ -195,7 +195,7 @@ def test_another_layout_can_be_asked_for() -> None:
 
 
 def test_a_layout_of_another_rank_is_refused() -> None:
-    with pytest.raises(PlanError, match="after fc: NLC has 3 axes, and what flows there has 4"):
+    with pytest.raises(PlanError, match="after fc: NLC has 3 axes, and the tensor there has 4"):
         insert(Wrong(), "se", after="fc", example=image(1, 3, 32), layout="NLC")
 
 
