@@ -57,6 +57,9 @@ def comparison_rows(document: Document, first: str, second: str) -> list[tuple[s
     if (test := document.get("wilcoxon")) is not None:
         counts = f"better on {test['better']:,} images, worse on {test['worse']:,}"
         rows.append(("signed-rank", f"p = {test['p']:.3g}; {counts}{_how(test)}"))
+    if (images := document.get("by_image")) is not None:
+        counts = f"better {first} on {images['better']:,}, worse on {images['worse']:,}"
+        rows.append(("images", f"{counts}, in the mean over the runs"))
     return rows
 
 

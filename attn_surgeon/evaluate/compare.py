@@ -8,6 +8,7 @@ from typing import Any
 
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.errors import DataError, option
+from attn_surgeon.evaluate.runs import score_interval
 from attn_surgeon.tasks.base import Score, Task
 from attn_surgeon.tasks.statistics import verdict
 
@@ -23,28 +24,39 @@ class ComparedNames:
     second: str | None
 
     @property
-    def cause(self) -> str:
-        """What a difference comes from; for trained grafts, leaving them out shows no more than this."""
-        return "from leaving the grafts in" if self.second is None else f"of {self.first} over {self.second}"
+    def claim(self) -> tuple[str, str]:
+        """What a difference is between, before and after the word that says which scores higher."""
+        if self.second is None:
+            return f"{self.first} with its grafts scores", "than without them"
+        return f"{self.first} scores", f"than {self.second}"
+
+    @property
+    def cost(self) -> tuple[str, str]:
+        """What corruption costs one more than the other, before and after the word that says which."""
+        if self.second is None:
+            return f"corrupted images cost {self.first} with its grafts", "than without them"
+        return f"corrupted images cost {self.first}", f"than {self.second}"
 
     @property
     def scope(self) -> str:
-        """What a difference holds for."""
-        if self.second is not None:
-            return "for these weights only, not for other training runs"
-        return "for these weights only; a control, trained without grafts, shows what training with them adds"
+        """What a difference does not show."""
+        if self.second is None:
+            return "It was trained with them, so this is no control: fine-tune with a control to see what grafts add."
+        return "This holds for these weights, not for other training runs."
 
 
 def compare_scores(task: Task, first: Score, second: Score, names: ComparedNames) -> dict[str, Any]:
     """Return the difference with its interval, the paired test, and the sentence, as plain values."""
-    test = task.compare([(first.outcomes, second.outcomes)])
+    test, interval = task.compare(first.outcomes, second.outcomes), score_interval([first], [second])
+    images = f"{len(first.outcomes):,} images"
     if first.outputs_sha256 is not None and first.outputs_sha256 == second.outputs_sha256:
         sentence = SAME_OUTPUTS
     elif first.outputs_sha256 is None and (first.outcomes, first.loss) == (second.outcomes, second.loss):
         sentence = SAME_SCORES
     else:
-        sentence = verdict(test.difference, f"{names.cause} on these images", names.scope)
-    return {"difference": {**asdict(test.difference), "how": test.how}, test.name: test.values, "verdict": sentence}
+        before, after = names.claim
+        sentence = f"{verdict(interval, (before, f'{after} on images like these'), images)} {names.scope}"
+    return {"difference": {**asdict(interval), "how": f"over {images}"}, test.name: test.values, "verdict": sentence}
 
 
 def require_comparable(task: Task, networks: Sequence[LoadedNetwork]) -> None:

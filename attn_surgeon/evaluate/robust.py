@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,11 +14,11 @@ from attn_surgeon.data.images import ImageData
 from attn_surgeon.evaluate.compare import ComparedNames
 from attn_surgeon.progress import Progress, no_progress, of_jobs
 from attn_surgeon.tasks.base import DEFAULT_OPTIONS, ScoreOptions, Task
-from attn_surgeon.tasks.statistics import Interval, verdict
+from attn_surgeon.tasks.statistics import Interval, image_interval, verdict
 
 CORRUPTION_SEED = 0
 TRIALS = [(kind, strength) for kind in CORRUPTION_KINDS for strength in STRENGTHS]
-_OVER_ALL = f"in the mean over {len(CORRUPTION_KINDS)} kinds and {len(STRENGTHS)} strengths"
+_OVER_ALL = f"mean over {len(CORRUPTION_KINDS)} kinds and {len(STRENGTHS)} strengths"
 
 
 @dataclass(frozen=True)
@@ -92,29 +92,25 @@ def means(trials: Sequence[Trial], network: int = 0) -> dict[str, float]:
     return found | {"mean": _mean(list(found.values()))}
 
 
-def robust_gain(
-    trials: Sequence[Trial],
-    clean: Sequence[Tensor],
-    names: ComparedNames,
-    interval: Callable[[Sequence[float], float], Interval],
-) -> RobustGain:
+def robust_gain(trials: Sequence[Trial], clean: Sequence[Tensor], names: ComparedNames) -> RobustGain:
     """Compare two networks over all corruptions, and with their outcomes (N,) on the clean images.
 
     Args:
         trials: the outcomes on corrupted images.
         clean: the outcomes on clean images.
         names: what was compared.
-        interval: the task's interval for the mean of differences, none larger than its second argument.
     """
     ahead = {kind: _difference([trial.outcomes for trial in trials if trial.kind == kind]) for kind in CORRUPTION_KINDS}
     everywhere = torch.stack(list(ahead.values())).mean(0)
-    mean = interval(everywhere.tolist(), 1.0)
-    beyond = interval((everywhere - _difference([clean])).tolist(), 2.0)
+    mean = image_interval(everywhere.tolist())
+    beyond = image_interval((everywhere - _difference([clean])).tolist(), bound=2.0)
+    basis = f"{len(everywhere):,} images, {_OVER_ALL}"
+    before, after = names.claim
     sentences = (
-        verdict(mean, f"{names.cause} on corrupted images", f"{_OVER_ALL}, {names.scope}"),
-        verdict(beyond, "in that difference from clean to corrupted images", _OVER_ALL),
+        f"{verdict(mean, (before, f'{after} on corrupted images'), basis)} {names.scope}",
+        verdict(beyond, names.cost, basis, ("less", "more")),
     )
-    return RobustGain({kind: interval(own.tolist(), 1.0) for kind, own in ahead.items()}, mean, beyond, *sentences)
+    return RobustGain({kind: image_interval(own.tolist()) for kind, own in ahead.items()}, mean, beyond, *sentences)
 
 
 def describe_trials(
@@ -123,7 +119,7 @@ def describe_trials(
     """Return what came of corrupted images as plain values."""
     document: dict[str, Any] = {"trials": [_describe(task, trial) for trial in trials], "means": means(trials)}
     if names is not None:
-        gain = robust_gain(trials, clean, names, task.interval)
+        gain = robust_gain(trials, clean, names)
         document |= {"compare_means": means(trials, 1), "gain": asdict(gain)}
     return document
 
@@ -134,8 +130,8 @@ def _describe(task: Task, trial: Trial) -> dict[str, Any]:
     if len(trial.outcomes) == 1:
         return document
     first, second = (own.tolist() for own in trial.outcomes)
-    difference = task.interval([a - b for a, b in zip(first, second, strict=True)], 1.0)
-    values = task.compare([(first, second)]).values
+    difference = image_interval([a - b for a, b in zip(first, second, strict=True)])
+    values = task.compare(first, second).values
     return document | {f"compare_{key}": trial.means[1], "difference": asdict(difference), **values}
 
 

@@ -17,7 +17,7 @@ from attn_surgeon.errors import DataError, option
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.tasks.settings import TaskSettings
-from attn_surgeon.tasks.statistics import Interval, PairedOutcomes, PairedTest, compare_means, share_interval
+from attn_surgeon.tasks.statistics import PairedTest, compare_ranks
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Score:
         metric: the task's metric.
         loss: the mean loss.
         outcomes: for each image, in order, how well the network does on it; outcomes of two networks are compared.
+        pseudo_values: where the metric is not the mean of the outcomes, what stands for each image in it: jackknife
+            pseudo-values, whose mean is the metric.
         figures: further plain values for documents.
         outputs_sha256: a hash of all outputs, where the task computes one.
         predictions: what the task keeps of the outputs, to derive details from.
@@ -47,6 +49,12 @@ class Score:
     figures: Mapping[str, Any] = field(default_factory=dict)
     outputs_sha256: str | None = None
     predictions: Any = field(default=None, compare=False, repr=False)
+    pseudo_values: tuple[float, ...] | None = None
+
+    @property
+    def by_image(self) -> tuple[float, ...]:
+        """What each image adds to the metric: values whose mean it is."""
+        return self.outcomes if self.pseudo_values is None else self.pseudo_values
 
 
 @dataclass(frozen=True)
@@ -140,13 +148,9 @@ class Task(Protocol):
         """Yield batches (N, C, H, W) of the first images, as the network takes them."""
         ...
 
-    def compare(self, runs: Sequence[PairedOutcomes]) -> PairedTest:
-        """Compare the outcomes of two networks on the same images, over one training run or several."""
-        return compare_means(runs, self.image_metric.title)
-
-    def interval(self, differences: Sequence[float], bound: float) -> Interval:
-        """Return the mean of differences between outcomes, each from -bound to bound, with its interval."""
-        return share_interval(differences, bound)
+    def compare(self, first: Sequence[float], second: Sequence[float]) -> PairedTest:
+        """Test the outcomes of two networks on the same images."""
+        return compare_ranks(first, second)
 
     def corruptions(self, data: ImageData, seed: int) -> Corrupt:
         """Return a function from a corruption's kind and strength to the corrupted data."""

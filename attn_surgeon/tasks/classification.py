@@ -38,7 +38,7 @@ from attn_surgeon.tasks.predictions import (
     predictions_of,
 )
 from attn_surgeon.tasks.settings import TaskSettings
-from attn_surgeon.tasks.statistics import Interval, PairedOutcomes, PairedTest, compare_correctness, image_interval
+from attn_surgeon.tasks.statistics import PairedTest, compare_correctness, image_interval
 
 SAMPLES, SAMPLE_BATCH = 64, 16
 WORST = 5
@@ -127,13 +127,9 @@ class Classification(Task):
         for images, *_ in DataLoader(first, SAMPLE_BATCH, generator=torch.Generator()):
             yield images
 
-    def compare(self, runs: Sequence[PairedOutcomes]) -> PairedTest:
-        """Compare which images two networks get right by McNemar's exact test."""
-        return compare_correctness(runs)
-
-    def interval(self, differences: Sequence[float], bound: float) -> Interval:
-        """Return the mean of the differences with an interval for few discordant images."""
-        return image_interval(differences, bound)
+    def compare(self, first: Sequence[float], second: Sequence[float]) -> PairedTest:
+        """Test which images two networks get right, by McNemar's exact test."""
+        return compare_correctness(first, second)
 
     def corruptions(self, data: ImageData, seed: int) -> Corrupt:
         """Return a function from a corruption's kind and strength to the corrupted images."""
@@ -168,7 +164,7 @@ class Classification(Task):
             "second": float(theirs.double().mean()),
             "only_first": int((ours & ~theirs).sum()),
             "only_second": int((theirs & ~ours).sum()),
-            "difference": asdict(self.interval((ours.double() - theirs.double()).tolist(), 1.0)),
+            "difference": asdict(image_interval((ours.double() - theirs.double()).tolist())),
         }
 
     def rows(self, document: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -35,7 +35,27 @@ def confusion(predicted: Tensor, masks: Tensor, classes: int) -> Tensor:
     return pairs.bincount(minlength=classes**2).reshape(classes, classes).cpu()
 
 
+def hits_and_unions(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each class's intersection and union (K,) in pixels from counts (K, K)."""
+    hits = counts.diagonal()
+    return hits, counts.sum(0) + counts.sum(1) - hits
+
+
 def ious(counts: Tensor) -> Tensor:
     """Return each class's intersection over union (K,) from counts (K, K); NaN where a class has no pixel in either."""
-    hits = counts.diagonal().double()
-    return hits / (counts.sum(0) + counts.sum(1) - hits)
+    hits, unions = hits_and_unions(counts)
+    return hits.double() / unions
+
+
+def mean_iou_by_image(hits: Tensor, unions: Tensor) -> Tensor:
+    """Return what each image adds to the mean IoU over all pixels: jackknife pseudo-values (N,), whose mean it is.
+
+    Args:
+        hits: pixels (N, K) of each image that are of a class and predicted as it.
+        unions: pixels (N, K) that are of a class, or predicted as it.
+    """
+    count, hits, unions = len(hits), hits.double(), unions.double()
+    whole = (hits.sum(0) / unions.sum(0)).nanmean()
+    without = ((hits.sum(0) - hits) / (unions.sum(0) - unions)).nanmean(1)
+    values = count * whole - (count - 1) * without.where(~without.isnan(), whole)
+    return values - values.mean() + whole

@@ -28,7 +28,7 @@ from attn_surgeon.surgery.running import run_network
 from attn_surgeon.tasks.base import DEFAULT_OPTIONS, Metric, Score, ScoreOptions, Task
 from attn_surgeon.tasks.gallery import draw_gallery
 from attn_surgeon.tasks.head import replace_head
-from attn_surgeon.tasks.overlap import confusion, dice_loss, ious
+from attn_surgeon.tasks.overlap import confusion, dice_loss, hits_and_unions, ious, mean_iou_by_image
 from attn_surgeon.tasks.settings import TaskSettings
 from attn_surgeon.tasks.sliding_windows import bands
 
@@ -105,11 +105,13 @@ class Segmentation(Task):
         """Score a network on whole images: mIoU over all pixels, and for each image over the classes in it."""
         scenes, classes = cast(Scenes, data.dataset), len(data.class_names)
         counts, loss_sum, outcomes = torch.zeros(classes, classes, dtype=torch.long), 0.0, []
+        overlaps: list[tuple[Tensor, Tensor]] = []
         with mode(model.to(options.device), training=False), torch.inference_mode():
             for index in range(len(scenes)):
                 own, loss = self._score_image(model, scenes, index, classes, options.device)
                 counts, loss_sum = counts + own, loss_sum + loss
                 outcomes.append(float(ious(own).nanmean()))
+                overlaps.append(hits_and_unions(own))
                 progress(index + 1, len(scenes))
         each = ious(counts)
         fractions = [None if math.isnan(value) else value for value in each.tolist()]
@@ -117,7 +119,9 @@ class Segmentation(Task):
             "pixel_accuracy": float(counts.diagonal().sum() / counts.sum()),
             "iou": dict(zip(data.class_names, fractions, strict=True)),
         }
-        return Score(float(each.nanmean()), loss_sum / int(counts.sum()), tuple(outcomes), figures)
+        by_image = mean_iou_by_image(*map(torch.stack, zip(*overlaps, strict=True))).tolist()
+        loss = loss_sum / int(counts.sum())
+        return Score(float(each.nanmean()), loss, tuple(outcomes), figures, pseudo_values=tuple(by_image))
 
     def samples(self, data: ImageData) -> Iterator[Tensor]:
         """Yield a window from the middle of each of the first images, as batches (1, C, h, w)."""

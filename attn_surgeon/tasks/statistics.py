@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 CONFIDENCE = 0.95
-PairedOutcomes = tuple[Sequence[float], Sequence[float]]  # of two networks on the same images
+ROUNDING = 1e-9  # values that differ by less are equal but for floating-point errors
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -22,68 +26,59 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two networks compared on the same images.
-
-    Args:
-        name: the test, as documents have it: `mcnemar` or `wilcoxon`.
-        difference: the mean difference of the outcomes, first less second, with the interval for one training run.
-        how: how the interval is computed.
-        values: the test's p-value and counts.
-        pooling: how the test pools several training runs.
-    """
+    """A test of two networks on the same images: its name in documents, and its p-value and counts."""
 
     name: str
-    difference: Interval
-    how: str
     values: dict[str, Any]
-    pooling: str
 
 
-def compare_correctness(runs: Sequence[PairedOutcomes]) -> PairedTest:
-    """Compare outcomes that are 1 (correct) or 0 by McNemar's exact test; an image counts once for each run.
+def compare_correctness(first: Sequence[float], second: Sequence[float]) -> PairedTest:
+    """Compare outcomes that are 1 (correct) or 0 by McNemar's exact test.
 
-    >>> compare_correctness([([1, 1, 0, 1], [1, 0, 0, 0])]).values
+    >>> compare_correctness([1, 1, 0, 1], [1, 0, 0, 0]).values
     {'only_first': 2, 'only_second': 0, 'p': 0.5}
     """
-    pairs = [pair for first, second in runs for pair in zip(first, second, strict=True)]
-    first, second = pairs.count((1, 0)), pairs.count((0, 1))
-    values = {"only_first": first, "only_second": second, "p": mcnemar(first, second)}
-    interval, how = exact_interval(first, second, len(pairs)), "McNemar's exact test over images"
-    return PairedTest(
-        "mcnemar", interval, how, values, "an image counts once for each run, as if runs were independent"
-    )
+    pairs = list(zip(first, second, strict=True))
+    counts = pairs.count((1, 0)), pairs.count((0, 1))
+    return PairedTest("mcnemar", {"only_first": counts[0], "only_second": counts[1], "p": mcnemar(*counts)})
 
 
-def compare_means(runs: Sequence[PairedOutcomes], title: str) -> PairedTest:
-    """Compare outcomes by the signed-rank test; an image counts once, with its mean difference over the runs.
+def compare_ranks(first: Sequence[float], second: Sequence[float]) -> PairedTest:
+    """Compare outcomes of any kind by the signed-rank test (Wilcoxon, 1945).
 
-    Args:
-        runs: the outcomes of both networks in each training run.
-        title: what the outcome of an image is, for people.
+    >>> compare_ranks([0.9, 0.8, 0.7, 0.6], [0.5, 0.7, 0.7, 0.4]).values
+    {'better': 3, 'worse': 0, 'p': 0.25}
     """
-    images = zip(*([a - b for a, b in zip(first, second, strict=True)] for first, second in runs), strict=True)
-    differences = [math.fsum(image) / len(runs) for image in images]
-    how = f"Student's t over images ({title})"
-    pooling = "an image counts once, with its mean over the runs"
-    return PairedTest("wilcoxon", share_interval(differences), how, signed_ranks(differences), pooling)
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    return PairedTest("wilcoxon", {**better_and_worse(differences), "p": wilcoxon(differences)})
+
+
+def better_and_worse(differences: Sequence[float]) -> dict[str, int]:
+    """Return how many differences are above and below zero.
+
+    >>> better_and_worse([0.5, 0.0, 1.0, -0.5])
+    {'better': 2, 'worse': 1}
+    """
+    better, worse = (sum(sign * difference > 0 for difference in differences) for sign in (1, -1))
+    return {"better": better, "worse": worse}
 
 
 def t_interval(values: Sequence[float]) -> Interval:
     """Return the mean of at least two values with Student's interval.
 
+    Equal values, such as rounded ones may be by chance, do not show how far others would spread: the interval has no
+    ends.
+
     >>> t_interval([0.5, 0.5])
-    Interval(estimate=0.5, low=0.5, high=0.5)
+    Interval(estimate=0.5, low=-inf, high=inf)
     """
     count = len(values)
     mean = math.fsum(values) / count
-    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    reach = t_quantile(count - 1) * math.sqrt(variance / count)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    if deviation <= ROUNDING * max(map(abs, values)):
+        return Interval(mean, -math.inf, math.inf)
+    reach = float(t_quantile(count - 1)) * deviation / math.sqrt(count)
     return Interval(mean, mean - reach, mean + reach)
-
-
-def share_interval(differences: Sequence[float], bound: float = 1.0) -> Interval:
-    """Return the mean of differences, each from -bound to bound, with Student's interval; one alone gives none."""
-    return t_interval(differences) if len(differences) > 1 else Interval(differences[0], -bound, bound)
 
 
 def wilcoxon(differences: Sequence[float]) -> float:
@@ -94,17 +89,11 @@ def wilcoxon(differences: Sequence[float]) -> float:
     return float(signed_rank(nonzero).pvalue) if nonzero else 1.0
 
 
-def signed_ranks(differences: Sequence[float]) -> dict[str, Any]:
-    """Return how many images are better and worse, and the p-value of the signed-rank test."""
-    better, worse = (sum(sign * difference > 0 for difference in differences) for sign in (1, -1))
-    return {"better": better, "worse": worse, "p": wilcoxon(differences)}
-
-
-def t_quantile(degrees: int) -> float:
+def t_quantile(degrees: npt.ArrayLike) -> Floats:
     """Return the point that the absolute value of a t-distributed number exceeds with a probability of 5 %."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(0.5 + CONFIDENCE / 2, degrees))
+    return np.asarray(stdtrit(np.asarray(degrees, dtype=np.float64), 0.5 + CONFIDENCE / 2))
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -115,41 +104,66 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(binomtest(only_first, count).pvalue) if count else 1.0
 
 
-def exact_interval(only_first: int, only_second: int, images: int) -> Interval:
-    """Return the difference in accuracy with the exact interval that belongs to McNemar's test.
-
-    Given the number of images on which the networks differ, those in favour of the first are binomial (Clopper and
-    Pearson, 1934); where there are none, the interval is what that many images can rule out.
-    """
-    from scipy.stats import binomtest
-
-    count = only_first + only_second
-    if count == 0:
-        bound = 1 - (0.5 * (1 - CONFIDENCE)) ** (1 / images)
-        return Interval(0.0, -bound, bound)
-    share = binomtest(only_first, count).proportion_ci(CONFIDENCE, method="exact")
-    scale = count / images
-    return Interval((only_first - only_second) / images, scale * (2 * share.low - 1), scale * (2 * share.high - 1))
-
-
 def image_interval(differences: Sequence[float], bound: float = 1.0) -> Interval:
-    """Return the mean of the differences on single images, from -bound to bound, with an interval over images.
+    """Return the mean of the differences on single images with an interval over images.
 
-    It is Student's over the images and two more, of which each network wins one. For right and wrong answers that is
-    the interval of Bonett and Price (Journal of Educational and Behavioral Statistics, 2012), which keeps its level
-    where two networks differ on few images.
+    Args:
+        differences: of two networks, one for each image.
+        bound: the largest mean that there can be; the smallest is its negative.
+
+    >>> image_interval([1, 0, 1, 0, 0, 0, 0, 0])
+    Interval(estimate=0.25, low=-0.252..., high=0.652...)
     """
-    widened = t_interval([*differences, bound, -bound])
-    return Interval(math.fsum(differences) / len(differences), max(-bound, widened.low), min(bound, widened.high))
+    low, high = image_bounds(np.asarray(differences, dtype=np.float64), bound)
+    return Interval(math.fsum(differences) / len(differences), float(low), float(high))
 
 
-def verdict(interval: Interval, cause: str, scope: str) -> str:
+def image_bounds(differences: Floats, bound: float = 1.0) -> tuple[Floats, Floats]:
+    """Return the ends (...) of the intervals over the images of the last axis (..., N).
+
+    Each is Student's over the images and two more, on which the networks differ by as much as on any image, once in
+    favour of each. For right and wrong answers that is the interval of Bonett and Price (Journal of Educational and
+    Behavioral Statistics, 2012), which keeps its level where two networks differ on few images.
+    """
+    count = differences.shape[-1]
+    largest = np.abs(differences).max(-1)
+    centre = differences.sum(-1) / (count + 2)
+    squares = np.square(differences).sum(-1)
+    spread = widened_variance(squares, centre, count, np.where(largest > 0, largest, bound))
+    reach = t_quantile(count + 1) * np.sqrt(spread / (count + 2))
+    return np.maximum(-bound, centre - reach), np.minimum(bound, centre + reach)
+
+
+def widened_variance(squares: Floats, centre: Floats, count: int, size: Floats) -> Floats:
+    """Return the variance (...) of `count` differences and two more, `size` and `-size`.
+
+    Args:
+        squares: the sum of the differences' squares.
+        centre: the mean with the two more.
+        count: how many differences there are.
+        size: the two more.
+    """
+    variance: Floats = (squares + 2 * np.square(size) - (count + 2) * np.square(centre)) / (count + 1)
+    return variance
+
+
+def verdict(
+    interval: Interval, claim: tuple[str, str], basis: str, words: tuple[str, str] = ("higher", "lower")
+) -> str:
     """Return one sentence with the conclusion that the interval supports.
 
-    >>> verdict(Interval(0.02, 0.01, 0.03), "from the grafts", "over 3 seeds")
-    'The evidence shows a gain from the grafts (+2.00 points, 95 % interval +1.00 to +3.00), over 3 seeds.'
+    Args:
+        interval: of a difference between fractions, the first less the second.
+        claim: what is concluded, before and after one of the words.
+        basis: what the interval is over.
+        words: what a difference above zero shows, and one below.
+
+    >>> verdict(Interval(0.02, 0.01, 0.03), ("a scores", "than b"), "60 images")
+    'The evidence shows that a scores higher than b (+2.00 points, 95 % interval +1.00 to +3.00; 60 images).'
     """
-    shown = "a gain" if interval.low > 0 else "a loss" if interval.high < 0 else "neither a gain nor a loss"
+    known = interval.low > 0 or interval.high < 0
+    word = words[interval.high < 0] if known else " or ".join(words)
+    shown = f"{'shows that' if known else 'does not show whether'} {claim[0]} {word} {claim[1]}"
     low, high = 100 * interval.low, 100 * interval.high
-    points = f"{100 * interval.estimate:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}"
-    return f"The evidence shows {shown} {cause} ({points}), {scope}."
+    points = f"{100 * interval.estimate:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}; {basis}"
+    return f"The evidence {shown} ({points})."

@@ -20,7 +20,7 @@ from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.base import Score
 from attn_surgeon.tasks.predictions import Predictions
 from attn_surgeon.tasks.settings import TaskSettings
-from attn_surgeon.tasks.statistics import exact_interval, image_interval, mcnemar
+from attn_surgeon.tasks.statistics import image_interval, mcnemar
 
 from ..data.cells import loaded as segmenter
 from ..data.cells import write
@@ -51,7 +51,9 @@ def named(count: int, class_names: Sequence[str]) -> ImageData:
 
 def test_a_comparison_by_hand() -> None:
     found = compare_scores(CLASSIFICATION, score(FIRST), score(SECOND), ComparedNames("a", "b"))
-    assert {name: found["difference"][name] for name in ("estimate", "low", "high")} == vars(exact_interval(4, 1, 8))
+    assert {name: found["difference"][name] for name in ("estimate", "low", "high")} == vars(
+        image_interval([0, 1, 1, 0, 1, 1, -1, 0])
+    )
     assert found["mcnemar"] == {"only_first": 4, "only_second": 1, "p": mcnemar(4, 1)}
     details = CLASSIFICATION.compare_details(score(FIRST), score(SECOND), named(8, ("ant", "bee", "none here")))
     assert (details["only_first"], details["only_second"]) == ([1, 2, 4, 5], [6])
@@ -81,26 +83,34 @@ def test_the_sentence_names_what_was_compared_and_claims_no_more() -> None:
         return str(compare_scores(CLASSIFICATION, first, second, names)["verdict"])
 
     few = sentence(score(FIRST), score(SECOND), ComparedNames("a", "b"))
-    assert few.startswith("The evidence shows neither a gain nor a loss of a over b on these images")
+    assert few.startswith(
+        "The evidence does not show whether a scores higher or lower than b on images like these (+37.50 points"
+    )
     many = sentence(score(FIRST, 50), score(SECOND, 50), ComparedNames("a", None))
-    assert many.startswith("The evidence shows a gain from leaving the grafts in on these images (+37.50 points")
-    assert few.endswith("for these weights only, not for other training runs.")
-    assert "a control, trained without grafts" in many
+    assert many.startswith(
+        "The evidence shows that a with its grafts scores higher than without them on images like these (+37.50 points"
+    )
+    assert few.endswith("8 images). This holds for these weights, not for other training runs.")
+    assert "this is no control" in many
     turned = sentence(score(SECOND, 50), score(FIRST, 50), ComparedNames("a", None))
-    assert turned.startswith("The evidence shows a loss from leaving the grafts in")
+    assert turned.startswith(
+        "The evidence shows that a with its grafts scores lower than without them on images like these (-37"
+    )
     same = sentence(score(FIRST, sha256="x"), score(FIRST, sha256="x"), ComparedNames("a", "b"))
     assert same.endswith("nothing tells them apart.")
 
 
-def test_the_difference_of_masks_is_the_mean_over_images_with_students_interval() -> None:
-    first, second = (Score(0.7, 0.1, outcomes) for outcomes in ((0.5, 0.6, 0.9, 0.7), (0.4, 0.6, 0.8, 0.3)))
+def test_the_difference_of_masks_is_in_the_metric_and_not_in_the_mean_over_images() -> None:
+    values = [((0.5, 0.6, 0.9, 0.7), (0.8, 0.7, 0.6, 0.5)), ((0.4, 0.6, 0.8, 0.3), (0.7, 0.7, 0.6, 0.4))]
+    first, second = (Score(0.65, 0.1, outcomes, pseudo_values=by_image) for outcomes, by_image in values)
     found = compare_scores(SEGMENTATION, first, second, ComparedNames("a", "b"))
-    assert found["difference"]["estimate"] == pytest.approx(0.15)
-    reach = 3.182446 * (0.09 / 3 / 4) ** 0.5  # of 0.1, 0, 0.1 and 0.4
-    assert found["difference"]["low"] == pytest.approx(0.15 - reach, abs=1e-6)
-    assert found["difference"]["high"] == pytest.approx(0.15 + reach, abs=1e-6)
+    assert found["difference"]["estimate"] == pytest.approx(0.05)
+    # of 0.1, 0, 0, 0.1 and two images more, 0.1 and -0.1: mean 0.2 / 6, t at 5 degrees of freedom
+    reach = 2.570582 * ((0.04 - 0.2**2 / 6) / 5 / 6) ** 0.5
+    assert found["difference"]["low"] == pytest.approx(0.2 / 6 - reach, abs=1e-6)
+    assert found["difference"]["high"] == pytest.approx(0.2 / 6 + reach, abs=1e-6)
     assert (found["wilcoxon"]["better"], found["wilcoxon"]["worse"]) == (3, 0)
-    assert "neither a gain nor a loss of a over b" in found["verdict"]
+    assert "does not show whether a scores higher or lower than b" in found["verdict"]
 
 
 def test_networks_that_do_the_same_on_masks_are_told_so() -> None:
@@ -109,7 +119,7 @@ def test_networks_that_do_the_same_on_masks_are_told_so() -> None:
         "nothing tells them apart."
     )
     other = Score(0.7, 0.2, (0.5, 0.6))
-    assert "neither" in compare_scores(SEGMENTATION, one, other, ComparedNames("a", "b"))["verdict"]
+    assert "does not show" in compare_scores(SEGMENTATION, one, other, ComparedNames("a", "b"))["verdict"]
 
 
 def with_names(network: LoadedNetwork, names: tuple[str, ...] | None) -> LoadedNetwork:

@@ -20,7 +20,7 @@ from attn_surgeon.evaluate.robust import TRIALS, Trial, describe_trials, means, 
 from attn_surgeon.networks.demo import DEMO_PREPROCESSING, load_demo
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.settings import TaskSettings
-from attn_surgeon.tasks.statistics import Interval, image_interval, share_interval
+from attn_surgeon.tasks.statistics import Interval, image_interval
 
 from ..data.cells import RGB, labeller, write
 from ..finetune.helpers import loaded
@@ -91,16 +91,18 @@ def test_the_gain_by_hand() -> None:
     generator = torch.Generator().manual_seed(0)
     first, second = (torch.rand(20, 60, generator=generator) < share for share in (0.8, 0.5))
     clean = torch.ones(60).bool(), second[2] & second[3]
-    found = robust_gain(trials(first, second), clean, ComparedNames("a", None), image_interval)
+    found = robust_gain(trials(first, second), clean, ComparedNames("a", None))
     ahead = first.double() - second.double()
     assert close(found.mean, ahead.mean(0))
     for number, kind in enumerate(CORRUPTION_KINDS):
         assert close(found.kinds[kind], ahead[5 * number : 5 * number + 5].mean(0))
     on_clean = clean[0].double() - clean[1].double()
     assert close(found.beyond_clean, ahead.mean(0) - on_clean, bound=2.0)
-    assert found.verdict.startswith("The evidence shows a gain from leaving the grafts in on corrupted images (+")
+    assert found.verdict.startswith(
+        "The evidence shows that a with its grafts scores higher than without them on corrupted"
+    )
     assert found.verdict_beyond_clean.startswith(
-        "The evidence shows a loss in that difference from clean to corrupted images"
+        "The evidence shows that corrupted images cost a with its grafts more than without them (-"
     )
     shares = means(trials(first, second), 1)
     assert shares["blur"] == pytest.approx(float(second[5:10].double().mean()))
@@ -109,8 +111,8 @@ def test_the_gain_by_hand() -> None:
 
 def test_networks_that_do_the_same_show_nothing() -> None:
     right = torch.rand(20, 60) < 0.7
-    found = robust_gain(trials(right, right), (right[0], right[0]), ComparedNames("a", "b"), image_interval)
-    assert "neither a gain nor a loss of a over b on corrupted images" in found.verdict
+    found = robust_gain(trials(right, right), (right[0], right[0]), ComparedNames("a", "b"))
+    assert "does not show whether a scores higher or lower than b on corrupted images" in found.verdict
     assert found.mean.low == -found.mean.high < -0.02
 
 
@@ -140,8 +142,8 @@ def test_networks_are_measured_on_the_same_corrupted_masks(tmp_path: Path) -> No
     clean = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0.5, 0.6, 0.4])
     found = describe_trials(SEGMENTATION, made, clean, ComparedNames("a", "b"))
     ahead = torch.stack([trial.outcomes[0] - trial.outcomes[1] for trial in made]).mean(0)
-    assert found["gain"]["mean"] == pytest.approx(vars(share_interval(ahead.tolist())))
+    assert found["gain"]["mean"] == pytest.approx(vars(image_interval(ahead.tolist())))
     beyond = (ahead - (clean[0] - clean[1])).tolist()
-    assert found["gain"]["beyond_clean"] == pytest.approx(vars(share_interval(beyond)))
+    assert found["gain"]["beyond_clean"] == pytest.approx(vars(image_interval(beyond, 2.0)))
     noise = [trial["compare_miou_by_image"] for trial in found["trials"][: len(STRENGTHS)]]
     assert found["compare_means"]["noise"] == pytest.approx(sum(noise) / len(STRENGTHS))

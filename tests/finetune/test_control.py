@@ -15,7 +15,7 @@ from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.errors import SurgeonError
 from attn_surgeon.finetune import loop
-from attn_surgeon.finetune.comparison import training_verdict
+from attn_surgeon.finetune.comparison import one_run_verdict, training_verdict
 from attn_surgeon.finetune.context import StageContext
 from attn_surgeon.finetune.control import fine_tune, network_of
 from attn_surgeon.finetune.job import FinetuneJob, check_job
@@ -24,7 +24,7 @@ from attn_surgeon.networks.demo import load_demo
 from attn_surgeon.surgery.installed import bypassed, list_grafts
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.accuracy import measure_accuracy
-from attn_surgeon.tasks.statistics import Interval, exact_interval, mcnemar, t_interval
+from attn_surgeon.tasks.statistics import Interval, image_interval, mcnemar
 
 from .helpers import equal, loaded, parts, same
 
@@ -61,7 +61,7 @@ def test_the_comparison_is_what_the_artefacts_give(tmp_path: Path) -> None:
     todo = job(tmp_path, control=True, seeds=2)
     result = fine_tune(todo)
     assert json.loads((tmp_path / "comparison.json").read_text()) == json.loads(json.dumps(result))
-    differences, counts = [], [0, 0]
+    differences, by_image = [], []
     for run in result["runs"]:
         right = {}
         for arm in ("grafts", "control"):
@@ -71,22 +71,23 @@ def test_the_comparison_is_what_the_artefacts_give(tmp_path: Path) -> None:
             assert measure_accuracy(model, todo.splits.val).top1 == run[arm]["top1"]
             right[arm] = TASK.score(model, todo.splits.val).outcomes
         differences.append(sum(right["grafts"]) / 60 - sum(right["control"]) / 60)
-        both = list(zip(right["grafts"], right["control"], strict=True))
-        counts[0] += both.count((1.0, 0.0))
-        counts[1] += both.count((0.0, 1.0))
-    expected = t_interval(differences)
-    assert result["difference"]["estimate"] == pytest.approx(expected.estimate)
-    assert (result["difference"]["low"], result["difference"]["high"]) == pytest.approx((expected.low, expected.high))
-    assert [result["mcnemar"][name] for name in ("only_grafts", "only_control")] == counts
-    assert result["mcnemar"]["p"] == mcnemar(*counts)
+        by_image.append([ours - theirs for ours, theirs in zip(right["grafts"], right["control"], strict=True)])
+    found, mean = result["difference"], [sum(image) for image in zip(*by_image, strict=True)]
+    assert found["estimate"] == pytest.approx(sum(differences) / 2)
+    assert found["high"] - found["estimate"] == pytest.approx(found["estimate"] - found["low"])
+    assert result["by_image"] == {"better": sum(own > 0 for own in mean), "worse": sum(own < 0 for own in mean)}
+    assert "mcnemar" not in result
+    assert "2 training runs of each, 60 images" in result["verdict"]
 
 
 def test_one_seed_takes_the_interval_over_images(tmp_path: Path) -> None:
     result = fine_tune(job(tmp_path, control=True))
     test, found = result["mcnemar"], result["difference"]
-    expected = exact_interval(test["only_grafts"], test["only_control"], 60)
-    assert (found["estimate"], found["low"], found["high"]) == (expected.estimate, expected.low, expected.high)
-    assert "one training run only" in result["verdict"]
+    ours, theirs = test["only_grafts"], test["only_control"]
+    assert test["p"] == mcnemar(ours, theirs)
+    expected = image_interval([1] * ours + [-1] * theirs + [0] * (60 - ours - theirs))
+    assert [found[name] for name in ("estimate", "low", "high")] == pytest.approx(list(vars(expected).values()))
+    assert result["verdict"].endswith("repeat it with several seeds.")
 
 
 def test_closing_a_graft_costs_what_a_plain_measurement_says(tmp_path: Path) -> None:
@@ -108,15 +109,21 @@ def test_closing_a_graft_costs_what_a_plain_measurement_says(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("interval", "said"),
     [
-        (Interval(0.01, 0.002, 0.018), "a gain from"),
-        (Interval(-0.01, -0.018, -0.002), "a loss from"),
-        (Interval(0.01, -0.001, 0.021), "neither a gain nor a loss from"),
-        (Interval(0.0, 0.0, 0.0), "neither a gain nor a loss from"),
+        (Interval(0.01, 0.002, 0.018), "shows that training with the grafts scores higher than"),
+        (Interval(-0.01, -0.018, -0.002), "shows that training with the grafts scores lower than"),
+        (Interval(0.01, -0.001, 0.021), "does not show whether training with the grafts scores higher or lower than"),
+        (Interval(0.0, 0.0, 0.0), "does not show whether training with the grafts scores higher or lower than"),
     ],
 )
 def test_the_verdict_follows_the_interval(interval: Interval, said: str) -> None:
-    assert said in training_verdict(interval, 3)
-    assert "over 3 seeds" in training_verdict(interval, 3)
+    assert said in training_verdict(interval, "3 training runs of each")
+    assert "; 3 training runs of each)" in training_verdict(interval, "3 training runs of each")
+
+
+def test_one_training_run_claims_no_cause() -> None:
+    said = one_run_verdict(Interval(0.01, 0.002, 0.018), "60 images")
+    assert said.startswith("The evidence shows that this network with grafts scores higher than this control on")
+    assert "does not show how much of that is due to the grafts" in said
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.gallery import chosen
-from attn_surgeon.tasks.statistics import share_interval, wilcoxon
+from attn_surgeon.tasks.overlap import hits_and_unions, ious, mean_iou_by_image
+from attn_surgeon.tasks.statistics import image_interval, wilcoxon
 
 from ..data.cells import EXAMPLE, RGB, SETTINGS, labeller, loaded, write
 from ..finetune.helpers import same
@@ -236,19 +237,20 @@ def test_a_comparison_is_over_images_for_one_seed_and_over_seeds_for_more(parts:
         assert results[0]["runs"][0][arm]["iou"] == outcomes[arm].figures["iou"]
         assert (tmp_path / "1" / f"seed-0-{arm}" / "predictions.png").stat().st_size > 1000
     differences = [a - b for a, b in zip(outcomes["grafts"].outcomes, outcomes["control"].outcomes, strict=True)]
-    found, expected = results[0]["difference"], share_interval(differences)
+    by_image = [outcomes[arm].pseudo_values or () for arm in ("grafts", "control")]
+    found, expected = results[0]["difference"], image_interval([a - b for a, b in zip(*by_image, strict=True)])
     assert (found["low"], found["high"]) == (expected.low, expected.high)
-    assert "images" in found["how"]
-    assert "mIoU" in found["how"]
+    assert found["estimate"] == pytest.approx(outcomes["grafts"].metric - outcomes["control"].metric)
+    assert found["how"] == f"over {len(differences)} images"
     assert results[0]["wilcoxon"]["p"] == wilcoxon(differences)
     assert "mcnemar" not in results[0]
     metrics = [[run[arm]["miou"] for arm in ("grafts", "control")] for run in results[1]["runs"]]
     assert results[1]["difference"]["estimate"] == pytest.approx(np.mean([a - b for a, b in metrics]))
-    assert "2 seeds" in results[1]["difference"]["how"]
+    assert "2 training runs of each" in results[1]["difference"]["how"]
 
 
 def test_one_image_says_nothing_and_equal_images_are_left_out() -> None:
-    assert (share_interval([0.2]).low, share_interval([0.2]).high) == (-1.0, 1.0)
+    assert image_interval([0.2]).low < -0.5 < 0.5 < image_interval([0.2]).high
     assert wilcoxon([0.0, 0.0]) == 1.0
     # all 2⁵ signs of five differences are equally likely, and two are as one-sided as this
     assert wilcoxon([0.1, 0.2, 0.0, 0.3, 0.4, 0.5]) == pytest.approx(2 / 32)
@@ -286,3 +288,17 @@ def test_mixing_is_refused(tmp_path: Path) -> None:
 def test_the_worst_and_the_best_are_chosen() -> None:
     assert chosen([0.5, 0.1, 0.9, 0.3, 0.8, 0.2, 0.7, 0.6]) == [1, 5, 3, 6, 4, 2]
     assert chosen([0.5, 0.1]) == [1, 0]
+
+
+def test_what_an_image_adds_to_the_metric_is_what_is_missing_without_it() -> None:
+    counts = torch.randint(0, 50, (6, 3, 3), generator=torch.Generator().manual_seed(0))
+    counts[:, 2] *= torch.tensor([0, 0, 0, 1, 0, 0])[:, None]  # class 2 is in one image, and predicted in it alone
+    counts[:, :, 2] *= torch.tensor([0, 0, 0, 1, 0, 0])[:, None]
+    whole = float(ious(counts.sum(0)).nanmean())
+    without = [float(ious(counts.sum(0) - own).nanmean()) for own in counts]
+    expected = np.array([6 * whole - 5 * value for value in without])
+    found = mean_iou_by_image(*map(torch.stack, zip(*map(hits_and_unions, counts), strict=True)))
+    assert found.tolist() == pytest.approx((expected - expected.mean() + whole).tolist())
+    assert float(found.mean()) == pytest.approx(whole)
+    alone = mean_iou_by_image(*(values[None] for values in hits_and_unions(counts[3])))
+    assert alone.tolist() == pytest.approx([float(ious(counts[3]).nanmean())])

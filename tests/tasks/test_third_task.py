@@ -135,8 +135,8 @@ def test_a_third_task_is_fine_tuned_with_a_control(network: LoadedNetwork, tmp_p
     for run in result["runs"]:
         for arm in ("grafts", "control"):
             assert run[arm]["closeness"] > max(0.9, result["before"])
-    assert result["difference"]["how"] == "Student's t over 2 seeds"
-    assert result["wilcoxon"]["better"] + result["wilcoxon"]["worse"] <= 12
+    assert result["difference"]["how"] == "over 2 training runs of each, 12 images"
+    assert result["by_image"]["better"] + result["by_image"]["worse"] <= 12
     line = json.loads((tmp_path / "seed-0-grafts" / "metrics.jsonl").read_text().splitlines()[-1])
     assert line["val_closeness"] == result["runs"][0]["grafts"]["closeness"]
 
@@ -155,10 +155,10 @@ def test_a_third_task_is_evaluated_against_another_network_and_on_corrupted_imag
     assert (document["closeness"], document["compare"]["closeness"]) == (ours.metric, theirs.metric)
     assert document["compare"]["difference"]["estimate"] == pytest.approx(ours.metric - theirs.metric)
     assert document["compare"]["wilcoxon"]["better"] + document["compare"]["wilcoxon"]["worse"] == 12
-    assert "of a over b on these images" in document["compare"]["verdict"]
+    assert "than b on images like these" in document["compare"]["verdict"]
     assert len(document["robust"]["trials"]) == 20
     assert document["robust"]["trials"][0]["closeness"] != document["robust"]["trials"][4]["closeness"]
-    assert "of a over b on corrupted images" in document["robust"]["gain"]["verdict"]
+    assert "than b on corrupted images" in document["robust"]["gain"]["verdict"]
     assert task.rows(document)[1] == ("closeness", f"{100 * ours.metric:.2f} %")
 
 

@@ -1,0 +1,85 @@
+"""The difference between two kinds of network, each trained once or several times, on the same images.
+
+Chance enters in two places: training runs end differently, and other images would be harder for one network or the
+other. Over K runs of each kind on N images the difference D has the interval
+
+    D ± max(z·√I, √(t²·R + z²·max(I − E, 0)))
+
+R is its variance over the runs, s₁²/K + s₂²/K, and t Student's point with Welch's degrees of freedom (Biometrika,
+1947). I is its variance over the images, each of which counts once with its mean over the runs. E is in both: what
+differs from image to image and run to run at once. So the runs cannot make the interval narrower than the images allow,
+however alike they happen to end.
+
+Runs and images are random and crossed as readers and cases are in studies of radiology (Dorfman, Berbaum and Metz,
+Investigative Radiology, 1992). Each variance has its own quantile (Graybill and Wang, Journal of the American
+Statistical Association, 1980): their approximation by one t-distribution claims too much with two runs.
+`python -m tests.statistics` measures how often the interval is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from attn_surgeon.tasks.base import Score
+from attn_surgeon.tasks.statistics import Floats, Interval, image_interval, t_quantile, widened_variance
+
+
+def score_interval(first: Sequence[Score], second: Sequence[Score]) -> Interval:
+    """Return the mean difference in the metric between two kinds of network, with its 95 % interval.
+
+    Args:
+        first: a score for each training run.
+        second: as many scores of the other kind, on the same images.
+
+    Returns:
+        for one run of each the interval over images, which holds for these two networks only.
+    """
+    if len(first) == 1:
+        return image_interval([a - b for a, b in zip(first[0].by_image, second[0].by_image, strict=True)])
+    ours, theirs = (np.array([score.by_image for score in scores]) for scores in (first, second))
+    estimate, reach = runs_reach(ours, theirs)
+    return Interval(float(estimate), max(-1.0, float(estimate - reach)), min(1.0, float(estimate + reach)))
+
+
+def runs_reach(first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """Return the difference (...) between two kinds of network, and how far its interval reaches to either side.
+
+    Args:
+        first: values (..., K, N) of N images in each of K runs, K at least two.
+        second: those of the other kind.
+    """
+    differences = first - second
+    runs, images = differences.shape[-2:]
+    by_run, by_image = differences.mean(-1), differences.mean(-2)
+    mean = by_run.mean(-1)
+    over_runs, degrees = _over_runs(first, second)
+    over_images = _over_images(by_image)
+    left = differences - by_run[..., None] - by_image[..., None, :] + mean[..., None, None]
+    both = np.square(left).sum((-2, -1)) / ((runs - 1) * max(1, images - 1)) / (runs * images)
+    z = t_quantile(images + 1)
+    apart = np.maximum(over_images - both, 0)
+    sum_of_both = np.sqrt(np.square(t_quantile(degrees)) * over_runs + np.square(z) * apart)
+    return mean, np.maximum(z * np.sqrt(over_images), sum_of_both)
+
+
+def _over_runs(first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """Return the variance (...) of the difference over the runs, and its degrees of freedom."""
+    runs = first.shape[-2]
+    parts = np.stack([values.mean(-1).var(-1, ddof=1) / runs for values in (first, second)])
+    total, squares = parts.sum(0), np.square(parts).sum(0)
+    return total, np.where(squares > 0, (runs - 1) * np.square(total) / np.where(squares > 0, squares, 1.0), runs - 1)
+
+
+def _over_images(differences: Floats) -> Floats:
+    """Return the variance (...) over images (..., N) of the mean of their differences.
+
+    As in `image_interval` there are two images more. They differ by the root mean square of the images that differ at
+    all: means over runs are smaller than what is seen in one run.
+    """
+    images = differences.shape[-1]
+    squares, differing = np.square(differences).sum(-1), (differences != 0).sum(-1)
+    size = np.sqrt(np.where(differing > 0, squares / np.maximum(differing, 1), 1.0))
+    variance: Floats = widened_variance(squares, differences.sum(-1) / (images + 2), images, size) / (images + 2)
+    return variance
