@@ -157,12 +157,17 @@ def fitted(*parts: str) -> tuple[str, ...]:
     >>> [len(part) for part in fitted("x" * 500, "y" * 200, "z" * 20)]
     [133, 133, 20]
     """
-    lines = [" ".join(part.split()) for part in parts]
+    lines = [_printable(" ".join(part.split())) for part in parts]
     room, most = LONGEST_LINE - 2 * (len(lines) - 1), 0
     for left, line in zip(range(len(lines), 0, -1), sorted(lines, key=len), strict=True):
         most = room // left
         room -= min(len(line), most)
     return tuple(excerpt(line, most) for line in lines)
+
+
+def _printable(text: str) -> str:
+    """Return a text with escapes for what a terminal would act on, such as control characters of a file's names."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attn_surgeon.errors import RecipeError, function, nearest
+from attn_surgeon.reading import read_yaml
 
 if TYPE_CHECKING:
     from attn_surgeon.artefact.recipe_schema import Recipe
@@ -19,13 +21,15 @@ def list_recipes() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in FOLDERS:
         for path in sorted(folder.glob("*.yaml")):
-            found.setdefault(path.stem, path)
+            if path.is_file():
+                found.setdefault(path.stem, path)
     return found
 
 
 def first_comment(path: Path) -> str:
     """Return the comment in a recipe's first line, or an empty text."""
-    first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline(_LONGEST_LINE)
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
@@ -46,24 +50,16 @@ def read_recipe(name: str) -> Recipe:
     >>> recipe.source.name, recipe.operations[0].insert.block, recipe.operations[0].insert.after
     ('demo', 'cbam', ('layer3',))
     """
-    import yaml
-
     from attn_surgeon.artefact.recipe_schema import Recipe
 
     path = find_recipe(name)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        line = " ".join(str(error).split())[:_LONGEST_LINE]
-        raise RecipeError(f"the recipe cannot be read: {line}", str(path), "it must be YAML") from None
-    return Recipe.from_dict(data, str(path))
+    return Recipe.from_dict(read_yaml(path, RecipeError), str(path))
 
 
 def find_recipe(name: str) -> Path:
     """Return the file of a recipe, by path or by name; raise RecipeError where there is none."""
-    path = Path(name)
-    if path.is_file():
-        return path
+    if os.path.isfile(name):  # noqa: PTH113 - a name too long is no file, where pathlib raises
+        return Path(name)
     recipes = list_recipes()
     if name in recipes:
         return recipes[name]

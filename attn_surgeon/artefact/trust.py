@@ -41,7 +41,7 @@ def trusted_source(provenance: Provenance, given: str | None, path: Path, *, tru
         what = f"the network was passed in Python, as a {spec.name}"
         raise ArtefactError(what, str(path), "load it in Python: attn_surgeon.load(path, model=network)")
     if get_source(spec.kind).user_code and not trust:
-        what = f"the network is built by {spec.text}, and loading an artefact runs no code that the file names"
+        what = "its network is built by code that only the file names, which was not run"
         hint = f"if you trust that code, add {option('source', spec.text)} or {option('trust', True)}"
         raise ArtefactError(what, str(path), hint)
     return spec

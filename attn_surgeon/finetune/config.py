@@ -9,6 +9,7 @@ from typing import Any
 
 from attn_surgeon.errors import SettingsError
 from attn_surgeon.finetune.settings import FinetuneSettings
+from attn_surgeon.reading import read_yaml
 from attn_surgeon.settings import read_settings, setting, validate
 
 _JOB = ("artefact", "data", "control", "seeds")
@@ -49,12 +50,7 @@ def read_config(path: Path) -> tuple[FinetuneConfig, list[str]]:
     Raises:
         SettingsError: if the file is not a table of options, or one is unknown or invalid.
     """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"cannot be read: {' '.join(str(error).split())}", str(path)) from None
+    values = read_yaml(path, SettingsError) or {}
     if not isinstance(values, Mapping):
         raise SettingsError("expected a table of options", str(path), "such as: epochs: 10")
     named: dict[str, Any] = {str(name).replace("-", "_"): value for name, value in values.items()}

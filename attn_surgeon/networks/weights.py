@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.errors import WeightsError, option
+from attn_surgeon.errors import WeightsError, first_line, option
+from attn_surgeon.networks.torch_files import UnboundedError, load_torch_file
+from attn_surgeon.reading import opened
 
 _NESTED = (
     "state_dict",
@@ -77,21 +78,36 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     tensors = _find(reader(path), depth=3)
     if tensors is None:
         raise WeightsError("the file holds no state dict", str(path), "save one with torch.save(model.state_dict(), …)")
+    for name, tensor in tensors.items():
+        if reason := _unusable(tensor):
+            raise WeightsError(f"the tensor '{name}' {reason}", str(path), "save a state dict of plain tensors")
     return tensors
+
+
+def _unusable(tensor: Tensor) -> str:
+    """Return why a tensor cannot be copied into a network, or an empty text."""
+    if tensor.is_meta:
+        return "is on the meta device and has no values"
+    if tensor.is_quantized or tensor.is_nested or tensor.layout is not torch.strided:
+        return "is quantised, nested or sparse"
+    if tensor.is_floating_point() and bool(tensor.float().isnan().any()):
+        return "holds NaN"
+    return ""
 
 
 def _head(path: Path) -> bytes:
     """Return a file's first bytes; raise WeightsError for what can be no weights file."""
     where = str(path)
-    if path.is_dir():
-        raise WeightsError("this is a folder, not a weights file", where, "name the file in it")
     try:
-        with path.open("rb") as file:
+        if path.is_dir():
+            raise WeightsError("this is a folder, not a weights file", where, "name the file in it")
+        with opened(path) as file:
             head = file.read(256)
     except FileNotFoundError as error:
         raise WeightsError("there is no such weights file", where, "check the path") from error
-    except OSError as error:
-        raise WeightsError(f"the weights file cannot be read: {error.strerror}", where) from error
+    except (OSError, ValueError) as error:  # a path with a null character is a ValueError
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise WeightsError(f"the weights file cannot be read: {reason}", where) from error
     for what, hint, wrong in _IMPOSTORS:
         if wrong(head):
             raise WeightsError(what, where, hint)
@@ -137,8 +153,9 @@ def _read_safetensors(path: Path) -> Any:
 def _read_torch(path: Path) -> Any:
     """Read a file of torch.save without running any code in it."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return load_torch_file(path)
+    except UnboundedError as error:
+        raise WeightsError(f"this is no file of torch.save: {error}", str(path), "fetch it again") from error
     except pickle.UnpicklingError as error:
         if any(sign in str(error) for sign in _FORBIDDEN):
             hint = "save only its state dict, in a program that trusts the file"
@@ -211,17 +228,26 @@ def _fit(model: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
     foreign = [key for key in tensors if key not in own]
     switched_off = [key for key in foreign if _is_switched_off(model, key)]
     return _Fit(
-        tensors={key: tensor for key, tensor in shared.items() if tensor.shape == own[key].shape},
+        tensors={key: tensor for key, tensor in shared.items() if _fits(tensor, own[key])},
         missing=[key for key in missing if not key.endswith(_COUNTER)],
         unexpected=[key for key in foreign if key not in switched_off],
         misshaped=[
-            f"{key}: file {tuple(tensor.shape)}, network {tuple(own[key].shape)}"
+            f"{key}: file {_described(tensor)}, network {_described(own[key])}"
             for key, tensor in shared.items()
-            if tensor.shape != own[key].shape
+            if not _fits(tensor, own[key])
         ],
         counters=sum(key.endswith(_COUNTER) for key in missing),
         switched_off=switched_off,
     )
+
+
+def _fits(tensor: Tensor, own: Tensor) -> bool:
+    """Whether a tensor can be copied into one of a network; of complex numbers that would drop the imaginary parts."""
+    return tensor.shape == own.shape and (own.is_complex() or not tensor.is_complex())
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)}{' complex' if tensor.is_complex() else ''}"
 
 
 def _is_switched_off(model: nn.Module, key: str) -> bool:
