@@ -21,7 +21,6 @@ from attn_surgeon.cli import (
     blocks,
     diff,
     evaluate,
-    finetune,
     insert,
     inspect,
     profile,
@@ -31,6 +30,7 @@ from attn_surgeon.cli import (
 )
 from attn_surgeon.cli.export import command as export
 from attn_surgeon.cli.files import release_claims
+from attn_surgeon.cli.finetune import command as finetune
 from attn_surgeon.cli.output import Verbosity, print_error, set_verbosity
 from attn_surgeon.errors import SurgeonError
 

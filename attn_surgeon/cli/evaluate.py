@@ -198,21 +198,14 @@ def evaluate(
     if compare is not None:
         document["compare"] = {"network": compare, **document["compare"]}
     if report is not None:
-        pictures = [
-            chosen.pictures(one.model, own_images, score)
-            for one, own_images, score in zip(networks, images, found.scores, strict=True)
-        ]
+        scored_images = zip(networks, images, found.scores, strict=True)
+        pictures = [chosen.pictures(one.model, its_images, score) for one, its_images, score in scored_images]
         write_report(Path(report), json_text(document), pictures)
         note_missing_pictures()
     if as_json:
         print_json(document)
         return
-    for note in dict.fromkeys(
-        [
-            *(note for one in networks for note in one.notes),
-            *(note for own_images in images for note in own_images.notes),
-        ]
-    ):
+    for note in dict.fromkeys(note for noted in (*networks, *images) for note in noted.notes):
         say(note)
     show_evaluation(document, chosen)
 

@@ -177,8 +177,6 @@ def export(
     target = _target(path, chosen)
     require_images(settings.images)
     network = _as_network(model, example, PreprocessingOverrides(_numbers(mean), _numbers(std), _size(example)))
-    if settings.preprocess and network.preprocessing.assumed:
-        raise ExportError("the normalisation of the images is unknown", "preprocess", "give mean and std")
     options = chosen.options() if options is None else options
     targets = chosen.targets(str(target), target.stem, [precision], options)
     result = chosen.write(ExportRequest(network=network, settings=settings, options=options, targets=targets))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.errors import ExportError, option
 from attn_surgeon.export.axes import Axis
 from attn_surgeon.progress import StepProgress, no_steps
 
@@ -44,6 +45,9 @@ class ExportRequest:
         targets: the files to write, by precision or by what they are.
         artefact: the file that the network was read from, whose certificate goes into the metadata.
         progress: called with the name of each step.
+
+    Raises:
+        ExportError: the file shall normalise images, and their normalisation is unknown.
     """
 
     network: LoadedNetwork
@@ -52,3 +56,8 @@ class ExportRequest:
     targets: Mapping[str, Path]
     artefact: str | None = None
     progress: StepProgress = no_steps
+
+    def __post_init__(self) -> None:
+        if self.settings.preprocess and self.network.preprocessing.assumed:
+            what = "the normalisation of this network's images is unknown"
+            raise ExportError(what, option("preprocess", True), f"give {option('mean')} and {option('std')}")

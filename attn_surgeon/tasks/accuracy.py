@@ -116,6 +116,13 @@ def ranks(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.where(logits.isnan().any(1), logits.shape[1], larger.sum(1))
 
 
+def require_logits(output: Any) -> Tensor:
+    """Return a classifier's output, which is its logits (N, K); raise DataError where it is not."""
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        raise DataError("the network does not return logits (N, classes)", "classification", "use a classifier")
+    return output
+
+
 def _logits(model: nn.Module, images: Tensor, classes: int) -> Tensor:
     """Return the logits (N, K) of a batch, in float32 on the CPU."""
     try:
@@ -126,8 +133,7 @@ def _logits(model: nn.Module, images: Tensor, classes: int) -> Tensor:
         raise DataError(
             what, f"a batch {shape}", f"set {option('size')} and {option('mean')} as it needs them"
         ) from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise DataError("the network does not return logits (N, classes)", "evaluation", "use a classifier")
+    logits = require_logits(logits)
     if logits.shape[1] < classes:
         what = f"the network has {logits.shape[1]} outputs, the data {classes} classes"
         raise DataError(what, "evaluation", "use a network with a head for these classes, or other data")

@@ -24,7 +24,7 @@ from attn_surgeon.extras import is_installed
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.surgery.running import run_network
-from attn_surgeon.tasks.accuracy import measure_accuracy
+from attn_surgeon.tasks.accuracy import measure_accuracy, require_logits
 from attn_surgeon.tasks.base import DEFAULT_OPTIONS, Metric, Score, ScoreOptions, Task
 from attn_surgeon.tasks.confusion_files import confusion_csv, confusion_png
 from attn_surgeon.tasks.head import replace_head
@@ -86,9 +86,7 @@ class Classification(Task):
 
     def logits(self, output: Any) -> Tensor:
         """Return a classifier's output, which is its logits (N, K); raise DataError where it is not."""
-        if not isinstance(output, Tensor) or output.ndim != 2:
-            raise DataError("the network does not return logits (N, classes)", self.name, "use a classifier")
-        return output
+        return require_logits(output)
 
     def loss(self, output: Any, targets: Tensor, settings: TaskSettings) -> Tensor:
         """Return the (binary) cross-entropy of logits (N, K) against labels (N,) or mixed targets (N, K)."""

@@ -133,7 +133,6 @@ def export(
     """Export a network and compare the file with PyTorch at the sizes it is made for. Exit 1 if they differ."""
     from attn_surgeon.cli.export.checks import chosen_format, chosen_precisions, require_effect
     from attn_surgeon.cli.export.printing import parity_errors, show
-    from attn_surgeon.errors import option
     from attn_surgeon.export.axes import read_axes
     from attn_surgeon.export.images import require_images
     from attn_surgeon.export.onnx.convert import require_opset
@@ -161,9 +160,6 @@ def export(
         network = open_from_options(
             path, weights=weights, args=args, source=source, trust=trust, mean=mean, std=std, size=size
         )
-    if preprocess and network.preprocessing.assumed:
-        what = "the normalisation of this network's images is unknown"
-        raise OptionError(what, option("preprocess", True), f"give {option('mean')} and {option('std')}")
     with steps(f"export {path}") as progress, parity_errors(as_json=as_json):
         result = chosen.write(
             ExportRequest(
@@ -194,7 +190,6 @@ def _stem(path: str) -> str:
         return Path(path).stem
     if path.endswith(".onnx"):
         raise OptionError("this is an ONNX file", path, "name a network or an artefact; ONNX files are for profile")
-    from attn_surgeon.networks import parse_source
+    from attn_surgeon.artefact.opening import network_name
 
-    name = parse_source(path).name
-    return name.rpartition(":")[2] if ":" in name else name.partition(".")[0]
+    return network_name(path)

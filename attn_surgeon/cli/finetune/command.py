@@ -11,23 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import artefact_or_newest, claim, own_artefacts
+from attn_surgeon.cli.finetune.printing import show
 from attn_surgeon.cli.options import AsJson, OptionError, Own, Source, Trust, Weights
-from attn_surgeon.cli.output import (
-    bar,
-    console,
-    facts,
-    note_missing_pictures,
-    print_json,
-    print_table,
-    say,
-    steps,
-    table,
-)
-from attn_surgeon.cli.scores import comparison_rows, fraction, points, show_classes
+from attn_surgeon.cli.output import bar, note_missing_pictures, print_json, say, steps
 from attn_surgeon.cli.setting_options import flag, typed, with_settings
 from attn_surgeon.finetune.config import FinetuneConfig, read_config
 from attn_surgeon.finetune.settings import FinetuneSettings
@@ -224,73 +213,6 @@ def _run(job: FinetuneJob, *, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        _show(result, job)
+        show(result, job)
     if prints:
         note_missing_pictures()
-
-
-def _show(result: dict[str, Any], job: FinetuneJob) -> None:
-    out, metric = console(), job.task.metric
-    out.print(f"[bold]{escape(result['folder'])}[/]", soft_wrap=True)
-    images = f"{result['train_images']:,} for training, {result['images']:,} for validation"
-    if result["data"]["unreadable"]:
-        images += f"; {result['data']['unreadable']:,} unreadable, see bad-images.txt"
-    before = fraction(result["before"])
-    out.print(facts([("images", images), (f"{metric.title} before", before), ("added", _added(result["added"]))]))
-    columns = ["seed", "grafts", "control", "difference"]
-    rows = [
-        [
-            str(run["seed"]),
-            *(fraction(run[arm][metric.key]) if arm in run else "-" for arm in ("grafts", "control")),
-            points(run["difference"]),
-        ]
-        for run in result["runs"]
-    ]
-    print_table(out, table(f"\n{metric.title} after the last epoch", columns, rows, right=columns[1:]))
-    if job.task.class_metric is not None:
-        show_classes(job.task.class_metric, _mean_of_seeds(result["runs"], job.task.class_metric.key))
-    if result["grafts"]:
-        print_table(out, _grafts_table(result))
-    if "verdict" in result:
-        out.print()
-        out.print(facts(comparison_rows(result, "with grafts", "without")))
-        out.print(f"[bold]{escape(result['verdict'])}[/]", soft_wrap=True)
-
-
-def _added(added: dict[str, Any]) -> str:
-    with_grafts, without = (
-        f"{added[f'{name}_ms']:.2f} ms (IQR {added[f'{name}_spread_ms']:.2f})"
-        for name in ("latency", "latency_without")
-    )
-    cost = f"{added['parameters']:,} parameters, {added['macs']:,} MACs"
-    return f"{cost}; latency of an image {with_grafts}, without grafts {without}"
-
-
-def _grafts_table(result: dict[str, Any]) -> Any:
-    rows = [
-        [
-            graft["site"],
-            graft["block"],
-            f"{graft['parameters']:,}",
-            f"{graft['macs']:,}",
-            f"{_mean(graft['opened']):.3f}",
-            points(0.0 - _mean(graft["closing_costs"])),
-        ]
-        for graft in result["grafts"]
-    ]
-    columns = ["graft", "block", "parameters", "MACs", "opened", f"{result['title']} if bypassed alone"]
-    return table("\ngrafts", columns, rows, right=columns[2:])
-
-
-def _mean_of_seeds(runs: list[dict[str, Any]], key: str) -> dict[str, dict[str, Any]]:
-    """Return, for each trained network, a table of the mean of each class over the seeds."""
-    found: dict[str, dict[str, Any]] = {}
-    for arm in (arm for arm in ("grafts", "control") if arm in runs[0]):
-        values = {name: [run[arm][key][name] for run in runs] for name in runs[0][arm][key]}
-        known = {name: [value for value in own if value is not None] for name, own in values.items()}
-        found[arm] = {key: {name: _mean(own) if own else None for name, own in known.items()}}
-    return found
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

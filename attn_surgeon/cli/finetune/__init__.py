@@ -1,0 +1,1 @@
+"""The verb finetune: its options, and what it prints."""
