@@ -163,7 +163,7 @@ class _Flow:
         return any(self.view.instance(name, made) != self.view.instance(name, path) for name in shared)
 
     def _mark_nodeless(self, entry: OutlineEntry) -> None:
-        """Tell the groups and grafts of an opened module on the node that made its output."""
+        """Add the groups and grafts of an opened module to the node that made its output."""
         if entry.name in self.nodes:
             return
         makers = self._sources_of(self.view.outputs(entry))

@@ -69,7 +69,7 @@ def render(dot: str, form: str) -> bytes:
 
 
 def _fonts(folder: Path) -> dict[str, str]:
-    """Give fontconfig a font of Matplotlib's: many machines have none, and pictures are then alike everywhere."""
+    """Register Matplotlib's font with fontconfig: many machines have no font, and pictures look the same everywhere."""
     spec = find_spec("matplotlib")
     assert spec
     assert spec.origin

@@ -26,10 +26,10 @@ _WORDS = {
 
 
 def colour(group: str) -> str:
-    """Give a group's colour."""
+    """Return a group's colour."""
     return GROUP_COLOURS.get(group, "#777777")
 
 
 def word(group: str) -> str:
-    """Give a group's short word, for one site of it."""
+    """Return a group's name in the singular, short enough for a label."""
     return _WORDS.get(group, group)

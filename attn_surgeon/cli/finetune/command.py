@@ -183,7 +183,7 @@ def _open_job(request: FinetuneRequest, network: LoadedNetwork) -> FinetuneJob:
 
 
 def _silence_other_processes() -> None:
-    """Let only the first of several processes print; the others still print their errors."""
+    """Silence standard output in all processes but the first; errors are still printed."""
     from attn_surgeon.data.processes import is_first
 
     if not is_first():

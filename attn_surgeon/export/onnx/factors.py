@@ -43,7 +43,7 @@ def _moved(node: Any) -> bool:
 
 
 def _doubled(node: Any) -> Any:
-    """Give what this node multiplies by two."""
+    """Return the value that this node multiplies by two."""
     for gate, other in (node.inputs, node.inputs[::-1]) if node.op_type == "Mul" else ():
         constant = None if other is None else other.const_value
         if constant is not None and not constant.shape.dims and float(constant.numpy()) == _FACTOR:
@@ -101,7 +101,7 @@ def _linear_in(features: Any, product: Any) -> list[Any] | None:
 
 
 def _keeps_scale(node: Any, scaled: Mapping[int, Any]) -> bool:
-    """Say whether what this node gives is as much larger as what it takes: all parts of a whole, one of a product."""
+    """Return whether the output scales with all inputs at once, or with one factor of a product."""
     among = [id(value) in scaled for value in node.inputs]
     if node.op_type == "Concat":
         return all(among)
@@ -109,12 +109,12 @@ def _keeps_scale(node: Any, scaled: Mapping[int, Any]) -> bool:
 
 
 def _is_grafts(node: Any) -> bool:
-    """Say whether a node is a graft's, or may be: those that only look at numbers lose their names in slimming."""
+    """Return whether a node belongs to a graft, or may: nodes that only compute shapes lose their names in slimming."""
     return node.op_type in _VIEWS or in_graft(node.name or "")
 
 
 def _is_weight(value: Any) -> bool:
-    """Say whether a value is a constant that nobody outside can see or give."""
+    """Return whether a value is a constant that is neither an input nor an output of the graph."""
     if value is None or value.const_value is None or not value.is_initializer():
         return False
     return not (value.is_graph_input() or value.is_graph_output())

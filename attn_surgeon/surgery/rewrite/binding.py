@@ -141,7 +141,7 @@ def require_several(name: str, value: Any, kind: str, keys: Sequence[str | int])
 
 
 def take(value: Any, key: str | int) -> Any:
-    """Take one of several tensors out of an argument."""
+    """Return one of several tensors of an argument."""
     return value[key]
 
 

@@ -72,7 +72,7 @@ def called_children(graph: fx.Graph) -> set[str]:
 
 
 def remove_nodes(graph: fx.Graph, targets: Callable[[str], bool]) -> None:
-    """Take the grafts out of a graph in which they are nodes, those whose target is chosen."""
+    """Remove the grafts of a graph in which they are nodes, those whose target is chosen."""
     for node in reversed(list(graph.nodes)):
         if node.op == "call_module" and targets(node.target):
             source, last = node.args[0], node

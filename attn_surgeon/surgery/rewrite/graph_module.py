@@ -86,7 +86,7 @@ def calls(module: fx.GraphModule, target: str) -> bool:
 
 
 def drop_calls(module: fx.GraphModule, chosen: Callable[[str], bool]) -> None:
-    """Take grafts out of a module's graphs, those whose target is chosen, in place."""
+    """Remove grafts of a module's graphs, those whose target is chosen, in place."""
     graphs = [copy.deepcopy(graph) for graph in graphs_of(module)]
     for old, graph in zip(graphs_of(module), graphs, strict=True):
         graph._tracer_cls = old._tracer_cls

@@ -22,7 +22,7 @@ def list_items(value: Any) -> list[tuple[str, Tensor]]:
 
 
 def get_item(value: Any, key: str) -> Any:
-    """Take the item that `key` names out of a tuple, list, dict or dataclass."""
+    """Return the item that `key` names out of a tuple, list, dict or dataclass."""
     if isinstance(value, Mapping):
         return value[_own_key(value, key)]
     return getattr(value, key) if dataclasses.is_dataclass(value) else value[int(key)]

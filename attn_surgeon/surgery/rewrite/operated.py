@@ -211,10 +211,13 @@ def install(module: nn.Module, grafts: Grafts, code: Code) -> None:
     old = carrier(cls)
     base = cls if old is None else vars(old)[_BASE]
     new = operated_class(base, code)
-    if old is None or vars(old)[_CODE].keys <= set(grafts):  # another thread that calls it finds what its class runs
+    # Another thread may be calling the module: at no moment may its class run a graft that it does not have.
+    grafts_first = old is None or vars(old)[_CODE].keys <= set(grafts)
+    if grafts_first:
         put_grafts(module, grafts)
     _set_class(module, new if old is None else _rebased(cls, old, new))
-    put_grafts(module, grafts)
+    if not grafts_first:
+        put_grafts(module, grafts)
 
 
 def put_grafts(module: nn.Module, grafts: Grafts) -> None:

@@ -151,7 +151,7 @@ class _ShallowTracer(fx.Tracer):
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
-        """Give every parameter a placeholder, and the function a stand-in for the tensors among them only."""
+        """Add a placeholder for every parameter, and call the function with a proxy for the tensors among them only."""
         positional: list[Any] = []
         keywords: dict[str, Any] = {}
         for parameter in list(inspect.signature(root_fn).parameters.values())[1:]:
