@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -205,7 +206,8 @@ def evaluate(
     if as_json:
         print_json(document)
         return
-    for note in dict.fromkeys(note for noted in (*networks, *images) for note in noted.notes):
+    notes = [*(one.notes for one in networks), *(its_images.notes for its_images in images)]
+    for note in dict.fromkeys(chain.from_iterable(notes)):
         say(note)
     show_evaluation(document, chosen)
 
