@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -32,12 +32,11 @@ from attn_surgeon.cli.export import command as export
 from attn_surgeon.cli.files import release_claims
 from attn_surgeon.cli.finetune import command as finetune
 from attn_surgeon.cli.output import Verbosity, print_error, set_verbosity
+from attn_surgeon.cli.signals import INTERRUPTED, raising_on_signals, was_interrupted
 from attn_surgeon.errors import SurgeonError
 
 # Typer brings click in its own package or uses the one installed, by version; either way this is its base error.
 _UsageError = typer.BadParameter.__mro__[2]
-_INTERRUPTED = 130
-_HEAVY = ("numpy", "torch", "torchvision", "timm")
 
 
 def _quieten(quiet: bool) -> None:
@@ -104,21 +103,23 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe without × or ✓ shows ? instead
             stream.reconfigure(errors="replace")
-    signal.signal(signal.SIGINT, _interrupt)
-    sys.exit(_run(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    try:
+        with raising_on_signals(partial(_leave, arguments)):
+            code = _run(arguments)
+    except KeyboardInterrupt:  # while another error was printed
+        code = _print_interrupted(arguments)
+    sys.exit(code)
 
 
-def _interrupt(signum: int, frame: object) -> None:
-    """Raise KeyboardInterrupt, but while a library is being imported leave at once: it would go on half made."""
-    if any(_is_loading(name) for name in _HEAVY):
-        release_claims()
-        print_error("interrupted", "", "", as_json="--json" in sys.argv)
-        os._exit(_INTERRUPTED)
-    raise KeyboardInterrupt
+def _leave(arguments: list[str]) -> None:
+    release_claims()
+    _print_interrupted(arguments)
 
 
-def _is_loading(name: str) -> bool:
-    return bool(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False))
+def _print_interrupted(arguments: list[str]) -> int:
+    print_error("interrupted", "", "", as_json="--json" in arguments)
+    return INTERRUPTED
 
 
 def _run(arguments: list[str]) -> int:
@@ -128,18 +129,20 @@ def _run(arguments: list[str]) -> int:
     try:
         code = int(_command().main(arguments, prog_name="attn-surgeon", standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
-        code = _INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if was_interrupted():
+            return _print_interrupted(arguments)
         if debug:
             traceback.print_exc()
         return _explain(error, as_json=as_json)
     finally:
         release_claims()
-    if code == _INTERRUPTED:  # some versions of typer give the code, others raise
-        print_error("interrupted", "", "", as_json=as_json)
+    if code == INTERRUPTED or was_interrupted():  # some versions of typer give the code, others raise
+        return _print_interrupted(arguments)
     return code
 
 

@@ -25,7 +25,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Yield a request that SIGINT and SIGTERM set, instead of ending the process at once."""
+    """Yield a request that SIGINT, SIGTERM and SIGHUP set, instead of ending the process at once."""
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -34,7 +34,10 @@ def stop_on_signals() -> Iterator[StopRequest]:
     def note(signum: int, frame: object) -> None:
         stop.requested = True
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    caught = [number for number in known if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    before = {number: signal.signal(number, note) for number in caught}
     try:
         yield stop
     finally:

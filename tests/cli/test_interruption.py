@@ -56,14 +56,17 @@ def interrupted(*command: str, with_signal: int = signal.SIGINT) -> tuple[int, s
     return running.returncode, out, err
 
 
-@pytest.mark.parametrize("calls", [0, 4])
+EVALUATE = ("evaluate", "slow.py:net", "--data", "demo", "--batch-size", "9")
+SLOW_INSERT = ("insert", "slow.py:net", *INSERT[2:])
+
+
 @pytest.mark.parametrize(
-    "command",
-    [("evaluate", "slow.py:net", "--data", "demo", "--batch-size", "9"), ("insert", "slow.py:net", *INSERT[2:])],
+    ("command", "calls", "kill"),
+    [(EVALUATE, 0, "SIGINT"), (EVALUATE, 4, "SIGTERM"), (SLOW_INSERT, 0, "SIGHUP"), (SLOW_INSERT, 4, "SIGTERM")],
 )
-def test_interrupting_exits_130_in_one_line(command: tuple[str, ...], calls: int) -> None:
+def test_interrupting_exits_130_in_one_line(command: tuple[str, ...], calls: int, kill: str) -> None:
     Path("slow.py").write_text(SLOW.replace("WAIT_AFTER", str(calls)))
-    code, out, err = interrupted("-m", "attn_surgeon", *command, *IMAGES)
+    code, out, err = interrupted("-m", "attn_surgeon", *command, *IMAGES, with_signal=getattr(signal, kill))
     assert (code, out) == (130, "")
     assert [line for line in err.splitlines() if line] == ["error: interrupted"]
     assert {name for name in contents() if "pycache" not in name} == {"slow.py"}

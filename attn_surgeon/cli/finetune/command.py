@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import nullcontext
 from dataclasses import fields, replace
@@ -196,8 +195,6 @@ def _run(job: FinetuneJob, *, as_json: bool) -> None:
     from attn_surgeon.finetune.control import fine_tune
 
     keep_freed_memory()
-    # between training runs, where nothing is lost, SIGTERM ends the process as SIGINT does
-    before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     prints = is_first() and not as_json
     for note in (*job.network.notes, *job.splits.report.notes) if prints else ():
         say(note)
@@ -208,8 +205,6 @@ def _run(job: FinetuneJob, *, as_json: bool) -> None:
         if prints:
             say(f"resume with: attn-surgeon finetune --resume {job.folder}")
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
     if as_json:
         print_json(result)
     else:
