@@ -68,16 +68,42 @@ def _group(title: str, rate: float, decay: float) -> dict[str, Any]:
 
 
 def _layer_scales(model: nn.Module, decay: float) -> dict[str, tuple[int, float]]:
-    """Return each parameter's layer, as timm numbers them, and the factor of its learning rate."""
+    """Return the index of each parameter's layer, counted from the input, and the factor of its learning rate."""
     if decay == 1:
         return {}
     from timm.models import group_parameters
-    from timm.optim._param_groups import auto_group_layers
 
     matcher = getattr(model, "group_matcher", None)
-    found = group_parameters(model, matcher(coarse=False), reverse=True) if matcher else auto_group_layers(model)
+    found = group_parameters(model, matcher(coarse=False), reverse=True) if matcher else layer_numbers(model)
     last = max(found.values())
     return {name: (layer, decay ** (last - layer)) for name, layer in found.items()}
+
+
+def layer_numbers(model: nn.Module) -> dict[str, int]:
+    """Return the index of each parameter's layer in a network that is not timm's, in the order of definition.
+
+    A layer is the outermost module that is no container and holds at most half of all parameters, together with the
+    norm behind it: `conv1` with `bn1`, `layer1.0`, `layer1.1`, …, `fc` in a ResNet, also in one that is a child of
+    another module.
+    """
+    half = sum(parameter.numel() for parameter in model.parameters()) / 2
+    found: dict[str, int] = {}
+    layers: list[nn.Module] = []
+
+    def visit(module: nn.Module, path: str) -> None:
+        count = sum(parameter.numel() for parameter in module.parameters())
+        children = [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
+        if children and (isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)) or count > half):
+            found.update({path + name: max(len(layers) - 1, 0) for name, _ in module.named_parameters(recurse=False)})
+            for name, child in children:
+                visit(child, f"{path}{name}.")
+            return
+        if not layers or "Norm" not in type(module).__name__:
+            layers.append(module)
+        found.update({path + name: len(layers) - 1 for name, _ in module.named_parameters()})
+
+    visit(model, "")
+    return found
 
 
 def graft_names(model: nn.Module) -> set[str]:

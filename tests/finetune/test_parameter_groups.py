@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torchvision
 from timm.models import group_parameters
-from torch import nn
+from torch import Tensor, nn
 
 from attn_surgeon import insert
 from attn_surgeon.errors import TrainingError
@@ -159,6 +160,27 @@ def test_layers_far_from_the_head_train_slower_and_grafts_do_not() -> None:
     assert {name: rates[name] for name in layers} == {name: 0.01 * 0.5 ** (last - n) for name, n in layers.items()}
     assert {rates[name] for name in rates if name not in layers} == {0.1}
     assert rates["layer1.0.conv1.weight"] < rates["layer4.0.conv1.weight"] < rates["fc.weight"] == 0.01
+
+
+def test_layers_of_a_network_that_is_not_timms_train_slower_too() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = torchvision.models.resnet18()
+
+        def forward(self, x: Tensor) -> Tensor:
+            output: Tensor = self.backbone(x)
+            return output
+
+    model = Wrapped()
+    found = groups(model, FinetuneSettings(lr=0.01, layer_decay=0.5))
+    rates = {name: group["lr"] for group in found.values() for name in group["names"]}
+    assert rates.keys() == dict(model.named_parameters()).keys()
+    order = ["conv1", "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1", "layer4.0", "layer4.1"]
+    expected = {f"backbone.{layer}": 0.01 * 0.5 ** (9 - number) for number, layer in enumerate([*order, "fc"])}
+    expected["backbone.bn1"] = expected["backbone.conv1"]
+    for name, rate in rates.items():
+        assert rate == expected[next(layer for layer in expected if name.startswith(f"{layer}."))], name
 
 
 def test_optimizers_are_timms_by_name() -> None:
