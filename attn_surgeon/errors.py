@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 LONGEST_LINE = 290  # characters of an error, before which the command line puts "error: "
+_SHORTEST_PART = 60
 _LONGEST_NAME = 200
 _REFERENCE = re.compile("\x00(.*?)\x01(.*?)\x02", re.DOTALL)
 
@@ -131,6 +132,10 @@ class ExportError(SurgeonError):
     """Report a network that cannot be exported as it was asked for."""
 
 
+class MemoryLimitError(SurgeonError):
+    """Report a request that needs more memory than the machine has."""
+
+
 class BusyError(SurgeonError):
     """Report a file or folder that another process is writing."""
 
@@ -152,22 +157,19 @@ def excerpt(value: object, most: int = 80) -> str:
 
 
 def fitted(*parts: str) -> tuple[str, ...]:
-    """Return the parts of an error in one line each, the longest of them shortened so that all fit in one short line.
+    """Return the parts of an error in one line each, shortened so that all fit in one short line.
 
-    >>> [len(part) for part in fitted("x" * 500, "y" * 200, "z" * 20)]
-    [133, 133, 20]
+    The last, what to do next, is the last to be shortened.
+
+    >>> [len(part) for part in fitted("x" * 500, "y" * 150, "z" * 100)]
+    [60, 126, 100]
     """
-    lines = [_printable(" ".join(part.split())) for part in parts]
-    room, most = LONGEST_LINE - 2 * (len(lines) - 1), 0
-    for left, line in zip(range(len(lines), 0, -1), sorted(lines, key=len), strict=True):
-        most = room // left
-        room -= min(len(line), most)
-    return tuple(excerpt(line, most) for line in lines)
-
-
-def _printable(text: str) -> str:
-    """Return a text with escapes for what a terminal would act on, such as control characters of a file's names."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    lines = [" ".join(part.split()) for part in parts]
+    for number, line in enumerate(lines):
+        excess = len("; ".join(lines)) - LONGEST_LINE
+        if excess > 0 and len(line) > _SHORTEST_PART:
+            lines[number] = excerpt(line, max(_SHORTEST_PART, len(line) - excess))
+    return tuple(lines)
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,6 +79,17 @@ def profile(
     batch: Annotated[str, typer.Option(metavar="NUMBERS", help="Batch sizes, comma-separated.")] = "1,8",
     rounds: Annotated[int, typer.Option(metavar="N", help="How many times each is timed.", min=2)] = 15,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu; cuda or cuda:1 (never run on a GPU).")] = "cpu",
+    time_limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Longest that ONNX Runtime may take to open a file or to run it once"
+            " (default: 20, and 1 more for each MB of the file).",
+            min=1,
+            max=10**6,
+            show_default=False,
+        ),
+    ] = None,
     picture: Annotated[
         str | None, typer.Option(metavar="FILE", help="Draw the latencies as a .png file.", show_default=False)
     ] = None,
@@ -118,7 +130,10 @@ def profile(
     )
     where = torch.device(device)
     with steps(f"profile {path}") as progress:
-        inputs = _inputs(path, against, opened, partial(read_onnx, size=read_size(size)))
+        inputs = [
+            replace(item, time_limit=time_limit)
+            for item in _inputs(path, against, opened, partial(read_onnx, size=read_size(size)))
+        ]
         is_onnx = path.endswith(ONNX) or (against or "").endswith(ONNX)
         chosen = names or (["onnx"] if is_onnx else ["eager"])
         settings = profiler.ProfileSettings(where, chosen, batches, rounds)

@@ -20,10 +20,14 @@ from attn_surgeon.surgery.running import run_network
 
 @dataclass(frozen=True)
 class ProfileInput:
-    """A network or an ONNX file, under the name that tables call it by."""
+    """A network or an ONNX file, under the name that tables call it by.
+
+    `time_limit` are the seconds that running it once in ONNX Runtime may take, None for the default.
+    """
 
     name: str
     given: LoadedNetwork | OnnxInput
+    time_limit: float | None = None
 
 
 @dataclass(frozen=True)

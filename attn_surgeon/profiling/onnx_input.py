@@ -14,6 +14,7 @@ import numpy as np
 from attn_surgeon.errors import ExportError, first_line, nearest, option
 from attn_surgeon.export.file_metadata import PREFIX
 from attn_surgeon.export.parity import Array
+from attn_surgeon.memory import require_memory, size_of_tensors
 
 ONNX_SUFFIX = ".onnx"
 InputShape = tuple[int | None, ...]
@@ -46,7 +47,9 @@ class OnnxInput:
     def feeds(self, batch: int) -> dict[str, Array]:
         """Return random inputs with a fixed seed; raise ExportError where the file takes another batch size only."""
         random = np.random.default_rng(0)
-        return {name: _values(random, each, self._shape(each, batch)) for name, each in self.inputs.items()}
+        shapes = {name: self._shape(each, batch) for name, each in self.inputs.items()}
+        require_memory(size_of_tensors(shapes.values(), 8), "its input", self.path.name, "use a smaller size or batch")
+        return {name: _values(random, each, shapes[name]) for name, each in self.inputs.items()}
 
     def _shape(self, each: InputSpec, batch: int) -> tuple[int, ...]:
         fixed = each.shape[0] if each.shape else None

@@ -17,7 +17,7 @@ from attn_surgeon.errors import ExportError, option
 from attn_surgeon.export.failures import short_reason
 from attn_surgeon.export.module import INPUT
 from attn_surgeon.export.onnx.format import write_onnx
-from attn_surgeon.export.onnx.session import CPU, OnnxSession, as_feeds, open_session
+from attn_surgeon.export.onnx.session import CPU, OnnxSession, as_feeds, default_time_limit, open_session
 from attn_surgeon.export.program import require_compiler
 from attn_surgeon.export.settings import ExportRequest
 from attn_surgeon.export.silence import silenced
@@ -97,7 +97,8 @@ def in_tensorrt(item: ProfileInput, device: torch.device) -> Iterator[Running]:
 def _session(item: ProfileInput, providers: Any) -> Iterator[tuple[OnnxSession, tuple[str, ...]]]:
     with tempfile.TemporaryDirectory() as folder:
         path, notes = _file(item, Path(folder))
-        with open_session(path, providers, torch.get_num_threads()) as session:
+        limit = default_time_limit(path) if item.time_limit is None else item.time_limit
+        with open_session(path, providers, torch.get_num_threads(), limit) as session:
             yield session, notes
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from attn_surgeon.errors import ExportError
+from attn_surgeon.errors import ExportError, MemoryLimitError
 from attn_surgeon.profiling.inputs import ProfileInput
 from attn_surgeon.profiling.onnx_input import read_onnx
 from attn_surgeon.profiling.runtimes import compiled, in_onnx, in_tensorrt
@@ -93,3 +93,10 @@ def test_no_compiler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         compiled(entrant, torch.device("cpu")),
     ):
         pass
+
+
+@pytest.mark.parametrize(("shape", "batch"), [([1, 3, 10**9, 10**9], 1), (["n", 3, 4, 5], 10**18)])
+def test_inputs_larger_than_memory_are_refused(tmp_path: Path, shape: list[int | str], batch: int) -> None:
+    file = read_onnx(scaling(tmp_path / "x.onnx", shape))
+    with pytest.raises(MemoryLimitError, match=r"its input needs .* GB of memory, and .* GB are free; x\.onnx"):
+        file.feeds(batch)

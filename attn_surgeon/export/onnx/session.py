@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ import numpy as np
 
 from attn_surgeon.errors import ExportError, option
 from attn_surgeon.export.parity import Array
+from attn_surgeon.memory import available_memory
 
 Feeds = Mapping[str, Array]
 CPU = ("CPUExecutionProvider",)
 WORKER = ("-m", "attn_surgeon.export.onnx.worker")
+OWN_TIME_LIMIT = 3600.0
 _KILLED = -9  # SIGKILL, which Windows has no name for
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")  # both install the package `onnxruntime`
 
@@ -33,42 +36,86 @@ class OnnxSession:
 
     path: Path
     providers: tuple[str, ...]
-    process: subprocess.Popen[bytes]
+    worker: _Worker
 
     def run(self, feeds: Feeds) -> list[Array]:
         """Return all outputs; raise ExportError where ONNX Runtime fails."""
-        found: list[Array] = _ask(self.process, self.path, "run", dict(feeds))
+        found: list[Array] = self.worker.ask("run", dict(feeds))
         return found
 
     def time(self, feeds: Feeds) -> float:
         """Run once and return the seconds it took."""
-        found: float = _ask(self.process, self.path, "time", dict(feeds))
+        found: float = self.worker.ask("time", dict(feeds))
         return found
 
 
+class _Worker:
+    """The process that runs one file; it is killed where an answer takes longer than the time limit."""
+
+    def __init__(self, process: subprocess.Popen[bytes], path: Path, time_limit: float) -> None:
+        self.process, self.path, self.time_limit = process, path, time_limit
+        self.is_late = False
+
+    def ask(self, *request: Any) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        timer = threading.Timer(self.time_limit, self._stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            pickle.dump(request, self.process.stdin)
+            self.process.stdin.flush()
+            state, answer = pickle.load(self.process.stdout)
+        except (BrokenPipeError, EOFError, pickle.UnpicklingError):
+            code = self.process.wait()
+            raise self._late() if self.is_late else _crash(code, self.path) from None
+        finally:
+            timer.cancel()
+        return _checked(state, answer, self.path)
+
+    def _stop(self) -> None:
+        self.is_late = True
+        self.process.kill()
+
+    def _late(self) -> ExportError:
+        what = f"ONNX Runtime was stopped after {self.time_limit:g} s"
+        return ExportError(what, self.path.name, f"allow more with {option('time_limit', 'SECONDS')}")
+
+
+def default_time_limit(path: Path) -> float:
+    """Return the seconds that running an ONNX file once may take, more for a larger file."""
+    beside = path.with_name(f"{path.name}.data")
+    size = sum(file.stat().st_size for file in (path, beside) if file.is_file())
+    return 20 + size // 10**6
+
+
 @contextmanager
-def open_session(path: Path, providers: Sequence[str] = CPU, threads: int = 1) -> Iterator[OnnxSession]:
-    """Yield an ONNX file opened in ONNX Runtime; raise ExportError where it is rejected or crashes the runtime."""
+def open_session(
+    path: Path, providers: Sequence[str] = CPU, threads: int = 1, time_limit: float = OWN_TIME_LIMIT
+) -> Iterator[OnnxSession]:
+    """Yield an ONNX file opened in ONNX Runtime; raise ExportError where it is rejected or crashes the runtime.
+
+    Args:
+        path: the file.
+        providers: ONNX Runtime's execution providers, the first that works is used.
+        threads: the number of threads of an operator.
+        time_limit: seconds after which opening it, or running it once, is given up; by default those for a file that
+            this package has written.
+    """
     command = [sys.executable, *WORKER]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    worker = _Worker(process, path, time_limit)
+    memory = available_memory() if tuple(providers) == CPU else None  # GPUs' address spaces count as memory
     try:
-        found = _ask(process, path, "open", str(path), list(providers), threads)
+        found = worker.ask("open", str(path), list(providers), threads, memory)
         _warn_of_conflict()
-        yield OnnxSession(path, tuple(found), process)
+        yield OnnxSession(path, tuple(found), worker)
     finally:
         process.kill()
         process.communicate()
 
 
-def _ask(process: subprocess.Popen[bytes], path: Path, *request: Any) -> Any:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        pickle.dump(request, process.stdin)
-        process.stdin.flush()
-        state, answer = pickle.load(process.stdout)
-    except (BrokenPipeError, EOFError):
-        raise _crash(process.wait(), path) from None
+def _checked(state: str, answer: Any, path: Path) -> Any:
     if state == "missing":
         raise ExportError(str(answer), "", conflict() or "pip install onnxruntime, or onnxruntime-gpu")
     if state == "failed":

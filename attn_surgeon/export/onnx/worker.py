@@ -8,13 +8,17 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+_LOOK_EVERY = 0.5  # seconds
+
 
 def main() -> None:
     """Answer requests for one session until the input ends."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     sessions: list[Any] = []
@@ -29,6 +33,22 @@ def main() -> None:
         answers.flush()
 
 
+def _end_with_parent(parent: int) -> None:
+    """End this process, whatever it computes, once the one that started it has been killed."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY)
+    os._exit(1)
+
+
+def _limit_memory(size: int) -> None:
+    """Let allocations fail beyond what the machine has, instead of the system killing some process."""
+    if sys.platform != "win32":
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (size if most == resource.RLIM_INFINITY else min(size, most), most))
+
+
 def _requests(stream: BinaryIO) -> Any:
     while True:
         try:
@@ -37,8 +57,11 @@ def _requests(stream: BinaryIO) -> Any:
             return
 
 
-def _open(sessions: list[Any], path: str, providers: list[str], threads: int) -> list[str]:
+def _open(sessions: list[Any], path: str, providers: list[str], threads: int, memory: int | None) -> list[str]:
     import onnxruntime
+
+    if memory is not None:
+        _limit_memory(memory)
 
     onnxruntime.set_default_logger_severity(3)
     options = onnxruntime.SessionOptions()

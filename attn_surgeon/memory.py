@@ -1,0 +1,71 @@
+"""The memory that is left, and requests that need more, which are refused before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from attn_surgeon.errors import MemoryLimitError, excerpt
+
+_UNKNOWN = 2**63
+
+
+def available_memory() -> int:
+    """Return the bytes that this process may still allocate: of the machine, or its container."""
+    return min(_of_machine(), _of_group())
+
+
+def require_memory(needed: int, what: str, where: str = "", hint: str = "") -> None:
+    """Raise MemoryLimitError where something needs more bytes than there are.
+
+    >>> require_memory(10**30, "a batch of images", hint="use smaller ones")
+    Traceback (most recent call last):
+        ...
+    attn_surgeon.errors.MemoryLimitError: a batch of images needs ...
+    """
+    if needed > (there := available_memory()):
+        raise MemoryLimitError(f"{what} needs {_size(needed)} of memory, and {_size(there)} are free", where, hint)
+
+
+def size_of_tensors(shapes: Iterable[Iterable[int]], item: int = 4) -> int:
+    """Return the bytes of tensors of these shapes, with `item` bytes for each element.
+
+    >>> size_of_tensors([(1, 3, 224, 224)])
+    602112
+    """
+    return item * sum(math.prod(shape) for shape in shapes)
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes as text, however large it is.
+
+    >>> _size(15 * 10**8), _size(10**60)
+    ('1.5 GB', '1e51 GB')
+    """
+    if count < 10**15:
+        return f"{count / 1e9:,.1f} GB"
+    return f"1e{excerpt(int(math.log10(count)) - 9, 20)} GB"
+
+
+def _of_machine() -> int:
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(":")
+            if name == "MemAvailable":
+                return int(value.split()[0]) * 1024
+    with suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return _UNKNOWN
+
+
+def _of_group() -> int:
+    """Return what a container's limit leaves."""
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):
+        used, most = (int((group / f"memory.{name}").read_text()) for name in ("current", "max"))
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(0, most - used + int(cached.get("inactive_file", 0)))
+    return _UNKNOWN
