@@ -19,8 +19,9 @@ from attn_surgeon.operations.fitting import build_blocks
 from attn_surgeon.surgery.isolation import copied, isolates
 from attn_surgeon.surgery.perform import perform
 from attn_surgeon.surgery.plan import UnfitError
-from attn_surgeon.surgery.rewrite.binding import UntraceableError
+from attn_surgeon.surgery.rewrite.binding import UntraceableError, own_methods
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
+from attn_surgeon.surgery.rewrite.operated import original_class
 from attn_surgeon.user_code import one_line
 
 _OTHER_NETWORK = f"name the network it was made from with {option('source', 'FACTORY')}"
@@ -147,7 +148,15 @@ def regraft(base: nn.Module, artefact: Artefact, *, seed: int = 0) -> None:
     keys = [key for key, _ in artefact.grafts]
     grafts = [graft for _, graft in artefact.grafts]
     try:
+        for graft in grafts:
+            _require_own_method(base.get_submodule(graft.placement.owner), graft.placement.method)
         perform(base, grafts, build_blocks(base, grafts, seed), keys)
     except (UnfitError, UntraceableError, *_MISFITS) as error:
         what = f"its grafts do not fit the network: {one_line(error)}"
         raise ArtefactError(what, str(artefact.path), _OTHER_NETWORK) from None
+
+
+def _require_own_method(owner: nn.Module, method: str) -> None:
+    """Raise UnfitError for a method that is not the owner's own: those of torch do more than compute."""
+    if method != "forward" and method not in own_methods(original_class(owner)):
+        raise UnfitError(f"{type(owner).__name__} has no method {method} to rewrite")

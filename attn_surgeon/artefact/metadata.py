@@ -80,6 +80,8 @@ def _graft(entry: Mapping[str, Any]) -> tuple[str, Graft]:
     plain = key.isprintable() and not {'"', "\\"} & set(key) if place.kind == "edge" else _is_identifier(key)
     if not plain or not all(map(_is_identifier, (place.method, *place.binding))):
         raise ArtefactError("a name in it is no identifier")
+    if min(graft.calls, graft.parameters, place.argument) < 0:
+        raise ArtefactError(f"a count of '{graft.site}' is negative")
     if not all(_is_consistent(feature) for feature in (graft.feature, graft.second) if feature is not None):
         raise ArtefactError(f"the shape of '{graft.site}' does not fit its layout, channels or dtype")
     return key, graft
@@ -94,6 +96,8 @@ def _is_consistent(feature: Feature) -> bool:
         and len(feature.shape) == len(feature.layout)
         and all(0 < size <= _LARGEST_SIZE for size in feature.shape)
         and feature.channels == sizes["C"]
+        and 0 <= feature.prefix < _LARGEST_SIZE
+        and all(0 < side <= _LARGEST_SIZE for side in feature.grid or ())
         and isinstance(dtype, torch.dtype)
         and dtype.is_floating_point
     )

@@ -91,7 +91,7 @@ def _located(name: str, split: str, root: str | None, download: bool) -> tuple[l
     else:
         names, key = expanded(name.partition("|")[0]), None  # timm takes a count behind a bar, which is not needed here
         paths = [_local(shard, root, download) for shard in names]
-    missing = [str(path) for path in paths if not path.is_file()]
+    missing = [path.name for path in paths if not path.is_file()]
     if missing:
         hint = "expected a pattern such as wds/flowers-{000..127}.tar, or a folder with _info.json"
         raise DataError(f"no such shard: {some(missing)}", f"wds/{name}", hint)

@@ -15,8 +15,11 @@ import torch
 
 from attn_surgeon.errors import TrainingError, option
 from attn_surgeon.files import replacing
+from attn_surgeon.networks.torch_files import load_torch_file
+from attn_surgeon.validation import validated
 
 CHECKPOINT = "checkpoint.pt"
+_EVERY_EPOCH = ("epoch", "step", "train_loss", "val_loss")
 
 
 @dataclass
@@ -39,7 +42,16 @@ class RunState:
     loss: float = 0.0
     images: int = 0
     best: float = -math.inf
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, int | float | None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("epoch", "batch", "step", "images"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if len(self.history) != self.epoch or any(
+            line.get(name) is None for line in self.history for name in _EVERY_EPOCH
+        ):
+            raise ValueError(f"history must hold {', '.join(_EVERY_EPOCH)} of {self.epoch} epochs")
 
 
 def write_checkpoint(folder: Path, stateful: Mapping[str, Any], state: RunState, generators: Sequence[Any]) -> None:
@@ -64,13 +76,14 @@ def has_checkpoint(folder: Path) -> bool:
 def read_checkpoint(folder: Path, stateful: Mapping[str, Any], rank: int = 0) -> RunState:
     """Load the states of a checkpoint, those of the random number generators included; return where the run stands."""
     with _unreadable_raises(folder):
-        content = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        content = load_torch_file(folder / CHECKPOINT)
+        state = validated(RunState, content["position"], TrainingError, "position")
         for name, item in stateful.items():
             if item is not None:
                 item.load_state_dict(in_order(content[name], item) if name == "optimizer" else content[name])
         if rank < len(content["random"]):
             _restore_generators(content["random"][rank])
-        return RunState(**content["position"])
+        return state
 
 
 def in_order(saved: dict[str, Any], optimizer: Any) -> dict[str, Any]:

@@ -109,7 +109,10 @@ def begin(
     state = RunState()
     if has_checkpoint(folder):
         state = read_checkpoint(folder, {"model": model, "ema": ema}, processes.index())
-    return RunContext(model, ema, splits, settings, get_task(settings.task), folder, state, stop, progress, device)
+    task = get_task(settings.task)
+    if any(line.get(f"val_{task.metric.key}") is None for line in state.history):
+        raise TrainingError(f"the checkpoint has no {task.metric.title}", str(folder), "start a new run")
+    return RunContext(model, ema, splits, settings, task, folder, state, stop, progress, device)
 
 
 @contextmanager

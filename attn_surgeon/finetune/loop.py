@@ -116,10 +116,21 @@ def _step(context: StageContext, images: Tensor, targets: Tensor) -> None:
             norm = context.accelerator.clip_grad_norm_(context.wrapped.parameters(), settings.clip_grad)
             if settings.amp != "fp16":  # the gradient scaler of fp16 skips such a step
                 _require_finite(context, norm, images)
-        optimizer.step()
-        optimizer.zero_grad()
+        _update(optimizer)
     state.loss += float(loss.detach()) * len(images)
     state.images += len(images)
+
+
+def _update(optimizer: Any) -> None:
+    """Run the optimizer; raise TrainingError where the state that a checkpoint gave it does not fit."""
+    try:
+        optimizer.step()
+    except torch.OutOfMemoryError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        what = f"the optimizer cannot make a step: {first_line(error)}"
+        raise TrainingError(what, option("optimizer"), "start a new run") from error
+    optimizer.zero_grad()
 
 
 def _require_finite(context: StageContext, value: Tensor, images: Tensor) -> None:

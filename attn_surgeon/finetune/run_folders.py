@@ -6,20 +6,19 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
-from attn_surgeon.errors import SettingsError, TrainingError, option
+from attn_surgeon.errors import SurgeonError, TrainingError, option
 from attn_surgeon.files import claimed, is_leftover, remove_leftovers
 from attn_surgeon.finetune.checkpoint import write_file
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.settings import read_settings
+from attn_surgeon.reading import read_json
+from attn_surgeon.validation import validated
 
 REQUEST = "request.json"
 
@@ -38,6 +37,8 @@ class FinetuneRequest:
     def __post_init__(self) -> None:
         if not self.artefact.endswith(ARTEFACT_SUFFIX):  # another source could be code, which no file may name
             raise ValueError(f"artefact must be a file whose name ends in {ARTEFACT_SUFFIX}, got {self.artefact!r}")
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
 
 
 def require_unused(path: Path) -> None:
@@ -91,13 +92,9 @@ def write_request(folder: Path, request: FinetuneRequest) -> None:
 def read_request(folder: Path) -> FinetuneRequest:
     """Read the request of a run; raise TrainingError where the folder is not a run folder."""
     path = folder / REQUEST
+    if not os.path.lexists(path):
+        raise TrainingError("not a run folder", str(folder), f"it has no {REQUEST}; start the run again")
     try:
-        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        settings = read_settings(FinetuneSettings, values["settings"], str(path))
-        return FinetuneRequest(**{**values, "settings": settings})
-    except FileNotFoundError:
-        raise TrainingError("not a run folder", str(folder), f"it has no {REQUEST}; start the run again") from None
-    except SettingsError as error:
-        raise TrainingError(f"invalid request: {error.what}", str(path), error.hint) from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise TrainingError(f"invalid request: {' '.join(str(error).split())}", str(path), "start a new run") from None
+        return validated(FinetuneRequest, read_json(path, TrainingError), TrainingError)
+    except SurgeonError as error:
+        raise TrainingError(f"invalid request: {error.what}", str(path), error.hint or "start a new run") from None

@@ -106,7 +106,7 @@ def test_two_inputs_are_kept_in_a_story_that_replays(
         "operations": [{"insert": operation}],
     }
     Path("again.yaml").write_text(yaml.safe_dump(recipe))
-    assert cli("run", "again.yaml", "-o", "b.safetensors").code == 0
+    assert cli("run", "again.yaml", "--trust", "-o", "b.safetensors").code == 0
     first, second = (read_artefact(Path(name)) for name in ("a.safetensors", "b.safetensors"))
     assert first.grafts == second.grafts
     assert cli("verify", "a.safetensors", "--source", network).code == 0

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+
+from attn_surgeon.errors import LostGraftError
+
+_LONGEST_INDEX = 9  # digits
 
 
 def list_items(value: Any) -> list[tuple[str, Tensor]]:
@@ -25,7 +29,7 @@ def get_item(value: Any, key: str) -> Any:
     """Return the item that `key` names out of a tuple, list, dict or dataclass."""
     if isinstance(value, Mapping):
         return value[_own_key(value, key)]
-    return getattr(value, key) if dataclasses.is_dataclass(value) else value[int(key)]
+    return getattr(value, _field(value, key)) if dataclasses.is_dataclass(value) else value[_index(value, key)]
 
 
 def put_item(value: Any, key: str, item: Any) -> Any:
@@ -35,8 +39,8 @@ def put_item(value: Any, key: str, item: Any) -> Any:
         changed[_own_key(value, key)] = item  # type: ignore[index]
         return changed
     if dataclasses.is_dataclass(value):
-        return dataclasses.replace(value, **{key: item})  # type: ignore[type-var]
-    index = int(key)
+        return dataclasses.replace(value, **{_field(value, key): item})  # type: ignore[type-var]
+    index = _index(value, key)
     items = [*value[:index], item, *value[index + 1 :]]
     if hasattr(value, "_make"):  # a named tuple
         return value._make(items)
@@ -45,4 +49,23 @@ def put_item(value: Any, key: str, item: Any) -> Any:
 
 def _own_key(value: Mapping[Any, Any], key: str) -> Any:
     """Return a mapping's own key for its name: keys may be numbers."""
-    return next(own for own in value if str(own) == key)
+    for own in value:
+        if str(own) == key:
+            return own
+    raise _missing(value, key)
+
+
+def _field(value: Any, key: str) -> str:
+    if key not in {field.name for field in dataclasses.fields(value)}:
+        raise _missing(value, key)
+    return key
+
+
+def _index(value: Any, key: str) -> int:
+    if not isinstance(value, Sequence) or not key.isdecimal() or len(key) > _LONGEST_INDEX or int(key) >= len(value):
+        raise _missing(value, key)
+    return int(key)
+
+
+def _missing(value: Any, key: str) -> LostGraftError:
+    return LostGraftError(f"a graft is made for the item '{key}' of what is a {type(value).__name__} without it")
