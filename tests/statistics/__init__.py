@@ -1,0 +1,1 @@
+"""How often the intervals of comparisons are wrong, simulated: `python -m tests.statistics`."""
