@@ -74,7 +74,7 @@ def _show_version(wanted: bool) -> None:
 
 app = typer.Typer(
     name="attn-surgeon",
-    help="Put attention into pretrained vision networks: exactly the identity at first, with a certificate.",
+    help="Insert attention blocks into pretrained vision networks without changing their outputs, and certify it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 def bench_blocks(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[BLOCKS]...", help="Blocks to measure; all without.", autocompletion=completion.blocks),
+        typer.Argument(
+            metavar="[BLOCKS]...", help="Blocks to measure (default: all).", autocompletion=completion.blocks
+        ),
     ] = None,
     at: Annotated[str, typer.Option(metavar="C,H,W", help="The features to run on: C,H,W.")] = "256,14,14",
     batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 8,

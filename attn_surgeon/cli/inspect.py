@@ -35,9 +35,7 @@ Selector = Annotated[
     str | None,
     typer.Argument(help="Show only these sites; globs work.", autocompletion=completion.sites, show_default=False),
 ]
-Depth = Annotated[
-    int | None, typer.Option(metavar="N", help="Open so many levels of the tree.", min=1, show_default=False)
-]
+Depth = Annotated[int | None, typer.Option(metavar="N", help="Expand the tree to N levels.", min=1, show_default=False)]
 Group = Annotated[
     str | None,
     typer.Option(

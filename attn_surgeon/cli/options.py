@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from attn_surgeon.artefact.opening import LoadedNetwork
     from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON document, and nothing else, to standard output.")
+]
 Network = Annotated[
     str,
     typer.Argument(
@@ -27,7 +29,7 @@ Network = Annotated[
 NetworkOrNewest = Annotated[
     str | None,
     typer.Argument(
-        help="An artefact, or a source as for insert [default: the newest artefact in this folder].",
+        help="An artefact, or a source as for insert (default: the newest artefact in this folder).",
         autocompletion=completion.networks,
         show_default=False,
     ),
@@ -35,7 +37,7 @@ NetworkOrNewest = Annotated[
 ArtefactPath = Annotated[
     str | None,
     typer.Argument(
-        help="An artefact [default: the newest in this folder].",
+        help="An artefact (default: the newest in this folder).",
         autocompletion=completion.artefacts,
         show_default=False,
     ),
@@ -54,7 +56,7 @@ Arguments = Annotated[
     typer.Option(
         "--arg",
         metavar="KEY=VALUE",
-        help="An argument of the network's factory, such as num_classes=10; repeatable.",
+        help="Argument of the network's factory, such as num_classes=10. Repeatable.",
         show_default=False,
     ),
 ]
@@ -76,7 +78,7 @@ Source = Annotated[
     typer.Option(
         "--source",
         metavar="FACTORY",
-        help="The factory of your own network that the artefact was made from; it is run.",
+        help="Factory of your own network, which the artefact was made from; its code is run.",
         show_default=False,
     ),
 ]
@@ -85,7 +87,7 @@ Own = Annotated[
     typer.Option(
         "--own",
         metavar="FACTORY",
-        help="A block of your own: file.py:Factory, or NAME=file.py:Factory; it is run. Repeatable.",
+        help="Block of your own: file.py:Factory or NAME=file.py:Factory; its code is run. Repeatable.",
         show_default=False,
         callback=_adopt_each,
     ),
@@ -94,7 +96,7 @@ Trust = Annotated[
     bool,
     typer.Option("--trust", help="Run the code that the file names: the factories of its network and of its blocks."),
 ]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="A device of torch: cpu, cuda, cuda:1 …")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="PyTorch device: cpu, cuda, cuda:1 …")]
 Mean = Annotated[
     str | None, typer.Option(metavar="NUMBERS", help="Mean per channel, such as 0.485,0.456,0.406.", show_default=False)
 ]

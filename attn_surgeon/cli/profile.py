@@ -77,7 +77,7 @@ def profile(
         ),
     ] = None,
     batch: Annotated[str, typer.Option(metavar="NUMBERS", help="Batch sizes, comma-separated.")] = "1,8",
-    rounds: Annotated[int, typer.Option(metavar="N", help="How many times each is timed.", min=2)] = 15,
+    rounds: Annotated[int, typer.Option(metavar="N", help="Number of timing rounds.", min=2)] = 15,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu; cuda or cuda:1 (never run on a GPU).")] = "cpu",
     time_limit: Annotated[
         int | None,

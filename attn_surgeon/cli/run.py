@@ -109,7 +109,7 @@ def copy(
     output: Annotated[str, typer.Argument(metavar="FILE", help="The file to write; by default NAME.yaml.")] = "",
     force: Force = False,
 ) -> None:
-    """Copy a recipe, to be changed and run."""
+    """Copy a recipe to edit it."""
     from attn_surgeon.artefact.recipe import find_recipe
     from attn_surgeon.files import replacing
 

@@ -35,7 +35,7 @@ class DataSettings:
     )
     leaks: str = _data(
         "warn",
-        "What to do about validation images that are byte for byte among the training images: warn or refuse.",
+        "What to do about validation images that are also training images, byte for byte: warn or refuse.",
         "ACTION",
         choices=("warn", "refuse"),
     )
@@ -65,7 +65,7 @@ class CropSettings(DataSettings):
         least=1,
     )
     crops: int | None = _segmentation(
-        None, "Crops per image and epoch (default: as many as have its pixels).", "N", least=1
+        None, "Crops per image and epoch (default: as many as cover the image).", "N", least=1
     )
     overlap: float = _segmentation(0.25, "Overlap of neighbouring sliding windows.", "FRACTION", fraction=True)
     ignore_index: int | None = _segmentation(

@@ -77,7 +77,7 @@ class FinetuneSettings(TaskSettings):
         positive=True,
         most=1,
     )
-    weight_decay: float = _regularisation(0.05, "Weight decay, never of gates, norms and biases.", "DECAY", least=0)
+    weight_decay: float = _regularisation(0.05, "Weight decay; gates, norms and biases are exempt.", "DECAY", least=0)
     mixup: float = _regularisation(0.0, "Mixup alpha, such as 0.2; 0 turns it off.", "ALPHA", least=0)
     cutmix: float = _regularisation(0.0, "CutMix alpha, such as 1.0; 0 turns it off.", "ALPHA", least=0)
     distill: float = _regularisation(
