@@ -185,7 +185,7 @@ def test_a_second_insertion_and_a_removal_are_saved_as_they_are(tmp_path: Path) 
     assert same(load(path), less, x)
 
 
-def test_the_stored_story_replays_to_the_same_grafts(tmp_path: Path) -> None:
+def test_the_stored_recipe_makes_the_same_grafts(tmp_path: Path) -> None:
     model = operated_demo("se", "layer*.0.bn1")
     model = insert(model, "cbam", before=("fc", "layer2"), after="layer2", example=torch.randn(1, 1, 32, 32))
     save(model, tmp_path / "x.safetensors")

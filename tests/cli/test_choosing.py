@@ -78,7 +78,7 @@ def network(folder: Path) -> str:
     return "own.py:Net"
 
 
-def story(path: str) -> list[dict[str, Any]]:
+def operations_of(path: str) -> list[dict[str, Any]]:
     operations: list[dict[str, Any]] = [
         operation["insert"] for operation in read_artefact(Path(path)).recipe["operations"]
     ]
@@ -93,12 +93,12 @@ def story(path: str) -> list[dict[str, Any]]:
         (("--after", "up", "--with", "one"), {"after": ["up"], "with": "one"}),
     ],
 )
-def test_two_inputs_are_kept_in_a_story_that_replays(
+def test_two_inputs_are_kept_in_the_recipe_and_made_again(
     cli: Cli, network: str, arguments: tuple[str, ...], kept: dict[str, Any]
 ) -> None:
     own = ("--weights", "none", "--size", "32")
     assert cli("insert", network, *own, "--block", "gate", *arguments, "-o", "a.safetensors").code == 0
-    (operation,) = story("a.safetensors")
+    (operation,) = operations_of("a.safetensors")
     assert operation == {"block": "gate", "options": {}, "init": "identity", **kept}
     recipe = {
         "source": {"name": network, "weights": "none"},
