@@ -13,8 +13,8 @@ from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.perform import take_out
 from attn_surgeon.surgery.rewrite.expected import remembered
-from attn_surgeon.surgery.rewrite.held import wraps_grafts
 from attn_surgeon.surgery.rewrite.placement import Side
+from attn_surgeon.surgery.rewrite.references import wraps_grafts
 from attn_surgeon.surgery.running import Example
 from attn_surgeon.surgery.sites.selection import Selectors, group_sites, read_texts
 from attn_surgeon.surgery.sites.selectors import is_within, matches

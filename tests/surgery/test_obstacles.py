@@ -50,7 +50,7 @@ class Widths(nn.Module):
 
 def test_a_graft_that_a_fused_kernel_would_pass_by_is_refused() -> None:
     net = Fused().eval()
-    with pytest.raises(PlanError, match="a fused kernel takes the place"):
+    with pytest.raises(PlanError, match="a fused kernel replaces"):
         insert(net, "eca", after="layer.linear1", example=image())
     operated = insert(net, "eca", after="layer", example=image())
     with torch.no_grad():

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from attn_surgeon.surgery.observe.functions import plain_name
 from attn_surgeon.surgery.observe.observe import Call, Observation
 from attn_surgeon.surgery.observe.recorder import Event
-from attn_surgeon.surgery.rewrite.binding import require, require_several
+from attn_surgeon.surgery.rewrite.binding import require, require_container
 from attn_surgeon.surgery.rewrite.operated import original_class
 from attn_surgeon.surgery.rewrite.trace import ShallowGraph
 from attn_surgeon.surgery.running import tensors
@@ -37,7 +37,7 @@ def flow(module: nn.Module, shallow: ShallowGraph, call: Call, observation: Obse
         elif node.op == "call_module":
             queue = outputs.get(id(module.get_submodule(str(node.target))), [])
             values[node] = queue.pop(0) if queue else _Unknown
-        elif node.op != "output" and node.target not in (require, require_several):
+        elif node.op != "output" and node.target not in (require, require_container):
             values[node] = _evaluate(module, node, values, pending, observation)
     return {node: value for node, value in values.items() if value is not _Unknown}
 

@@ -1,9 +1,9 @@
-"""How a forward is really called: which parameters are tensors, which hold several, and which are constants.
+"""Bind the parameters of a forward to what they were in the observed calls: tensors, containers of them, constants.
 
-A traced forward sees a stand-in for every argument, so `if mask is None` would take the wrong branch. Arguments
-that were no tensors in the example run are therefore made concrete, and a guard in the generated code refuses
-calls that give them another value. A number that differs between the runs, such as a height, stays an argument; of
-a list, tuple or dict of tensors the length or the keys are made concrete.
+In a trace every argument is an `fx.Proxy`, so `if mask is None` would take the wrong branch. Arguments that were not
+tensors are therefore replaced by their value, as `concrete_args` does, and a guard in the generated code raises for
+another value. A number that differs between the calls, such as a height, stays an argument. Of a list, tuple or dict of
+tensors, the length or the keys are fixed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ TENSOR = "<tensor>"
 
 
 @dataclass(frozen=True)
-class Several:
-    """A list, tuple or dict of tensors, by its keys."""
+class ContainerSpec:
+    """The structure of a list, tuple or dict of tensors: its type and its keys or indices."""
 
     kind: str
     keys: tuple[str | int, ...]
 
     def to_plain(self) -> dict[str, Any]:
-        """Write it as plain data."""
+        """Return the structure as plain data."""
         return {"kind": self.kind, "keys": list(self.keys)}
 
     @classmethod
     def of(cls, value: Any) -> Self | None:
-        """Describe a container of tensors; None for anything else."""
+        """Return the structure of a container of tensors; None for anything else."""
         if type(value) in (list, tuple):
             pairs = list(enumerate(value))
         elif isinstance(value, dict):
@@ -47,13 +47,13 @@ class Several:
         kind = "dict" if isinstance(value, dict) else type(value).__name__
         return cls(kind, tuple(key for key, _ in pairs))
 
-    def filled(self, take: Callable[[str | int], Any]) -> Any:
-        """Return such a container of other items."""
+    def build(self, take: Callable[[str | int], Any]) -> Any:
+        """Build a container of this structure from the items that `take` returns for its keys."""
         items = {key: take(key) for key in self.keys}
         return items if self.kind == "dict" else {"list": list, "tuple": tuple}[self.kind](items.values())
 
 
-Constant = None | bool | int | float | str | tuple[Any, ...] | Several
+Constant = None | bool | int | float | str | tuple[Any, ...] | ContainerSpec
 Binding = Mapping[str, Constant]
 
 _SCALARS = (type(None), bool, int, float, str)
@@ -61,34 +61,33 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class UntraceableError(Exception):
-    """Report why a module's own forward cannot be rewritten; the module is then opaque."""
+    """Report why a forward cannot be traced and rewritten; there are then no sites inside it."""
 
 
 def bind_calls(function: Callable[..., Any], calls: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> Binding:
-    """Return the one binding that all `calls` of `function` agree on; raise UntraceableError where they differ."""
+    """Return the binding of parameters to values that all calls share; raise UntraceableError where they differ."""
     signature = inspect.signature(function)
     bindings = [_bind(signature, args, kwargs) for args, kwargs in calls]
     if not bindings:
         raise UntraceableError("it was not called in the example run")
-    return {name: _agreed([binding[name] for binding in bindings]) for name in bindings[0]}
+    return {name: _common_value([binding[name] for binding in bindings]) for name in bindings[0]}
 
 
-def _agreed(values: Sequence[Constant]) -> Constant:
+def _common_value(values: Sequence[Constant]) -> Constant:
     first = values[0]
     if all(type(value) is type(first) and value == first for value in values):
         return first
     if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
         return TENSOR
-    raise UntraceableError("its calls differ in arguments that are no tensors")
+    raise UntraceableError("its calls differ in arguments that are not tensors")
 
 
 def _bind(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Binding:
-    given = signature.bind(None, *args, **kwargs)
-    given.apply_defaults()
-    names = list(signature.parameters.values())[1:]
+    bound = signature.bind(None, *args, **kwargs)
+    bound.apply_defaults()
     binding: dict[str, Constant] = {}
-    for parameter in names:
-        value = given.arguments[parameter.name]
+    for parameter in list(signature.parameters.values())[1:]:
+        value = bound.arguments[parameter.name]
         if parameter.kind in _VARIADIC:
             if value:
                 raise UntraceableError(f"it takes extra arguments in *{parameter.name}")
@@ -104,52 +103,56 @@ def _constant(name: str, value: Any) -> Constant:
         return tuple(value)
     if isinstance(value, Tensor) or is_proxy(value):
         return TENSOR
-    several = Several.of(value)
-    if several is not None:
-        return several
+    container = ContainerSpec.of(value)
+    if container is not None:
+        return container
     type_name = value.type if isinstance(value, TensorHolder) else type(value).__name__
     raise UntraceableError(f"its argument '{name}' is a {type_name}")
 
 
 def is_proxy(value: Any) -> bool:
-    """Return whether a value stands for another in a trace."""
+    """Return whether a value is an `fx.Proxy`, which stands for a value in a trace."""
     return isinstance(value, fx.Proxy)
 
 
 def require(name: str, value: Any, expected: Any) -> None:
-    """Refuse a call whose argument differs from the one the forward was rewritten for; in a trace, when that runs."""
+    """Raise ValueError for an argument other than the one that the forward was rewritten for.
+
+    Where the argument is a proxy, a node that does this is added to the traced graph.
+    """
     if isinstance(value, fx.Proxy):
         value.tracer.create_proxy("call_function", require, (name, value, expected), {})
     elif value is not expected and (isinstance(value, Tensor) or value != expected):
         raise ValueError(
             f"this module's forward was rewritten for {name}={expected!r}, but is called with {name}={value!r}; "
-            "insert the blocks with an example that calls it so"
+            "insert the blocks with an example that calls it in this way"
         )
 
 
-def require_several(name: str, value: Any, kind: str, keys: Sequence[str | int]) -> None:
-    """Refuse a call whose argument holds other tensors than the one the forward was rewritten for."""
+def require_container(name: str, value: Any, kind: str, keys: Sequence[str | int]) -> None:
+    """Raise ValueError for a container of tensors with another structure than the forward was rewritten for."""
     if isinstance(value, fx.Proxy):
-        value.tracer.create_proxy("call_function", require_several, (name, value, kind, tuple(keys)), {})
+        value.tracer.create_proxy("call_function", require_container, (name, value, kind, tuple(keys)), {})
         return
-    given = list(value) if isinstance(value, dict) else list(range(len(value)))
-    if isinstance(value, dict) != (kind == "dict") or given != list(keys):
+    actual = list(value) if isinstance(value, dict) else list(range(len(value)))
+    if isinstance(value, dict) != (kind == "dict") or actual != list(keys):
         raise ValueError(
-            f"this module's forward was rewritten for a {kind} {name} of {len(keys)} tensors, but is called with "
-            f"{given}; insert the blocks with an example that calls it so"
+            f"this module's forward was rewritten for a {kind} {name} of {len(keys)} tensors, but is called with one "
+            f"that has {actual}; insert the blocks with an example that calls it in this way"
         )
 
 
 def take(value: Any, key: str | int) -> Any:
-    """Return one of several tensors of an argument."""
+    """Return an item of a container that is an argument; a function, so that it is a node of the graph."""
     return value[key]
 
 
-PREAMBLE: tuple[Callable[..., Any], ...] = (require, require_several, take)
+# Functions of the nodes that unpack and guard arguments, which are no sites.
+PREAMBLE: tuple[Callable[..., Any], ...] = (require, require_container, take)
 
 
-def own_methods(module_class: type[nn.Module]) -> dict[str, Callable[..., Any]]:
-    """Return the helper methods of a class and its bases, those that its forward may call on itself."""
+def helper_methods(module_class: type[nn.Module]) -> dict[str, Callable[..., Any]]:
+    """Return the methods that the forward of a class may call on `self`, inherited ones included, torch's excepted."""
     methods: dict[str, Callable[..., Any]] = {}
     for cls in reversed(module_class.__mro__):
         if cls.__module__.partition(".")[0] == "torch" or cls is object:

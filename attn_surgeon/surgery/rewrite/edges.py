@@ -1,4 +1,4 @@
-"""Edges of a graph: the nodes that flow into a node, and grafts put between them."""
+"""Insert graft nodes into a `torch.fx` graph, after a node or on an edge into it, and remove them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from attn_surgeon.surgery.rewrite.placement import Placement
 
 
 def node_inputs(node: fx.Node) -> list[fx.Node]:
-    """List the nodes that flow into a node, in the order of its arguments and as often as they do."""
-    found: list[fx.Node] = []
-    fx.map_arg((node.args, node.kwargs), found.append)
-    return found
+    """Return the nodes among the arguments of a node, in order and with repetitions, unlike `all_input_nodes`."""
+    inputs: list[fx.Node] = []
+    fx.map_arg((node.args, node.kwargs), inputs.append)
+    return inputs
 
 
 def replace_input(node: fx.Node, index: int, new: fx.Node) -> None:
-    """Replace the input of `node` at this index by another node."""
+    """Replace the input of `node` at an index of `node_inputs` by another node."""
     count = itertools.count()
     replaced = fx.map_arg((node.args, node.kwargs), lambda old: new if next(count) == index else old)
     node.args, node.kwargs = replaced
 
 
 def graft_node(graph: fx.Graph, key: str, place: Placement, node: fx.Node, second: tuple[fx.Node, ...]) -> None:
-    """Insert a graft after a node, or on one of the edges into it."""
+    """Insert the call of a graft after a node, or on one of the edges into it."""
     target = f"{RESERVED}.{key}"
     if place.side == "before":
         source = node_inputs(node)[place.argument]
@@ -43,16 +43,16 @@ def graft_node(graph: fx.Graph, key: str, place: Placement, node: fx.Node, secon
 
 
 def _call(graph: fx.Graph, target: str, anchor: fx.Node, second: tuple[fx.Node, ...], item: str) -> fx.Node:
-    """Call a graft on a node's value, or on one of several tensors in it."""
+    """Add the call of a graft on the value of a node, or on one item of it."""
     if not item:
         return graph.call_module(target, (anchor, *second))
-    taken = graph.call_function(get_item, (anchor, item))
-    attended = graph.call_module(target, (taken, *second))
-    return graph.call_function(put_item, (anchor, item, attended))
+    x = graph.call_function(get_item, (anchor, item))
+    y = graph.call_module(target, (x, *second))
+    return graph.call_function(put_item, (anchor, item, y))
 
 
 def last_graft(node: fx.Node) -> fx.Node:
-    """Follow the grafts already made after `node`, so that a second one there comes after the first."""
+    """Return the last of the grafts already inserted after `node`, so that another one comes after it."""
     anchor: fx.Node | None = node
     while anchor is not None:
         last = anchor
@@ -61,24 +61,24 @@ def last_graft(node: fx.Node) -> fx.Node:
 
 
 def second_input(node: fx.Node, argument: str) -> tuple[fx.Node, ...]:
-    """Return the node whose value a block of two inputs takes as its second: an input of `node`, or what it gives."""
+    """Return the second input of a block: input number `argument` of `node` or, without one, the output of `node`."""
     return (node_inputs(node)[int(argument)] if argument else last_graft(node),)
 
 
 def called_children(graph: fx.Graph) -> set[str]:
-    """Return the children of the module that a graph calls, by name, without its grafts."""
+    """Return the names of the module's children that a graph calls, without its grafts."""
     targets = {str(node.target).partition(".")[0] for node in graph.nodes if node.op == "call_module"}
     return targets - {RESERVED}
 
 
 def remove_nodes(graph: fx.Graph, targets: Callable[[str], bool]) -> None:
-    """Remove the grafts of a graph in which they are nodes, those whose target is chosen."""
+    """Remove the graft nodes whose target is chosen from a graph, with the nodes that get and put an item for them."""
     for node in reversed(list(graph.nodes)):
         if node.op == "call_module" and targets(node.target):
             source, last = node.args[0], node
-            taken = source.op == "call_function" and source.target is get_item
-            if taken:  # an item was taken out, attended to and put back
+            on_item = source.op == "call_function" and source.target is get_item
+            if on_item:
                 last = next(user for user in node.users if user.target is put_item)
-            last.replace_all_uses_with(source.args[0] if taken else source)
-            for done in (last, node, source) if taken else (node,):
-                graph.erase_node(done)
+            last.replace_all_uses_with(source.args[0] if on_item else source)
+            for removed in (last, node, source) if on_item else (node,):
+                graph.erase_node(removed)

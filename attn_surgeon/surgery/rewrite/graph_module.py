@@ -1,6 +1,7 @@
-"""Grafts in a `torch.fx.GraphModule`: nodes of its own graph, for its forward is made from that and from nothing else.
+"""Insert grafts into a `torch.fx.GraphModule` as nodes of its graph, from which its forward is generated.
 
-Copies, pickles, `recompile()` and torchvision's pair of graphs for train and eval mode all start from the graphs.
+Copies, pickles, `recompile()` and torchvision's DualGraphModule, which switches between a train and an eval graph, then
+keep the grafts.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ _PAIR = ("train_graph", "eval_graph")
 
 
 def graphs_of(module: fx.GraphModule) -> list[fx.Graph]:
-    """Return the graphs a module computes by: one, or those of torchvision's DualGraphModule for train and eval."""
+    """Return the graph of a module or, for torchvision's DualGraphModule, those for train and eval mode."""
     return [vars(module)[name] for name in _PAIR] if _is_dual(module) else [module.graph]
 
 
 def set_graphs(module: fx.GraphModule, graphs: Sequence[fx.Graph]) -> None:
-    """Set the graphs that a module computes by, in place."""
+    """Replace the graphs of a module, in the order of `graphs_of`, and recompile it."""
     if _is_dual(module):
         for name, graph in zip(_PAIR, graphs, strict=True):
             setattr(module, name, graph)
@@ -39,7 +40,7 @@ def _is_dual(module: fx.GraphModule) -> bool:
 
 
 def ungrafted(graph: fx.Graph) -> fx.Graph:
-    """Return a copy of a graph without the grafts that are nodes of it."""
+    """Return a copy of a graph without graft nodes."""
     plain = copy.deepcopy(graph)
     plain._tracer_cls = graph._tracer_cls
     remove_nodes(plain, lambda target: target.startswith(f"{RESERVED}."))
@@ -47,7 +48,7 @@ def ungrafted(graph: fx.Graph) -> fx.Graph:
 
 
 def own_graph(module: fx.GraphModule) -> ShallowGraph:
-    """Return the graph that a module computes by, without its grafts."""
+    """Return the (eval) graph of a module without graft nodes, and with the names of its sites."""
     graph = ungrafted(graphs_of(module)[-1])
     nodes = name_nodes(graph)
     aliases = {name: node for name, node in _outputs_of_modules(graph).items() if name not in nodes}
@@ -55,19 +56,20 @@ def own_graph(module: fx.GraphModule) -> ShallowGraph:
 
 
 def _outputs_of_modules(graph: fx.Graph) -> dict[str, fx.Node]:
-    """Return the node that is the output of each module that a graph was traced through, where there is one."""
+    """Return the output node of each module that a graph was traced through, where it is a single node."""
     inside: dict[str, dict[fx.Node, None]] = {}
     for node in graph.nodes:
         for path in node.meta.get("nn_module_stack", ()):
             inside.setdefault(path, {})[node] = None
     exits = {
-        path: [node for node in own if any(user not in own for user in node.users)] for path, own in inside.items()
+        path: [node for node in nodes if any(user not in nodes for user in node.users)]
+        for path, nodes in inside.items()
     }
     return {path: nodes[0] for path, nodes in exits.items() if path and len(nodes) == 1}
 
 
 def grafted(graph: fx.Graph, placements: Mapping[str, Placement]) -> fx.Graph:
-    """Return a copy of a graph with exactly these grafts in it; raise UntraceableError where a node is not there."""
+    """Return a copy of a graph with exactly these grafts; raise UntraceableError where a node does not exist."""
     new = ungrafted(graph)
     nodes = name_nodes(new)
     for key, place in placements.items():
@@ -86,7 +88,7 @@ def calls(module: fx.GraphModule, target: str) -> bool:
 
 
 def drop_calls(module: fx.GraphModule, chosen: Callable[[str], bool]) -> None:
-    """Remove grafts of a module's graphs, those whose target is chosen, in place."""
+    """Remove the graft nodes whose target is chosen from the graphs of a module, in place."""
     graphs = [copy.deepcopy(graph) for graph in graphs_of(module)]
     for old, graph in zip(graphs_of(module), graphs, strict=True):
         graph._tracer_cls = old._tracer_cls

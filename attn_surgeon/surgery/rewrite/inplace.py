@@ -1,6 +1,6 @@
-"""In-place operators in traces, for fx turns `out += shortcut` into `out = out + shortcut`.
+"""Trace in-place operators as such: `torch.fx` would trace `out += shortcut` as `out = out + shortcut`.
 
-That is another dtype where the two differ, under autocast say, and another tensor where `out` has a second name.
+The result would have another dtype where the two differ, as under autocast, and views of `out` would keep their values.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import fx
 
-# People know the node of `out += shortcut` as `add`, the name torchvision's feature extraction gives it.
+# torchvision's feature extraction calls the node of `out += shortcut` `add`.
 USUAL_NAMES: dict[object, str] = {
     operator.iadd: "add",
     operator.isub: "sub",
@@ -21,7 +21,7 @@ USUAL_NAMES: dict[object, str] = {
 
 
 class InPlaceProxy(fx.Proxy):
-    """A traced value that keeps in-place operators in place."""
+    """A proxy whose in-place operators are traced as nodes that work in place."""
 
     def __iadd__(self, other: Any) -> fx.Proxy:
         return self._in_place(operator.iadd, other)

@@ -1,4 +1,4 @@
-"""The tensors inside what a module gives back: tuples, lists, dicts, and the output classes of other libraries."""
+"""Get and replace tensors in the outputs of modules: tuples, lists, dicts, and output classes of libraries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_INDEX = 9  # digits
 
 
 def list_items(value: Any) -> list[tuple[str, Tensor]]:
-    """List the tensors directly inside a value with the keys that name them."""
+    """Return the tensors that are items of a container, with their keys as text."""
     if isinstance(value, Mapping):
         pairs = [(str(key), item) for key, item in value.items()]
     elif isinstance(value, (tuple, list)):
@@ -26,9 +26,9 @@ def list_items(value: Any) -> list[tuple[str, Tensor]]:
 
 
 def get_item(value: Any, key: str) -> Any:
-    """Return the item that `key` names out of a tuple, list, dict or dataclass."""
+    """Return the item of a tuple, list, dict or dataclass whose key, as text, is `key`."""
     if isinstance(value, Mapping):
-        return value[_own_key(value, key)]
+        return value[_original_key(value, key)]
     return getattr(value, _field(value, key)) if dataclasses.is_dataclass(value) else value[_index(value, key)]
 
 
@@ -36,7 +36,7 @@ def put_item(value: Any, key: str, item: Any) -> Any:
     """Return a copy of a tuple, list, dict or dataclass with another item under `key`."""
     if isinstance(value, Mapping):
         changed = copy.copy(value)
-        changed[_own_key(value, key)] = item  # type: ignore[index]
+        changed[_original_key(value, key)] = item  # type: ignore[index]
         return changed
     if dataclasses.is_dataclass(value):
         return dataclasses.replace(value, **{_field(value, key): item})  # type: ignore[type-var]
@@ -47,11 +47,11 @@ def put_item(value: Any, key: str, item: Any) -> Any:
     return items if isinstance(value, list) else tuple(items)
 
 
-def _own_key(value: Mapping[Any, Any], key: str) -> Any:
-    """Return a mapping's own key for its name: keys may be numbers."""
-    for own in value:
-        if str(own) == key:
-            return own
+def _original_key(value: Mapping[Any, Any], key: str) -> Any:
+    """Return the key of a mapping, which may be a number, from its text."""
+    for original in value:
+        if str(original) == key:
+            return original
     raise _missing(value, key)
 
 
@@ -68,4 +68,4 @@ def _index(value: Any, key: str) -> int:
 
 
 def _missing(value: Any, key: str) -> LostGraftError:
-    return LostGraftError(f"a graft is made for the item '{key}' of what is a {type(value).__name__} without it")
+    return LostGraftError(f"a graft takes the item '{key}', which this {type(value).__name__} does not have")

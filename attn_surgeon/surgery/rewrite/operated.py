@@ -1,7 +1,7 @@
-"""A module with grafts: a subclass of its own class whose forward goes through them.
+"""Install grafts in a module by changing its class to a generated subclass whose forward calls them.
 
-The module stays the object it was. Only its class changes, to a subclass made for it, and it gains one child under
-a reserved name that holds the grafts. Taking both away gives the original back.
+The module stays the same object. Its class becomes a subclass generated for it, and it gets one child under a reserved
+name, the container of the grafts. Removing both restores the original.
 """
 
 from __future__ import annotations
@@ -20,22 +20,26 @@ from torch import nn
 
 from attn_surgeon.errors import LostGraftError
 from attn_surgeon.surgery.rewrite.assigned import Method
-from attn_surgeon.surgery.rewrite.children import seen_children
-from attn_surgeon.surgery.rewrite.grafts import RESERVED, Grafts, grafts_of, own_children
-from attn_surgeon.surgery.rewrite.held import MARK
+from attn_surgeon.surgery.rewrite.children import child_methods
+from attn_surgeon.surgery.rewrite.grafts import RESERVED, Grafts, grafts_of, original_children
+from attn_surgeon.surgery.rewrite.references import MARK
 from attn_surgeon.surgery.rewrite.wrapper import write_wrapper
 
 _NONE: frozenset[str] = frozenset()
-GUARD = "_require_expected"
+GUARD = "_require_expected"  # the name of `require_expected` in generated code
 _BASE, _CODE = "_attn_surgeon_base", "_attn_surgeon_code"
 _set_class: Callable[[object, type], None] = vars(object)["__class__"].__set__
 
 
 @dataclass(frozen=True, eq=False)
 class Code:
-    """Generated methods as source text, the names that the text needs, and the keys of the grafts in it.
+    """Generated methods.
 
-    `children` are those that the text calls in train and in eval mode.
+    Args:
+        sources: the source of each method.
+        names: the globals that the sources need.
+        keys: the keys of the grafts that the sources call.
+        children: the names of the children that the sources call, in train (True) and in eval mode (False).
     """
 
     sources: Mapping[str, str]
@@ -57,11 +61,11 @@ def _code(sources: dict[str, str], modules: dict[str, str], others: dict[str, An
 
 
 def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
-    """Build the subclass of `base` whose methods are the generated ones."""
+    """Build a subclass of `base` with generated methods, which copies and pickles rebuild from `base` and `code`."""
 
     def reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
         parts: tuple[Any, ...] = tuple(super(cls, self).__reduce_ex__(protocol))
-        if type(self) is not cls:  # another tool has made a subclass of it, which it copies in its own way
+        if type(self) is not cls:  # a subclass made by another tool, such as parametrize, which copies it itself
             return parts
         (_, *arguments), *rest = parts[1:]
         return (_rebuild, (base, code, *arguments), *rest)
@@ -76,30 +80,30 @@ def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
         _BASE: base,
         _CODE: code,
         **_methods(base, code),
-        **_announced(base),
-        **seen_children(base),
+        **_warning_methods(base),
+        **child_methods(base),
     }
     cls: type[nn.Module] = type(base.__name__, (base,), namespace)
     for name in [name for name, item in namespace.items() if isinstance(item, Method)]:
         method: Any = vars(cls)[name]
-        if not isinstance(method, Method):  # transformers wraps the forward of every subclass of its layers
+        if not isinstance(method, Method):  # __init_subclass__ of transformers' layers wraps forward
             vars(method)[MARK] = True
             setattr(cls, name, Method(name, method))
     return cls
 
 
 def _qualname(base: type[nn.Module]) -> str:
-    """Return what messages call a class; transformers looks its own up by it, torch shows its own in errors."""
+    """Return the qualified name for an operated class: transformers looks classes up by it, and errors show it."""
     return f"{base.__qualname__}.{RESERVED}" if base.__module__.startswith("torch.nn.") else base.__qualname__
 
 
-def _announced(base: type[Any]) -> dict[str, Any]:
-    """Warn where a network is saved for a library that builds it anew from its configuration, without grafts."""
+def _warning_methods(base: type[Any]) -> dict[str, Any]:
+    """Return a `save_pretrained` that warns, since `from_pretrained` rebuilds a network from its configuration."""
 
     def save_pretrained(self: Any, *args: Any, **kwargs: Any) -> Any:
         warnings.warn(
             "from_pretrained builds this network from its configuration, without attn_surgeon's grafts: insert them "
-            "into what it gives and load the state again, or save with attn_surgeon.save",
+            "into the network that it returns and load the state dict again, or save with attn_surgeon.save",
             stacklevel=2,
         )
         return base.save_pretrained(self, *args, **kwargs)
@@ -109,7 +113,7 @@ def _announced(base: type[Any]) -> dict[str, Any]:
 
 def _methods(base: type[nn.Module], code: Code) -> dict[str, Any]:
     methods = {name: Method(name, function) for name, function in _compiled(base, code).items()}
-    # A forward without a graft of its own is watched too: one that replaces it may leave out the method that has.
+    # A forward without grafts gets a descriptor too: one assigned in its place may not call the method that has them.
     return {"forward": Method("forward", base.forward), **methods}
 
 
@@ -122,14 +126,14 @@ def _compiled(base: type[nn.Module], code: Code) -> dict[str, Any]:
         vars(method)[MARK] = True
         if hasattr(base, name):
             update_wrapper(method, getattr(base, name))
-            del method.__wrapped__  # Accelerate and others who unwrap methods would leave the grafts out
+            del method.__wrapped__  # Accelerate unwraps methods, and would call the original without grafts
     return methods
 
 
 def run_source(source: str, title: str, scope: dict[str, Any]) -> None:
-    """Define in `scope` what generated source defines, such that tracebacks and `inspect` show its text.
+    """Execute generated source in `scope`, with an entry in `linecache` so that tracebacks and `inspect` show it.
 
-    It is what fx printed for a module's own forward, or the wrapper written in wrapper.py.
+    The source is the code that `torch.fx` generated for a method, or the wrapper that wrapper.py generated.
     """
     file = f"<attn_surgeon {title} {zlib.crc32(source.encode()):08x}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
@@ -141,15 +145,15 @@ def _rebuild(base: type[nn.Module], code: Code, *arguments: Any) -> nn.Module:
     return cls.__new__(cls, *arguments)
 
 
-def carrier(cls: type) -> type[nn.Module] | None:
-    """Return the operated class among a class and its bases, for other tools make subclasses of it; None if none is."""
+def operated_base(cls: type) -> type[nn.Module] | None:
+    """Return the operated class among a class and its bases, since other tools subclass it; None without one."""
     return next((base for base in cls.__mro__ if _BASE in vars(base)), None)
 
 
 def is_operated(module: nn.Module) -> bool:
-    """Return whether a module's class runs grafts: it was made for that, and nobody put another forward into it."""
+    """Return whether a module's class runs grafts: it was generated, and its forward was not replaced on the class."""
     cls = type(module)
-    operated = cls if _BASE in vars(cls) else carrier(cls)
+    operated = cls if _BASE in vars(cls) else operated_base(cls)
     return operated is not None and isinstance(vars(operated)["forward"], Method)
 
 
@@ -159,18 +163,18 @@ def runs_key(module: nn.Module, key: str) -> bool:
 
 
 def missing_children(module: nn.Module) -> frozenset[str]:
-    """Return the children that an operated module's generated methods call and that are not there any more."""
+    """Return the names of children that the generated methods of a module call and that it does not have any more."""
     called = code_of(module).children.get(module.training, _NONE) if is_operated(module) else _NONE
     return _NONE if called <= module._modules.keys() else called - module._modules.keys()
 
 
 def original_class(module: nn.Module) -> type[nn.Module]:
-    """Return the class a module had before any graft, with what other tools made of it since."""
+    """Return the class of a module without grafts; subclasses that other tools made since are kept."""
     return _without(type(module))
 
 
 def _without(cls: type[nn.Module]) -> type[nn.Module]:
-    operated = carrier(cls)
+    operated = operated_base(cls)
     if operated is None:
         return cls
     base: type[nn.Module] = vars(operated)[_BASE]
@@ -178,14 +182,14 @@ def _without(cls: type[nn.Module]) -> type[nn.Module]:
 
 
 def _rebased(cls: type[Any], old: type, new: type) -> Any:
-    """Build a class again with one of its bases, at any depth, exchanged for another."""
+    """Rebuild a class with one of its bases, direct or not, replaced by another."""
     if cls is old:
         return new
     if old not in cls.__mro__:
         return cls
     namespace = {name: item for name, item in vars(cls).items() if name not in ("__dict__", "__weakref__")}
-    make: Any = type(cls)
-    return make(cls.__name__, tuple(_rebased(base, old, new) for base in cls.__bases__), namespace)
+    metaclass: Any = type(cls)
+    return metaclass(cls.__name__, tuple(_rebased(base, old, new) for base in cls.__bases__), namespace)
 
 
 def code_of(module: nn.Module) -> Code:
@@ -195,20 +199,20 @@ def code_of(module: nn.Module) -> Code:
 
 
 def generated_sources(module: nn.Module) -> Mapping[str, str]:
-    """Return the text of the generated methods of an operated module."""
+    """Return the source of the generated methods of an operated module, by name."""
     return code_of(module).sources
 
 
 def grafts_in(module: nn.Module) -> list[nn.Module]:
-    """List the blocks that a module carries itself."""
+    """Return the blocks that a module owns."""
     grafts = grafts_of(module)
     return [] if grafts is None else list(grafts.values())
 
 
 def install(module: nn.Module, grafts: Grafts, code: Code) -> None:
-    """Install grafts in a module in place: its class becomes one whose methods are the generated ones."""
+    """Install grafts in a module in place: set its class to a subclass with the generated methods."""
     cls = type(module)
-    old = carrier(cls)
+    old = operated_base(cls)
     base = cls if old is None else vars(old)[_BASE]
     new = operated_class(base, code)
     # Another thread may be calling the module: at no moment may its class run a graft that it does not have.
@@ -221,18 +225,18 @@ def install(module: nn.Module, grafts: Grafts, code: Code) -> None:
 
 
 def put_grafts(module: nn.Module, grafts: Grafts) -> None:
-    """Set a module's grafts, as the first of its children: people cut networks with `children()[:-2]`."""
-    others = own_children(module)
+    """Set a module's grafts, as the first of its children, since users cut networks with `children()[:-2]`."""
+    others = original_children(module)
     _set_children(module, {RESERVED: grafts, **others} if len(grafts) else others)
 
 
 def _set_children(module: nn.Module, children: Mapping[str, nn.Module | None]) -> None:
-    """Replace a table by another, at once: another thread may be looking a child up."""
+    """Replace the table of children in one assignment, because another thread may look a child up meanwhile."""
     vars(module)["_modules"] = dict(children)
 
 
 def restore(module: nn.Module) -> None:
-    """Restore a module's own class and remove its grafts, in place."""
+    """Restore a module's original class and remove its grafts, in place."""
     _set_class(module, original_class(module))
     if grafts_of(module) is not None:
         del module._modules[RESERVED]
@@ -247,31 +251,32 @@ def set_state(module: nn.Module, cls: type[nn.Module], children: Mapping[str, nn
 
 
 def _assign_class(module: nn.Module, cls: type[nn.Module]) -> None:
-    """Set the class that other code assigns to an operated module, such that its grafts stay.
+    """Set a class that other code assigns to an operated module, such that its grafts are kept.
 
-    A subclass of the operated class has them already, as parametrizations and sharding make it. Another class with
-    the same methods gets them too, and its forward those at the module's entry and exit; raises LostGraftError for
-    one inside a forward that the class has otherwise.
+    A subclass of the operated class, as parametrizations and FSDP make it, runs them already. For another class, an
+    operated class is generated: with the same code where it inherits the rewritten methods, or else with its forward
+    wrapped by the grafts at the module's entry and exit. Raises LostGraftError where a graft is inside a method that
+    the class overrides.
     """
-    old = carrier(type(module))
+    old = operated_base(type(module))
     grafts = grafts_of(module)
-    if carrier(cls) is not None or old is None:
+    if operated_base(cls) is not None or old is None:
         _set_class(module, cls)
         return
     base, code, grafts = vars(old)[_BASE], vars(old)[_CODE], grafts or Grafts()
     inside = [record for key in grafts if (record := grafts.record(key)).placement.kind == "edge"]
-    others = [name for name in code.sources if getattr(cls, name, None) is not getattr(base, name, None)]
-    if others and inside:
-        named = ", ".join(f"{record.side} {record.site}" for record in inside)
+    overridden = [name for name in code.sources if getattr(cls, name, None) is not getattr(base, name, None)]
+    if overridden and inside:
+        places = ", ".join(f"{record.side} {record.site}" for record in inside)
         raise LostGraftError(
-            f"the grafts {named} would be lost: they are in a forward that the class {cls.__name__} has otherwise",
+            f"the grafts {places} would be lost: they are in a method that the class {cls.__name__} overrides",
             f"a {base.__name__} whose class is assigned",
-            "change classes before inserting, or take these grafts out with attn_surgeon.remove",
+            "change classes before inserting, or remove these grafts with attn_surgeon.remove",
         )
-    if others:
-        places = {key: grafts.record(key).placement for key in grafts}
+    if overridden:
+        wraps = {key: grafts.record(key).placement for key in grafts}
         guards = {name: item for name, item in code.names.items() if name == GUARD}
-        source, names = write_wrapper(cls.forward, "_original.forward", places, [f"{name}(self)" for name in guards])
+        source, names = write_wrapper(cls.forward, "_original.forward", wraps, [f"{name}(self)" for name in guards])
         code = Code({"forward": source}, names | guards, code.keys)
     _set_class(module, operated_class(cls, code))
 

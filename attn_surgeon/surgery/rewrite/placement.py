@@ -1,4 +1,4 @@
-"""Where a graft is made: at a module's exit, at its entry, or on an edge of one module's own graph."""
+"""Placements of grafts: at the entry or exit of a module's call, or on an edge of the graph of one of its methods."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from attn_surgeon.surgery.rewrite.binding import Binding, Constant, Several
+from attn_surgeon.surgery.rewrite.binding import Binding, Constant, ContainerSpec
 
 Side = Literal["after", "before"]
 PlacementKind = Literal["exit", "entry", "edge"]
@@ -14,12 +14,19 @@ PlacementKind = Literal["exit", "entry", "edge"]
 
 @dataclass(frozen=True)
 class Placement:
-    """One way to make a graft; everything needed to make it again on the same network without an example.
+    """Where and how a graft is made; it suffices to make the graft again on the same network without an example.
 
-    `exit` and `entry` wrap the owner's call. `edge` rewrites the owner's own `method` after or before `node`,
-    whose name is relative to the owner; `argument` counts the nodes that flow into that node. `item` names one of
-    several tensors that come out of it. `other` is where a block of two inputs takes its second: the output of a node
-    of the owner's graph, or with `:K` after its name, what flows into it as argument K.
+    Args:
+        kind: `entry` and `exit` wrap the owner's call; `edge` rewrites the owner's `method`.
+        owner: the path of the module that owns the graft.
+        side: whether the graft is before or after the node or the owner.
+        method: the rewritten method.
+        node: the name of the node in the graph of the method, relative to the owner.
+        argument: before a node, the index of the input among its `node_inputs`.
+        item: the key of the tensor, where the node or owner returns several.
+        other: where a block of two inputs gets its second: the name of a node in the same graph for its output, or
+            `name:K` for input K of that node.
+        binding: the values of the method's parameters that were not tensors.
     """
 
     kind: PlacementKind
@@ -34,7 +41,7 @@ class Placement:
 
     @property
     def how(self) -> str:
-        """How the graft is made: `fx` by rewriting a forward, or `wrapped`."""
+        """How the graft is made, as tables show it: `fx` by rewriting a method, or `wrapped`."""
         return "fx" if self.kind == "edge" else "wrapped"
 
     @property
@@ -59,4 +66,4 @@ class Placement:
 
 
 def _plain(value: Constant) -> Any:
-    return value.to_plain() if isinstance(value, Several) else value
+    return value.to_plain() if isinstance(value, ContainerSpec) else value

@@ -1,4 +1,4 @@
-"""Write an operated module's code: its own graph with the grafts in it, or a wrapper around its own forward."""
+"""Generate the code of an operated module: its traced methods with graft nodes in them, or a wrapper of its forward."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from attn_surgeon.surgery.rewrite.wrapper import write_wrapper
 
 
 def write_code(module: nn.Module, placements: Mapping[str, Placement]) -> Code:
-    """Return the methods that send a module's tensors through its grafts; raise UntraceableError where it cannot.
+    """Generate the methods that call a module's grafts; raise UntraceableError where a method cannot be rewritten.
 
-    `placements` maps each graft's key in the module to where it is made, in the order the grafts were made. The
-    forward of a network that was operated on also looks after all its grafts.
+    `placements` maps the key of each graft to its placement, in the order in which the grafts were made. Where grafts
+    are recorded on the module, its forward also checks that none is lost.
     """
     sources: dict[str, str] = {}
     names: dict[str, Any] = {}
@@ -54,21 +54,22 @@ def _rewritten(
     names: dict[str, Any],
     children: dict[bool, set[str]],
 ) -> dict[str, str]:
-    """Rewrite one method; where train and eval mode take different paths, keep both.
+    """Rewrite one method; where its graph differs in train and eval mode, generate both and a method that dispatches.
 
-    A trace holds the helper methods that the method calls, so their grafts are made in it too.
+    Tracing inlines the helper methods that the method calls, so the grafts placed in these are inserted too.
     """
     texts = {}
     bypasses = _bypasses(module, method, edges)
-    graphs = {training: _Traces(module, edges, training) for training in (False, True)}
+    traces_in = {training: _Traces(module, edges, training) for training in (False, True)}
     for place in edges.values():
         if place.method == method:
-            _require_same_place(graphs[False].of(method), graphs[True].of(method), place.node)
-    for training, traces in graphs.items():
+            _require_unambiguous(traces_in[False].of(method), traces_in[True].of(method), place.node)
+    for training, traces in traces_in.items():
         shallow = traces.of(method)
-        found = {key: traces.find(shallow, place.method, place.node) for key, place in edges.items()}
+        # All nodes are found before the first graft is inserted, since inserting changes names and order.
+        nodes = {key: traces.find(shallow, place.method, place.node) for key, place in edges.items()}
         seconds = {key: traces.second(shallow, place) for key, place in edges.items()}
-        for key, node in found.items():
+        for key, node in nodes.items():
             if node is not None:
                 graft_node(shallow.graph, key, edges[key], node, seconds[key]())
         code = shallow.graph.python_code("self")
@@ -86,17 +87,17 @@ def _rewritten(
 
 
 def _bypasses(module: nn.Module, method: str, edges: Mapping[str, Placement]) -> list[str]:
-    """Send calls with a flag the other way round to the method as written, where no graft is on that path.
+    """Return lines that call the original method where a flag is inverted and no graft is on that path.
 
-    timm's `forward_head(x, pre_logits=True)` stops before the classifier, and so before a graft in front of it.
+    timm's `forward_head(x, pre_logits=True)`, for example, returns before the classifier and a graft before that.
     """
-    own = [place for place in edges.values() if place.method == method]
-    binding = own[0].binding
+    places = [place for place in edges.values() if place.method == method]
+    binding = places[0].binding
     signature = write_signature(getattr(original_class(module), method))
     return [
         line
         for name, value in binding.items()
-        if isinstance(value, bool) and not _passes(module, method, {**binding, name: not value}, own)
+        if isinstance(value, bool) and not _may_reach(module, method, {**binding, name: not value}, places)
         for line in (
             f"    if {name} is {not value}:",
             f"        return _original.{method}(self, {signature.passes})",
@@ -104,18 +105,18 @@ def _bypasses(module: nn.Module, method: str, edges: Mapping[str, Placement]) ->
     ]
 
 
-def _passes(module: nn.Module, method: str, binding: Binding, own: Sequence[Placement]) -> bool:
-    """Return whether a call with this binding may meet one of the placements' nodes."""
+def _may_reach(module: nn.Module, method: str, binding: Binding, places: Sequence[Placement]) -> bool:
+    """Return whether a call with this binding may compute the node of one of the placements."""
     try:
         graphs = [trace(module, binding, method=method, training=training) for training in (False, True)]
     except UntraceableError:
         return True
-    wanted = {re.sub(r"_\d+$", "", place.node) for place in own}
-    return any(re.sub(r"_\d+$", "", name) in wanted for graph in graphs for name in graph.nodes)
+    names = {re.sub(r"_\d+$", "", place.node) for place in places}
+    return any(re.sub(r"_\d+$", "", name) in names for graph in graphs for name in graph.nodes)
 
 
 def _with_lines(source: str, lines: Sequence[str]) -> str:
-    """Insert lines at the head of a method's body."""
+    """Return the source of a method with lines inserted at the start of its body."""
     head, _, body = source.partition("\n")
     return "\n".join([head, *lines, body])
 
@@ -129,33 +130,37 @@ class _Traces:
         self.graphs: dict[str, ShallowGraph] = {}
 
     def of(self, method: str) -> ShallowGraph:
-        """Trace a method, once."""
+        """Return the graph of a method, traced once."""
         if method not in self.graphs:
             self.graphs[method] = trace(self.module, self.bindings[method], method=method, training=self.training)
         return self.graphs[method]
 
     def find(self, shallow: ShallowGraph, method: str, name: str) -> fx.Node | None:
-        """Return a method's node by name in a graph: that method's own, or one of a method that calls it."""
-        own = self.of(method).nodes.get(name)
-        if own is None:
-            raise UntraceableError(f"its forward has no node '{name}' in every mode")
-        return own if method == shallow.method else same_node_inlined(shallow, method, own)
+        """Return a node of a method by name, in the graph of that method or of a method that calls it."""
+        node = self.of(method).nodes.get(name)
+        if node is None:
+            mode = "train" if self.training else "eval"
+            raise UntraceableError(f"its forward has no node '{name}' in {mode} mode")
+        return node if method == shallow.method else same_node_inlined(shallow, method, node)
 
     def second(self, shallow: ShallowGraph, place: Placement) -> Callable[[], tuple[fx.Node, ...]]:
-        """Return the node whose value a block of two inputs takes as its second, after the grafts made there so far."""
+        """Return a function that returns the second input of a block, called once the grafts before it are inserted."""
         name, _, argument = place.other.partition(":")
         node = self.find(shallow, place.method, name) if name else None
         return tuple if node is None else partial(second_input, node, argument)
 
 
-def _require_same_place(evaluate: ShallowGraph, train: ShallowGraph, name: str) -> None:
-    """Refuse a node whose name may mean another place in train mode, because it counts otherwise there."""
+def _require_unambiguous(evaluate: ShallowGraph, train: ShallowGraph, name: str) -> None:
+    """Raise UntraceableError where a name such as `add_1` may be another node in train mode.
+
+    Names count the nodes with the same target, so they only correspond where both modes have the same number of these.
+    """
     node = evaluate.nodes.get(name)
-    if node is not None and len(_likes(evaluate, node)) != len(_likes(train, node)):
+    if node is not None and len(_same_target(evaluate, node)) != len(_same_target(train, node)):
         raise UntraceableError(f"its forward has another number of nodes like '{name}' in train mode")
 
 
-def _likes(shallow: ShallowGraph, node: fx.Node) -> list[fx.Node]:
+def _same_target(shallow: ShallowGraph, node: fx.Node) -> list[fx.Node]:
     return [other for other in shallow.nodes.values() if (other.op, other.target) == (node.op, node.target)]
 
 

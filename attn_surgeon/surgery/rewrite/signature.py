@@ -1,4 +1,4 @@
-"""The parameters of a forward, written as code: what a generated forward takes, and how it passes that on."""
+"""Write the parameters of a method as source code, for the definition and the calls in generated methods."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ _VARIADIC: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Para
 
 @dataclass(frozen=True)
 class Signature:
-    """`takes` stands behind `self` in a definition, `passes` in a call; `names` hold defaults that are no literals."""
+    """The parameters of a method as source, without `self`.
+
+    Args:
+        takes: the parameters as in a definition.
+        passes: the arguments as in a call that passes them on.
+        names: the globals that the definition needs: defaults that cannot be written as literals.
+    """
 
     takes: str
     passes: str
@@ -20,13 +26,13 @@ class Signature:
 
 
 def write_signature(method: Callable[..., Any]) -> Signature:
-    """Write the parameters of a method without its first, as code.
+    """Return the parameters of a method, the first excepted, as source.
 
-    A decorated method is taken as its decorator is called, which may accept more than what it decorates.
+    For a decorated method, they are those of the decorator's function, which may accept more than the method.
     """
     try:
         parameters = list(inspect.signature(method, follow_wrapped=False).parameters.values())[1:]
-    except (TypeError, ValueError):  # not written in Python
+    except (TypeError, ValueError):  # a method in C++
         return Signature("*args, **kwargs", "*args, **kwargs", {})
     names = {f"_default_{item.name}": item.default for item in parameters if not _is_literal(item.default)}
     return Signature(_takes(parameters, names), ", ".join(_pass(item) for item in parameters), names)
@@ -65,7 +71,7 @@ def _pass(item: inspect.Parameter) -> str:
 
 
 def first_parameter(method: Callable[..., Any]) -> str:
-    """Return the name of what a method takes first."""
+    """Return the name of the first parameter of a method after `self`; `input` where it has no name."""
     parameters = list(inspect.signature(method).parameters.values())[1:]
     if not parameters or parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
         return "input"

@@ -1,9 +1,9 @@
-"""Stand-ins for a module and its descendants while its forward is traced.
+"""Stand-ins for a module and its descendants while its forward is traced, so that tracing is thread-safe.
 
-torch.fx patches `nn.Module.__call__` and `__getattr__` for the whole process as it traces, so that another thread
-that runs a network meanwhile breaks. Here the module that is traced is a copy of another class instead: its
-descendants are copies too, made as they are met, whose calls become nodes and whose parameters are nodes. Values and
-tables are shared with the originals, which are never changed.
+`torch.fx` patches `nn.Module.__call__` and `__getattr__` of the whole process while it traces, which breaks networks
+that run in other threads. Here a copy of the module is traced instead, whose class is a subclass. Its descendants are
+replaced by such copies when they are first accessed: their calls and their parameters become nodes. The copies share
+the values of the originals, which are never changed.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from attn_surgeon.surgery.rewrite.grafts import own_children
+from attn_surgeon.surgery.rewrite.grafts import original_children
 from attn_surgeon.surgery.rewrite.operated import original_class
 
 _PLACE = "_attn_surgeon_place"
 _TABLES = ("_parameters", "_buffers")
-_MOST_CLASSES = 4096
+_MAX_CLASSES = 4096
 
 
-class Traces(Protocol):
-    """What a stand-in needs of its tracer; `stand_ins` are those made, by the identity of the module."""
+class StandInTracer(Protocol):
+    """The interface of a tracer to stand-ins; `stand_ins` are those made so far, by the `id` of the module."""
 
     stand_ins: dict[int, Any]
 
     def call_leaf(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return what stands for the result of a call of the module at a path."""
+        """Return the proxy of a call of the module at a path."""
 
     def parameter(self, path: str, value: nn.Parameter) -> Any:
-        """Return what stands for the parameter at a path."""
+        """Return the proxy of the parameter at a path."""
 
     def path_of(self, module: nn.Module) -> str:
-        """Return the path of a descendant, the first it has; nothing for a module that is none."""
+        """Return the first path of a descendant; an empty text for other modules."""
 
 
 class _Children(dict[str, Any]):
-    """A module's children, each as a stand-in that is made when it is first met."""
+    """The children of a module, each replaced by a stand-in when it is first accessed."""
 
-    def __init__(self, children: dict[str, nn.Module | None], path: str, tracer: Traces) -> None:
+    def __init__(self, children: dict[str, nn.Module | None], path: str, tracer: StandInTracer) -> None:
         super().__init__(children)
         self._path, self._tracer = path, tracer
 
@@ -63,34 +63,34 @@ class _Children(dict[str, Any]):
         return {name: self[name] for name in self}.items()
 
 
-def stand_in(module: nn.Module, path: str, tracer: Traces) -> Any:
-    """Return a stand-in for a module, of its class before any graft; the one whose forward is traced has no path."""
+def stand_in(module: nn.Module, path: str, tracer: StandInTracer) -> Any:
+    """Return a stand-in for a module, based on its original class; the root, whose forward is traced, has no path."""
     if id(module) in tracer.stand_ins:
         return tracer.stand_ins[id(module)]
     base = original_class(module)
-    scripted = issubclass(base, torch.jit.ScriptModule)  # its class is made for one object in C++
-    made: Any = object.__new__(_class(nn.Module if scripted else base, not path))
-    own = vars(made)
-    tracer.stand_ins[id(module)] = made
-    own.update({name: _listed(value, tracer) for name, value in vars(module).items()})
-    own.update({table: dict(own[table]) for table in _TABLES if table in own})
-    own["_modules"] = _Children({} if scripted else own_children(module), path, tracer)
-    own[_PLACE] = (path, tracer)
-    return made
+    scripted = issubclass(base, torch.jit.ScriptModule)  # the class of a C++ object, which has no Python forward
+    copy: Any = object.__new__(_class(nn.Module if scripted else base, not path))
+    attributes = vars(copy)
+    tracer.stand_ins[id(module)] = copy
+    attributes.update({name: _replaced(value, tracer) for name, value in vars(module).items()})
+    attributes.update({table: dict(attributes[table]) for table in _TABLES if table in attributes})
+    attributes["_modules"] = _Children({} if scripted else original_children(module), path, tracer)
+    attributes[_PLACE] = (path, tracer)
+    return copy
 
 
-def _listed(value: Any, tracer: Traces) -> Any:
-    """Replace modules that are plain attributes, alone or in a list or tuple, by stand-ins."""
+def _replaced(value: Any, tracer: StandInTracer) -> Any:
+    """Return an attribute with stand-ins in place of modules, which need not be registered as children."""
     if isinstance(value, nn.Module):
         return stand_in(value, tracer.path_of(value), tracer)
     if type(value) in (list, tuple) and any(isinstance(item, nn.Module) for item in value):
-        return type(value)(_listed(item, tracer) for item in value)
+        return type(value)(_replaced(item, tracer) for item in value)
     return value
 
 
-@lru_cache(_MOST_CLASSES)
+@lru_cache(_MAX_CLASSES)
 def _class(base: type[Any], is_root: bool) -> type[Any]:
-    """Build the class of stand-ins for modules of a class; the root's forward runs, the others' are leaves."""
+    """Build the class of stand-ins for modules of a class; the root runs its forward, the others are leaves."""
 
     def get_attribute(self: Any, name: str) -> Any:
         value = super(cls, self).__getattr__(name)
@@ -100,19 +100,19 @@ def _class(base: type[Any], is_root: bool) -> type[Any]:
         return value
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _PLACE not in vars(self):  # made in the forward, such as a slice of a Sequential
+        if _PLACE not in vars(self):  # created in the traced forward, such as a slice of a Sequential
             return super(cls, self).__call__(*args, **kwargs)
         path, tracer = vars(self)[_PLACE]
         return tracer.call_leaf(path, args, kwargs)
 
     namespace: dict[str, Any] = {"__getattr__": get_attribute, "__module__": base.__module__}
-    make: Any = type(base)
-    cls: type[Any] = make(base.__name__, (base,), namespace if is_root else namespace | {"__call__": call})
+    metaclass: Any = type(base)
+    cls: type[Any] = metaclass(base.__name__, (base,), namespace if is_root else namespace | {"__call__": call})
     return cls
 
 
 def tensors_of(module: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """List the parameters, buffers and plain tensors of a module and its descendants, by path."""
+    """Yield the parameters, buffers and tensor attributes of a module and its descendants, with their paths."""
     for path, part in module.named_modules():
         prefix = f"{path}." if path else ""
         for table in (vars(part), *(vars(part)[name] for name in _TABLES if name in vars(part))):

@@ -1,7 +1,7 @@
-"""Shallow graphs: one module's own forward, with the modules it calls as leaves.
+"""Trace one method of one module by `torch.fx`, with the modules that it calls as leaves: a shallow graph.
 
-Tracing a whole network fails on many and freezes every branch in it. A single module's forward is short, and a
-graft only ever needs the one graph its edge lives in.
+Tracing a whole network fails for many networks, and fixes every branch in them. A graft only needs the graph of the one
+forward in which its tensor is computed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from attn_surgeon.surgery.rewrite.binding import (
     PREAMBLE,
     TENSOR,
     Binding,
-    Several,
+    ContainerSpec,
     UntraceableError,
     bind_calls,
-    own_methods,
+    helper_methods,
     require,
-    require_several,
+    require_container,
     take,
 )
 from attn_surgeon.surgery.rewrite.inplace import USUAL_NAMES, InPlaceProxy
@@ -40,9 +40,15 @@ from attn_surgeon.surgery.rewrite.stand_in import stand_in, tensors_of
 
 @dataclass(frozen=True)
 class ShallowGraph:
-    """The graph of one method of one module, with the names people know its nodes by.
+    """The graph of one method of one module.
 
-    `aliases` are names of modules that a graph was traced through, each for the node that its output is.
+    Args:
+        method: the name of the method.
+        binding: the values of its parameters that are not tensors.
+        graph: the graph.
+        nodes: its nodes, by the names that torchvision's feature extraction gives them.
+        helpers: the bindings of the helper methods that it calls once.
+        aliases: the names in `nodes` of modules that a GraphModule was traced through, which are not nodes themselves.
     """
 
     method: str
@@ -53,40 +59,41 @@ class ShallowGraph:
     aliases: frozenset[str] = frozenset()
 
     def name_of(self, node: fx.Node) -> str:
-        """Return a node's name as torchvision's feature extraction writes it, relative to the module."""
+        """Return the name of a node as in torchvision's feature extraction, relative to the module."""
         return next(name for name, other in self.nodes.items() if other is node)
 
 
 def trace(module: nn.Module, binding: Binding, *, method: str = "forward", training: bool = False) -> ShallowGraph:
-    """Trace one method of a module in one mode; raise UntraceableError with the reason where it cannot be."""
+    """Trace one method of a module in train or eval mode; raise UntraceableError with the reason where that fails."""
     tracer = _ShallowTracer(binding, method)
     try:
         with _no_side_effects(module):
             graph = tracer.trace_shallow(module, training)
     except UntraceableError:
         raise
-    except Exception as error:  # user code under trace can raise anything
+    except Exception as error:  # user code can raise anything when it gets proxies
         raise UntraceableError(f"its forward does not trace ({type(error).__name__}: {first_line(error)})") from error
     if any(name.startswith("_tensor") for name in vars(tracer.root).keys() - vars(module).keys()):
-        raise UntraceableError("its forward makes a constant tensor, which a trace would freeze")
+        raise UntraceableError("its forward creates a constant tensor, which a trace would make an attribute")
     return ShallowGraph(method, binding, graph, name_nodes(graph), tracer.helper_bindings())
 
 
 def same_node_inlined(shallow: ShallowGraph, method: str, node: fx.Node) -> fx.Node | None:
-    """Find, in the graph of a method that calls the helper `method`, what is `node` in the helper's own graph."""
+    """Return the node of a caller's graph that is `node` in the graph of the helper `method`, which tracing inlines."""
     return next((other for other in shallow.nodes.values() if _same_origin(other, node, method)), None)
 
 
-def _same_origin(one: fx.Node, other: fx.Node, method: str) -> bool:
-    inside = one.meta["method"] == other.meta["method"] == method and one.meta["ordinal"] == other.meta["ordinal"]
-    return inside and (one.op, one.target) == (other.op, other.target)
+def _same_origin(left: fx.Node, right: fx.Node, method: str) -> bool:
+    same_method = left.meta["method"] == right.meta["method"] == method
+    same_position = left.meta["ordinal"] == right.meta["ordinal"]
+    return same_method and same_position and (left.op, left.target) == (right.op, right.target)
 
 
 _lock = threading.Lock()
 
 
 class _ShallowTracer(fx.Tracer):
-    """Trace one method; note for every node which helper method of the module made it."""
+    """Trace one method; `meta` of every node has the helper method that created it, and its position in that."""
 
     def __init__(self, binding: Binding, method: str) -> None:
         super().__init__()
@@ -98,10 +105,10 @@ class _ShallowTracer(fx.Tracer):
         self.stand_ins: dict[int, Any] = {}
 
     def trace_shallow(self, module: nn.Module, training: bool) -> fx.Graph:
-        """Trace a module's method on a stand-in for it, in one mode.
+        """Trace the method on a stand-in for the module, in train or eval mode.
 
-        What `torch.fx.wrap` and fx itself take for leaves, such as `math.sqrt`, is patched as fx does: these patches
-        only act on traced values, so other threads run on. The lock keeps them in order.
+        Functions registered by `torch.fx.wrap`, and those that fx wraps itself, such as `math.sqrt`, are patched as in
+        `fx.Tracer.trace`. These patches only act on proxies, so other threads are not affected; the lock orders them.
         """
         self.module = module
         self.root: Any = stand_in(module, "", self)
@@ -112,23 +119,23 @@ class _ShallowTracer(fx.Tracer):
         run, _ = self.create_args_for_root(function, is_module=True)
         with _lock, _Patcher() as patcher:
             _patch_wrapped_functions(patcher)
-            for names in (function.__globals__, *(vars(each) for each in self._autowrap_search)):
+            for names in (function.__globals__, *map(vars, self._autowrap_search)):
                 _autowrap_check(patcher, names, self._autowrap_function_ids)
             self.create_node("output", "output", (self.create_arg(run()),), {})
         return self.graph
 
     def call_leaf(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Proxy:
-        """Return the node of a call of a descendant."""
+        """Return the proxy of a call of a descendant."""
         return self.create_proxy("call_module", path, args, kwargs)
 
     def parameter(self, path: str, value: nn.Parameter) -> fx.Proxy:
-        """Return the node of a parameter, one for each."""
+        """Return the proxy of a parameter; each has one node."""
         if path not in self.parameters:
             self.parameters[path] = self.create_proxy("get_attr", path, (), {})
         return self.parameters[path]
 
     def path_of(self, module: nn.Module) -> str:
-        """Return the path of a descendant, the first it has; nothing for a module that is none."""
+        """Return the first path of a descendant; an empty text for other modules."""
         return self._paths.get(id(module), "")
 
     @cached_property
@@ -140,7 +147,7 @@ class _ShallowTracer(fx.Tracer):
         return {id(tensor): path for path, tensor in tensors_of(self.module)}
 
     def create_arg(self, a: Any) -> Any:
-        """Return what stands for an argument; a tensor of the module's is the attribute it is."""
+        """Return the argument of a node; a tensor of the module becomes a `get_attr` node."""
         if isinstance(a, torch.Tensor) and id(a) in self._tensors:
             return self.create_node("get_attr", self._tensors[id(a)], (), {})
         return super().create_arg(a)
@@ -151,7 +158,7 @@ class _ShallowTracer(fx.Tracer):
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
-        """Add a placeholder for every parameter, and call the function with a proxy for the tensors among them only."""
+        """Create a placeholder for every parameter, and pass proxies for tensors and constants for the others."""
         positional: list[Any] = []
         keywords: dict[str, Any] = {}
         for parameter in list(inspect.signature(root_fn).parameters.values())[1:]:
@@ -173,21 +180,21 @@ class _ShallowTracer(fx.Tracer):
         constant = self.binding[parameter.name]
         if constant == TENSOR:
             return proxy
-        if isinstance(constant, Several):
+        if isinstance(constant, ContainerSpec):
             guard = (parameter.name, proxy, constant.kind, constant.keys)
-            self.create_proxy("call_function", require_several, guard, {})
-            return constant.filled(lambda key: self.create_proxy("call_function", take, (proxy, key), {}))
+            self.create_proxy("call_function", require_container, guard, {})
+            return constant.build(lambda key: self.create_proxy("call_function", take, (proxy, key), {}))
         self.create_proxy("call_function", require, (parameter.name, proxy, constant), {})
         return constant
 
     def _watch_helpers(self) -> None:
-        """Record the calls of the module's helper methods, except those that the user set on the object."""
-        for name, helper in own_methods(original_class(self.module)).items():
+        """Record the calls of the module's helper methods, those that were assigned to the object excepted."""
+        for name, helper in helper_methods(original_class(self.module)).items():
             if name not in vars(self.module):
                 self.helper_functions[name] = helper
-                vars(self.root)[name] = partial(self._help, name, helper)
+                vars(self.root)[name] = partial(self._call_helper, name, helper)
 
-    def _help(self, name: str, helper: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _call_helper(self, name: str, helper: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.helper_calls.setdefault(name, []).append((args, kwargs))
         self.frames.append(_Frame(name))
         try:
@@ -200,12 +207,12 @@ class _ShallowTracer(fx.Tracer):
         node.meta["method"] = self.frames[-1].method
         node.meta["ordinal"] = self.frames[-1].count
         for frame in self.frames:
-            # fx fetches a parameter once, so where its get_attr node falls depends on what ran before
+            # get_attr nodes are not counted: each parameter has one, at its first use in the whole trace
             frame.count += kind not in ("placeholder", "output", "get_attr") and node.target not in PREAMBLE
         return node
 
     def helper_bindings(self) -> dict[str, Binding]:
-        """Bind the helper methods that were called exactly once, so that they can be rewritten on their own."""
+        """Return the bindings of the helper methods that were called once, which can be rewritten by themselves."""
         bindings = {}
         for name, calls in self.helper_calls.items():
             if len(calls) == 1:
@@ -218,24 +225,26 @@ class _ShallowTracer(fx.Tracer):
 
 @dataclass
 class _Frame:
+    """A helper method under way, and the number of nodes that it has created so far."""
+
     method: str
     count: int = field(default=0)
 
 
 @contextmanager
 def _no_side_effects(module: nn.Module) -> Iterator[None]:
-    """Refuse a forward that draws random numbers or changes a buffer as it is traced, for no node stands for that.
+    """Raise UntraceableError where tracing draws random numbers or changes a buffer, because no node does that.
 
-    The streams and the buffers are put back.
+    The random number generators and the buffers are restored.
     """
     torch_state, python_state = torch.get_rng_state(), random.getstate()
     buffers = [(buffer, buffer._version, buffer.clone()) for buffer in module.buffers(recurse=False)]
     try:
         yield
         if not torch.equal(torch.get_rng_state(), torch_state) or random.getstate() != python_state:
-            raise UntraceableError("its forward draws random numbers, which a trace would freeze")
+            raise UntraceableError("its forward draws random numbers, which a trace would make constants")
         if any(buffer._version != version for buffer, version, _ in buffers):
-            raise UntraceableError("its forward changes a buffer, which a trace would lose")
+            raise UntraceableError("its forward changes a buffer, which a trace would not do")
     finally:
         torch.set_rng_state(torch_state)
         random.setstate(python_state)
@@ -251,7 +260,7 @@ def _base_name(node: fx.Node) -> str:
 
 
 def name_nodes(graph: fx.Graph) -> dict[str, fx.Node]:
-    """Return a graph's nodes by what they call, repeated ones with _1, _2 … in the order of execution."""
+    """Return the nodes of a graph by what they call, with the suffixes _1, _2, … for repeated names."""
     children = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     names: dict[str, fx.Node] = {}
     for node in graph.nodes:

@@ -1,4 +1,4 @@
-"""A forward around a module's own one, with grafts at its entry and exit."""
+"""Generate a forward that wraps the original one, with grafts at its entry and exit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from attn_surgeon.surgery.rewrite.signature import first_parameter, write_signat
 def write_wrapper(
     forward: Callable[..., Any], inner: str, wraps: Mapping[str, Placement], lines: list[str]
 ) -> tuple[str, dict[str, Any]]:
-    """Return the text of a forward that calls `inner` with the grafts around it, and the names that the text needs.
+    """Return the source of a forward that calls `inner` with grafts around it, and the globals that it needs.
 
-    `lines` come first in it.
+    `lines` are inserted at the start of its body.
     """
     entries = [key for key, place in wraps.items() if place.kind == "entry"]
     exits = {key: place.item for key, place in wraps.items() if place.kind == "exit"}
@@ -28,14 +28,14 @@ def write_wrapper(
     output = "output" if "output" not in takes else "_output"
     call = f"self.{inner}({passes})" if inner.startswith("_inner") else f"{inner}(self, {passes})"
     body = [*lines, *(f"{first} = self.{RESERVED}.{key}({first})" for key in entries)]
-    body += [f"{output} = {call}", *(f"{output} = {_attended(output, key, item)}" for key, item in exits.items())]
+    body += [f"{output} = {call}", *(f"{output} = {_graft_call(output, key, item)}" for key, item in exits.items())]
     text = "\n    ".join([f"def forward(self, {takes}):", *body, f"return {output}"]) + "\n"
     names = {"_get_item": get_item, "_put_item": put_item} if any(exits.values()) else {}
     return text, dict(signature.names) | names
 
 
-def _attended(output: str, key: str, item: str) -> str:
-    """Write the call of a graft on the output, or on one item of it."""
+def _graft_call(output: str, key: str, item: str) -> str:
+    """Return the source of the call of a graft on the output, or on one item of it."""
     if not item:
         return f"self.{RESERVED}.{key}({output})"
     return f"_put_item({output}, {item!r}, self.{RESERVED}.{key}(_get_item({output}, {item!r})))"

@@ -15,7 +15,7 @@ import torch
 from torch import fx, nn
 
 from attn_surgeon.surgery.observe.observe import Observation
-from attn_surgeon.surgery.rewrite.binding import UntraceableError, bind_calls, own_methods
+from attn_surgeon.surgery.rewrite.binding import UntraceableError, bind_calls, helper_methods
 from attn_surgeon.surgery.rewrite.graph_module import own_graph
 from attn_surgeon.surgery.rewrite.operated import original_class
 from attn_surgeon.surgery.rewrite.placement import Placement, Side
@@ -84,7 +84,9 @@ class Routes:
         shallow, module = self.graph(caller), self.first.module(caller)
         helpers = shallow.helpers if isinstance(shallow, ShallowGraph) else {}
         given = first_parameter(original_class(module).forward)
-        codes = [method.__code__ for name, method in own_methods(original_class(module)).items() if name not in helpers]
+        codes = [
+            method.__code__ for name, method in helper_methods(original_class(module)).items() if name not in helpers
+        ]
         others = [code for code in codes if code.co_varnames[1:2] == (given,) and code.co_argcount > 1]
         return any(child.partition(".")[0] in code.co_names for code in others)
 

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from attn_surgeon.errors import LostGraftError, PlanError
 from attn_surgeon.operations.remove import remove
-from attn_surgeon.surgery.rewrite import held
+from attn_surgeon.surgery.rewrite import references
 from tests import toy_networks
 
 from ..helpers import block_at, image, opened
@@ -315,7 +315,7 @@ def test_a_wrapper_that_gives_what_it_stored_is_refused() -> None:
     model, x = opened(net(), after="stage"), image()
     stage(model).forward = functools.lru_cache(stage(model).forward)
     model(x)
-    with pytest.raises(LostGraftError, match="a wrapper did not call the forward it is for"):
+    with pytest.raises(LostGraftError, match="a wrapper did not call the forward that it wraps"):
         model(x)
 
 
@@ -366,13 +366,13 @@ def test_classes_that_wrap_the_forwards_of_their_subclasses(wrap: Assign) -> Non
 @torch.no_grad()
 def test_what_an_assigned_forward_holds_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = opened(net(), after="stage", before="stage"), image()
-    expected, searched, search = model(x), [], held._reachable
+    expected, searched, search = model(x), [], references._reachable
 
     def noted(*given: Any) -> Any:
         searched.append(given)
         return search(*given)
 
-    monkeypatch.setattr(held, "_reachable", noted)
+    monkeypatch.setattr(references, "_reachable", noted)
     closure(stage(model))
     assert [torch.equal(model(x), expected) for _ in range(3)] == [True] * 3
     assert len(searched) == 1

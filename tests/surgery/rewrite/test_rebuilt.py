@@ -66,7 +66,7 @@ def test_a_folded_norm_keeps_the_graft_behind_it() -> None:
 def test_a_norm_folded_across_a_graft_is_told(site: dict[str, str]) -> None:
     model: Any = opened(chain(), **site)
     model[0], model[1] = fuse_conv_bn_eval(model[0], model[1]), nn.Identity()
-    with pytest.raises(LostGraftError, match="'1', behind one, was folded"):
+    with pytest.raises(LostGraftError, match="'1', after one, was folded"):
         model(image())
 
 
@@ -88,7 +88,7 @@ def test_a_child_that_a_generated_forward_calls_is_deleted() -> None:
 def test_a_module_with_its_graft_is_replaced() -> None:
     model, x = opened(toy_networks.Root(toy_networks.Residual()), after="stage"), image()
     model.stage = toy_networks.Residual()
-    with pytest.raises(LostGraftError, match="after stage are lost: the module that held them is another one"):
+    with pytest.raises(LostGraftError, match="after stage are lost: the module that they belong to is another one"):
         model(x)
     with pytest.raises(LostGraftError, match="after stage"):
         save(model, "never.safetensors")
