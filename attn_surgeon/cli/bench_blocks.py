@@ -59,7 +59,7 @@ def bench_blocks(
     size, time = "×".join(map(str, shape)), copy.forward.text(3)
     console().print(f"multiples of a copy of {size} on {device_name(where)}, whose forward takes {time}")
     console().print("medians, with the quartiles in brackets\n")
-    cells = [[name, *_cells(measured and measured.over(copy)), reason] for name, measured, reason in rows]
+    cells = [[name, *_cells(measured and measured.relative_to(copy)), reason] for name, measured, reason in rows]
     columns = ["block", "forward", "training step", "peak memory", ""]
     console().print(table("", columns, cells, right=columns[1:4]))
 
@@ -88,7 +88,7 @@ def _document(shape: tuple[int, ...], where: torch.device, copy: BlockBenchmark,
         {
             "name": name,
             "measured": measured and measured.to_dict(),
-            "ratios": measured and measured.over(copy).to_dict(),
+            "ratios": measured and measured.relative_to(copy).to_dict(),
             "why": why,
         }
         for name, measured, why in rows

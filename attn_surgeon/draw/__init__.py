@@ -1,1 +1,1 @@
-"""Draw networks with their sites and grafts as pictures and pages."""
+"""Draw the dataflow of a network, with its sites and grafts, as SVG, PNG or HTML by Graphviz."""

@@ -1,4 +1,4 @@
-"""A network as a directed graph to draw: nodes, the edges between them, and the clusters of nodes of one module."""
+"""The directed graph that is drawn: nodes, edges, and clusters, which are the modules around nodes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ INPUT, OUTPUT, OWN_CODE = "input", "output", "own code"
 
 @dataclass(frozen=True)
 class DiagramNode:
-    """A module, a function, or `repeats` modules built alike, and what comes out of it.
+    """A module, a function, or several repeated modules drawn as one.
 
-    `clusters` are the opened modules around it, outermost first. `groups` are those of the site at its output,
-    `inner_groups` those of the sites inside it; `grafts` are those of both.
+    Args:
+        name: its path, or a selector of the paths.
+        type: the class or function.
+        shapes: the shapes of its outputs.
+        clusters: the names of the clusters around it, the outermost first.
+        parameters: the number of parameters.
+        repeats: the number of modules that it represents.
+        groups: the groups of the site at its output.
+        inner_groups: the groups of the sites inside it.
+        grafts: descriptions of the grafts at its output and inside it.
     """
 
     name: str
@@ -29,7 +37,7 @@ class DiagramNode:
 
 @dataclass(frozen=True)
 class DiagramEdge:
-    """The tensors that one node made and another one uses."""
+    """The tensors that one node computed and another one takes."""
 
     source: str
     target: str
@@ -38,7 +46,7 @@ class DiagramEdge:
 
 @dataclass(frozen=True)
 class Diagram:
-    """Nodes in the order of execution, edges, and clusters with how many modules built alike each stands for."""
+    """Nodes in execution order, edges, and clusters with the number of repeated modules that each represents."""
 
     title: str
     nodes: tuple[DiagramNode, ...]
@@ -47,6 +55,6 @@ class Diagram:
 
 
 def without_isolated(diagram: Diagram) -> Diagram:
-    """Return the diagram without nodes that have no edge, such as constants."""
-    joined = {INPUT, OUTPUT} | {end for edge in diagram.edges for end in (edge.source, edge.target)}
-    return replace(diagram, nodes=tuple(node for node in diagram.nodes if node.name in joined))
+    """Return a diagram without the nodes that have no edge, such as constants."""
+    connected = {INPUT, OUTPUT} | {end for edge in diagram.edges for end in (edge.source, edge.target)}
+    return replace(diagram, nodes=tuple(node for node in diagram.nodes if node.name in connected))

@@ -1,4 +1,4 @@
-"""A diagram as DOT, the language of Graphviz: nested clusters for modules, HTML-like labels, grafts highlighted."""
+"""Write a diagram as DOT, the language of Graphviz: modules as nested clusters, labels in HTML, grafts highlighted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ edge [fontname="{FONT}" fontsize=10 fontcolor="{_FAINT}" color="{_EDGE}" arrowsi
 
 
 def to_dot(diagram: Diagram, starts: Sequence[int] = ()) -> str:
-    """Return the DOT text of a diagram; `starts` are the indices of the nodes that begin further columns."""
+    """Return the DOT text of a diagram; a further column begins at each of the node indices in `starts`."""
     labels, sources = cluster_labels(diagram), {node.name: node for node in diagram.nodes}
     columns = [diagram.nodes[first:last] for first, last in pairwise([0, *starts, len(diagram.nodes)])]
     column_of = {node.name: column for column, nodes in enumerate(columns) for node in nodes}
@@ -33,29 +33,31 @@ def to_dot(diagram: Diagram, starts: Sequence[int] = ()) -> str:
     for edge in diagram.edges:
         first, last = column_of[edge.source], column_of[edge.target]
         lines += [_edge(edge, sources[edge.source])] if first == last else _connectors(edge, first, last)
-    # A label set before the subgraphs would be theirs as well.
+    # Last, because subgraphs inherit attributes that are set before them.
     return "\n".join([*lines, f"label=<{_heading(diagram)}>", "}\n"])
 
 
 def cluster_labels(diagram: Diagram) -> dict[str, str]:
-    """Choose the clusters to draw, with their labels: of two around the same nodes the inner one, none around one node.
+    """Return the labels of the clusters to draw, by name.
 
-    How many modules built alike a cluster stands for is told on the outermost of those that stand for as many.
+    Of several clusters around the same nodes, only the innermost is drawn; a cluster around a single node is drawn only
+    where it is repeated. The `×N` of a cluster that represents N modules is only on the outermost one with that N.
     """
-    held = {name: [node.name for node in diagram.nodes if name in node.clusters] for name in diagram.clusters}
+    members = {name: [node.name for node in diagram.nodes if name in node.clusters] for name in diagram.clusters}
     labels: dict[str, str] = {}
-    for index, (name, inside) in enumerate(held.items()):
+    for index, (name, nodes) in enumerate(members.items()):
         repeats = diagram.clusters[name]
-        is_doubled = inside in list(held.values())[index + 1 :]
-        if is_doubled or (len(inside) == 1 and repeats == 1):
+        has_same_inside = nodes in list(members.values())[index + 1 :]
+        if has_same_inside or (len(nodes) == 1 and repeats == 1):
             continue
-        is_told = repeats in (diagram.clusters[other] for other in labels if set(inside) <= set(held[other]))
-        labels[name] = f"{name}  ×{repeats}" if repeats > 1 and not is_told else name
+        outer = [other for other in labels if set(nodes) <= set(members[other])]
+        is_labelled = any(diagram.clusters[other] == repeats for other in outer)
+        labels[name] = f"{name}  ×{repeats}" if repeats > 1 and not is_labelled else name
     return labels
 
 
 def _nested(nodes: Sequence[DiagramNode], labels: Mapping[str, str], depth: int, prefix: str) -> Iterator[str]:
-    """Write nodes, those that share a cluster at `depth` as a subgraph."""
+    """Yield the lines of nodes; those that share a cluster at `depth` are in a subgraph."""
     members: dict[str, list[DiagramNode]] = {}
     for node in nodes:
         around = [name for name in node.clusters if name in labels]
@@ -90,14 +92,14 @@ def _node(node: DiagramNode) -> str:
 
 
 def _edge(edge: DiagramEdge, source: DiagramNode) -> str:
-    """Write an edge, with the shape where it is not that on its source."""
+    """Return the line of an edge, labelled with the shape where that differs from the shape on its source."""
     shape = "" if set(edge.shapes) == set(source.shapes) else f" label={_quoted('  ' + shapes_text(edge.shapes))}"
     tip = _quoted(f"{edge.source} → {edge.target}: {', '.join(edge.shapes)}")
     return f"{_quoted(edge.source)} -> {_quoted(edge.target)} [tailport=s headport=n tooltip={tip}{shape}]"
 
 
 def _connectors(edge: DiagramEdge, first: int, last: int) -> Iterator[str]:
-    """Write an edge from one column into another as two connectors, each with the name of the node at the other end."""
+    """Yield the lines of an edge between columns: a connector in each, with the name of the node at the other end."""
     tip = f"{edge.source} → {edge.target}: {', '.join(edge.shapes)}"
     for text, column in ((f"to {short_name(edge.target)}", first), (f"from {short_name(edge.source)}", last)):
         connector = _quoted(f"{tip} {text}")
@@ -107,7 +109,7 @@ def _connectors(edge: DiagramEdge, first: int, last: int) -> Iterator[str]:
 
 
 def _heading(diagram: Diagram) -> str:
-    """Write the title and, below it, what the colours mean."""
+    """Return the label of the graph: the title and the legend of the colours."""
     shown = {name for node in diagram.nodes for name, _ in shown_groups(node)}
     entries = [(f"● {name}", colour(name)) for name in GROUP_COLOURS if name in shown]
     if any(node.grafts for node in diagram.nodes):

@@ -1,4 +1,4 @@
-"""How the groups of sites look: one colour and one short word each, the same in tables and pictures."""
+"""Colours and short names of the groups of sites, for tables and diagrams."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _WORDS = {
 
 
 def colour(group: str) -> str:
-    """Return a group's colour."""
+    """Return the colour of a group as hexadecimal RGB."""
     return GROUP_COLOURS.get(group, "#777777")
 
 
 def word(group: str) -> str:
-    """Return a group's name in the singular, short enough for a label."""
+    """Return the short name of a group, in the singular, for labels."""
     return _WORDS.get(group, group)

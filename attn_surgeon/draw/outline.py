@@ -1,4 +1,4 @@
-"""The outline of a network: modules and functions in the order of execution, repeated modules folded to one entry."""
+"""Build the outline of a network: a tree of its modules and functions in execution order, with repeats folded."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 @dataclass(frozen=True)
 class OutlineEntry:
-    """A module, a function, or successive modules of the same structure.
+    """A module, a function, or consecutive modules of the same structure, folded into one entry.
 
-    `names` are all the names it stands for; with several of them `name` is written as a selector: `layer3.{1..5}`.
-    `parameters` counts those of all of them, with their children's. `site` is that of the first; None where no call
-    was seen.
+    Args:
+        name: its path or, for folded modules, a selector: `layer3.{1..5}`.
+        names: the paths of all modules that it represents.
+        type: the class or function.
+        site: the site of the first module; None where it was not called in the observed run.
+        parameters: the number of parameters of all of them, descendants included.
+        groups: the groups of the sites.
+        grafts: descriptions of the grafts at the site.
+        children: the entries inside it.
     """
 
     name: str
@@ -36,31 +42,31 @@ class OutlineEntry:
 
     @property
     def repeats(self) -> int:
-        """Return how many modules are folded into this entry."""
+        """The number of modules that are folded into this entry."""
         return len(self.names)
 
     def walk(self) -> Iterator[OutlineEntry]:
-        """Return the entry and all its descendants, in preorder."""
+        """Yield the entry and all its descendants, in preorder."""
         yield self
         for child in self.children:
             yield from child.walk()
 
     @property
     def descendants(self) -> tuple[OutlineEntry, ...]:
-        """Return all entries below this one."""
+        """All entries inside this one, at any depth."""
         return tuple(self.walk())[1:]
 
     @property
     def all_grafts(self) -> tuple[str, ...]:
-        """Return the texts of the grafts at the entry itself, then of those below it with the names of their sites."""
+        """Descriptions of the grafts at the entry and, with the names of their sites, of those inside it."""
         below = (f"{text} {entry.name}" for entry in self.descendants for text in entry.grafts)
         return (*self.grafts, *below)
 
 
 def build_outline(survey: Survey, *, by_groups: bool = False) -> OutlineEntry:
-    """Build the outline of a surveyed network; the name of the root is empty.
+    """Build the outline of a surveyed network and return its root, whose name is empty.
 
-    With `by_groups`, only entries that belong to the same groups are folded.
+    With `by_groups`, only entries of the same groups of sites are folded.
     """
     children: dict[str, dict[str, None]] = {}
     for site in survey.by_name:
@@ -89,22 +95,23 @@ def build_outline(survey: Survey, *, by_groups: bool = False) -> OutlineEntry:
 
 
 def graft_texts(model: nn.Module) -> Mapping[str, list[str]]:
-    """Return a description of each graft, block and side, by the name of its site."""
+    """Return descriptions of the grafts, such as `se after`, by the name of their site."""
     texts: dict[str, list[str]] = {}
-    for made in list_grafts(model):
-        texts.setdefault(made.graft.site, []).append(f"{made.graft.block['name']} {made.graft.side}")
+    for installed in list_grafts(model):
+        graft = installed.graft
+        texts.setdefault(graft.site, []).append(f"{graft.block['name']} {graft.side}")
     return texts
 
 
 def _parent(name: str) -> str:
-    """Return the parent of a site; that of an item of a tuple, as in `backbone:0`, is what gave the tuple."""
+    """Return the name of the parent of a site: `backbone` for `backbone.conv` and for the item `backbone:0`."""
     return name.rpartition(":" if ":" in name.rpartition(".")[2] else ".")[0]
 
 
 def fold_repeats(entries: Sequence[OutlineEntry], *, by_groups: bool = False) -> list[OutlineEntry]:
-    """Return the entries with successive ones of the same structure, numbered one after another, folded to one.
+    """Return the entries with consecutively numbered ones of the same structure folded into one.
 
-    With `by_groups`, folded entries also belong to the same groups.
+    With `by_groups`, they must also be in the same groups of sites.
     """
     runs: list[list[OutlineEntry]] = []
     for entry in entries:
@@ -116,15 +123,15 @@ def fold_repeats(entries: Sequence[OutlineEntry], *, by_groups: bool = False) ->
 
 
 def _repeats(last: OutlineEntry, entry: OutlineEntry, *, by_groups: bool) -> bool:
-    """Return whether an entry has the number after the last one's and the same structure."""
-    one, two = _NUMBERED.fullmatch(last.name), _NUMBERED.fullmatch(entry.name)
-    if not one or not two or one[1] != two[1] or int(two[2]) != int(one[2]) + 1:
+    """Return whether an entry has the next number after `last` and the same structure."""
+    previous, current = _NUMBERED.fullmatch(last.name), _NUMBERED.fullmatch(entry.name)
+    if not previous or not current or previous[1] != current[1] or int(current[2]) != int(previous[2]) + 1:
         return False
     return _structure(last, last.name, by_groups=by_groups) == _structure(entry, entry.name, by_groups=by_groups)
 
 
 def _structure(entry: OutlineEntry, root: str, *, by_groups: bool) -> tuple[Any, ...]:
-    """Return what entries of the same structure share; names count from `root`."""
+    """Return a key that is equal for entries of the same structure; names in it are relative to `root`."""
     shape = entry.site and entry.site.output and entry.site.output.shape
     calls = entry.site and entry.site.calls
     groups = entry.groups if by_groups else ()
@@ -140,9 +147,9 @@ def _fold(run: Sequence[OutlineEntry]) -> OutlineEntry:
 
 
 def _merge(entries: Sequence[OutlineEntry], old: str, new: str) -> OutlineEntry:
-    """Return one entry for several of the same structure; in its name the prefix `old` is replaced by `new`."""
+    """Return one entry for several of the same structure, with the prefix `old` of its name replaced by `new`."""
     first = entries[0]
-    children = [_merge(alike, old, new) for alike in zip(*(entry.children for entry in entries), strict=True)]
+    children = [_merge(matching, old, new) for matching in zip(*(entry.children for entry in entries), strict=True)]
     return replace(
         first,
         name=new + first.name.removeprefix(old),
@@ -156,33 +163,33 @@ def _merge(entries: Sequence[OutlineEntry], old: str, new: str) -> OutlineEntry:
 def choose_opened(
     root: OutlineEntry, limit: int, depth: int | None = None, closed: Sequence[str] = ()
 ) -> frozenset[str]:
-    """Return the names of the entries to open: level by level, as long as no more than `limit` rows are shown.
+    """Return the names of the entries to expand: level by level, while at most `limit` rows are shown.
 
-    Where a whole level is too much, those classes of modules are opened that fit as a whole. `depth` opens so many
-    levels, whatever their size; entries in `closed` are never opened.
+    Where a whole level does not fit, all modules of a class are expanded together, as far as they fit. `depth` expands
+    that number of levels instead, whatever their size. Entries in `closed` are never expanded.
     """
     chosen, level, shown = {root.name}, list(root.children), len(_shown(root, depth))
     while level := [entry for entry in level if entry.name not in closed and _is_worth_opening(entry, depth)]:
         depth = None if depth is None else depth - 1
         if depth == 0:
             break
-        for alike in _by_type(level, everything=depth is not None, room=limit - shown):
-            more = sum(len(_shown(entry, depth)) for entry in alike)
-            if depth is not None or shown + more <= limit:
-                chosen |= {entry.name for entry in alike}
-                shown += more
+        for entries in _by_type(level, everything=depth is not None, room=limit - shown):
+            rows = sum(len(_shown(entry, depth)) for entry in entries)
+            if depth is not None or shown + rows <= limit:
+                chosen |= {entry.name for entry in entries}
+                shown += rows
         level = [child for entry in level if entry.name in chosen for child in entry.children]
     return frozenset(chosen)
 
 
 def _is_worth_opening(entry: OutlineEntry, depth: int | None) -> bool:
-    """Return whether there is something to see below; the functions that make up a LayerNorm are not, unless asked."""
+    """Return whether an entry contains parameters, groups or grafts; with an explicit depth, anything at all."""
     shown = _shown(entry, depth)
     return any(depth is not None or child.parameters or child.groups or child.grafts for child in shown)
 
 
 def _shown(entry: OutlineEntry, depth: int | None) -> list[OutlineEntry]:
-    """Return the children shown: the items of a tuple only where they matter, unless a depth is asked for."""
+    """Return the children to show; without an explicit depth, items of tuples only with groups or grafts."""
     return [
         child
         for child in entry.children
@@ -191,7 +198,7 @@ def _shown(entry: OutlineEntry, depth: int | None) -> list[OutlineEntry]:
 
 
 def _by_type(level: Sequence[OutlineEntry], *, everything: bool, room: int) -> list[list[OutlineEntry]]:
-    """Return a level as one where it fits, and by the classes of modules, largest first, where it does not."""
+    """Return the entries of a level as one list if they fit, else a list for each class, by parameters, descending."""
     if everything or sum(len(_shown(entry, None)) for entry in level) <= room:
         return [list(level)]
     types: dict[str, list[OutlineEntry]] = {}
@@ -203,9 +210,9 @@ def _by_type(level: Sequence[OutlineEntry], *, everything: bool, room: int) -> l
 def outline_rows(
     root: OutlineEntry, opened: frozenset[str], depth: int | None = None, above: tuple[bool, ...] = ()
 ) -> Iterator[tuple[OutlineEntry, tuple[bool, ...]]]:
-    """Return the entries shown, each with one flag per level: whether it, or its ancestor there, is the last one.
+    """Yield the rows of an outline as a tree: each entry, with one flag per level for the lines of the tree.
 
-    `above` are the flags of the root.
+    A flag is whether the entry, or its ancestor at that level, is the last child. `above` are the flags of the root.
     """
     shown = _shown(root, depth)
     for child in shown:

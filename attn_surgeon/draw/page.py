@@ -1,4 +1,4 @@
-"""An HTML page around a drawing of Graphviz's, in one file that loads nothing: drag, zoom, and see what a node is."""
+"""Write an SVG of Graphviz as a self-contained HTML page, with panning, zooming and tooltips."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ svg.addEventListener('dblclick', () => { view = whole.slice(); show(); });
 
 
 def page(svg: str, title: str) -> str:
-    """Return a page that shows a drawing; in HTML an SVG needs neither a prolog nor name spaces."""
+    """Return an HTML page that shows an SVG, without its XML prolog and namespaces, which inline SVG does not need."""
     drawing = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg[svg.index("<svg") :], count=2)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'

@@ -1,4 +1,4 @@
-"""The picture of a network in a file: SVG, PNG, or an HTML page to look around in."""
+"""Write the diagram of a network to a file: SVG, PNG, or an HTML page with panning and zooming."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ SUFFIXES = (".svg", ".png", ".html")
 
 
 def draw_network(survey: Survey, title: str, target: Path, depth: int | None = None) -> None:
-    """Write the diagram of a surveyed network to a file, whole or not at all; `depth` opens so many levels of modules.
+    """Write the diagram of a surveyed network to a file, atomically.
 
-    Raises ArtefactError where the extra `draw` is not installed, or Graphviz cannot render the diagram.
+    Args:
+        survey: the surveyed network.
+        title: the title of the diagram.
+        target: the file; its suffix is the format.
+        depth: the number of levels of modules to expand; by default, as many as fit a screen.
+
+    Raises:
+        SurgeonError: the extra `draw` is not installed.
+        ArtefactError: Graphviz cannot render the diagram.
     """
     from attn_surgeon.draw.dataflow import build_diagram
     from attn_surgeon.draw.graphviz import render_png, render_svg

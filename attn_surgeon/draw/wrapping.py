@@ -1,4 +1,4 @@
-"""Where a long diagram is wrapped into columns, as `dot` would lay it out as one tall strip."""
+"""Choose where a long diagram is wrapped into columns, because `dot` lays it out as one tall strip."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from itertools import accumulate
 from attn_surgeon.draw.diagram import Diagram, DiagramNode
 from attn_surgeon.draw.labels import description, graft_text, shown_groups
 
-_CROSSING = 2  # edges that may lead from one column into another
-_PER_CLUSTER, _PER_EDGE = 0.15, 0.15  # what a wrap through a cluster or a further edge costs, in parts of the height
+_MAX_CROSSING = 2  # edges from one column into another
+_PER_CLUSTER, _PER_EDGE = 0.15, 0.15  # cost of a wrap inside a cluster and of a second edge, as fractions of the height
 
 
 def column_starts(diagram: Diagram, columns: int) -> list[int]:
-    """Return the indices of the nodes that begin the second and later columns; fewer where edges are in the way."""
+    """Return the indices of the nodes that begin the further columns, fewer where too many edges would cross."""
     heights = list(accumulate(map(_height, diagram.nodes)))
     crossing = _crossing_edges(diagram)
-    possible = [index for index in range(1, len(heights)) if 0 < crossing[index] <= _CROSSING]
+    possible = [index for index in range(1, len(heights)) if 0 < crossing[index] <= _MAX_CROSSING]
     starts = set()
     for column in range(1, columns):
         ideal = column / columns
@@ -32,12 +32,12 @@ def column_starts(diagram: Diagram, columns: int) -> list[int]:
 
 
 def _height(node: DiagramNode) -> float:
-    """Estimate a node's height in lines of text, with the gap below it."""
+    """Estimate the height of a node in lines of text, with the gap below it."""
     return 2.5 + len(description(node)) + bool(shown_groups(node)) + bool(graft_text(node))
 
 
 def _crossing_edges(diagram: Diagram) -> list[int]:
-    """Count for every node the edges that lead from before it to it or beyond."""
+    """Return for every node the number of edges from an earlier node to it or to a later one."""
     place = {node.name: index for index, node in enumerate(diagram.nodes)}
     spans = [sorted((place[edge.source], place[edge.target])) for edge in diagram.edges]
     return [sum(first < index <= last for first, last in spans) for index in range(len(place))]

@@ -18,7 +18,7 @@ from attn_surgeon.data.images import ImageData
 from attn_surgeon.export.module import INPUT, named_tensors
 from attn_surgeon.export.onnx.session import OnnxSession, as_feeds, open_session
 from attn_surgeon.export.prepared import PreparedNetwork
-from attn_surgeon.measure.latency import Latency, by_turns, summarise
+from attn_surgeon.measure.latency import Latency, summarise, time_interleaved
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.base import ScoreOptions
@@ -79,7 +79,7 @@ def size_of(path: Path) -> int:
 
 def _latencies(prepared: PreparedNetwork, sessions: Mapping[str, OnnxSession]) -> dict[str, Latency]:
     feeds = as_feeds(INPUT, prepared.inputs(next(prepared.sizes())))
-    turns = by_turns([partial(session.time, feeds) for session in sessions.values()])
+    turns = time_interleaved([partial(session.time, feeds) for session in sessions.values()])
     return {name: summarise(seconds) for name, seconds in zip(sessions, turns, strict=True)}
 
 

@@ -1,1 +1,1 @@
-"""Latency, cost and memory of networks and blocks."""
+"""Measure the latency, the parameters and MACs, and the peak memory of networks and blocks."""

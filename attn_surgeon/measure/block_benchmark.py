@@ -1,7 +1,7 @@
-"""Time and memory of blocks, also as multiples of those of a plain copy of their input.
+"""Benchmark blocks: time and peak memory, in absolute terms and relative to a copy of the input.
 
-A copy reads and writes every value once, which is the least a block can do, so the multiples depend less on the
-machine than seconds do.
+A copy reads and writes every value once, which is the least that a block can do. Multiples of it depend less on the
+machine than seconds.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from attn_surgeon.measure.peak_memory import peak_memory
 
 @dataclass(frozen=True)
 class BlockBenchmark:
-    """What a block costs to run.
+    """The time and memory of a block.
 
     Args:
-        forward: seconds of a forward pass.
-        training: seconds of a forward and a backward pass.
-        memory: bytes at the peak of both.
+        forward: the seconds of a forward pass.
+        training: the seconds of a forward and a backward pass.
+        memory: the peak of both in bytes.
     """
 
     forward: Latency
     training: Latency
     memory: float
 
-    def over(self, other: BlockBenchmark) -> BlockBenchmark:
-        """Return it as multiples of another one's medians and memory."""
+    def relative_to(self, other: BlockBenchmark) -> BlockBenchmark:
+        """Return the benchmark as multiples of another one's medians and memory."""
         forward = _scaled(self.forward, other.forward.median)
         return BlockBenchmark(forward, _scaled(self.training, other.training.median), self.memory / other.memory)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values for JSON: medians, and the quartiles beside them."""
+        """Return the medians and quartiles as JSON values."""
         medians = {"forward": self.forward.median, "training": self.training.median, "memory": self.memory}
         quartiles = {"forward_quartiles": self.forward.quartiles, "training_quartiles": self.training.quartiles}
         return {**medians, **quartiles}
@@ -67,12 +67,12 @@ def benchmark_module(
 
     def forward() -> Tensor:
         with torch.no_grad():
-            made: Tensor = module(x)
-        return made
+            y: Tensor = module(x)
+        return y
 
     def step() -> tuple[Tensor, ...]:
-        given = x.detach().requires_grad_()
-        return torch.autograd.grad((module(given) * slope).sum(), [given, *module.parameters()])
+        leaf = x.detach().requires_grad_()
+        return torch.autograd.grad((module(leaf) * slope).sum(), [leaf, *module.parameters()])
 
     memory = float(peak_memory(step, device))
     return BlockBenchmark(_latency(forward, seconds), _latency(step, seconds), memory)
@@ -81,7 +81,7 @@ def benchmark_module(
 def benchmark_block(
     spec: BlockSpec, shape: tuple[int, int, int, int], device: torch.device, seconds: float = 0.2
 ) -> BlockBenchmark:
-    """Measure a block as it is initialised; raise ValueError where it cannot run on features of this shape."""
+    """Measure a newly initialised block; raise ValueError where it cannot run on features of this shape."""
     block = build_alone(spec, shape[1], shape[2] * shape[3])
     return benchmark_module(block, shape, device, seconds)
 

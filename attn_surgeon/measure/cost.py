@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates (MACs) of networks, grafts and blocks.
+"""Count the parameters and multiply-accumulates (MACs) of networks, grafts and blocks.
 
 MACs are those of convolutions and matrix products, as `torch.utils.flop_counter` counts them; pooling, sigmoids and
 the product with the gate are not counted.
@@ -29,7 +29,7 @@ class Cost:
 
 
 def parameters(module: nn.Module) -> int:
-    """Return the number of a module's parameters.
+    """Return the number of parameters of a module.
 
     >>> parameters(nn.Linear(3, 2))
     8
@@ -38,22 +38,23 @@ def parameters(module: nn.Module) -> int:
 
 
 def macs(run_once: Callable[[], Any]) -> int:
-    """Return the multiply-accumulates of one run."""
+    """Return the multiply-accumulates of one call of a function."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         run_once()
     return int(counter.get_total_flops()) // 2
 
 
 def graft_costs(model: nn.Module, example: Example) -> Mapping[str, Cost]:
-    """Return what each graft adds to one forward pass, by its path in the network."""
-    made = list_grafts(model)
-    inputs: dict[str, list[Any]] = {item.path: [] for item in made}
+    """Return the cost of each graft in one forward pass, by its path in the network."""
+    grafts = list_grafts(model)
+    inputs: dict[str, list[Any]] = {graft.path: [] for graft in grafts}
     handles = (
-        item.block.register_forward_pre_hook(lambda _, args, path=item.path: inputs[path].append(args)) for item in made
+        graft.block.register_forward_pre_hook(lambda _, args, path=graft.path: inputs[path].append(args))
+        for graft in grafts
     )
     with hooked(handles):
         run_network(model, example)
-    return {item.path: _cost(item.block, inputs[item.path]) for item in made}
+    return {graft.path: _cost(graft.block, inputs[graft.path]) for graft in grafts}
 
 
 def _cost(block: nn.Module, calls: list[Any]) -> Cost:
@@ -62,6 +63,6 @@ def _cost(block: nn.Module, calls: list[Any]) -> Cost:
 
 
 def block_cost(block: nn.Module, shape: tuple[int, ...]) -> Cost:
-    """Return what a block costs on features (N, C, H, W), without computing anything."""
+    """Return the cost of a block on features (N, C, H, W), counted on the meta device, to which it is moved."""
     with mode(block, training=False):
         return Cost(parameters(block), macs(lambda: block.to("meta")(torch.empty(shape, device="meta"))))

@@ -1,4 +1,4 @@
-"""Latency of networks, timed in turn, so that load on the machine affects all of them."""
+"""Measure the latency of networks in interleaved rounds, so that load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Latency:
 
     @property
     def spread(self) -> float:
-        """The interquartile range."""
+        """The interquartile range in seconds."""
         return self.upper - self.lower
 
     @property
@@ -56,20 +56,22 @@ def summarise(seconds: Sequence[float]) -> Latency:
     return Latency(median, lower, upper)
 
 
-def by_turns(works: Sequence[Callable[[], float]], rounds: int = ROUNDS, *, again: bool = True) -> list[list[float]]:
-    """Time pieces of work in turn, after some rounds of warm-up.
+def time_interleaved(
+    works: Sequence[Callable[[], float]], rounds: int = ROUNDS, *, twice: bool = True
+) -> list[list[float]]:
+    """Time functions in interleaved rounds, after rounds of warm-up.
 
     Args:
-        works: functions that do a piece of work and return the seconds it took.
-        rounds: how often each is timed.
-        again: run each twice in its turn and time the second run, so that its data is in the caches.
+        works: functions that do some work and return the seconds it took.
+        rounds: the number of timed rounds.
+        twice: call each function twice per round and time the second call, so that its data is in the caches.
 
     Returns:
-        the seconds of each piece of work, by round.
+        The seconds of each function, by round.
     """
-    times = 2 if again else 1
-    turns = [[[work() for _ in range(times)][-1] for work in works] for _ in range(WARM_UP + rounds)]
-    return [list(seconds) for seconds in zip(*turns[WARM_UP:], strict=True)]
+    calls = 2 if twice else 1
+    timings = [[[work() for _ in range(calls)][-1] for work in works] for _ in range(WARM_UP + rounds)]
+    return [list(seconds) for seconds in zip(*timings[WARM_UP:], strict=True)]
 
 
 def latencies(models: Sequence[nn.Module], example: Tensor, rounds: int = ROUNDS) -> list[Latency]:
@@ -79,16 +81,17 @@ def latencies(models: Sequence[nn.Module], example: Tensor, rounds: int = ROUNDS
     with ExitStack() as stack, torch.inference_mode():
         for model in models:
             stack.enter_context(mode(model.to(device), training=False))
-        return [summarise(seconds) for seconds in by_turns([partial(timed, model, x) for model in models], rounds)]
+        works = [partial(timed, model, x) for model in models]
+        return [summarise(seconds) for seconds in time_interleaved(works, rounds)]
 
 
 def timed(model: Callable[[Tensor], Any], x: Tensor) -> float:
     """Run a model once and return the seconds until the device has finished."""
     _synchronise(x)
-    since = time.perf_counter()
+    start = time.perf_counter()
     model(x)
     _synchronise(x)
-    return time.perf_counter() - since
+    return time.perf_counter() - start
 
 
 def _synchronise(x: Tensor) -> None:

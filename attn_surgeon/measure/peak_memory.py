@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work, beyond what was allocated before."""
+"""Measure the peak memory that a function allocates, on the CPU by the profiler, on a GPU by the caching allocator."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ import torch
 
 
 def peak_memory(work: Callable[[], Any], device: torch.device) -> int:
-    """Return the most bytes that tensors and kernels' workspaces take at one time."""
+    """Return the peak of the bytes that a function allocates for tensors and kernel workspaces."""
     if device.type == "cuda":
         return _peak_on_gpu(work, device)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's log is not for users
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no log of the profiler on stderr
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        kept = work()
-    del kept
+        output = work()  # kept alive until the profile ends, so that it is not freed before the peak
+    del output
     assert profile.profiler is not None
-    found: Any = profile.profiler.kineto_results
-    events = sorted(
-        (event for event in found.events() if event.name() == "[memory]"), key=lambda event: event.start_ns()
-    )
-    held = peak = 0
-    for event in events:
-        held += event.nbytes()
-        peak = max(peak, held)
+    results: Any = profile.profiler.kineto_results
+    events = [event for event in results.events() if event.name() == "[memory]"]
+    allocated = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        allocated += event.nbytes()  # negative where memory is freed
+        peak = max(peak, allocated)
     return peak
 
 

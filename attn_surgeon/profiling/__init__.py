@@ -1,1 +1,1 @@
-"""Cost of networks side by side: parameters, MACs, memory and latency, by runtime and by graft."""
+"""Profile networks side by side: parameters, MACs, memory and latency, by runtime and by graft."""

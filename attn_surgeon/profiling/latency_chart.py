@@ -1,4 +1,4 @@
-"""A bar chart of a profile: a bar for each network in each runtime and batch size."""
+"""Draw the bar chart of a profile: the latency of each network in each runtime and at each batch size."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ def draw_latencies(document: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
     rows = document["runs"]
-    places = list(dict.fromkeys((row["runtime"], row["batch"]) for row in rows))
+    groups = list(dict.fromkeys((row["runtime"], row["batch"]) for row in rows))
     names = [network["name"] for network in document["networks"]]
-    figure = Figure(figsize=(2.5 + 1.5 * len(places), 4), layout="constrained")
+    figure = Figure(figsize=(2.5 + 1.5 * len(groups), 4), layout="constrained")
     axes = figure.add_subplot(ylabel="ms for one batch")
     width = 0.8 / len(names)
     for number, name in enumerate(names):
-        own = [row for row in rows if row["network"] == name]
-        at = [places.index((row["runtime"], row["batch"])) + (number - (len(names) - 1) / 2) * width for row in own]
-        heights, errors = [row["median_ms"] for row in own], list(zip(*map(_error_bar, own), strict=True))
-        bars = axes.bar(at, heights, width, yerr=errors, color=BAR_COLOURS[number], label=name, capsize=3)
+        runs = [row for row in rows if row["network"] == name]
+        offset = (number - (len(names) - 1) / 2) * width
+        x = [groups.index((row["runtime"], row["batch"])) + offset for row in runs]
+        heights, errors = [row["median_ms"] for row in runs], list(zip(*map(_error_bar, runs), strict=True))
+        bars = axes.bar(x, heights, width, yerr=errors, color=BAR_COLOURS[number], label=name, capsize=3)
         axes.bar_label(bars, fmt="%.3g", padding=2, fontsize=8)
-    axes.set_xticks(range(len(places)), [f"{runtime}\nbatch {batch}" for runtime, batch in places])
-    for text in axes.legend(fontsize="small").get_texts():  # a dollar sign in a user's name starts no formula
+    axes.set_xticks(range(len(groups)), [f"{runtime}\nbatch {batch}" for runtime, batch in groups])
+    for text in axes.legend(fontsize="small").get_texts():  # a dollar sign in a file name would start mathtext
         text.set_parse_math(False)
     axes.set_title(document["device"], fontsize="small")
     return figure

@@ -1,7 +1,8 @@
-"""Time networks in turn, in each runtime and at each batch size, and measure what each graft costs."""
+"""Time networks in interleaved rounds, in each runtime and at each batch size, and measure the cost of each graft."""
 
 from __future__ import annotations
 
+import operator
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.errors import ExportError, first_line
 from attn_surgeon.measure.cost import graft_costs
-from attn_surgeon.measure.latency import ROUNDS, Latency, by_turns, summarise, timed
+from attn_surgeon.measure.latency import ROUNDS, Latency, summarise, time_interleaved, timed
 from attn_surgeon.profiling.inputs import ProfileInput, cost_of, images, memory
-from attn_surgeon.profiling.runtimes import RUNTIMES, Running, Work
+from attn_surgeon.profiling.runtimes import RUNTIMES, PreparedRuntime, Work
 from attn_surgeon.progress import StepProgress, no_steps
 from attn_surgeon.surgery.installed import bypassed, list_grafts
 from attn_surgeon.surgery.isolation import mode
@@ -28,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ProfileSettings:
-    """What to measure: on a device, in runtimes, at batch sizes, each for a number of rounds."""
+    """The device, the runtimes, the batch sizes and the number of rounds of a profile."""
 
     device: torch.device
     runtimes: Sequence[str]
@@ -39,23 +40,23 @@ class ProfileSettings:
 def profile(
     inputs: Sequence[ProfileInput], settings: ProfileSettings, progress: StepProgress = no_steps
 ) -> dict[str, Any]:
-    """Profile networks side by side; the cost of grafts is measured for the first one.
+    """Profile networks side by side, and the grafts of the first one.
 
     Returns:
         JSON values. Milliseconds are medians over rounds with their quartiles; `spread_ms` is the interquartile range.
-        `ratio` is the median over rounds of a network's time over the last one's in the same round, None where that
-        one was not timed.
+        `ratio` is the median over rounds of a network's time divided by that of the last network in the same round;
+        None where the last network was not timed.
 
     Raises:
-        ExportError: no runtime runs any of them.
+        ExportError: no runtime runs any of the networks.
     """
     rows: list[Row] = []
     notes: list[str] = []
     for runtime in settings.runtimes:
         progress(runtime)
-        found, more = _in_runtime(inputs, runtime, settings)
-        rows += found
-        notes += more
+        runtime_rows, runtime_notes = _in_runtime(inputs, runtime, settings)
+        rows += runtime_rows
+        notes += runtime_notes
     if not rows:
         raise ExportError(f"nothing was measured: {'; '.join(notes)}")
     progress("count")
@@ -68,77 +69,76 @@ def profile(
 
 
 def _network(item: ProfileInput, settings: ProfileSettings) -> Row:
-    given = item.given
-    held = (
-        {n: _memory(given, n, settings.device) for n in settings.batches} if isinstance(given, LoadedNetwork) else None
-    )
-    return {"name": item.name, **asdict(cost_of(item)), "activation_bytes": held}
+    memory_by_batch = None
+    if isinstance(item.given, LoadedNetwork):
+        memory_by_batch = {batch: _memory(item.given, batch, settings.device) for batch in settings.batches}
+    return {"name": item.name, **asdict(cost_of(item)), "activation_bytes": memory_by_batch}
 
 
 def _memory(loaded: LoadedNetwork, batch: int, device: torch.device) -> int | None:
     try:
         return memory(loaded, batch, device)
-    except Exception:  # timing reports a batch that does not run
+    except Exception:  # the notes of the timing say why a batch does not run
         return None
 
 
 def _in_runtime(inputs: Sequence[ProfileInput], runtime: str, settings: ProfileSettings) -> tuple[list[Row], list[str]]:
-    """Time the networks that a runtime runs, in turn; notes name the others."""
+    """Time the networks that a runtime can run; notes name the others, with the reason."""
     notes: list[str] = []
     rows = []
     with ExitStack() as stack:
-        running, failures = _try_each(
+        prepared, failures = _try_each(
             inputs, lambda each: stack.enter_context(RUNTIMES[runtime](each, settings.device))
         )
-        notes += [*_failed(runtime, failures), *(note for each in running.values() for note in each.notes)]
-        for batch in settings.batches if running else ():
-            runs = [item for item in inputs if item.name in running]
-            works, failures = _try_each(runs, partial(_work, running, batch))
+        notes += [*_failed(runtime, failures), *(note for each in prepared.values() for note in each.notes)]
+        for batch in settings.batches if prepared else ():
+            runs = [item for item in inputs if item.name in prepared]
+            works, failures = _try_each(runs, partial(_work, prepared, batch))
             notes += _failed(f"{runtime} at batch {batch}", failures)
-            timings = _timed(works, running, batch, settings.rounds, inputs[-1].name)
+            timings = _timed(works, prepared, batch, settings.rounds, inputs[-1].name)
             rows += [{"runtime": runtime, "batch": batch, **row} for row in timings]
     return rows, notes
 
 
 def _try_each(inputs: Sequence[ProfileInput], make: Callable[[ProfileInput], T]) -> tuple[dict[str, T], dict[str, str]]:
-    """Return what is made of each input by name, and the reasons for those that fail."""
-    made, failures = {}, {}
+    """Return the results of `make` by the name of the input, and the error messages where it raised."""
+    results, failures = {}, {}
     for item in inputs:
         try:
-            made[item.name] = make(item)
+            results[item.name] = make(item)
         except ExportError as error:
             failures[item.name] = "; ".join(filter(None, (error.what, error.where, error.hint)))
-        except Exception as error:  # whatever the network's code raises, or too little memory
+        except Exception as error:  # of any kind: from the network's code, or out of memory
             failures[item.name] = first_line(error)
-    return made, failures
+    return results, failures
 
 
 def _failed(runtime: str, failures: Mapping[str, str]) -> list[str]:
-    """Return one line for each reason: which networks a runtime does not run."""
+    """Return a line for each reason, with the networks that a runtime does not run for it."""
     return [
         f"{runtime} does not run {' and '.join(name for name in failures if failures[name] == why)}: {why}"
         for why in dict.fromkeys(failures.values())
     ]
 
 
-def _work(running: Mapping[str, Running], batch: int, item: ProfileInput) -> Work:
+def _work(prepared: Mapping[str, PreparedRuntime], batch: int, item: ProfileInput) -> Work:
     with torch.inference_mode():
-        work = running[item.name].work(batch)
+        work = prepared[item.name].work(batch)
         work()
     return work
 
 
 def _timed(
-    works: Mapping[str, Work], running: Mapping[str, Running], batch: int, rounds: int, beside: str
+    works: Mapping[str, Work], prepared: Mapping[str, PreparedRuntime], batch: int, rounds: int, reference: str
 ) -> list[Row]:
     if not works:
         return []
     with torch.inference_mode():
-        turns = dict(zip(works, by_turns(list(works.values()), rounds), strict=True))
-    return [_row(name, running[name].on, batch, turn, turns.get(beside)) for name, turn in turns.items()]
+        timings = dict(zip(works, time_interleaved(list(works.values()), rounds), strict=True))
+    return [_row(name, prepared[name].on, batch, seconds, timings.get(reference)) for name, seconds in timings.items()]
 
 
-def _row(name: str, on: str, batch: int, seconds: Sequence[float], others: Sequence[float] | None) -> Row:
+def _row(name: str, on: str, batch: int, seconds: Sequence[float], reference: Sequence[float] | None) -> Row:
     latency = summarise(seconds)
     return {
         "network": name,
@@ -147,12 +147,12 @@ def _row(name: str, on: str, batch: int, seconds: Sequence[float], others: Seque
         "spread_ms": 1e3 * latency.spread,
         "quartiles_ms": [1e3 * latency.lower, 1e3 * latency.upper],
         "images_per_second": batch / latency.median,
-        "ratio": others and statistics.median(one / other for one, other in zip(seconds, others, strict=True)),
+        "ratio": reference and statistics.median(map(operator.truediv, seconds, reference)),
     }
 
 
 def _grafts(item: ProfileInput, batch: int, settings: ProfileSettings) -> list[Row]:
-    """Return the cost of each graft, and the milliseconds that eager PyTorch saves without it."""
+    """Return the cost of each graft, and the milliseconds that bypassing it saves in eager PyTorch."""
     if not isinstance(item.given, LoadedNetwork) or not list_grafts(item.given.model):
         return []
     loaded = item.given
@@ -161,29 +161,29 @@ def _grafts(item: ProfileInput, batch: int, settings: ProfileSettings) -> list[R
     saved = savings(model, x, settings.rounds)
     return [
         {
-            "site": f"{made.graft.side} {made.graft.site}",
-            "block": made.graft.block["name"],
-            **asdict(costs[made.path]),
-            "saves_ms": 1e3 * saved[made.path].median,
-            "saves_spread_ms": 1e3 * saved[made.path].spread,
-            "saves_quartiles_ms": [1e3 * saved[made.path].lower, 1e3 * saved[made.path].upper],
+            "site": installed.place,
+            "block": installed.graft.block["name"],
+            **asdict(costs[installed.path]),
+            "saves_ms": 1e3 * saved[installed.path].median,
+            "saves_spread_ms": 1e3 * saved[installed.path].spread,
+            "saves_quartiles_ms": [1e3 * saved[installed.path].lower, 1e3 * saved[installed.path].upper],
         }
-        for made in list_grafts(model)
+        for installed in list_grafts(model)
     ]
 
 
 def savings(model: nn.Module, x: Tensor, rounds: int = ROUNDS) -> dict[str, Latency]:
-    """Return the seconds that bypassing each graft alone saves, from the differences within each round."""
-    made = list_grafts(model)
-    works = [partial(timed, model, x), *(partial(_without, model, item.block, x) for item in made)]
+    """Return the seconds that bypassing each graft alone saves, from the differences within each round, by path."""
+    grafts = list_grafts(model)
+    works = [partial(timed, model, x), *(partial(_timed_without, model, graft.block, x) for graft in grafts)]
     with mode(model, training=False), torch.inference_mode():
-        whole, *others = by_turns(works, rounds, again=False)  # the weights are the same, so the caches stay warm
-    found = {}
-    for item, other in zip(made, others, strict=True):
-        found[item.path] = summarise([full - less for full, less in zip(whole, other, strict=True)])
-    return found
+        with_all, *without = time_interleaved(works, rounds, twice=False)  # the same weights, so the caches stay warm
+    return {
+        graft.path: summarise(list(map(operator.sub, with_all, seconds)))
+        for graft, seconds in zip(grafts, without, strict=True)
+    }
 
 
-def _without(model: nn.Module, block: nn.Module, x: Tensor) -> float:
+def _timed_without(model: nn.Module, block: nn.Module, x: Tensor) -> float:
     with bypassed([block]):
         return timed(model, x)

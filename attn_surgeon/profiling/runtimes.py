@@ -32,7 +32,7 @@ Work = Callable[[], float]
 
 
 @dataclass(frozen=True)
-class Running:
+class PreparedRuntime:
     """A network ready to be timed: the device or provider that runs it, notes, and the work for a batch size."""
 
     on: str
@@ -41,21 +41,21 @@ class Running:
 
 
 @contextmanager
-def in_eager(item: ProfileInput, device: torch.device) -> Iterator[Running]:
+def in_eager(item: ProfileInput, device: torch.device) -> Iterator[PreparedRuntime]:
     """Yield a network in eager PyTorch."""
     loaded = _of_torch(item)
     with mode(loaded.model.to(device), training=False):
-        yield Running(str(device), (), lambda n: partial(timed, loaded.model, images(loaded, n, device)))
+        yield PreparedRuntime(str(device), (), lambda n: partial(timed, loaded.model, images(loaded, n, device)))
 
 
 @contextmanager
-def compiled(item: ProfileInput, device: torch.device) -> Iterator[Running]:
+def compiled(item: ProfileInput, device: torch.device) -> Iterator[PreparedRuntime]:
     """Yield a network for `torch.compile`; raise ExportError where there is no C++ compiler, or it fails."""
     require_compiler(option("runtime", "compile"))
     loaded = _of_torch(item)
     try:
         with mode(loaded.model.to(device), training=False):
-            yield Running(str(device), (), partial(_compile, loaded, device))
+            yield PreparedRuntime(str(device), (), partial(_compile, loaded, device))
     finally:
         torch.compiler.reset()
 
@@ -71,7 +71,7 @@ def _compile(loaded: LoadedNetwork, device: torch.device, batch: int) -> Work:
 
 
 @contextmanager
-def in_onnx(item: ProfileInput, device: torch.device) -> Iterator[Running]:
+def in_onnx(item: ProfileInput, device: torch.device) -> Iterator[PreparedRuntime]:
     """Yield an ONNX file, or the export of a network, in ONNX Runtime; a note says where that fell back to the CPU.
 
     Its times include the copies to and from the device.
@@ -83,7 +83,7 @@ def in_onnx(item: ProfileInput, device: torch.device) -> Iterator[Running]:
 
 
 @contextmanager
-def in_tensorrt(item: ProfileInput, device: torch.device) -> Iterator[Running]:
+def in_tensorrt(item: ProfileInput, device: torch.device) -> Iterator[PreparedRuntime]:
     """Yield an ONNX file in ONNX Runtime's TensorRT provider; raise ExportError where that is not available."""
     if device.type == "cpu":
         raise ExportError("TensorRT runs on a GPU", "", f"use {option('device', 'cuda')}")
@@ -117,14 +117,14 @@ def _on(providers: tuple[str, ...], device: torch.device) -> list[Any]:
     return [name if name in CPU else (name, {"device_id": device.index or 0}) for name in providers]
 
 
-def _running(item: ProfileInput, session: OnnxSession, notes: tuple[str, ...]) -> Running:
+def _running(item: ProfileInput, session: OnnxSession, notes: tuple[str, ...]) -> PreparedRuntime:
     def work(batch: int) -> Work:
         given = item.given
         if isinstance(given, OnnxInput):
             return partial(session.time, given.feeds(batch))
         return partial(session.time, as_feeds(INPUT, images(given, batch, torch.device("cpu"))))
 
-    return Running(session.providers[0], notes, work)
+    return PreparedRuntime(session.providers[0], notes, work)
 
 
 def _of_torch(item: ProfileInput) -> LoadedNetwork:

@@ -29,7 +29,7 @@ from attn_surgeon.export.module import INPUT
 from attn_surgeon.export.onnx.format import write_onnx
 from attn_surgeon.export.onnx.session import OnnxSession, as_feeds, open_session
 from attn_surgeon.export.settings import ExportRequest
-from attn_surgeon.measure.latency import by_turns
+from attn_surgeon.measure.latency import time_interleaved
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.operations.insert import insert
@@ -82,7 +82,7 @@ def of_timm(name: str, options: dict[str, float]) -> Callable[[int], nn.Module]:
 def timed(sessions: dict[str, OnnxSession], rounds: int, size: int) -> dict[str, list[float]]:
     """Run every session once a round, after some rounds to warm up."""
     feeds = as_feeds(INPUT, torch.randn(1, 3, size, size))
-    turns = by_turns([partial(session.time, feeds) for session in sessions.values()], rounds)
+    turns = time_interleaved([partial(session.time, feeds) for session in sessions.values()], rounds)
     return dict(zip(sessions, turns, strict=True))
 
 

@@ -37,10 +37,10 @@ def test_multiples_of_a_copy() -> None:
 
     shape = (4, 64, 32, 32)
     copy = benchmark_module(Copy(), shape, CPU, 0.05)
-    slow = benchmark_module(Slow(), shape, CPU, 0.05).over(copy)
+    slow = benchmark_module(Slow(), shape, CPU, 0.05).relative_to(copy)
     assert slow.forward.median > 5
     assert slow.training.median > 2
-    own = copy.over(copy)
+    own = copy.relative_to(copy)
     assert (own.forward.median, own.training.median, own.memory) == (1.0, 1.0, 1.0)
     assert 0 < own.forward.lower <= 1 <= own.forward.upper
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from attn_surgeon.measure.latency import WARM_UP, Latency, by_turns, summarise
+from attn_surgeon.measure.latency import WARM_UP, Latency, summarise, time_interleaved
 
 
 def test_works_take_turns_and_the_first_rounds_are_not_counted() -> None:
@@ -14,7 +14,7 @@ def test_works_take_turns_and_the_first_rounds_are_not_counted() -> None:
         calls.append(name)
         return float(len(calls))
 
-    found = by_turns([partial(work, name) for name in "abc"], 2, again=False)
+    found = time_interleaved([partial(work, name) for name in "abc"], 2, twice=False)
     assert "".join(calls) == "abc" * (WARM_UP + 2)
     first = 3 * WARM_UP + 1
     assert found == [[first, first + 3], [first + 1, first + 4], [first + 2, first + 5]]
@@ -27,7 +27,7 @@ def test_the_second_time_counts() -> None:
         calls.append(name)
         return float(len(calls))
 
-    found = by_turns([partial(work, name) for name in "ab"], 1)
+    found = time_interleaved([partial(work, name) for name in "ab"], 1)
     assert "".join(calls) == "aabb" * (WARM_UP + 1)
     assert found == [[4 * WARM_UP + 2], [4 * WARM_UP + 4]]
 
