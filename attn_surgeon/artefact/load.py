@@ -19,7 +19,7 @@ from attn_surgeon.operations.fitting import build_blocks
 from attn_surgeon.surgery.isolation import copied, isolates
 from attn_surgeon.surgery.perform import perform
 from attn_surgeon.surgery.plan import UnfitError
-from attn_surgeon.surgery.rewrite.binding import UntraceableError, own_methods
+from attn_surgeon.surgery.rewrite.binding import UntraceableError, helper_methods
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
 from attn_surgeon.surgery.rewrite.operated import original_class
 from attn_surgeon.user_code import one_line
@@ -158,5 +158,5 @@ def regraft(base: nn.Module, artefact: Artefact, *, seed: int = 0) -> None:
 
 def _require_own_method(owner: nn.Module, method: str) -> None:
     """Raise UnfitError for a method that is not the owner's own: those of torch do more than compute."""
-    if method != "forward" and method not in own_methods(original_class(owner)):
+    if method != "forward" and method not in helper_methods(original_class(owner)):
         raise UnfitError(f"{type(owner).__name__} has no method {method} to rewrite")
