@@ -17,6 +17,7 @@ from attn_surgeon.data.sampling import batches
 from attn_surgeon.data.splits import Splits
 from attn_surgeon.errors import TrainingError, first_line, option
 from attn_surgeon.finetune.checkpoint import CHECKPOINT, generator_states, has_checkpoint, write_checkpoint
+from attn_surgeon.finetune.clipping import clip_gradients
 from attn_surgeon.finetune.context import StageContext, begin, memory_format, prepared
 from attn_surgeon.finetune.freezing import train_mode
 from attn_surgeon.finetune.precision import remove_autocast
@@ -113,7 +114,8 @@ def _step(context: StageContext, images: Tensor, targets: Tensor) -> None:
         _require_finite(context, loss, images)
         context.accelerator.backward(loss)
         if context.accelerator.sync_gradients:
-            norm = context.accelerator.clip_grad_norm_(context.wrapped.parameters(), settings.clip_grad)
+            context.accelerator.unscale_gradients()
+            norm = clip_gradients(optimizer, settings.clip_grad)
             if settings.amp != "fp16":  # the gradient scaler of fp16 skips such a step
                 _require_finite(context, norm, images)
         _update(optimizer)

@@ -42,7 +42,9 @@ class FinetuneSettings(TaskSettings):
         "cosine", f"Learning rate schedule: {', '.join(SCHEDULES)}.", "NAME", choices=SCHEDULES
     )
     warmup: float = _optimisation(0.1, "Warm-up, as a fraction of the steps.", "FRACTION", fraction=True)
-    clip_grad: float = _optimisation(1.0, "Maximum gradient norm.", "NORM", positive=True)
+    clip_grad: float = _optimisation(
+        1.0, "Maximum gradient norm, of the grafts and of all else apart.", "NORM", positive=True
+    )
     amp: str = _optimisation("no", "Mixed precision: no, bf16 or fp16.", "TYPE", choices=MIXED_PRECISIONS)
     channels_last: bool = _optimisation(False, "Use the channels-last memory format, which is faster for convolutions.")
     grad_checkpointing: bool = _optimisation(False, "Gradient checkpointing: recompute activations to save memory.")

@@ -26,6 +26,7 @@ from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.data.sampling import EpochImages, EpochSampler
 from attn_surgeon.data.splits import Splits, open_labelled_splits
 from attn_surgeon.finetune.allocation import keep_freed_memory
+from attn_surgeon.finetune.clipping import clip_gradients
 from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.parameter_groups import make_optimizer
 from attn_surgeon.finetune.settings import FinetuneSettings
@@ -48,7 +49,7 @@ def bare(model: nn.Module, parts: Splits, settings: FinetuneSettings) -> float:
     for batch, labels in loader:
         loss = F.cross_entropy(model(batch), labels)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_grad)
+        clip_gradients(optimizer, settings.clip_grad)
         optimizer.step()
         optimizer.zero_grad()
     return len(data) / (time.perf_counter() - since)
