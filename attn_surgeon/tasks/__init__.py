@@ -1,4 +1,4 @@
-"""Tasks: what a network predicts, and all that differs between one task and another."""
+"""The registry of tasks, such as classification and segmentation: data, head, loss, metric and report of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from attn_surgeon.tasks.base import Task
 
-# Each task's class, imported where the task is first used. A new task is one file and one line here.
+# The class of each task, imported on first use. To add a task, add a file and a line here.
 TASKS = {
     "classification": "attn_surgeon.tasks.classification:Classification",
     "segmentation": "attn_surgeon.tasks.segmentation:Segmentation",
@@ -31,7 +31,7 @@ def get_task(name: str) -> Task:
 
 
 def infer_task(spec: str) -> str:
-    """Return the name of the task that data is for: the first that recognises it, else classification.
+    """Return the name of the first task that recognises the data, or else classification.
 
     >>> infer_task("demo")
     'classification'

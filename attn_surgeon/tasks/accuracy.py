@@ -23,7 +23,7 @@ from attn_surgeon.surgery.isolation import mode
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What a classifier scored on a dataset; `top5` is None below six classes, where it means nothing."""
+    """The accuracy and loss of a classifier on a dataset; `top5` is None for fewer than six classes."""
 
     images: int
     correct: int
@@ -70,14 +70,14 @@ def measure_accuracy(
         model: returns logits (N, K), at least as many as there are classes.
         data: images (C, H, W) with labels.
         batch_size: images per batch.
-        limit: measure on at most that many images, balanced over the classes.
+        limit: the maximum number of images, balanced over the classes.
         workers: data-loading processes.
         device: where to run.
-        progress: is called with the images done and their total.
+        progress: is called with the number of images done and their total.
         watch: is called with the logits (N, K) and labels (N,) of each batch, on the CPU.
 
     Raises:
-        DataError: if there are no images, or the network does not return such logits.
+        DataError: there are no images, or the network does not return such logits.
     """
     start = time.perf_counter()
     dataset: Dataset[Any] = data.dataset
@@ -86,7 +86,7 @@ def measure_accuracy(
     total, sums = len(cast(Any, dataset)), _Sums()
     if not total:
         raise DataError("no images to evaluate on", "the dataset is empty")
-    # a loader draws a seed for its workers: from its own generator, so as not to disturb a training run
+    # A loader draws the base seed of its workers; with its own generator, evaluation does not change a training run.
     loader = DataLoader(dataset, batch_size, num_workers=workers, generator=torch.Generator())
     with mode(model.to(device), training=False), torch.inference_mode():
         for images, labels, *_ in batches(loader):
@@ -108,16 +108,16 @@ def measure_accuracy(
 
 
 def ranks(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return how many logits (N, K) are larger than the label's own (N,); of equal ones the first wins."""
-    own = logits.gather(1, labels[:, None])
+    """Return the rank (N,) of the label's logit among logits (N, K), 0 for the largest; of equal ones the first."""
+    of_label = logits.gather(1, labels[:, None])
     earlier = torch.arange(logits.shape[1])[None] < labels[:, None]
-    larger = (logits > own) | ((logits == own) & earlier)
-    # comparisons with NaN are false: without this line an output of NaN would come first
+    larger = (logits > of_label) | ((logits == of_label) & earlier)
+    # Comparisons with NaN are false, so outputs of NaN would have rank 0; they get the last rank.
     return torch.where(logits.isnan().any(1), logits.shape[1], larger.sum(1))
 
 
 def require_logits(output: Any) -> Tensor:
-    """Return a classifier's output, which is its logits (N, K); raise DataError where it is not."""
+    """Return the output of a classifier; raise DataError where it is not logits (N, K)."""
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise DataError("the network does not return logits (N, classes)", "classification", "use a classifier")
     return output
@@ -131,7 +131,7 @@ def _logits(model: nn.Module, images: Tensor, classes: int) -> Tensor:
         shape = "×".join(map(str, images.shape))
         what = f"the network does not run on these images: {first_line(error)}"
         raise DataError(
-            what, f"a batch {shape}", f"set {option('size')} and {option('mean')} as it needs them"
+            what, f"a batch {shape}", f"set {option('size')} and {option('mean')} to what it was trained with"
         ) from error
     logits = require_logits(logits)
     if logits.shape[1] < classes:

@@ -1,4 +1,4 @@
-"""What a task is: a protocol that fine-tuning, evaluation, export and scouting work through."""
+"""The Task protocol, through which fine-tuning, evaluation and export work, and the scores that it returns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from attn_surgeon.tasks.statistics import PairedTest, compare_ranks
 
 @dataclass(frozen=True)
 class Metric:
-    """A fraction, larger for better predictions: its key in documents, and its title for people."""
+    """A metric, a fraction that is larger for better predictions: its key in JSON and its title in tables."""
 
     key: str
     title: str
@@ -30,17 +30,17 @@ class Metric:
 
 @dataclass(frozen=True)
 class Score:
-    """What a network scored on a dataset.
+    """The score of a network on a dataset.
 
     Args:
-        metric: the task's metric.
+        metric: the value of the task's metric.
         loss: the mean loss.
-        outcomes: for each image, in order, how well the network does on it; outcomes of two networks are compared.
-        pseudo_values: where the metric is not the mean of the outcomes, what stands for each image in it: jackknife
-            pseudo-values, whose mean is the metric.
-        figures: further plain values for documents.
+        outcomes: a value for each image, in order, by which two networks are compared; larger is better.
+        figures: further JSON values.
         outputs_sha256: a hash of all outputs, where the task computes one.
-        predictions: what the task keeps of the outputs, to derive details from.
+        predictions: the predictions from which the task derives details.
+        pseudo_values: where the metric is not the mean of the outcomes, jackknife pseudo-values of the images, whose
+            mean is the metric.
     """
 
     metric: float
@@ -53,7 +53,7 @@ class Score:
 
     @property
     def by_image(self) -> tuple[float, ...]:
-        """What each image adds to the metric: values whose mean it is."""
+        """A value for each image, whose mean is the metric."""
         return self.outcomes if self.pseudo_values is None else self.pseudo_values
 
 
@@ -70,16 +70,16 @@ DEFAULT_OPTIONS = ScoreOptions()
 
 
 class Task(Protocol):
-    """All that differs between tasks; an instance has no state.
+    """The interface of a task: its data, head, loss, metric, comparison and report. Instances have no state.
 
-    A new task subclasses this and overrides what follows; methods with a body here are optional.
+    A new task subclasses this; methods with a body here are optional.
 
     Attributes:
         name: its key in TASKS.
         metric: the metric over a dataset.
-        image_metric: the mean of the outcomes of single images, which corrupted images are compared by.
-        class_metric: the key in a score's figures of a table from class names to a metric, if there is one.
-        mixable: whether targets can be mixed as Mixup and CutMix do.
+        image_metric: the metric that is the mean of the outcomes, by which results on corrupted images are compared.
+        class_metric: the metric of single classes, if any; its key in a score's figures has it by class name.
+        mixable: whether Mixup and CutMix can mix the targets.
     """
 
     name: str
@@ -89,11 +89,11 @@ class Task(Protocol):
     mixable: bool = True
 
     def recognises(self, spec: str) -> bool:
-        """Whether data is evidently for this task."""
+        """Return whether data is recognisably for this task."""
         return False
 
     def open_splits(self, spec: str, preprocessing: Preprocessing, settings: TaskSettings) -> Splits:
-        """Open and check training and validation data; raise DataError where something does not match."""
+        """Open and check training and validation data; raise DataError where the two do not match."""
         ...
 
     def open_split(
@@ -106,20 +106,20 @@ class Task(Protocol):
         preprocessing: Preprocessing | None = None,
         by_index: bool = False,
     ) -> ImageData:
-        """Open the data to evaluate a network on, with classes numbered as its outputs are.
+        """Open the data to evaluate a network on, with the class numbers of the network's outputs.
 
         Args:
             network: the network.
-            spec: the data, as for `open_pictures` or a format of the task's own.
-            split: its split.
+            spec: the data, as for `open_pictures`, or in a format of the task.
+            split: the split to open.
             settings: how the data is read.
-            preprocessing: is used in place of the network's.
-            by_index: match classes whose names do not match the network's by index.
+            preprocessing: replaces that of the network.
+            by_index: match classes by index where their names do not match those of the network.
         """
         ...
 
     def outputs(self, network: LoadedNetwork) -> int:
-        """Return how many classes a network predicts."""
+        """Return the number of classes that a network predicts."""
         ...
 
     def fit_head(self, network: LoadedNetwork, class_names: tuple[str, ...], settings: TaskSettings) -> LoadedNetwork:
@@ -127,7 +127,7 @@ class Task(Protocol):
         ...
 
     def logits(self, output: Any) -> Tensor:
-        """Return the logits (N, K, ...) in a network's output, which are compared with a teacher's."""
+        """Return the logits (N, K, ...) in a network's output; distillation compares them with the teacher's."""
         ...
 
     def loss(self, output: Any, targets: Tensor, settings: TaskSettings) -> Tensor:
@@ -145,7 +145,7 @@ class Task(Protocol):
         ...
 
     def samples(self, data: ImageData) -> Iterable[Tensor]:
-        """Yield batches (N, C, H, W) of the first images, as the network takes them."""
+        """Yield batches (N, C, H, W) of the first images, preprocessed for the network."""
         ...
 
     def compare(self, first: Sequence[float], second: Sequence[float]) -> PairedTest:
@@ -153,19 +153,19 @@ class Task(Protocol):
         return compare_ranks(first, second)
 
     def corruptions(self, data: ImageData, seed: int) -> Corrupt:
-        """Return a function from a corruption's kind and strength to the corrupted data."""
+        """Return a function that maps the kind and severity of a corruption to the corrupted data."""
         raise DataError(f"there are no corruptions for {self.name}", option("robust"), f"leave {option('robust')} out")
 
     def details(self, score: Score, data: ImageData) -> dict[str, Any]:
-        """Return further plain values for the document of an evaluation."""
+        """Return further JSON values for an evaluation."""
         return {}
 
     def compare_details(self, first: Score, second: Score, data: ImageData) -> dict[str, Any]:
-        """Return further plain values for the document of a comparison."""
+        """Return further JSON values for a comparison."""
         return {}
 
     def rows(self, document: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """Return the names and values, as text, that summarise the document of an evaluation."""
+        """Return the rows of the table of an evaluation, as names and values, from its JSON values."""
         return [
             ("images", f"{document['images']:,}"),
             (self.metric.title, f"{100 * document[self.metric.key]:.2f} %"),
@@ -173,5 +173,5 @@ class Task(Protocol):
         ]
 
     def pictures(self, model: nn.Module, data: ImageData, score: Score) -> Mapping[str, bytes]:
-        """Return files, by name, that show a network's predictions."""
+        """Return image and table files, by name, that show the predictions of a network."""
         return {}

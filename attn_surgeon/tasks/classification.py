@@ -1,4 +1,4 @@
-"""Classification: which class an image shows; cross-entropy, top-1 accuracy, and which images are right."""
+"""The classification task: labelled images, cross-entropy, top-1 accuracy, McNemar's test, confusion matrix."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ WORST = 5
 
 
 class Classification(Task):
-    """Images with a class each."""
+    """The task of predicting one class for each image."""
 
     name = "classification"
     metric = image_metric = Metric("top1", "top-1")
@@ -64,7 +64,7 @@ class Classification(Task):
         preprocessing: Preprocessing | None = None,
         by_index: bool = False,
     ) -> ImageData:
-        """Open the images to evaluate a network on, with classes numbered as its outputs are."""
+        """Open the images to evaluate a network on, with the class numbers of the network's outputs."""
         opened = open_pictures(spec, split, _unchanged, settings)
         pictures = opened.dataset
         sizes = sampled_sizes(pictures) if isinstance(pictures, Pictures) else []
@@ -85,7 +85,7 @@ class Classification(Task):
         return replace_head(network, class_names, self.outputs(network), settings.seed)
 
     def logits(self, output: Any) -> Tensor:
-        """Return a classifier's output, which is its logits (N, K); raise DataError where it is not."""
+        """Return the output of a classifier; raise DataError where it is not logits (N, K)."""
         return require_logits(output)
 
     def loss(self, output: Any, targets: Tensor, settings: TaskSettings) -> Tensor:
@@ -93,7 +93,7 @@ class Classification(Task):
         logits = self.logits(output)
         if settings.loss == "bce":
             return F.binary_cross_entropy_with_logits(logits, _smoothed(targets, logits, settings.label_smoothing))
-        # mixed targets are smoothed already
+        # Mixup and CutMix smooth the targets themselves.
         smoothing = settings.label_smoothing if targets.ndim == 1 else 0.0
         return F.cross_entropy(logits, targets, label_smoothing=smoothing)
 
@@ -104,9 +104,9 @@ class Classification(Task):
         options: ScoreOptions = DEFAULT_OPTIONS,
         progress: Progress = no_progress,
     ) -> Score:
-        """Score a classifier: top-1 accuracy, and which images are right."""
+        """Score a classifier: top-1 accuracy, with 1 or 0 as the outcome of each image."""
         batches: list[Predictions] = []
-        found = measure_accuracy(
+        accuracy = measure_accuracy(
             model,
             data,
             **vars(options),
@@ -115,8 +115,8 @@ class Classification(Task):
         )
         predictions = concatenated(batches)
         outcomes = tuple(predictions.correct.double().tolist())
-        figures = {"correct": found.correct, "correct5": found.correct5, "top5": found.top5}
-        return Score(found.top1, found.loss, outcomes, figures, found.logits_sha256, predictions)
+        figures = {"correct": accuracy.correct, "correct5": accuracy.correct5, "top5": accuracy.top5}
+        return Score(accuracy.top1, accuracy.loss, outcomes, figures, accuracy.logits_sha256, predictions)
 
     def samples(self, data: ImageData) -> Iterator[Tensor]:
         """Yield the first images in batches."""
@@ -126,11 +126,11 @@ class Classification(Task):
             yield images
 
     def compare(self, first: Sequence[float], second: Sequence[float]) -> PairedTest:
-        """Test which images two networks get right, by McNemar's exact test."""
+        """Test whether two networks classify equally many images correctly, by McNemar's exact test."""
         return compare_correctness(first, second)
 
     def corruptions(self, data: ImageData, seed: int) -> Corrupt:
-        """Return a function from a corruption's kind and strength to the corrupted images."""
+        """Return a function that maps the kind and severity of a corruption to the corrupted images."""
         return corrupted_labelled_images(data, seed)
 
     def details(self, score: Score, data: ImageData) -> dict[str, Any]:
@@ -138,37 +138,40 @@ class Classification(Task):
         predictions: Predictions = score.predictions
         return {
             "ece": calibration_error(predictions),
-            "classes": [asdict(one) for one in class_scores(predictions, data.class_names)],
-            "confused": [asdict(one) for one in confusions(predictions, data.class_names)],
+            "classes": [asdict(score) for score in class_scores(predictions, data.class_names)],
+            "confused": [asdict(confusion) for confusion in confusions(predictions, data.class_names)],
         }
 
     def compare_details(self, first: Score, second: Score, data: ImageData) -> dict[str, Any]:
-        """Return the difference on each class, and the images that only one network gets right."""
-        ours, theirs, labels = first.predictions.correct, second.predictions.correct, first.predictions.labels
+        """Return the difference on each class, and the images that only one network classifies correctly."""
+        correct, other, labels = first.predictions.correct, second.predictions.correct, first.predictions.labels
         names = image_names(data)
-        members = {name: labels == label for label, name in enumerate(data.class_names)}
+        masks = {name: labels == label for label, name in enumerate(data.class_names)}
         return {
             "class_differences": [
-                {"name": name, **self._on_class(ours[own], theirs[own])} for name, own in members.items() if own.any()
+                {"name": name, **self._on_class(correct[mask], other[mask])}
+                for name, mask in masks.items()
+                if mask.any()
             ],
-            "only_first": [names[place] for place in (ours & ~theirs).nonzero().flatten().tolist()],
-            "only_second": [names[place] for place in (theirs & ~ours).nonzero().flatten().tolist()],
+            "only_first": [names[index] for index in (correct & ~other).nonzero().flatten().tolist()],
+            "only_second": [names[index] for index in (other & ~correct).nonzero().flatten().tolist()],
         }
 
-    def _on_class(self, ours: Tensor, theirs: Tensor) -> dict[str, Any]:
+    def _on_class(self, correct: Tensor, other: Tensor) -> dict[str, Any]:
         return {
-            "images": len(ours),
-            "first": float(ours.double().mean()),
-            "second": float(theirs.double().mean()),
-            "only_first": int((ours & ~theirs).sum()),
-            "only_second": int((theirs & ~ours).sum()),
-            "difference": asdict(image_interval((ours.double() - theirs.double()).tolist())),
+            "images": len(correct),
+            "first": float(correct.double().mean()),
+            "second": float(other.double().mean()),
+            "only_first": int((correct & ~other).sum()),
+            "only_second": int((other & ~correct).sum()),
+            "difference": asdict(image_interval((correct.double() - other.double()).tolist())),
         }
 
     def rows(self, document: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the rows of an evaluation's table."""
         top5 = "-" if document["top5"] is None else f"{100 * document['top5']:.2f} %  ({document['correct5']:,})"
-        known = sorted((one for one in document["classes"] if one["images"]), key=lambda one: one["accuracy"])
+        classes = [score for score in document["classes"] if score["images"]]
+        worst = sorted(classes, key=lambda score: score["accuracy"])[:WORST]
         confused = [
             f"{pair['label']} as {pair['predicted'] or 'none of these'} ({pair['images']:,})"
             for pair in document["confused"][:WORST]
@@ -179,13 +182,13 @@ class Classification(Task):
             ("top-5", top5),
             ("loss", f"{document['loss']:.4f}"),
             ("ECE", f"{100 * document['ece']:.2f} %  (expected calibration error, 15 bins)"),
-            ("worst", ", ".join(f"{one['name']} {100 * one['accuracy']:.2f} %" for one in known[:WORST])),
+            ("worst", ", ".join(f"{score['name']} {100 * score['accuracy']:.2f} %" for score in worst)),
             ("confused", ", ".join(confused) or "-"),
             ("logits", f"sha256 {document['logits_sha256'][:16]}…"),
         ]
 
     def pictures(self, model: nn.Module, data: ImageData, score: Score) -> dict[str, bytes]:
-        """Return the confusion matrix as a table and, where Matplotlib is installed, as a picture."""
+        """Return the confusion matrix as CSV and, where Matplotlib is installed, as PNG."""
         counts = confusion_matrix(score.predictions, len(data.class_names))
         files = {"confusion.csv": confusion_csv(counts, data.class_names)}
         if is_installed("matplotlib"):
@@ -196,16 +199,16 @@ class Classification(Task):
 def match_classes(
     data: ImageData, class_names: tuple[str, ...] | None, outputs: int, *, by_index: bool = False
 ) -> ImageData:
-    """Return data with classes numbered as a network's outputs are.
+    """Return data with the class numbers of a network's outputs.
 
     Args:
         data: labelled images.
         class_names: the names of the network's outputs, if known.
-        outputs: how many there are.
-        by_index: match classes to outputs by index where names do not match and the numbers differ.
+        outputs: the number of outputs.
+        by_index: match classes to outputs by index where the names do not match and the numbers differ.
 
     Raises:
-        DataError: if classes cannot be matched by name, and there are more or fewer than outputs.
+        DataError: the classes cannot be matched by name, and their number is not that of the outputs.
     """
     if class_names is not None and {*data.class_names} <= {*class_names}:
         return relabelled(data, class_names)
@@ -218,7 +221,7 @@ def match_classes(
         return replace(data, notes=(*data.notes, f"{what}: matched by index to the first {count}"))
     hint = "use data with the network's classes, or a network with a head for these"
     if count < outputs:
-        hint += f"; to take them for the first {count} outputs: {option('classes_by_index', True)}"
+        hint += f"; to match them to the first {count} outputs: {option('classes_by_index', True)}"
     raise DataError(f"{what}, and their names do not match", option("data"), hint)
 
 
@@ -233,8 +236,8 @@ def _unchanged(picture: Image.Image) -> Image.Image:
 
 
 def _smoothed(targets: Tensor, logits: Tensor, smoothing: float) -> Tensor:
-    """Return labels (N,) as smoothed one-hot targets (N, K); mixed targets (N, K) as they are."""
+    """Return labels (N,) as smoothed one-hot targets (N, K); mixed targets (N, K) are returned unchanged."""
     if targets.ndim > 1:
         return targets.to(logits.dtype)
-    ones = F.one_hot(targets, logits.shape[1]).to(logits.dtype)
-    return ones * (1 - smoothing) + smoothing / logits.shape[1]
+    one_hot = F.one_hot(targets, logits.shape[1]).to(logits.dtype)
+    return one_hot * (1 - smoothing) + smoothing / logits.shape[1]

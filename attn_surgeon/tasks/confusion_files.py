@@ -1,4 +1,4 @@
-"""A confusion matrix as a CSV table and as a picture."""
+"""Write a confusion matrix as CSV and as PNG."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 OUTSIDE = "(none of these)"
-NUMBERED = 20  # more classes than this are shown by colour alone
-NAMED = 60
+NUMBERED = 20  # the largest number of classes for which cells show counts
+NAMED = 60  # the largest number of classes for which the axes show names
 PNG_DPI = 150
 
 
@@ -26,7 +26,7 @@ def confusion_csv(counts: Tensor, class_names: Sequence[str]) -> bytes:
 
 
 def confusion_png(counts: Tensor, class_names: Sequence[str]) -> bytes:
-    """Return a confusion matrix (K, K + 1) as PNG, each row as fractions of its class; few classes with counts."""
+    """Return a confusion matrix (K, K + 1) as PNG, with each row as fractions of its class."""
     from matplotlib.figure import Figure
 
     counts, names = (counts, [*class_names, OUTSIDE]) if counts[:, -1].any() else (counts[:, :-1], class_names)
@@ -36,7 +36,7 @@ def confusion_png(counts: Tensor, class_names: Sequence[str]) -> bytes:
     axes = figure.add_subplot(xlabel="predicted", ylabel="class")
     image = axes.imshow(fractions.numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(image, label="fraction of the class", fraction=0.046)
-    if len(class_names) <= NAMED:  # class names may contain dollar signs
+    if len(class_names) <= NAMED:  # a dollar sign in a class name would start mathtext
         axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
         axes.set_yticks(range(len(class_names)), class_names, parse_math=False)
     if len(class_names) <= NUMBERED:

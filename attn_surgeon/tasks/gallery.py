@@ -1,4 +1,4 @@
-"""A picture of predicted masks: the worst and the best images, each with its mask and the prediction."""
+"""Draw predicted masks: the worst and the best images, each with its mask and prediction, as PNG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attn_surgeon.data.masks import IGNORED
 from attn_surgeon.data.scenes import Scenes
 
 EACH = 3
-SIDE = 512  # pixels; larger images are shown smaller
+SIDE = 512  # pixels; larger images are subsampled
 TITLES = ("image", "mask", "prediction")
 
 
@@ -54,7 +54,7 @@ def _draw_row(row: Any, scenes: Scenes, index: int, predicted: Tensor) -> None:
 
 
 def _painted(labels: Tensor, classes: int) -> np.ndarray[Any, Any]:
-    """Return class numbers (H, W) as colours (H, W, 3); ignored pixels are white."""
+    """Return class numbers (H, W) as RGB colours (H, W, 3), with ignored pixels white."""
     from matplotlib import colormaps
 
     palette = torch.from_numpy(colormaps["turbo"](np.linspace(0.02, 0.98, classes))[:, :3])

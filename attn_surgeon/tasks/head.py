@@ -1,4 +1,4 @@
-"""A new head for the classes of the data, such that the artefact can be network again."""
+"""Replace the head of a network for the classes of the data, such that an artefact can rebuild the network."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from attn_surgeon.networks.source import get_source
 from attn_surgeon.surgery.rewrite.operated import grafts_in
 from attn_surgeon.user_code import found
 
-# what factories call the number of classes
+# Names of a factory's argument for the number of classes.
 _NAMES = ("num_classes", "classes", "n_classes", "out_channels")
 
 
 def replace_head(network: LoadedNetwork, class_names: tuple[str, ...], width: int, seed: int) -> LoadedNetwork:
-    """Return a network with these classes, its head replaced where it does not have as many outputs.
+    """Return a network for these classes, with its head replaced where the number of outputs differs.
 
-    The head is the one that the network's source builds for that number of classes, so the artefact needs only that
+    The new head is the one that the network's source builds for that number of classes, so an artefact stores only that
     argument.
 
     Args:
         network: the network, whose head is replaced in place.
         class_names: the classes of the data.
-        width: how many outputs the head has.
-        seed: seeds the new head's weights.
+        width: the number of outputs of the current head.
+        seed: the seed of the new head's weights.
 
     Raises:
-        TrainingError: if the source has no argument for the number of classes, or more than the head would change.
+        TrainingError: the source has no argument for the number of classes, or it changes more than the head.
     """
     provenance, notes = replace(network.provenance, class_names=class_names), network.notes
     heads: list[str] = []
@@ -52,7 +52,7 @@ def replace_head(network: LoadedNetwork, class_names: tuple[str, ...], width: in
 
 
 def _trusted(network: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:
-    """Return the source that may be built again."""
+    """Return the source to build again; raise TrainingError for user code that was not trusted."""
     spec = network.provenance.source
     if not get_source(spec.kind).user_code:
         return spec
@@ -62,19 +62,19 @@ def _trusted(network: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:
 
 
 def _argument(spec: SourceSpec, widths: tuple[int, int]) -> str:
-    """Return the name of a source's argument for the number of classes."""
+    """Return the name of the source's argument for the number of classes."""
     if not get_source(spec.kind).user_code:
         return _NAMES[0]
     with found(spec.name, SourceError) as factory:
-        taken = [] if isinstance(factory, nn.Module) else list(inspect.signature(factory).parameters)
-    name = next((name for name in _NAMES if name in taken), None)
+        parameters = [] if isinstance(factory, nn.Module) else list(inspect.signature(factory).parameters)
+    name = next((name for name in _NAMES if name in parameters), None)
     if name is None:
         raise _refusal(spec, widths)
     return name
 
 
 def _replace(model: nn.Module, spec: SourceSpec, widths: tuple[int, int], seed: int) -> list[str]:
-    """Replace the layers that differ in a network built for the other number of classes; return their names."""
+    """Replace the layers that have another shape in a network built for the new classes; return their names."""
     fresh = _built(spec, widths, seed)
     old, new = split_tensors(model)[0], split_tensors(fresh)[0]
     if old.keys() != new.keys():
@@ -85,8 +85,8 @@ def _replace(model: nn.Module, spec: SourceSpec, widths: tuple[int, int], seed: 
     if not heads or not resized or any(grafts_in(model.get_submodule(head)) for head in heads):
         raise _refusal(spec, widths)
     for head in heads:
-        like = model.get_submodule(head).weight
-        model.set_submodule(head, fresh.get_submodule(head).to(device=like.device, dtype=like.dtype))  # type: ignore[arg-type]
+        weight = model.get_submodule(head).weight
+        model.set_submodule(head, fresh.get_submodule(head).to(device=weight.device, dtype=weight.dtype))  # type: ignore[arg-type]
     if hasattr(model, "num_classes"):
         model.num_classes = widths[1]  # type: ignore[assignment]
     return heads
@@ -102,6 +102,6 @@ def _built(spec: SourceSpec, widths: tuple[int, int], seed: int) -> nn.Module:
 
 
 def _refusal(spec: SourceSpec, widths: tuple[int, int]) -> TrainingError:
-    what = f"the head has {widths[0]} outputs, the data {widths[1]} classes, and its head cannot be replaced"
-    hint = f"let its factory take one of {', '.join(_NAMES)}, or change the head in its code and insert again"
+    what = f"the head has {widths[0]} outputs, the data {widths[1]} classes, and the head cannot be replaced"
+    hint = f"add one of the arguments {', '.join(_NAMES)} to its factory, or change the head there and insert again"
     return TrainingError(what, spec.text, hint)

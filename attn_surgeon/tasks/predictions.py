@@ -1,4 +1,4 @@
-"""What a classifier predicts for each image, and what follows: calibration, confusions, accuracy of each class."""
+"""The predictions of a classifier, and what is computed from them: calibration, confusions, accuracy by class."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Predictions:
-    """For each image its label, the predicted class (-1 where logits are NaN) and the confidence in it, (N,)."""
+    """The label, the predicted class (-1 where a logit is NaN) and the confidence of each image, (N,) each."""
 
     labels: Tensor
     predicted: Tensor
@@ -27,7 +27,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How many images of a class are classified correctly; without images there is no accuracy."""
+    """The accuracy on the images of a class; None where it has no images."""
 
     name: str
     images: int
@@ -37,7 +37,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many images of a class are taken for another; the other is None where it is none of the data's."""
+    """The number of images of a class predicted as another; None for an output that is not a class of the data."""
 
     label: str
     predicted: str | None
@@ -45,7 +45,7 @@ class Confusion:
 
 
 def predictions_of(logits: Tensor, labels: Tensor) -> Predictions:
-    """Return predictions and confidences for logits (N, K); of equal logits the first wins."""
+    """Return predictions and confidences from logits (N, K); of equal logits the first wins."""
     predicted = logits.argmax(1).where(~logits.isnan().any(1), -1)
     return Predictions(labels, predicted, logits.double().softmax(1).amax(1))
 
@@ -59,18 +59,18 @@ def concatenated(batches: Sequence[Predictions]) -> Predictions:
 def calibration_error(predictions: Predictions) -> float:
     """Return the expected calibration error (Guo et al., On Calibration of Modern Neural Networks, 2017).
 
-    Images fall into 15 equally wide bins of confidence, the largest softmax output. The error is the mean, over all
-    images, of the distance between their bin's accuracy and its mean confidence; NaN where a confidence is.
+    Images are put into 15 bins of equal width by their confidence, the largest softmax output. The error is the mean
+    over images of the difference between the accuracy and the mean confidence of their bin; NaN with a NaN confidence.
     """
     if bool(predictions.confidence.isnan().any()):
         return float("nan")
     bins = (predictions.confidence * BINS).long().clamp(max=BINS - 1)
-    excess = predictions.correct.double() - predictions.confidence.double()  # of accuracy over confidence
-    return float(torch.zeros(BINS, dtype=torch.double).index_add(0, bins, excess).abs().sum() / len(bins))
+    differences = predictions.correct.double() - predictions.confidence.double()
+    return float(torch.zeros(BINS, dtype=torch.double).index_add(0, bins, differences).abs().sum() / len(bins))
 
 
 def confusion_matrix(predictions: Predictions, classes: int) -> Tensor:
-    """Return counts of images by label and prediction (K, K + 1); the last column is for predictions of no class."""
+    """Return the confusion matrix (K, K + 1) of images; the last column counts predictions that are no class."""
     pairs = predictions.labels * (classes + 1) + _within(predictions, classes)
     return pairs.bincount(minlength=classes * (classes + 1)).reshape(classes, classes + 1)
 
@@ -87,18 +87,18 @@ def class_scores(predictions: Predictions, class_names: Sequence[str]) -> tuple[
 
 
 def confusions(predictions: Predictions, class_names: Sequence[str]) -> tuple[Confusion, ...]:
-    """Return which classes are taken for which, the most frequent first, without building the matrix."""
+    """Return the confusions of classes, the most frequent first, without building the matrix."""
     wrong = ~predictions.correct
     pairs = torch.stack([predictions.labels[wrong], _within(predictions, len(class_names))[wrong]])
-    found, counts = torch.unique(pairs, dim=1, return_counts=True)
+    confused, counts = torch.unique(pairs, dim=1, return_counts=True)
     order = counts.argsort(descending=True, stable=True)
     names = [*class_names, None]
     return tuple(
         Confusion(class_names[label], names[predicted], count)
-        for (label, predicted), count in zip(found.T[order].tolist(), counts[order].tolist(), strict=True)
+        for (label, predicted), count in zip(confused.T[order].tolist(), counts[order].tolist(), strict=True)
     )
 
 
 def _within(predictions: Predictions, classes: int) -> Tensor:
-    """Return the predicted classes (N,), with `classes` for every prediction of no class."""
+    """Return the predicted classes (N,), with `classes` for every prediction that is no class."""
     return predictions.predicted.where((predictions.predicted >= 0) & (predictions.predicted < classes), classes)

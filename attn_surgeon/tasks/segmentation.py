@@ -1,4 +1,4 @@
-"""Segmentation: the class of each pixel; cross-entropy and Dice, and the mean intersection over union."""
+"""The segmentation task: images with masks, cross-entropy and Dice loss, mean IoU by sliding windows."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from attn_surgeon.tasks.overlap import confusion, dice_loss, hits_and_unions, io
 from attn_surgeon.tasks.settings import TaskSettings
 from attn_surgeon.tasks.sliding_windows import bands
 
-AUXILIARY = 0.4  # weight of an auxiliary classifier (Zhao et al., PSPNet, 2017)
-MAIN = ("out", "logits")  # the scores' names in outputs that are dicts
+AUXILIARY = 0.4  # weight of the loss of an auxiliary classifier (Zhao et al., PSPNet, 2017)
+MAIN = ("out", "logits")  # keys of the logits in outputs that are dicts
 SAMPLES = 64
 
 
 class Segmentation(Task):
-    """Images with masks of class numbers, evaluated as wholes by sliding windows."""
+    """The task of predicting a class for each pixel; whole images are evaluated by sliding windows."""
 
     name = "segmentation"
     metric = Metric("miou", "mIoU")
@@ -47,7 +47,7 @@ class Segmentation(Task):
     mixable = False
 
     def recognises(self, spec: str) -> bool:
-        """Whether data is a folder of images with masks."""
+        """Return whether data is a folder of images with masks."""
         return is_masked(spec)
 
     def open_splits(self, spec: str, preprocessing: Preprocessing, settings: TaskSettings) -> Splits:
@@ -64,7 +64,7 @@ class Segmentation(Task):
         preprocessing: Preprocessing | None = None,
         by_index: bool = False,
     ) -> ImageData:
-        """Open the images with masks to evaluate a network on; their class numbers are its outputs."""
+        """Open the images with masks to evaluate a network on; class numbers in masks are indices of its outputs."""
         classes = self.outputs(network)
         names = network.provenance.class_names or ()
         if len(names) != classes:
@@ -72,11 +72,11 @@ class Segmentation(Task):
         return open_scenes(spec, split, preprocessing or network.preprocessing, names, settings)
 
     def outputs(self, network: LoadedNetwork) -> int:
-        """Return the number of classes of a pixel; one score per pixel separates two."""
+        """Return the number of classes; one logit per pixel stands for two classes."""
         return max(2, _width(network))
 
     def fit_head(self, network: LoadedNetwork, class_names: tuple[str, ...], settings: TaskSettings) -> LoadedNetwork:
-        """Return the network with a head for these classes, and the size of its sliding windows."""
+        """Return the network with a head for these classes, and with the crop size as the size of its windows."""
         window = windowed(network.preprocessing, settings.crop)
         set_provenance(network.model, replace(network.provenance, preprocessing=window))
         width = _width(network)
@@ -84,16 +84,16 @@ class Segmentation(Task):
         return replace_head(network, class_names, 2 if binary else width, settings.seed)
 
     def logits(self, output: Any) -> Tensor:
-        """Return the scores (N, K, H, W) in an output; one score per pixel is that of the second of two classes."""
+        """Return the logits (N, K, H, W) in an output; a single logit per pixel is that of the second of 2 classes."""
         scores = _main(output)
         return torch.cat([torch.zeros_like(scores), scores], 1) if scores.shape[1] == 1 else scores
 
     def loss(self, output: Any, targets: Tensor, settings: TaskSettings) -> Tensor:
-        """Return the loss of scores against masks (N, H, W), with that of an auxiliary classifier."""
-        whole = _loss(self._resized(output, targets.shape[1:]), targets, settings)
+        """Return the loss of the logits against masks (N, H, W), plus that of an auxiliary classifier, if any."""
+        loss = _loss(self._resized(output, targets.shape[1:]), targets, settings)
         if isinstance(output, Mapping) and isinstance(output.get("aux"), Tensor):
-            whole = whole + AUXILIARY * _loss(self._resized(output["aux"], targets.shape[1:]), targets, settings)
-        return whole
+            loss = loss + AUXILIARY * _loss(self._resized(output["aux"], targets.shape[1:]), targets, settings)
+        return loss
 
     def score(
         self,
@@ -102,29 +102,29 @@ class Segmentation(Task):
         options: ScoreOptions = DEFAULT_OPTIONS,
         progress: Progress = no_progress,
     ) -> Score:
-        """Score a network on whole images: mIoU over all pixels, and for each image over the classes in it."""
+        """Score a network on whole images: the mIoU over all pixels, and as outcomes that of each image."""
         scenes, classes = cast(Scenes, data.dataset), len(data.class_names)
         counts, loss_sum, outcomes = torch.zeros(classes, classes, dtype=torch.long), 0.0, []
         overlaps: list[tuple[Tensor, Tensor]] = []
         with mode(model.to(options.device), training=False), torch.inference_mode():
             for index in range(len(scenes)):
-                own, loss = self._score_image(model, scenes, index, classes, options.device)
-                counts, loss_sum = counts + own, loss_sum + loss
-                outcomes.append(float(ious(own).nanmean()))
-                overlaps.append(hits_and_unions(own))
+                of_image, loss = self._score_image(model, scenes, index, classes, options.device)
+                counts, loss_sum = counts + of_image, loss_sum + loss
+                outcomes.append(float(ious(of_image).nanmean()))
+                overlaps.append(hits_and_unions(of_image))
                 progress(index + 1, len(scenes))
-        each = ious(counts)
-        fractions = [None if math.isnan(value) else value for value in each.tolist()]
+        by_class = ious(counts)
+        fractions = [None if math.isnan(value) else value for value in by_class.tolist()]
         figures = {
             "pixel_accuracy": float(counts.diagonal().sum() / counts.sum()),
             "iou": dict(zip(data.class_names, fractions, strict=True)),
         }
         by_image = mean_iou_by_image(*map(torch.stack, zip(*overlaps, strict=True))).tolist()
         loss = loss_sum / int(counts.sum())
-        return Score(float(each.nanmean()), loss, tuple(outcomes), figures, pseudo_values=tuple(by_image))
+        return Score(float(by_class.nanmean()), loss, tuple(outcomes), figures, pseudo_values=tuple(by_image))
 
     def samples(self, data: ImageData) -> Iterator[Tensor]:
-        """Yield a window from the middle of each of the first images, as batches (1, C, h, w)."""
+        """Yield the central window of each of the first images, as batches (1, C, h, w)."""
         scenes = cast(Scenes, data.dataset)
         for index in range(min(SAMPLES, len(scenes))):
             image, size = scenes[index][0], scenes.preprocessing.size
@@ -133,7 +133,7 @@ class Segmentation(Task):
             yield F.pad(part, (0, size[1] - part.shape[2], 0, size[0] - part.shape[1]))[None]
 
     def corruptions(self, data: ImageData, seed: int) -> Corrupt:
-        """Return a function from a corruption's kind and strength to the corrupted images with masks."""
+        """Return a function that maps the kind and severity of a corruption to the corrupted images with masks."""
         return corrupted_scenes(data, seed)
 
     def rows(self, document: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -142,10 +142,7 @@ class Segmentation(Task):
         return [images, metric, ("pixel accuracy", f"{100 * document['pixel_accuracy']:.2f} %"), loss]
 
     def pictures(self, model: nn.Module, data: ImageData, score: Score) -> dict[str, bytes]:
-        """Return a picture of the worst and the best images, with their masks and predictions.
-
-        Without Matplotlib there is none.
-        """
+        """Return a PNG of the worst and the best images with their masks and predictions; none without Matplotlib."""
         if not is_installed("matplotlib"):
             return {}
         scenes, device = cast(Scenes, data.dataset), next(model.parameters()).device
@@ -158,14 +155,14 @@ class Segmentation(Task):
         return {"predictions.png": draw_gallery(scenes, score.outcomes, predict)}
 
     def _resized(self, output: Any, size: Iterable[int]) -> Tensor:
-        """Return the scores of an output as (N, K, *size), in full precision."""
+        """Return the logits of an output, in float32, resized to (N, K, *size)."""
         scores, size = self.logits(output).float(), tuple(size)
         return scores if scores.shape[2:] == size else F.interpolate(scores, size, mode="bilinear", align_corners=False)
 
     def _score_image(
         self, model: nn.Module, scenes: Scenes, index: int, classes: int, device: Any
     ) -> tuple[Tensor, float]:
-        """Return an image's pixels counted by class and prediction, and their summed cross-entropy."""
+        """Return the confusion matrix (K, K) of the pixels of an image, and their summed cross-entropy."""
         image, mask = scenes[index]
         counts, loss = torch.zeros(classes, classes, dtype=torch.long), 0.0
         for top, scores in self._predict(model, scenes, image, device):
@@ -175,7 +172,7 @@ class Segmentation(Task):
         return counts, loss
 
     def _predict(self, model: nn.Module, scenes: Scenes, image: Tensor, device: Any) -> Iterator[tuple[int, Tensor]]:
-        """Yield the scores of an image (C, H, W) as (first row, scores (K, rows, W))."""
+        """Yield the logits of an image (C, H, W) in bands: (first row, logits (K, rows, W))."""
 
         def predict(windows: Tensor) -> Tensor:
             try:
@@ -197,16 +194,16 @@ def _main(output: Any) -> Tensor:
 
 
 def _loss(scores: Tensor, masks: Tensor, settings: TaskSettings) -> Tensor:
-    known = masks != IGNORED
+    valid = masks != IGNORED
     if settings.loss == "bce":
-        targets = F.one_hot(torch.where(known, masks, 0).long(), scores.shape[1]).movedim(-1, 1).to(scores.dtype)
+        targets = F.one_hot(torch.where(valid, masks, 0).long(), scores.shape[1]).movedim(-1, 1).to(scores.dtype)
         targets = targets * (1 - settings.label_smoothing) + settings.label_smoothing / scores.shape[1]
-        each = F.binary_cross_entropy_with_logits(scores, targets, reduction="none").mean(1) * known
+        losses = F.binary_cross_entropy_with_logits(scores, targets, reduction="none").mean(1) * valid
     else:
-        each = F.cross_entropy(
+        losses = F.cross_entropy(
             scores, masks.long(), ignore_index=IGNORED, label_smoothing=settings.label_smoothing, reduction="none"
         )
-    mean = each.sum() / known.sum().clamp(min=1)  # the loss of a crop without known pixels must not be NaN
+    mean = losses.sum() / valid.sum().clamp(min=1)  # not NaN for a crop in which all pixels are ignored
     if not settings.dice:
         return mean
     probabilities = scores.sigmoid() if settings.loss == "bce" else scores.softmax(1)
@@ -214,7 +211,7 @@ def _loss(scores: Tensor, masks: Tensor, settings: TaskSettings) -> Tensor:
 
 
 def _width(network: LoadedNetwork) -> int:
-    """Return how many scores a network gives each pixel; raise DataError where it cannot take such images."""
+    """Return the number of logits per pixel; raise DataError where the network does not run on its example."""
     try:
         return _main(run_network(network.model, network.example)).shape[1]
     except (RuntimeError, ValueError) as error:

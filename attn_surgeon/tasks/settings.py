@@ -1,4 +1,4 @@
-"""Settings of the tasks: what is predicted, and how the loss is computed."""
+"""Settings of the tasks: the task and its loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What paired outcomes allow one to conclude: intervals for a difference, paired tests, and the sentence."""
+"""Compare two networks on the same images: confidence intervals of a difference, paired tests, and the conclusion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 CONFIDENCE = 0.95
-ROUNDING = 1e-9  # values that differ by less are equal but for floating-point errors
+ROUNDING = 1e-9  # relative difference below which values are equal up to floating-point errors
 Floats = npt.NDArray[np.float64]
 
 
@@ -26,7 +26,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A test of two networks on the same images: its name in documents, and its p-value and counts."""
+    """A paired test of two networks: its key in JSON, and its p-value and counts."""
 
     name: str
     values: dict[str, Any]
@@ -44,7 +44,7 @@ def compare_correctness(first: Sequence[float], second: Sequence[float]) -> Pair
 
 
 def compare_ranks(first: Sequence[float], second: Sequence[float]) -> PairedTest:
-    """Compare outcomes of any kind by the signed-rank test (Wilcoxon, 1945).
+    """Compare outcomes on any scale by the signed-rank test (Wilcoxon, 1945).
 
     >>> compare_ranks([0.9, 0.8, 0.7, 0.6], [0.5, 0.7, 0.7, 0.4]).values
     {'better': 3, 'worse': 0, 'p': 0.25}
@@ -54,7 +54,7 @@ def compare_ranks(first: Sequence[float], second: Sequence[float]) -> PairedTest
 
 
 def better_and_worse(differences: Sequence[float]) -> dict[str, int]:
-    """Return how many differences are above and below zero.
+    """Return the numbers of differences above and below zero.
 
     >>> better_and_worse([0.5, 0.0, 1.0, -0.5])
     {'better': 2, 'worse': 1}
@@ -64,10 +64,9 @@ def better_and_worse(differences: Sequence[float]) -> dict[str, int]:
 
 
 def t_interval(values: Sequence[float]) -> Interval:
-    """Return the mean of at least two values with Student's interval.
+    """Return the mean of at least two values with Student's t-interval.
 
-    Equal values, such as rounded ones may be by chance, do not show how far others would spread: the interval has no
-    ends.
+    Equal values, which rounded ones can be by chance, contain no estimate of the variance: the interval is infinite.
 
     >>> t_interval([0.5, 0.5])
     Interval(estimate=0.5, low=-inf, high=inf)
@@ -77,8 +76,8 @@ def t_interval(values: Sequence[float]) -> Interval:
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
     if deviation <= ROUNDING * max(map(abs, values)):
         return Interval(mean, -math.inf, math.inf)
-    reach = float(t_quantile(count - 1)) * deviation / math.sqrt(count)
-    return Interval(mean, mean - reach, mean + reach)
+    margin = float(t_quantile(count - 1)) * deviation / math.sqrt(count)
+    return Interval(mean, mean - margin, mean + margin)
 
 
 def wilcoxon(differences: Sequence[float]) -> float:
@@ -90,14 +89,14 @@ def wilcoxon(differences: Sequence[float]) -> float:
 
 
 def t_quantile(degrees: npt.ArrayLike) -> Floats:
-    """Return the point that the absolute value of a t-distributed number exceeds with a probability of 5 %."""
+    """Return the two-sided 95 % quantile of Student's t-distribution."""
     from scipy.special import stdtrit
 
     return np.asarray(stdtrit(np.asarray(degrees, dtype=np.float64), 0.5 + CONFIDENCE / 2))
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Return the exact two-sided p-value for the images that only one of two networks gets right."""
+    """Return the exact two-sided p-value of McNemar's test, from the images that only one network gets right."""
     from scipy.stats import binomtest
 
     count = only_first + only_second
@@ -105,11 +104,11 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def image_interval(differences: Sequence[float], bound: float = 1.0) -> Interval:
-    """Return the mean of the differences on single images with an interval over images.
+    """Return the mean of the differences on single images, with its confidence interval.
 
     Args:
-        differences: of two networks, one for each image.
-        bound: the largest mean that there can be; the smallest is its negative.
+        differences: the differences of two networks, one for each image.
+        bound: the largest possible absolute mean.
 
     >>> image_interval([1, 0, 1, 0, 0, 0, 0, 0])
     Interval(estimate=0.25, low=-0.252..., high=0.652...)
@@ -119,29 +118,29 @@ def image_interval(differences: Sequence[float], bound: float = 1.0) -> Interval
 
 
 def image_bounds(differences: Floats, bound: float = 1.0) -> tuple[Floats, Floats]:
-    """Return the ends (...) of the intervals over the images of the last axis (..., N).
+    """Return the ends (...) of confidence intervals over the images of the last axis (..., N).
 
-    Each is Student's over the images and two more, on which the networks differ by as much as on any image, once in
-    favour of each. For right and wrong answers that is the interval of Bonett and Price (Journal of Educational and
-    Behavioral Statistics, 2012), which keeps its level where two networks differ on few images.
+    Each is Student's t-interval over the images and two pseudo-observations: plus and minus the largest difference. For
+    outcomes of 0 and 1, this is the interval of Bonett and Price (Journal of Educational and Behavioral Statistics,
+    2012), which keeps its coverage where two networks differ on few images.
     """
     count = differences.shape[-1]
     largest = np.abs(differences).max(-1)
     centre = differences.sum(-1) / (count + 2)
     squares = np.square(differences).sum(-1)
     spread = widened_variance(squares, centre, count, np.where(largest > 0, largest, bound))
-    reach = t_quantile(count + 1) * np.sqrt(spread / (count + 2))
-    return np.maximum(-bound, centre - reach), np.minimum(bound, centre + reach)
+    margin = t_quantile(count + 1) * np.sqrt(spread / (count + 2))
+    return np.maximum(-bound, centre - margin), np.minimum(bound, centre + margin)
 
 
 def widened_variance(squares: Floats, centre: Floats, count: int, size: Floats) -> Floats:
-    """Return the variance (...) of `count` differences and two more, `size` and `-size`.
+    """Return the variance (...) of `count` differences and two pseudo-observations, `size` and `-size`.
 
     Args:
-        squares: the sum of the differences' squares.
-        centre: the mean with the two more.
-        count: how many differences there are.
-        size: the two more.
+        squares: the sum of the squares of the differences.
+        centre: the mean of all `count + 2` values.
+        count: the number of differences.
+        size: the absolute value of the pseudo-observations.
     """
     variance: Floats = (squares + 2 * np.square(size) - (count + 2) * np.square(centre)) / (count + 1)
     return variance
@@ -150,20 +149,20 @@ def widened_variance(squares: Floats, centre: Floats, count: int, size: Floats) 
 def verdict(
     interval: Interval, claim: tuple[str, str], basis: str, words: tuple[str, str] = ("higher", "lower")
 ) -> str:
-    """Return one sentence with the conclusion that the interval supports.
+    """Return the conclusion that a confidence interval supports, as one sentence.
 
     Args:
-        interval: of a difference between fractions, the first less the second.
-        claim: what is concluded, before and after one of the words.
-        basis: what the interval is over.
-        words: what a difference above zero shows, and one below.
+        interval: the interval of the difference of two fractions, the first minus the second.
+        claim: the text of the conclusion before and after one of the words.
+        basis: what the interval was computed over, such as `60 images`.
+        words: the words for a positive and for a negative difference.
 
     >>> verdict(Interval(0.02, 0.01, 0.03), ("a scores", "than b"), "60 images")
     'The evidence shows that a scores higher than b (+2.00 points, 95 % interval +1.00 to +3.00; 60 images).'
     """
-    known = interval.low > 0 or interval.high < 0
-    word = words[interval.high < 0] if known else " or ".join(words)
-    shown = f"{'shows that' if known else 'does not show whether'} {claim[0]} {word} {claim[1]}"
+    significant = interval.low > 0 or interval.high < 0
+    word = words[interval.high < 0] if significant else " or ".join(words)
+    conclusion = f"{'shows that' if significant else 'does not show whether'} {claim[0]} {word} {claim[1]}"
     low, high = 100 * interval.low, 100 * interval.high
     points = f"{100 * interval.estimate:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}; {basis}"
-    return f"The evidence {shown} ({points})."
+    return f"The evidence {conclusion} ({points})."
