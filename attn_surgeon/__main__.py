@@ -11,7 +11,9 @@ def main() -> None:
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave)
     from attn_surgeon.cli.app import main as run
+    from attn_surgeon.memory import limit_to_machine
 
+    limit_to_machine()
     run()
 
 

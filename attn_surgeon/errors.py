@@ -13,6 +13,7 @@ from difflib import get_close_matches
 
 LONGEST_LINE = 290  # characters of an error, before which the command line puts "error: "
 _SHORTEST_PART = 60
+_MOST_BITS = 4096
 _LONGEST_NAME = 200
 _REFERENCE = re.compile("\x00(.*?)\x01(.*?)\x02", re.DOTALL)
 
@@ -151,6 +152,8 @@ def excerpt(value: object, most: int = 80) -> str:
     >>> excerpt("9" * 5000, 20)
     '999999999999 … 99999'
     """
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:  # which Python does not write in decimals
+        value = hex(value)
     text = " ".join(str(value).split())
     end = most // 4
     return text if len(text) <= most else f"{text[: most - end - 3]} … {text[-end:]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,28 @@ _UNKNOWN = 2**63
 def available_memory() -> int:
     """Return the bytes that this process may still allocate: of the machine, or its container."""
     return min(_of_machine(), _of_group())
+
+
+def limit_memory(size: int) -> None:
+    """Let allocations of this process fail beyond a number of bytes, instead of the system killing some process."""
+    if sys.platform != "win32":
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (size if most == resource.RLIM_INFINITY else min(size, most), most))
+
+
+def limit_to_machine() -> None:
+    """Let allocations of this process fail beyond the machine's memory; a GPU's would count too, so not with one."""
+    total = min(_of_machine("MemTotal"), _of_group(used=0))
+    if total < _UNKNOWN and not any(Path("/dev").glob("nvidia*")):
+        limit_memory(total)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be allocated."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "DefaultCPUAllocator" in text or "out of memory" in text.lower()
 
 
 def require_memory(needed: int, what: str, where: str = "", hint: str = "") -> None:
@@ -50,22 +73,24 @@ def _size(count: int) -> str:
     return f"1e{excerpt(int(math.log10(count)) - 9, 20)} GB"
 
 
-def _of_machine() -> int:
+def _of_machine(kind: str = "MemAvailable") -> int:
     with suppress(OSError, ValueError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             name, _, value = line.partition(":")
-            if name == "MemAvailable":
+            if name == kind:
                 return int(value.split()[0]) * 1024
     with suppress(OSError, ValueError, AttributeError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return _UNKNOWN
 
 
-def _of_group() -> int:
-    """Return what a container's limit leaves."""
+def _of_group(used: int | None = None) -> int:
+    """Return what a container's limit leaves beside what is used."""
     group = Path("/sys/fs/cgroup")
     with suppress(OSError, ValueError):
-        used, most = (int((group / f"memory.{name}").read_text()) for name in ("current", "max"))
-        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return max(0, most - used + int(cached.get("inactive_file", 0)))
+        most = int((group / "memory.max").read_text())
+        if used is None:
+            cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            used = int((group / "memory.current").read_text()) - int(cached.get("inactive_file", 0))
+        return max(0, most - used)
     return _UNKNOWN

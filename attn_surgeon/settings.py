@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import field, fields
 from typing import Any, TypeVar, get_type_hints
 
-from attn_surgeon.errors import SettingsError, nearest, option
+from attn_surgeon.errors import SettingsError, excerpt, nearest, option
 from attn_surgeon.validation import validated
 
 S = TypeVar("S")
+_LARGEST = 10**9  # of whole numbers
 
 
 def setting(default: Any, meaning: str, metavar: str | None = None, *, panel: str, **limits: Any) -> Any:
@@ -38,7 +39,7 @@ def validate(settings: Any) -> None:
     for item in fields(settings):
         value, limits = getattr(settings, item.name), item.metadata
         if value is not None and (problem := _problem(value, **limits)):
-            hint = limits.get("hint") or nearest(str(value), limits.get("choices") or limits.get("near", ()))
+            hint = limits.get("hint") or nearest(excerpt(value), limits.get("choices") or limits.get("near", ()))
             raise SettingsError(f"{option(item.name)} {problem}, got {_shown(value)}", "settings", hint)
 
 
@@ -83,6 +84,8 @@ def _problem(
     """Return what a value must be and is not, or an empty text."""
     if isinstance(value, float) and not math.isfinite(value):
         return "must be finite"
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return f"must be at most {_LARGEST:,}" if value > 0 else f"must be at least -{_LARGEST:,}"
     if least is not None and value < least:
         return f"must be at least {least}"
     if positive and value <= 0:
@@ -97,4 +100,5 @@ def _problem(
 
 
 def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else f"'{value}'" if isinstance(value, str) else str(value)
+    text = excerpt(f"{value:g}" if isinstance(value, float) else value)
+    return f"'{text}'" if isinstance(value, str) else text

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LONGEST_TEXT = 300
 _LONGEST_VALUE = 40
+_MOST_DIGITS = 18  # of a number of 64 bits
 _PLAIN_WORDS = {
     "a valid array": "a list",
     "a valid tuple": "a list",
@@ -30,6 +31,16 @@ _PLAIN_WORDS = {
     "an object": "a table",
     "a valid dictionary": "a table",
 }
+
+
+def read_count(text: str) -> int | None:
+    """Return the positive whole number that a text is, or None where it is none, or has more than 18 digits.
+
+    >>> read_count("224"), read_count("0"), read_count("-3"), read_count("9" * 5000)
+    (224, None, None, None)
+    """
+    text = text.strip()
+    return int(text) or None if len(text) <= _MOST_DIGITS and text.isdecimal() else None
 
 
 def validated(kind: type[T], data: object, error: type[SurgeonError], where: str | None = None) -> T:

@@ -13,8 +13,10 @@ from attn_surgeon.artefact.load import load
 from attn_surgeon.artefact.metadata import read_artefact
 from attn_surgeon.artefact.provenance import Provenance, provenance_of, set_provenance
 from attn_surgeon.artefact.trust import trusted_source
+from attn_surgeon.errors import option
 from attn_surgeon.networks import DEFAULT_PREPROCESSING, SourceSpec, load_source, parse_source
 from attn_surgeon.networks.preprocessing import Preprocessing, PreprocessingOverrides
+from attn_surgeon.surgery.allocation import require_runnable
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.perform import take_out
@@ -93,6 +95,8 @@ def open_network(
     else:
         loaded = _open_source(text, weights, args, allow_partial)
     preprocessing = (images or PreprocessingOverrides()).applied(loaded.preprocessing)
+    shape = (1, preprocessing.channels, *preprocessing.size)
+    require_runnable(loaded.model, shape, f"{text} on an image of its size", f"choose a smaller {option('size')}")
     set_provenance(loaded.model, replace(loaded.provenance, preprocessing=preprocessing))
     return replace(loaded, notes=(*loaded.notes, _NORMALISATION_UNKNOWN)) if preprocessing.assumed else loaded
 

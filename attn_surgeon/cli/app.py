@@ -33,7 +33,8 @@ from attn_surgeon.cli.files import release_claims
 from attn_surgeon.cli.finetune import command as finetune
 from attn_surgeon.cli.output import Verbosity, print_error, set_verbosity
 from attn_surgeon.cli.signals import INTERRUPTED, raising_on_signals, was_interrupted
-from attn_surgeon.errors import SurgeonError
+from attn_surgeon.errors import SurgeonError, first_line
+from attn_surgeon.memory import is_out_of_memory
 
 # Typer brings click in its own package or uses the one installed, by version; either way this is its base error.
 _UsageError = typer.BadParameter.__mro__[2]
@@ -176,6 +177,9 @@ def _explain(error: Exception, *, as_json: bool) -> int:
         return 2
     if isinstance(error, OSError) and error.strerror:
         print_error(error.strerror, str(error.filename or ""), "", as_json=as_json)
+        return 2
+    if is_out_of_memory(error):
+        print_error("out of memory", first_line(error), "use smaller images, batches or networks", as_json=as_json)
         return 2
     line = f"{type(error).__name__}: {' '.join(str(error).split())}"
     hint = "this is a fault of attn-surgeon; ATTN_SURGEON_DEBUG=1 shows where"

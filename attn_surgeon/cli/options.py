@@ -9,6 +9,7 @@ import typer
 
 from attn_surgeon.cli import completion
 from attn_surgeon.errors import SurgeonError, first_line
+from attn_surgeon.validation import read_count
 
 if TYPE_CHECKING:
     import torch
@@ -179,10 +180,11 @@ def read_size(text: str | None) -> tuple[int, int] | None:
     """Return a size as (height, width)."""
     if text is None:
         return None
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+    sides = [read_count(side) for side in text.lower().split("x")]
+    height, width = sides[0], sides[-1]
+    if len(sides) > 2 or height is None or width is None:
         raise OptionError(f"invalid size '{text}'", "--size", "write it as 224, or as 224x320 for height x width")
-    return int(sides[0]), int(sides[-1])
+    return height, width
 
 
 def require_device(name: str) -> None:
@@ -209,8 +211,8 @@ def device_name(where: torch.device) -> str:
 
 def read_shape(text: str) -> tuple[int, int, int]:
     """Return C,H,W as integers."""
-    parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) for part in parts):
+    sides = [side for side in map(read_count, text.split(",", 3)) if side is not None]
+    if len(sides) != 3 or text.count(",") != 2:
         raise OptionError(f"expected C,H,W, got '{text}'", "--at", "write it as 256,14,14")
-    channels, height, width = map(int, parts)
+    channels, height, width = sides
     return channels, height, width

@@ -31,6 +31,7 @@ from attn_surgeon.cli.options import (
 from attn_surgeon.cli.output import print_json, say, steps
 from attn_surgeon.errors import for_command_line, nearest
 from attn_surgeon.extras import require_extra
+from attn_surgeon.validation import read_count
 
 if TYPE_CHECKING:
     from attn_surgeon.artefact.opening import LoadedNetwork
@@ -189,10 +190,11 @@ def read_runtimes(text: str | None) -> list[str]:
 
 def read_batches(text: str) -> list[int]:
     """Return batch sizes, each once; raise OptionError for an invalid one."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) for part in parts):
+    sizes = [read_count(part) for part in text.split(",")]
+    found = [size for size in sizes if size is not None]
+    if len(found) < len(sizes):
         raise OptionError(f"invalid batch sizes '{text}'", "--batch", "write it as 1,8")
-    return list(dict.fromkeys(map(int, parts)))
+    return list(dict.fromkeys(found))
 
 
 def _require_known_device(device: str) -> None:

@@ -43,7 +43,7 @@ class DataSettings:
         True,
         "Augment RGB images: random shift and horizontal flip from 32 pixels, random resized crop and flip from 64.",
     )
-    workers: int = _data(0, "Data-loading worker processes.", "N", least=0)
+    workers: int = _data(0, "Data-loading worker processes.", "N", least=0, most=256)
     seed: int = setting(0, "Random seed of the first run.", "SEED", panel="Run", least=0)
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from attn_surgeon.errors import ExportError, first_line, nearest, option
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.surgery.running import run_network
+from attn_surgeon.validation import read_count
 
 NAMES = ("batch", "height", "width")
 _SEEDED_IMAGES, _REAL_IMAGES = 3, 8
@@ -50,10 +51,10 @@ def _read_axis(text: str) -> Axis:
         raise ExportError(f"unknown axis '{name}'", option("dynamic"), hint)
     if not equals:
         return Axis(name)
-    low, _, high = ends.partition(":")
-    if not (low.isdecimal() and high.isdecimal() and 0 < int(low) < int(high)):
+    low, high = map(read_count, ends.partition(":")[::2])
+    if low is None or high is None or low >= high:
         raise ExportError(f"invalid range '{ends}'", option("dynamic"), f"write it as {name}=1:32")
-    return Axis(name, int(low), int(high), ranged=True)
+    return Axis(name, low, high, ranged=True)
 
 
 def fill_ranges(

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.opening import LoadedNetwork
-from attn_surgeon.errors import ExampleError
+from attn_surgeon.errors import ExampleError, option
 from attn_surgeon.export.axes import Axis, Size, corners, fill_ranges, traced
 from attn_surgeon.export.identity import closed_grafts, without_closed
 from attn_surgeon.export.images import Pixels, folder_pixels, normalise, seeded_pixels
 from attn_surgeon.export.module import ExportModule, build_export_module
 from attn_surgeon.export.settings import ExportSettings
+from attn_surgeon.surgery.allocation import require_runnable
 from attn_surgeon.surgery.check import check
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import copied
@@ -92,6 +93,10 @@ def prepare(network: LoadedNetwork, settings: ExportSettings) -> PreparedNetwork
     model = without_closed(network.model) if dropped else network.model
     exported = _build(network, model, settings)  # runs at the network's own size, before others are tried
     axes = fill_ranges(settings.axes, model, network.preprocessing, seeded=settings.images is None)
+    for size in corners(axes, network.preprocessing.size):
+        shape = (size["batch"], network.preprocessing.channels, size["height"], size["width"])
+        what = f"a batch of {'×'.join(map(str, shape))}"
+        require_runnable(model, shape, what, f"choose a smaller range in {option('dynamic')}")
     return PreparedNetwork(network, settings, exported, axes, grafts, closed, dropped)
 
 

@@ -20,7 +20,7 @@ class _Job:
     artefact: str | None = setting(None, "The artefact.", panel="Run")
     data: str | None = setting(None, "The data.", panel="Run")
     control: bool = setting(False, "Train the network without grafts too.", panel="Run")
-    seeds: int = setting(1, "Number of training runs.", panel="Run", least=1)
+    seeds: int = setting(1, "Number of training runs.", panel="Run", least=1, most=1000)
 
     def __post_init__(self) -> None:
         validate(self)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attn_surgeon.errors import TrainingError, function, nearest, option
+from attn_surgeon.errors import TrainingError, excerpt, function, nearest, option
 from attn_surgeon.finetune.parameter_groups import graft_names, norm_names
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.surgery.installed import list_grafts
@@ -98,11 +98,11 @@ def _freeze_until(model: nn.Module, mark: str, example: Tensor) -> tuple[nn.Modu
 def _module(model: nn.Module, mark: str, example: Tensor) -> nn.Module:
     """Return the module of a name or index."""
     known: dict[str, nn.Module] = dict(model.named_modules())
-    if not mark.isdecimal():
+    if not mark.isdecimal() or len(mark) > 18:
         if mark in known and mark:
             return known[mark]
         hint = nearest(mark, known) or f"list modules: {function('find_sites(network, example)', 'inspect NETWORK')}"
-        raise TrainingError(f"there is no module '{mark}'", option("freeze", f"until:{mark}"), hint)
+        raise TrainingError(f"there is no module '{excerpt(mark)}'", option("freeze", f"until:{excerpt(mark)}"), hint)
     children = {id(child): child for child in model.children() if any(True for _ in child.parameters())}
     ran = [module for module in _order(model, example) if id(module) in children]
     if not int(mark) < len(ran):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attn_surgeon.errors import nearest
+from attn_surgeon.errors import excerpt, nearest
+from attn_surgeon.validation import read_count
 
 FREEZE_BY_NAME = {"all": "none", "grafts": "base", "bn": "bn"}
 FREEZES = ("none", "bn", "base", "until:MODULE")
@@ -28,10 +29,11 @@ def parse_stages(text: str) -> tuple[Stage, ...]:
     stages: list[Stage] = []
     for part in text.split(","):
         name, _, count = part.strip().rpartition(":")
-        if not count.isdecimal() or not int(count):
-            raise ValueError(f"invalid stage '{part.strip()}'; expected stages such as grafts:2,all:8")
+        epochs = read_count(count)
+        if epochs is None:
+            raise ValueError(f"invalid stage '{excerpt(part)}'; expected stages such as grafts:2,all:8")
         start = stages[-1].end if stages else 0
-        stages.append(Stage(_freeze(name), start, start + int(count)))
+        stages.append(Stage(_freeze(name), start, start + epochs))
     return tuple(stages)
 
 
@@ -40,7 +42,7 @@ def _freeze(name: str) -> str:
         return name
     if name not in FREEZE_BY_NAME:
         known = ", ".join((*FREEZE_BY_NAME, "until:MODULE"))
-        raise ValueError(f"unknown stage '{name}'; {nearest(name, FREEZE_BY_NAME) or f'known: {known}'}")
+        raise ValueError(f"unknown stage '{excerpt(name)}'; {nearest(name, FREEZE_BY_NAME) or f'known: {known}'}")
     return FREEZE_BY_NAME[name]
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from attn_surgeon.errors import WeightsError
+from attn_surgeon.errors import MemoryLimitError, SourceError, WeightsError, excerpt, option
 from attn_surgeon.networks.source import Loaded, Source, SourceSpec, get_source, sources
 
 if TYPE_CHECKING:
     from torch import nn
+
+T = TypeVar("T")
+_LARGEST_ARGUMENT = 1_000_000
 
 
 def load_source(spec: SourceSpec, *, allow_partial: bool = False, weights: str | None = None) -> Loaded:
@@ -20,7 +25,7 @@ def load_source(spec: SourceSpec, *, allow_partial: bool = False, weights: str |
     spec = replace(spec, weights=weights or spec.weights)
     source = get_source(spec.kind)
     from_file, notes = _weights_are_a_file(source, spec), _library_notes(spec)
-    loaded = source.load(spec)
+    loaded = _within_memory(source, spec, source.load)
     if from_file:
         notes += load_weights(loaded.model, spec.weights, allow_partial=allow_partial)
     loaded.model.eval()
@@ -29,7 +34,40 @@ def load_source(spec: SourceSpec, *, allow_partial: bool = False, weights: str |
 
 def build_network(spec: SourceSpec) -> nn.Module:
     """Build the architecture of a source, in eval mode, without weights and without the network."""
-    return get_source(spec.kind).build(spec).eval()
+    source = get_source(spec.kind)
+    return _within_memory(source, spec, source.build).eval()
+
+
+def _within_memory(source: Source, spec: SourceSpec, make: Callable[[SourceSpec], T]) -> T:
+    """Return what a source makes; raise an error where its arguments ask for more than a machine has.
+
+    The network of a library is first built on the meta device, where memory is not filled bit by bit until it is full.
+    """
+    from torch import device, random
+
+    from attn_surgeon.surgery.allocation import within_memory
+
+    hint = f"check its {option('arg')}"
+    if spec.args and not source.user_code:
+        _require_moderate(spec)
+        try:
+            with device("meta"), random.fork_rng(devices=[]), within_memory(spec.text, hint):
+                source.build(spec)
+        except MemoryLimitError:
+            raise
+        except Exception:  # the library says below what is wrong, if it is not the device
+            pass
+    with within_memory(spec.text, hint, math.inf):
+        return make(spec)
+
+
+def _require_moderate(spec: SourceSpec) -> None:
+    """Raise SourceError for numbers by which a library would loop for hours before it noticed."""
+    for name, value in spec.args.items():
+        values = value if isinstance(value, (tuple, list)) else (value,)
+        if any(isinstance(number, (int, float)) and not abs(number) <= _LARGEST_ARGUMENT for number in values):
+            what = f"the argument {name}={excerpt(value)} is out of range"
+            raise SourceError(what, spec.text, f"numbers are at most {_LARGEST_ARGUMENT:,}")
 
 
 def _weights_are_a_file(source: Source, spec: SourceSpec) -> bool:

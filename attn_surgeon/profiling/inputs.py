@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.errors import excerpt, option
 from attn_surgeon.measure.cost import macs, parameters
 from attn_surgeon.measure.peak_memory import peak_memory
 from attn_surgeon.profiling.onnx_input import OnnxInput
+from attn_surgeon.surgery.allocation import require_runnable
 from attn_surgeon.surgery.check import check
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import mode
@@ -58,7 +60,9 @@ def cost_of(item: ProfileInput) -> NetworkCost:
 
 
 def images(loaded: LoadedNetwork, batch: int, device: torch.device) -> Tensor:
-    """Return a batch (N, C, H, W) of the example."""
+    """Return a batch (N, C, H, W) of the example; raise MemoryLimitError where there is no memory to run it."""
+    shape = (batch, *loaded.example.shape[1:])
+    require_runnable(loaded.model, shape, f"a batch of {excerpt(batch, 20)}", f"choose a smaller {option('batch')}")
     return loaded.example.repeat(batch, 1, 1, 1).to(device)
 
 

@@ -12,7 +12,8 @@ from attn_surgeon.blocks.base.paired import Doubled, Paired, Second
 from attn_surgeon.blocks.base.registry import get_card, get_factory
 from attn_surgeon.blocks.base.spec import BlockSpec
 from attn_surgeon.blocks.base.stack import Stack
-from attn_surgeon.errors import first_line
+from attn_surgeon.errors import MemoryLimitError, first_line
+from attn_surgeon.surgery.allocation import within_memory
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,9 @@ def _build(spec: BlockSpec, channels: int, place: _Place, other: Second | None) 
 
 def _made(spec: BlockSpec, channels: int) -> nn.Module:
     try:
-        block: nn.Module = get_factory(spec.name)(channels, **spec.options, init=spec.init)
-    except (ArithmeticError, MemoryError, RuntimeError, TypeError) as error:  # of options beyond what torch can hold
+        with within_memory(spec.name, ""):
+            block: nn.Module = get_factory(spec.name)(channels, **spec.options, init=spec.init)
+    except (ArithmeticError, MemoryError, RuntimeError, TypeError, MemoryLimitError) as error:  # options of any size
         raise ValueError(f"{spec.name} cannot be made with these options: {first_line(error)[:200]}") from error
     return block
 

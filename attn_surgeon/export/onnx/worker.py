@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from attn_surgeon.memory import limit_memory
+
 _LOOK_EVERY = 0.5  # seconds
 
 
@@ -40,15 +42,6 @@ def _end_with_parent(parent: int) -> None:
     os._exit(1)
 
 
-def _limit_memory(size: int) -> None:
-    """Let allocations fail beyond what the machine has, instead of the system killing some process."""
-    if sys.platform != "win32":
-        import resource
-
-        _, most = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (size if most == resource.RLIM_INFINITY else min(size, most), most))
-
-
 def _requests(stream: BinaryIO) -> Any:
     while True:
         try:
@@ -61,7 +54,7 @@ def _open(sessions: list[Any], path: str, providers: list[str], threads: int, me
     import onnxruntime
 
     if memory is not None:
-        _limit_memory(memory)
+        limit_memory(memory)
 
     onnxruntime.set_default_logger_severity(3)
     options = onnxruntime.SessionOptions()

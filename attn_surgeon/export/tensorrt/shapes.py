@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attn_surgeon.errors import ExportError, option
+from attn_surgeon.errors import ExportError, excerpt, option
 from attn_surgeon.export.axes import NAMES, Axis
+from attn_surgeon.validation import read_count
 
 BatchShape = tuple[int, int, int, int]
 _OPTION = option("shapes")
@@ -53,8 +54,8 @@ def read_shapes(text: str, channels: int) -> Shapes:
 
 
 def _read(text: str) -> BatchShape:
-    parts = text.strip().lower().split("x")
-    if len(parts) != 4 or not all(part.isdecimal() and int(part) for part in parts):
-        raise ExportError(f"invalid shape '{text.strip()}'", _OPTION, "write NxCxHxW, as 1x3x224x224")
-    n, c, h, w = map(int, parts)
+    parts = [part for part in map(read_count, text.lower().split("x", 4)) if part is not None]
+    if len(parts) != 4 or text.lower().count("x") != 3:
+        raise ExportError(f"invalid shape '{excerpt(text)}'", _OPTION, "write NxCxHxW, as 1x3x224x224")
+    n, c, h, w = parts
     return n, c, h, w
