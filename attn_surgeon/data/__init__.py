@@ -1,1 +1,1 @@
-"""Data: folders of images and masks, datasets and shards as timm names them, and the packaged demo datasets."""
+"""Open, check, split and augment image data: folders, masks, named datasets of timm, shards, demo datasets."""

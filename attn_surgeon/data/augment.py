@@ -1,4 +1,4 @@
-"""Augmentation of training images, drawn from a key alone, whatever was drawn before and elsewhere."""
+"""Augment training images by random draws that depend only on a key, not on the state of any global generator."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from torch import Tensor
 from attn_surgeon.networks.preprocessing import Preprocessing
 
 LabelledImage = tuple[Tensor, int]
-Augment = Callable[[Any, int, str], Any]  # (dataset, index, key) to an item
-SMALLEST, LARGE = 32, 64
+Augment = Callable[[Any, int, str], Any]  # maps (dataset, index, key) to an item
+MIN_SIDE, MIN_SIDE_OF_CROPS = 32, 64  # pixels
 
 
 def augmentation(preprocessing: Preprocessing) -> Augment | None:
-    """Return the augmentation for RGB inputs: random resized crops from 64 pixels, shifts from 32; else None."""
+    """Return the augmentation for RGB inputs: random resized crops from 64 pixels, shifts from 32; None for others."""
     side = min(preprocessing.size)
-    if preprocessing.channels != 3 or side < SMALLEST:
+    if preprocessing.channels != 3 or side < MIN_SIDE:
         return None
-    return RandomResizedCrop(_timm_transform(preprocessing)) if side >= LARGE else shift_and_mirror
+    return RandomResizedCrop(_timm_transform(preprocessing)) if side >= MIN_SIDE_OF_CROPS else shift_and_mirror
 
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """Crop the stored image by a transform that draws from the global generators."""
+    """Crop the stored image by a transform that draws from the global random number generators."""
 
     transform: Callable[[Any], Tensor]
 
     def __call__(self, dataset: Any, index: int, key: str) -> LabelledImage:
-        """Return image `index` of a dataset, cropped as the key decides, and its label."""
+        """Return image `index` of a dataset, with a crop drawn from the key, and its label."""
         image, label = dataset.picture(index)
         image = image if image.mode == "RGB" else image.convert("RGB")
         with seeded_by(key):
@@ -56,14 +56,14 @@ def shift_and_mirror(dataset: Any, index: int, key: str) -> LabelledImage:
 @contextmanager
 def seeded_by(key: str) -> Iterator[None]:
     """Seed Python's and torch's global generators from a key, and restore them afterwards."""
-    python, own = random.getstate(), torch.get_rng_state()
+    python_state, torch_state = random.getstate(), torch.get_rng_state()
     try:
         random.seed(key)
-        torch.default_generator.manual_seed(random.getrandbits(63))  # torch.manual_seed would reach the GPUs' too
+        torch.default_generator.manual_seed(random.getrandbits(63))  # torch.manual_seed would seed the GPUs too
         yield
     finally:
-        random.setstate(python)
-        torch.set_rng_state(own)
+        random.setstate(python_state)
+        torch.set_rng_state(torch_state)
 
 
 def _timm_transform(preprocessing: Preprocessing) -> Callable[[Any], Tensor]:

@@ -1,4 +1,4 @@
-"""What is wrong with data, found before training starts: unreadable images, leaks, classes without images."""
+"""Check data before training: unreadable images, duplicates between splits (leaks), classes without images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from attn_surgeon.data.images import UNREADABLE, ImageData, ImageSource, Pictures, Selected, some, unreadable
-from attn_surgeon.errors import DataError, ImageError, option
+from attn_surgeon.data.images import NAMES_SHOWN, UNREADABLE, ImageData, ImageSource, Pictures, Selected, unreadable
+from attn_surgeon.errors import DataError, ImageError, first_few, option
 
 THREADS = 8
-BIG = 2**15  # bytes: below, threads wait for one another longer than for the files
-SAMPLED = 20  # images whose size stands for that of all
-MUCH_SMALLER = 2.0  # factor of enlargement from which a network trained on small images is likely
+BIG = 2**15  # bytes; reading smaller files is faster without threads
+SAMPLED = 20  # images from which the typical size is estimated
+MUCH_SMALLER = 2.0  # factor of enlargement at which the network was probably trained on small images
 LEAKED = "validation images that are byte for byte among the training images"
 LEFT_OUT = "unreadable images, left out"
 T = TypeVar("T")
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DataReport:
-    """What was found in data: plain facts, notes for people, and an error for each unreadable image."""
+    """The result of the checks: JSON values, notes for the user, and an error for each unreadable image."""
 
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class DataReport:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one image's file holds: its bytes, its (width, height) and the labels in it, or its error."""
+    """The inspection of an image file: its size in bytes, its shape (width, height) and its labels, or its error."""
 
     size: int = 0
     shape: tuple[int, int] = (0, 0)
@@ -55,29 +55,29 @@ class InspectedImages:
     @property
     def readable(self) -> list[int]:
         """The chosen images that can be read."""
-        return [index for index, found in zip(self.chosen, self.inspections, strict=True) if found.error is None]
+        pairs = zip(self.chosen, self.inspections, strict=True)
+        return [index for index, inspection in pairs if inspection.error is None]
 
     @property
     def errors(self) -> tuple[ImageError, ...]:
-        """The errors of the others."""
-        return tuple(found.error for found in self.inspections if found.error is not None)
+        """The errors of the unreadable images."""
+        return tuple(inspection.error for inspection in self.inspections if inspection.error is not None)
 
     def smaller_than(self, size: tuple[int, int]) -> list[str]:
-        """Return the names of the images with a side shorter than that of `size` (H, W)."""
-        pairs = zip(self.chosen, self.inspections, strict=True)
-        small = (
-            index
-            for index, found in pairs
-            if not found.error and (found.shape[1] < size[0] or found.shape[0] < size[1])
-        )
-        return [self.source.name(index) for index in small]
+        """Return the names of the readable images with a side shorter than that of `size` (H, W)."""
+        height, width = size
+        return [
+            self.source.name(index)
+            for index, inspection in zip(self.chosen, self.inspections, strict=True)
+            if not inspection.error and (inspection.shape[1] < height or inspection.shape[0] < width)
+        ]
 
 
 def inspect_images(pictures: Pictures, chosen: Sequence[int], *, decode: bool, max_bad: float) -> InspectedImages:
-    """Inspect the heads of the chosen images, or decode each.
+    """Inspect the file headers of the chosen images or, with `decode`, decode each image.
 
     Raises:
-        DataError: if more than the fraction `max_bad` of them is unreadable.
+        DataError: more than the fraction `max_bad` of the images is unreadable.
     """
 
     def labelled(index: int) -> Inspection:
@@ -89,7 +89,7 @@ def inspect_images(pictures: Pictures, chosen: Sequence[int], *, decode: bool, m
 
 
 def inspect_file(source: ImageSource, index: int, *, decode: bool) -> Inspection:
-    """Inspect the head of one image, or decode it."""
+    """Inspect the file header of an image or, with `decode`, decode it."""
     try:
         with source.open(index) as file:
             size = file.seek(0, SEEK_END)
@@ -107,12 +107,14 @@ def require_readable(images: InspectedImages, max_bad: float) -> None:
     if len(bad) > max_bad * count:
         what = f"{len(bad)} of {count} images are unreadable, more than {option('max_bad', f'{max_bad:g}')} allows"
         raise DataError(
-            what, some([error.where for error in bad]), f"repair or remove them, or raise {option('max_bad')}"
+            what,
+            first_few([error.where for error in bad], NAMES_SHOWN),
+            f"repair or remove them, or raise {option('max_bad')}",
         )
 
 
 def for_each(function: Callable[[int], T], chosen: Sequence[int], source: ImageSource) -> list[T]:
-    """Apply a function to images, with threads where files are so big that these help."""
+    """Return the results of a function for images; it is called in threads where files are large."""
     first = [inspect_file(source, index, decode=False).size for index in chosen[:20]]
     if sum(first) < BIG * len(first):
         return list(map(function, chosen))
@@ -121,9 +123,9 @@ def for_each(function: Callable[[int], T], chosen: Sequence[int], source: ImageS
 
 
 def without_unreadable(data: ImageData, max_bad: float) -> tuple[ImageData, tuple[str, ...]]:
-    """Decode each image once; return the data without the unreadable ones, and notes on them.
+    """Decode each image once, and return the data without the unreadable ones, with notes on them.
 
-    With `max_bad` 0 no image is inspected: evaluating raises the error of the first that is unreadable.
+    With `max_bad` 0, no image is inspected: evaluation then raises the error of the first unreadable one.
     """
     pictures = data.dataset
     if not max_bad or not isinstance(pictures, Pictures):
@@ -132,20 +134,20 @@ def without_unreadable(data: ImageData, max_bad: float) -> tuple[ImageData, tupl
     if not images.errors:
         return data, ()
     labels = [pictures.labels[index] for index in images.readable]
-    left = Pictures(Selected(pictures.source, images.readable), pictures.transform, labels)
-    return ImageData(left, data.class_names), (_note(LEFT_OUT, [error.where for error in images.errors]),)
+    readable = Pictures(Selected(pictures.source, images.readable), pictures.transform, labels)
+    return ImageData(readable, data.class_names), (_note(LEFT_OUT, [error.where for error in images.errors]),)
 
 
 def enlargement_notes(sizes: Iterable[tuple[int, int]], size: tuple[int, int], remedy: str) -> tuple[str, ...]:
     """Return a note where images (width, height) are much smaller than a network's input (H, W).
 
-    Networks trained on small images, at which an input size of 224 was assumed, lose most of their accuracy on
-    enlarged ones.
+    A network that was trained on small images loses most of its accuracy on enlarged ones; this happens where its
+    input size was not set and the default of 224 is assumed.
     """
-    known = list(sizes)
-    if not known:
+    sizes = list(sizes)
+    if not sizes:
         return ()
-    width, height = (int(statistics.median(side)) for side in zip(*known, strict=True))
+    width, height = (int(statistics.median(side)) for side in zip(*sizes, strict=True))
     if min(size[0] / max(height, 1), size[1] / max(width, 1)) < MUCH_SMALLER:
         return ()
     side = option("size", str(height) if height == width else f"{height}x{width}")
@@ -154,10 +156,10 @@ def enlargement_notes(sizes: Iterable[tuple[int, int]], size: tuple[int, int], r
 
 
 def sampled_sizes(pictures: Pictures) -> list[tuple[int, int]]:
-    """Return the (width, height) of a few images, evenly over the dataset."""
+    """Return the (width, height) of a few images at regular intervals of the dataset."""
     step = max(1, len(pictures) // SAMPLED)
-    found = (inspect_file(pictures.source, index, decode=False) for index in range(0, len(pictures), step))
-    return [one.shape for one in found if one.error is None]
+    inspections = (inspect_file(pictures.source, index, decode=False) for index in range(0, len(pictures), step))
+    return [inspection.shape for inspection in inspections if inspection.error is None]
 
 
 def report_on(
@@ -168,10 +170,17 @@ def report_on(
     leaks: str,
     small: str = "enlarged",
 ) -> DataReport:
-    """Report on data for a network of input `size` (H, W); `small` says what becomes of smaller images.
+    """Return the report on training and validation images.
+
+    Args:
+        train, val: the inspected images.
+        class_names: the names of the classes.
+        size: the input size (H, W) of the network.
+        leaks: what to do about validation images among the training images: `warn` or `refuse`.
+        small: what is done with images smaller than the input: `enlarged` or `padded`.
 
     Raises:
-        DataError: if validation images are among the training images and `leaks` is `refuse`.
+        DataError: validation images are among the training images, and `leaks` is `refuse`.
     """
     splits = {"train": train, "val": val}
     counts = {name: _counts(images, class_names) for name, images in splits.items()}
@@ -179,25 +188,26 @@ def report_on(
     same = duplicates(train, val)
     if same and leaks == "refuse":
         hint = f"remove them from one of the two, or accept them: {option('leaks', 'warn')}"
-        raise DataError(f"{LEAKED}: {len(same):,}", some(same), hint)
+        raise DataError(f"{LEAKED}: {len(same):,}", first_few(same, NAMES_SHOWN), hint)
     notes = [*_count_notes(counts), *_class_notes(counts)]
-    for what, names in {
+    problems = {
         LEAKED: same,
         LEFT_OUT: [error.where for error in (*train.errors, *val.errors)],
         f"images smaller than {size[0]}×{size[1]}, {small}": train.smaller_than(size) + val.smaller_than(size),
-    }.items():
-        notes += [_note(what, names)] if names else []
+    }
+    notes += [_note(problem, names) for problem, names in problems.items() if names]
     if small == "enlarged":
-        shapes = [found.shape for found in train.inspections if found.error is None]
+        shapes = [inspection.shape for inspection in train.inspections if inspection.error is None]
         notes += enlargement_notes(shapes, size, "insert the blocks again")
     document = {"classes": len(class_names), **facts, "duplicates": {"count": len(same), "first": same[:5]}}
     return DataReport(document, tuple(notes), (*train.errors, *val.errors))
 
 
 def _counts(images: InspectedImages, class_names: tuple[str, ...]) -> dict[str, int]:
-    """Count the readable images that show each class."""
-    found = Counter(label for one in images.inspections if one.error is None for label in one.labels)
-    return {name: found[label] for label, name in enumerate(class_names)}
+    """Return the number of readable images of each class."""
+    readable = (inspection for inspection in images.inspections if inspection.error is None)
+    counts = Counter(label for inspection in readable for label in inspection.labels)
+    return {name: counts[label] for label, name in enumerate(class_names)}
 
 
 def _facts(images: InspectedImages, counts: Mapping[str, int], size: tuple[int, int]) -> dict[str, Any]:
@@ -213,45 +223,55 @@ def _facts(images: InspectedImages, counts: Mapping[str, int], size: tuple[int, 
 
 
 def duplicates(train: InspectedImages, val: InspectedImages) -> list[str]:
-    """Return the names of validation images whose bytes are those of a training image.
+    """Return the names of validation images that are byte for byte equal to a training image.
 
-    Only files of equal length are read.
+    Only files whose size occurs in both splits are read.
     """
-    sizes = {found.size for found in train.inspections if not found.error}
-    suspects = _of_sizes(val, sizes)
-    sizes = {val.inspections[place].size for place in suspects}
-    known = set(_hashes(train, _of_sizes(train, sizes)))
-    found = zip(suspects, _hashes(val, suspects), strict=True)
-    return [val.source.name(val.chosen[place]) for place, digest in found if digest in known]
+    train_sizes = {inspection.size for inspection in train.inspections if not inspection.error}
+    candidates = _of_sizes(val, train_sizes)
+    val_sizes = {val.inspections[position].size for position in candidates}
+    train_hashes = set(_hashes(train, _of_sizes(train, val_sizes)))
+    pairs = zip(candidates, _hashes(val, candidates), strict=True)
+    return [val.source.name(val.chosen[position]) for position, digest in pairs if digest in train_hashes]
 
 
 def _of_sizes(images: InspectedImages, sizes: set[int]) -> list[int]:
-    return [place for place, found in enumerate(images.inspections) if not found.error and found.size in sizes]
+    """Return the positions of the readable images whose files have one of these sizes."""
+    return [
+        position
+        for position, inspection in enumerate(images.inspections)
+        if not inspection.error and inspection.size in sizes
+    ]
 
 
-def _hashes(images: InspectedImages, places: Iterable[int]) -> list[bytes]:
+def _hashes(images: InspectedImages, positions: Iterable[int]) -> list[bytes]:
     def digest(index: int) -> bytes:
         with images.source.open(index) as file:
             return hashlib.sha256(file.read()).digest()
 
-    return for_each(digest, [images.chosen[place] for place in places], images.source)
+    return for_each(digest, [images.chosen[position] for position in positions], images.source)
 
 
 def _count_notes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Return notes where classes differ in size."""
+    """Return a note for each split in which classes have different numbers of images."""
     kinds = {"train": "training", "val": "validation"}
+    ranges = {split: (min(by_class.values()), max(by_class.values())) for split, by_class in counts.items()}
     return [
-        f"classes have {min(found.values()):,} to {max(found.values()):,} {kinds[name]} images"
-        for name, found in counts.items()
-        if min(found.values()) != max(found.values())
+        f"classes have {fewest:,} to {most:,} {kinds[split]} images"
+        for split, (fewest, most) in ranges.items()
+        if fewest != most
     ]
 
 
 def _class_notes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    empty = {name: [label for label, count in found.items() if not count] for name, found in counts.items()}
+    empty = {split: [name for name, count in by_class.items() if not count] for split, by_class in counts.items()}
     kinds = {"train": "training", "val": "validation"}
-    return [f"classes without {kinds[name]} images: {some(names)}" for name, names in empty.items() if names]
+    return [
+        f"classes without {kinds[split]} images: {first_few(names, NAMES_SHOWN)}"
+        for split, names in empty.items()
+        if names
+    ]
 
 
-def _note(what: str, names: Sequence[str]) -> str:
-    return f"{what}: {len(names):,} ({some(names)})"
+def _note(problem: str, names: Sequence[str]) -> str:
+    return f"{problem}: {len(names):,} ({first_few(names, NAMES_SHOWN)})"

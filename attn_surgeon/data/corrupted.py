@@ -1,6 +1,6 @@
-"""Datasets to evaluate on, clean or corrupted: labelled images and images with masks.
+"""Evaluation datasets, clean or corrupted: labelled images and images with masks.
 
-Labelled images are corrupted after they are resized and before they are normalised, as in ImageNet-C.
+Labelled images are corrupted after resizing and before normalisation, as in ImageNet-C.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from attn_surgeon.data.subsets import ImageSubset, balanced, labels_of
 from attn_surgeon.errors import DataError, option
 from attn_surgeon.networks.preprocessing import Preprocessing, fit
 
-LABELLED_POOL = 32  # images that clutter is cut from
-SCENE_POOL = 8  # whole images, which may be large
-_CHANNELS = (1, 3)  # of image files
+LABELLED_POOL = 32  # number of images that patches of clutter are cut from
+SCENE_POOL = 8  # the same for segmentation, whose images may be large
+_CHANNELS = (1, 3)  # numbers of channels that image files can have
 
-Corrupt = Callable[[str, int], ImageData]  # of a kind and a strength
+Corrupt = Callable[[str, int], ImageData]  # maps the kind and strength of a corruption to the corrupted data
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One kind of corruption at one strength; `pool` holds the images that clutter is cut from, by their index."""
+    """A kind of corruption at one strength; `pool` has the images that clutter is cut from, by their index."""
 
     kind: str
     strength: int
@@ -39,8 +39,8 @@ class Corruption:
     pool: dict[int, Image.Image]
 
     def __call__(self, image: Image.Image, index: int, visible: int | None = None) -> Image.Image:
-        """Return image `index` corrupted; clutter never comes from the image itself."""
-        others = [other for place, other in self.pool.items() if place != index]
+        """Return image `index` corrupted; clutter is cut from other images only."""
+        others = [image for other, image in self.pool.items() if other != index]
         return corrupt(image, self.kind, self.strength, (self.seed, index), others, visible)
 
 
@@ -64,12 +64,12 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         return cast(Tensor, self.transform(picture)), label
 
     def name(self, index: int) -> str | int:
-        """Return an image's file, or its index where it has none."""
+        """Return the name of an image, or its index where it has no name."""
         return self.pictures.source.name(index) if isinstance(self.pictures, Pictures) else index
 
 
 class CorruptedScenes(Scenes):
-    """Serve the images of other scenes corrupted at full size; pixels covered by clutter are ignored."""
+    """Serve images with masks corrupted at full size; pixels covered by clutter are ignored in the mask."""
 
     def __init__(self, scenes: Scenes, corruption: Corruption) -> None:
         super().__init__(scenes.pairs, scenes.labelling, scenes.preprocessing, scenes.overlap, keep=False)
@@ -78,7 +78,7 @@ class CorruptedScenes(Scenes):
     def picture(self, index: int) -> tuple[Tensor, Tensor]:
         """Return image `index` as uint8 (C, H, W), corrupted, and its mask."""
         pixels, mask = super().picture(index)
-        # blur is relative to the windows, in which the network sees the image
+        # The strength of blur is relative to the window, which is the input of the network.
         image = self.corruption(to_pil_image(pixels), index, min(self.preprocessing.size))
         corrupted = cast(Tensor, pil_to_tensor(image))
         if self.corruption.kind == "clutter":
@@ -87,11 +87,11 @@ class CorruptedScenes(Scenes):
 
 
 def corrupted_labelled_images(data: ImageData, seed: int) -> Corrupt:
-    """Return a function from a corruption's kind and strength to the corrupted data.
+    """Return a function that maps the kind and strength of a corruption to the corrupted data.
 
     Args:
         data: an ImageSubset of LabelledImages.
-        seed: seeds the random draws, so that all networks see the same corruptions.
+        seed: the seed of the random draws, so that all networks are evaluated on the same corrupted images.
     """
     subset = cast(ImageSubset, data.dataset)
     images = cast(LabelledImages, subset.dataset)
@@ -101,14 +101,14 @@ def corrupted_labelled_images(data: ImageData, seed: int) -> Corrupt:
     }
 
     def corrupted(kind: str, strength: int) -> ImageData:
-        made = LabelledImages(images.pictures, images.preprocessing, Corruption(kind, strength, seed, pool))
-        return replace(data, dataset=ImageSubset(made, subset.chosen))
+        dataset = LabelledImages(images.pictures, images.preprocessing, Corruption(kind, strength, seed, pool))
+        return replace(data, dataset=ImageSubset(dataset, subset.chosen))
 
     return corrupted
 
 
 def corrupted_scenes(data: ImageData, seed: int) -> Corrupt:
-    """Return a function from a corruption's kind and strength to the corrupted images with masks."""
+    """Return a function that maps the kind and strength of a corruption to the corrupted images with masks."""
     scenes = cast(Scenes, data.dataset)
     if scenes.preprocessing.channels not in _CHANNELS:
         what = f"corruptions need images of 1 or 3 channels, got {scenes.preprocessing.channels}"

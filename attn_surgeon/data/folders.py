@@ -1,4 +1,4 @@
-"""Folders of class folders of image files."""
+"""Read folders of image files with one folder per class, as torchvision's ImageFolder does, with or without splits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Files:
         self.files, self.labels = files, labels
 
     def name(self, index: int) -> str:
-        """Return an image's path."""
+        """Return the path of an image."""
         return str(self.files[index])
 
     def open(self, index: int) -> BinaryIO:
@@ -28,26 +28,26 @@ class Files:
 
 
 def open_folder(spec: str, split: str) -> tuple[Files, tuple[str, ...]]:
-    """Return the images of a folder's split, or of the folder itself where it has no splits, and its class names.
+    """Return the images of a split, or of the folder itself where it has no splits, and the class names.
 
-    Single classes may be empty.
+    A class may have no images, but not all of them.
     """
     folder = _split_folder(Path(spec), split)
-    classes = {name.name: images_in(name) for name in _subfolders(folder)}
+    classes = {subfolder.name: images_in(subfolder) for subfolder in _subfolders(folder)}
     if not classes:
         raise DataError("no class folders", str(folder), "expected one folder of images per class")
     if not any(classes.values()):
         raise DataError("no images", str(folder), f"supported: {', '.join(sorted(IMAGE_SUFFIXES))}")
-    files = [file for found in classes.values() for file in found]
-    labels = [label for label, found in enumerate(classes.values()) for _ in found]
+    files = [file for images in classes.values() for file in images]
+    labels = [label for label, images in enumerate(classes.values()) for _ in images]
     return Files(files, labels), tuple(classes)
 
 
 def folder_splits(spec: str) -> list[str]:
-    """Return the splits of a folder, none where its folders are the classes."""
+    """Return the names of the splits of a folder; none where its subfolders are classes."""
     folders = _subfolders(_require_folder(Path(spec)))
     splits = [folder for folder in folders if folder.name in FOLDER_SPLITS]
-    # A class may be called `train` too: splits hold folders themselves, or stand alone.
+    # A class may be called `train` too. Splits have subfolders, or there is nothing else beside them.
     if len(splits) == len(folders) or any(_subfolders(folder) for folder in splits):
         return [folder.name for folder in splits]
     return []
@@ -70,18 +70,18 @@ def _split_folder(root: Path, split: str) -> Path:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """Return the visible folders in a folder, sorted."""
+    """Return the visible subfolders of a folder, sorted by name."""
     try:
-        found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        subfolders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     except OSError as error:
         raise DataError("cannot list this folder", str(folder), message_line(error)) from error
-    return sorted(found, key=lambda path: path.name)
+    return sorted(subfolders, key=lambda path: path.name)
 
 
 def images_in(folder: Path) -> list[Path]:
     """Return the image files in a folder at any depth, sorted."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    return sorted(path for path in found if not _hidden(path.relative_to(folder)))
+    images = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return sorted(path for path in images if not _hidden(path.relative_to(folder)))
 
 
 def _hidden(path: Path) -> bool:

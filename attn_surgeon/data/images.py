@@ -1,4 +1,4 @@
-"""Images with labels, read one by one from files, shards or datasets."""
+"""Datasets of labelled images, decoded one by one from files, shards or other datasets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from attn_surgeon.errors import DataError, ImageError
+from attn_surgeon.errors import DataError, ImageError, first_few
+
+NAMES_SHOWN = 5  # in an error or a note
 
 # What Pillow raises for files that are not images, or truncated.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -23,7 +25,7 @@ _SAME = "training and validation images must have the same classes"
 
 @dataclass(frozen=True)
 class ImageData:
-    """A dataset of (image, target) and the names of its classes; `notes` say what was found when it was opened."""
+    """A dataset of (image, target), the names of its classes, and notes for the user from opening it."""
 
     dataset: Dataset[Any]
     class_names: tuple[str, ...]
@@ -31,7 +33,7 @@ class ImageData:
 
 
 class ImageSource(Protocol):
-    """Where images are stored: each has a label, a name for people, and bytes in some image format."""
+    """A source of encoded images, each with a label and a name for error messages."""
 
     @property
     def labels(self) -> Sequence[int]:
@@ -48,7 +50,7 @@ class ImageSource(Protocol):
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Serve the images (C, H, W) of a source with their labels, or with others."""
+    """Serve the transformed images of a source with their labels, or with the labels that are passed."""
 
     def __init__(
         self, source: ImageSource, transform: Callable[[Any], Any], labels: Sequence[int] | None = None
@@ -64,7 +66,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(image), label
 
     def picture(self, index: int) -> tuple[Image.Image, int]:
-        """Return one image as stored and its label; raise ImageError where it is unreadable."""
+        """Return an image without the transform, and its label; raise ImageError where it is unreadable."""
         try:
             with self.source.open(index) as file:
                 return _decoded(file), self.labels[index]
@@ -73,7 +75,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 class Selected:
-    """Some of the images of a source."""
+    """A source of chosen images of another one."""
 
     def __init__(self, source: ImageSource, chosen: Sequence[int]) -> None:
         self.source, self.chosen = source, list(chosen)
@@ -103,19 +105,19 @@ def _decoded(file: Path | BinaryIO) -> Image.Image:
 
 
 def unreadable(name: str, error: Exception) -> ImageError:
-    """Return the error for an unreadable image, with the same text each time."""
-    # Pillow's own text contains the address of the file object
+    """Return the error for an unreadable image, with the same text in every run."""
+    # Pillow's message for an unknown format contains the address of the file object.
     reason = "unknown image format" if isinstance(error, UnidentifiedImageError) else message_line(error)
     return ImageError("cannot read this image", name, f"repair or remove it ({reason})")
 
 
 def message_line(error: Exception) -> str:
-    """Return an error's message in one line."""
+    """Return the message of an error in one line, or its class where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def relabelled(data: ImageData, class_names: tuple[str, ...]) -> ImageData:
-    """Return data with classes numbered as in `class_names`; raise DataError where a class with images is not there."""
+    """Return data with classes numbered as in `class_names`; raise DataError for images of a class not among these."""
     if data.class_names == class_names:
         return data
     dataset = data.dataset
@@ -123,12 +125,9 @@ def relabelled(data: ImageData, class_names: tuple[str, ...]) -> ImageData:
         raise DataError("the classes differ", "the training and validation images", _SAME)
     unknown = sorted({data.class_names[label] for label in set(dataset.labels)} - {*class_names})
     if unknown:
-        raise DataError(f"no training images of class {some(unknown)}", "the validation images", _SAME)
+        raise DataError(
+            f"no training images of class {first_few(unknown, NAMES_SHOWN)}", "the validation images", _SAME
+        )
     numbers = {name: number for number, name in enumerate(class_names)}
     labels = [numbers[data.class_names[label]] for label in dataset.labels]
     return ImageData(Pictures(dataset.source, dataset.transform, labels), class_names)
-
-
-def some(names: Sequence[str], count: int = 5) -> str:
-    """Return the first few of many names."""
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

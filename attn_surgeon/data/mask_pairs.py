@@ -1,4 +1,4 @@
-"""Images with masks: folders images/ and masks/, paired by name and inspected."""
+"""Pair and inspect the files of segmentation data: folders images/ and masks/, paired by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOSSLESS = IMAGE_SUFFIXES - {".jpeg", ".jpg", ".webp"}
 
 @dataclass(frozen=True)
 class InspectedPairs:
-    """The inspected images of a split, and the mask of each image in their source."""
+    """The inspected images of a split, and the paths of the masks by the index of the image in its source."""
 
     images: InspectedImages
     masks: Sequence[Path]
@@ -29,25 +29,26 @@ class InspectedPairs:
         """The readable pairs."""
         source = self.images.source
         return [
-            Pair(Path(source.name(index)), self.masks[index], (found.shape[1], found.shape[0]), frozenset(found.labels))
-            for index, found in zip(self.images.chosen, self.images.inspections, strict=True)
-            if found.error is None
+            Pair(Path(source.name(index)), self.masks[index], (item.shape[1], item.shape[0]), frozenset(item.labels))
+            for index, item in zip(self.images.chosen, self.images.inspections, strict=True)
+            if item.error is None
         ]
 
-    def subset(self, places: Iterable[int]) -> InspectedPairs:
-        """Return some of the pairs."""
-        kept, images = list(places), self.images
-        chosen, found = [images.chosen[place] for place in kept], [images.inspections[place] for place in kept]
-        return replace(self, images=replace(images, chosen=chosen, inspections=found))
+    def subset(self, positions: Iterable[int]) -> InspectedPairs:
+        """Return the pairs at these positions."""
+        positions, images = list(positions), self.images
+        chosen = [images.chosen[position] for position in positions]
+        inspections = [images.inspections[position] for position in positions]
+        return replace(self, images=replace(images, chosen=chosen, inspections=inspections))
 
     def labelled(self, labels: Labelling) -> InspectedImages:
-        """Return the images with the classes that their masks show."""
-        found = [replace(one, labels=labels.classes(one.labels)) for one in self.images.inspections]
-        return replace(self.images, inspections=found)
+        """Return the images with the class numbers in their masks as labels."""
+        inspections = [replace(item, labels=labels.classes(item.labels)) for item in self.images.inspections]
+        return replace(self.images, inspections=inspections)
 
 
 def is_masked(spec: str) -> bool:
-    """Whether data is a folder of images with masks, as a whole or in its splits."""
+    """Return whether data is a folder of images with masks, directly or in its splits."""
     root = Path(spec)
     return any(
         all((folder / name).is_dir() for name in PAIR_FOLDERS) for folder in (root, *map(root.joinpath, FOLDER_SPLITS))
@@ -55,7 +56,7 @@ def is_masked(spec: str) -> bool:
 
 
 def paired_files(folder: Path) -> list[tuple[Path, Path]]:
-    """Return a folder's images with their masks; raise DataError where one is without the other."""
+    """Return the images and masks of a folder in pairs; raise DataError where one is without the other."""
     for name in PAIR_FOLDERS:
         if not (folder / name).is_dir():
             hint = f"expected images/ and masks/, each in train/ and val/, or once with {option('val_split', 0.2)}"
@@ -63,64 +64,65 @@ def paired_files(folder: Path) -> list[tuple[Path, Path]]:
     images, masks = _by_name(folder / PAIR_FOLDERS[0], IMAGE_SUFFIXES), _by_name(folder / PAIR_FOLDERS[1], LOSSLESS)
     if not images:
         raise DataError("no images", str(folder / PAIR_FOLDERS[0]), f"supported: {', '.join(sorted(IMAGE_SUFFIXES))}")
-    for found, others, kind in ((images, masks, "mask"), (masks, images, "image")):
-        unpaired = [found[name] for name in found if name not in others]
+    for files, others, kind in ((images, masks, "mask"), (masks, images, "image")):
+        unpaired = [files[name] for name in files if name not in others]
         if unpaired:
             more = f" (and {len(unpaired) - 1} more)" if len(unpaired) > 1 else ""
             hint = f"a mask has its image's name and is one of {', '.join(sorted(LOSSLESS))}"
-            raise DataError(f"this file is without its {kind}{more}", str(unpaired[0]), hint)
+            raise DataError(f"this file has no {kind}{more}", str(unpaired[0]), hint)
     return [(images[name], masks[name]) for name in images]
 
 
 def _by_name(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-    """Return files at any depth by their names without suffixes, sorted."""
-    found: dict[str, Path] = {}
+    """Return the files in a folder, at any depth, by their relative path without the suffix, sorted."""
+    files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         if path.suffix.lower() not in suffixes or any(part.startswith(".") for part in inside.parts):
             continue
         name = inside.with_suffix("").as_posix()
-        if name in found:
-            raise DataError(f"two files of one name, {found[name].name} and {path.name}", str(path.parent), "keep one")
-        found[name] = path
-    return found
+        if name in files:
+            what = f"two files have the same name, {files[name].name} and {path.name}"
+            raise DataError(what, str(path.parent), "keep one")
+        files[name] = path
+    return files
 
 
 def inspect_pairs(files: Sequence[tuple[Path, Path]], *, decode: bool) -> InspectedPairs:
-    """Read each mask, and decode each image or only its head; raise DataError where the two differ in size."""
+    """Read each mask, and decode each image or only its header; raise DataError where the two differ in size."""
     images, masks = [image for image, _ in files], [mask for _, mask in files]
     source = Files(images, [0] * len(files))
-    found = for_each(lambda index: _inspect(source, index, masks[index], decode), range(len(files)), source)
-    return InspectedPairs(InspectedImages(source, range(len(files)), found), masks)
+    inspections = for_each(lambda index: _inspect(source, index, masks[index], decode), range(len(files)), source)
+    return InspectedPairs(InspectedImages(source, range(len(files)), inspections), masks)
 
 
 def readable_pairs(folder: Path, max_bad: float = 0.0) -> list[Pair]:
-    """Return a folder's images with their masks.
+    """Return the readable images with masks of a folder.
 
     Raises:
-        DataError: if more than the fraction `max_bad` is unreadable; with 0, the error of the first.
+        DataError: more than the fraction `max_bad` is unreadable; with 0, the error of the first one.
     """
-    found = inspect_pairs(paired_files(folder), decode=max_bad > 0)
-    if found.images.errors and not max_bad:
-        raise found.images.errors[0]
-    require_readable(found.images, max_bad)
-    return found.pairs
+    inspected = inspect_pairs(paired_files(folder), decode=max_bad > 0)
+    if inspected.images.errors and not max_bad:
+        raise inspected.images.errors[0]
+    require_readable(inspected.images, max_bad)
+    return inspected.pairs
 
 
 def _inspect(images: Files, index: int, mask: Path, decode: bool) -> Inspection:
-    found = inspect_file(images, index, decode=decode)
-    if found.error is not None:
-        return found
+    inspection = inspect_file(images, index, decode=decode)
+    if inspection.error is not None:
+        return inspection
     try:
         values = mask_values(mask)
     except ImageError as error:
         return Inspection(error=error)
-    size = (found.shape[1], found.shape[0])
+    size = (inspection.shape[1], inspection.shape[0])
     if values.shape != size:
-        what = f"the mask has {_by(values.shape)} pixels, its image {_by(size)}"
-        raise DataError(what, str(mask), f"give both the same size ({images.name(index)})")
-    return replace(found, labels=tuple(np.unique(values).tolist()))
+        what = f"the mask has {_size_text(values.shape)} pixels, its image {_size_text(size)}"
+        raise DataError(what, str(mask), f"resize one of them ({images.name(index)})")
+    return replace(inspection, labels=tuple(np.unique(values).tolist()))
 
 
-def _by(size: tuple[int, ...]) -> str:
+def _size_text(size: tuple[int, ...]) -> str:
     return "×".join(map(str, size))

@@ -1,4 +1,4 @@
-"""Masks, whose pixels are class numbers: reading them, and inferring what their values mean."""
+"""Read segmentation masks, whose pixels are class numbers, and infer their classes and ignore index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from attn_surgeon.data.images import read_image
 from attn_surgeon.errors import DataError, option
 
-IGNORED = 255  # the ignore index of masks as they are served
+IGNORED = 255  # the ignore index of masks in datasets, whatever it is in the files
 TWO = ("background", "foreground")
 
 
@@ -31,9 +31,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Labelling:
-    """The class names, and what the values of a mask mean.
+    """The mapping of mask values to classes.
 
-    Masks hold class numbers, and `ignore` for pixels to ignore; with `two`, 0 is the first class and 255 the second.
+    Args:
+        names: the class names; by default, a value is the number of a class.
+        ignore: the value of ignored pixels.
+        two: whether the values are 0 for the first class and 255 for the second.
     """
 
     names: tuple[str, ...]
@@ -41,17 +44,17 @@ class Labelling:
     two: bool = False
 
     def numbered(self, values: np.ndarray[Any, Any]) -> Tensor:
-        """Return the class numbers (H, W) of a mask's values, IGNORED where there is none."""
+        """Return the class numbers (H, W) of mask values, IGNORED for ignored pixels."""
         classes = values == 255 if self.two else values
         return torch.from_numpy(np.where(values == self.ignore, IGNORED, classes).astype(np.uint8))
 
     def classes(self, values: Iterable[int]) -> tuple[int, ...]:
-        """Return the numbers of the classes among these values."""
+        """Return the class numbers of mask values, without the ignored value."""
         return tuple(int(value == 255) if self.two else value for value in values if value != self.ignore)
 
 
 def mask_values(path: Path) -> np.ndarray[Any, Any]:
-    """Read a mask's values (H, W); raise DataError where it is a colour image."""
+    """Read the values (H, W) of a mask; raise DataError where it is a colour image."""
     mask = read_image(path)
     values = np.asarray(mask)
     if values.ndim == 3 and mask.mode == "RGB" and bool((values == values[..., :1]).all()):
@@ -87,9 +90,9 @@ def read_names(root: Path) -> tuple[str, ...] | None:
 
 
 def labelling(pairs: Sequence[Pair], names: tuple[str, ...] | None, ignore: int | None) -> Labelling:
-    """Infer what the masks' values mean; raise DataError, with the file, for an invalid value.
+    """Infer the classes and the ignore index from the masks; raise DataError, with the file, for an invalid value.
 
-    The ignore index is 255 unless another is given, but masks of 0 and 255 alone show one class over background.
+    The ignore index is 255 by default. But where masks have only the values 0 and 255, 255 is a class on background.
     """
     values = frozenset().union(*(pair.values for pair in pairs))
     two = ignore != 255 and 255 in values and values - {ignore} <= {0, 255} and len(names or TWO) == 2
@@ -100,7 +103,7 @@ def labelling(pairs: Sequence[Pair], names: tuple[str, ...] | None, ignore: int 
         names = tuple(str(number) for number in range(max(values - {ignore}, default=0) + 1))
     _require_in_range(pairs, len(names), ignore)
     if not 2 <= len(names) <= 255:
-        hint = "masks hold class numbers from 0, or 0 and 255; list the classes in classes.txt"
+        hint = "mask values must be class numbers from 0, or 0 and 255; list the classes in classes.txt"
         raise DataError(f"expected 2 to 255 classes, got {len(names)}", str(pairs[0].mask), hint)
     return Labelling(names, ignore)
 
@@ -109,6 +112,6 @@ def _require_in_range(pairs: Sequence[Pair], classes: int, ignore: int) -> None:
     for pair in pairs:
         wrong = sorted(value for value in pair.values - {ignore} if not 0 <= value < classes)
         if wrong:
-            what = f"a mask of {classes} classes holds the value {wrong[0]}"
+            what = f"a mask for {classes} classes has the value {wrong[0]}"
             hint = f"list the class in classes.txt, or ignore the value: {option('ignore_index', wrong[0])}"
             raise DataError(what, str(pair.mask), hint)

@@ -1,4 +1,4 @@
-"""Open data by its name: a folder, a dataset as timm names it, or a packaged demo dataset."""
+"""Open data by its name: a folder, one of timm's named datasets, WebDataset shards, or a packaged demo dataset."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _DEFAULTS = DataSettings()
 
 
 def open_dataset(spec: str, split: str, preprocessing: Preprocessing, settings: DataSettings = _DEFAULTS) -> ImageData:
-    """Return a split's images as a network expects them: float tensors (C, H, W) and labels; see `open_pictures`."""
+    """Return a split preprocessed for a network, as float tensors (C, H, W) and labels; see `open_pictures`."""
     return open_pictures(spec, split, preprocessing.transform(), settings)
 
 
 def open_pictures(
     spec: str, split: str, transform: Callable[[Any], Any], settings: DataSettings = _DEFAULTS
 ) -> ImageData:
-    """Return a split's images, transformed, with their labels.
+    """Return the transformed images of a split with their labels.
 
     Args:
         spec: `demo`, `demo-clutter`, a folder of class folders, or one of timm's names: `torch/NAME`,
             `hfds/USER/NAME`, `wds/SHARDS`.
-        split: `train`, `val`, or a split of the dataset's own.
-        transform: is called with a PIL image.
-        settings: says where named datasets are stored, and whether missing ones may be downloaded.
+        split: `train`, `val`, or another split that the dataset has.
+        transform: a function of a PIL image.
+        settings: where named datasets are stored, and whether missing ones may be downloaded.
 
     Raises:
-        DataError: if there is no such data, or none with an image.
+        DataError: there is no such data, or it has no images.
 
     >>> data = open_pictures("demo", "val", lambda image: image.size)
     >>> len(data.dataset), data.dataset[0], data.class_names[:3]
@@ -66,7 +66,7 @@ def _opened(spec: str, split: str, settings: DataSettings) -> tuple[ImageSource,
 
 
 def has_splits(spec: str, settings: DataSettings = _DEFAULTS) -> bool:
-    """Whether data has splits of its own, such as train and val."""
+    """Return whether data has predefined splits, such as train and val."""
     kind, _, name = spec.partition("/")
     match kind if name else "":
         case "torch":

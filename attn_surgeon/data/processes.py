@@ -1,4 +1,4 @@
-"""Distributed training: what only the first process does, and what all processes must agree on."""
+"""Distributed training: rank, world size and device of this process, and collective operations on Python objects."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from attn_surgeon.errors import SurgeonError
 T = TypeVar("T")
 
 
-def count() -> int:
+def world_size() -> int:
     """Return the number of processes, which `accelerate launch` sets in the environment."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def index() -> int:
+def rank() -> int:
     """Return the rank of this process."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files."""
-    return index() == 0
+    """Return whether this is the process of rank 0, which writes files."""
+    return rank() == 0
 
 
 def join_processes() -> None:
-    """Initialise the process group, with gloo where there is no accelerator."""
+    """Initialise the process group, with the gloo backend where there is no accelerator."""
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
@@ -41,20 +41,19 @@ def device() -> torch.device:
     from accelerate import PartialState
 
     join_processes()
-    found: torch.device = PartialState().device
-    return found
+    process_device: torch.device = PartialState().device
+    return process_device
 
 
-def by_first(make: Callable[[], T]) -> T:
-    """Return in every process what the first one makes, or raise its error in all."""
-    if count() == 1:
+def run_on_first(make: Callable[[], T]) -> T:
+    """Call a function in the first process, and return its result or raise its SurgeonError in all processes."""
+    if world_size() == 1:
         return make()
     from accelerate.utils import broadcast_object_list
 
     join_processes()
-
-    made: list[Any] = [_attempt(make) if is_first() else None]
-    value, error = broadcast_object_list(made)[0]
+    results: list[Any] = [_attempt(make) if is_first() else None]
+    value, error = broadcast_object_list(results)[0]
     if error is not None:
         raise error
     return value  # type: ignore[no-any-return]
@@ -67,21 +66,21 @@ def _attempt(make: Callable[[], T]) -> tuple[T | None, SurgeonError | None]:
         return None, error
 
 
-def gathered(value: T) -> list[T]:
+def gather_objects(value: T) -> list[T]:
     """Return the values of all processes, by rank."""
-    if count() == 1:
+    if world_size() == 1:
         return [value]
     from accelerate.utils import gather_object
 
-    found: list[T] = gather_object([value])
-    return found
+    values: list[T] = gather_object([value])
+    return values
 
 
-def anywhere(*flags: bool, device: Any = "cpu") -> tuple[bool, ...]:
+def any_process(*flags: bool, device: Any = "cpu") -> tuple[bool, ...]:
     """Return, for each flag, whether it is set in any process."""
-    if count() == 1:
+    if world_size() == 1:
         return flags
     from accelerate.utils import reduce
 
-    raised: torch.Tensor = reduce(torch.tensor(flags, dtype=torch.float32, device=device))
-    return tuple((raised > 0).tolist())
+    counts: torch.Tensor = reduce(torch.tensor(flags, dtype=torch.float32, device=device))
+    return tuple((counts > 0).tolist())

@@ -1,7 +1,7 @@
-"""Training images in the order and with the augmentation of an epoch.
+"""Shuffle and augment the training images of an epoch, reproducibly.
 
-Both are functions of the seed, the epoch and the image alone, so the control is trained on what the network with grafts
-is trained on, and a resumed run on what it would have been trained on.
+Order and augmentation depend only on the seed, the epoch and the image. So the control is trained on the same images as
+the network with grafts, and a resumed run on the same images as one that was not interrupted.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from attn_surgeon.data.splits import Splits
 from attn_surgeon.errors import DataError
 
-Draw = tuple[int, int]  # (epoch, number within it)
+Draw = tuple[int, int]  # (epoch, number of the draw in the epoch)
 
 
 class EpochImages(Dataset[Any]):
-    """Serve the training images of (epoch, draw), augmented."""
+    """Serve the augmented training image of a draw (epoch, number)."""
 
     def __init__(self, splits: Splits, seed: int) -> None:
         self.dataset, self.seed, self.augment = splits.train.dataset, seed, splits.augment
@@ -38,7 +38,7 @@ class EpochImages(Dataset[Any]):
 
 
 class EpochSampler(Sampler[Draw]):
-    """Shuffle the images of an epoch; `epoch` and `start` are where to continue."""
+    """Yield the draws of an epoch in random order; set `epoch` and `start` to resume within one."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed = count, seed
@@ -52,19 +52,19 @@ class EpochSampler(Sampler[Draw]):
 
 
 def shuffled(count: int, seed: int, epoch: int) -> list[int]:
-    """Return the numbers below `count` in the order of an epoch."""
+    """Return the numbers below `count` in the random order of an epoch."""
     digest = hashlib.sha256(f"{seed}:{epoch}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
     return cast("list[int]", torch.randperm(count, generator=generator).tolist())
 
 
 def batches(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Yield batches; raise a worker's DataError as the main process would."""
+    """Yield the batches of a loader; a DataError of a worker is raised with its original message."""
     try:
         yield from loader
     except DataError as error:
         if loader.num_workers == 0:
             raise
-        # a worker's error arrives as its whole traceback, whose last line is the message
+        # DataLoader raises the error of a worker again with its traceback as the message; the last line has the text.
         what = error.what.strip().splitlines()[-1].partition("Error: ")[2]
         raise DataError(what or error.what, error.where, error.hint) from error

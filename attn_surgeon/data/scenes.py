@@ -1,4 +1,4 @@
-"""The data of segmentation: whole images to evaluate on, and crops of them to train on."""
+"""Datasets for segmentation: whole images with masks for evaluation, and random crops of them for training."""
 
 from __future__ import annotations
 
@@ -27,10 +27,17 @@ from attn_surgeon.networks.preprocessing import Preprocessing
 
 
 class Scenes(Dataset[tuple[Tensor, Tensor]]):
-    """Serve images (C, H, W) with masks (H, W) of class numbers; with `keep`, small datasets are kept in memory.
+    """Serve images (C, H, W) with masks (H, W) of class numbers.
 
-    `overlap` is that of the sliding windows, which have the preprocessing's size. `labels` are all 0: each image can
-    substitute any other.
+    Args:
+        pairs: the files.
+        labelling: the mapping of mask values to classes.
+        preprocessing: its size is that of the sliding windows; images are normalised but not resized.
+        overlap: the overlap of the sliding windows.
+        keep: whether a small dataset is kept in memory.
+
+    Attributes:
+        labels: 0 for every image, so that any image can substitute an unreadable one.
     """
 
     def __init__(
@@ -60,14 +67,15 @@ class Scenes(Dataset[tuple[Tensor, Tensor]]):
         return item
 
 
-def normalised(pixels: Tensor, known: Preprocessing) -> Tensor:
-    """Return uint8 pixels (C, H, W) normalised as a network expects them."""
-    return cast(Tensor, transforms.normalize(pixels.float() / 255, list(known.mean), list(known.std)))
+def normalised(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return uint8 pixels (C, H, W) as floats, normalised with the mean and std of the preprocessing."""
+    mean, std = list(preprocessing.mean), list(preprocessing.std)
+    return cast(Tensor, transforms.normalize(pixels.float() / 255, mean, std))
 
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """Crop an image and its mask to the preprocessing's size, and flip both half of the time, drawn from a key."""
+    """Crop an image and its mask to the size of the preprocessing, and flip both half of the time, drawn from a key."""
 
     preprocessing: Preprocessing
     flip: bool
@@ -86,32 +94,32 @@ class RandomCrop:
 
 
 def open_scene_splits(spec: str, preprocessing: Preprocessing, settings: CropSettings) -> Splits:
-    """Open training and validation images with masks; raise DataError where something does not match."""
+    """Open training and validation images with masks; raise DataError where images, masks or classes do not match."""
     root = Path(spec)
     if root.is_dir() and settings.val_split is None and not _has_splits(root):
         return with_held_out(lambda changed: open_scene_splits(spec, preprocessing, changed), settings)
     train, val, labels = _inspected(root, settings)
     window, keep = windowed(preprocessing, settings.crop), settings.workers == 0
     images = train.labelled(labels), val.labelled(labels)
-    found = report_on(*images, labels.names, window.size, settings.leaks, small="padded")
-    first, second = (
+    report = report_on(*images, labels.names, window.size, settings.leaks, small="padded")
+    train_data, val_data = (
         ImageData(Scenes(split.pairs, labels, window, settings.overlap, keep), labels.names) for split in (train, val)
     )
     draws = [index for index, pair in enumerate(train.pairs) for _ in range(settings.crops or _covering(pair, window))]
-    return Splits(first, second, RandomCrop(window, settings.augment), found, tuple(draws))
+    return Splits(train_data, val_data, RandomCrop(window, settings.augment), report, tuple(draws))
 
 
 def _inspected(root: Path, settings: CropSettings) -> tuple[InspectedPairs, InspectedPairs, Labelling]:
-    """Inspect training and validation images, and infer what the masks' values mean."""
-    files, held = _files(root, settings)
-    # validation images must be the same for each arm and epoch, so these are decoded once beforehand
-    train, val = inspect_pairs(files, decode=False), inspect_pairs(held, decode=True)
-    every = train.pairs  # the classes are those of all masks, even if few are trained on
+    """Inspect training and validation images, and infer the classes from the masks."""
+    files, val_files = _files(root, settings)
+    # Validation images must be the same in each run and epoch, so the unreadable ones are found now, by decoding all.
+    train, val = inspect_pairs(files, decode=False), inspect_pairs(val_files, decode=True)
+    all_pairs = train.pairs  # classes are inferred from all masks, even if the number of training images is limited
     if settings.limit is not None:
         train = train.subset(balanced([0] * len(files), settings.limit))
     for split in (train, val):
         require_readable(split.images, settings.max_bad)
-    labels = labelling([*every, *val.pairs], read_names(root), settings.ignore_index)
+    labels = labelling([*all_pairs, *val.pairs], read_names(root), settings.ignore_index)
     require_labelled(val.pairs, labels)
     return train, val, labels
 
@@ -119,7 +127,7 @@ def _inspected(root: Path, settings: CropSettings) -> tuple[InspectedPairs, Insp
 def open_scenes(
     spec: str, split: str, preprocessing: Preprocessing, names: tuple[str, ...], settings: CropSettings
 ) -> ImageData:
-    """Open one split for a network whose classes have these names, of which the data may show fewer."""
+    """Open one split for a network with these classes; not all of them need occur in the data."""
     root = Path(spec)
     if _has_splits(root) and not (root / split).is_dir():
         raise DataError(f"no split {split!r}", spec, f"splits are {', '.join(FOLDER_SPLITS)}")
@@ -136,12 +144,12 @@ def open_scenes(
 
 
 def windowed(preprocessing: Preprocessing, crop: int | None) -> Preprocessing:
-    """Return the preprocessing with the size of the crops."""
+    """Return the preprocessing with the crop size, if any, as its size."""
     return preprocessing if crop is None else replace(preprocessing, size=(crop, crop), crop_pct=1.0)
 
 
 def require_labelled(pairs: Sequence[Pair], labels: Labelling) -> None:
-    """Raise DataError where a mask has ignored pixels only."""
+    """Raise DataError where all pixels of a mask are ignored."""
     for pair in pairs:
         if pair.values <= {labels.ignore}:
             raise DataError("every pixel of this mask is ignored", str(pair.mask), "remove it and its image")
@@ -153,14 +161,14 @@ def _files(root: Path, settings: DataSettings) -> tuple[Sequence[tuple[Path, Pat
         raise DataError("no such folder", str(root), "expected a folder with images/ and masks/")
     if settings.val_split is None:
         return paired_files(root / "train"), paired_files(root / "val")
-    found = paired_files(root / "train" if _has_splits(root) else root)
-    if len(found) < 2:
+    pairs = paired_files(root / "train" if _has_splits(root) else root)
+    if len(pairs) < 2:
         raise DataError("a single image cannot be split", option("val_split"), "add images")
-    count = held_out(settings.val_split, len(found))
-    held = set(random.Random(f"split:{settings.seed}").sample(range(len(found)), count))
+    count = held_out(settings.val_split, len(pairs))
+    validation = set(random.Random(f"split:{settings.seed}").sample(range(len(pairs)), count))
     splits: tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]] = [], []
-    for index, files in enumerate(found):
-        splits[index in held].append(files)
+    for index, files in enumerate(pairs):
+        splits[index in validation].append(files)
     return splits
 
 
@@ -169,5 +177,5 @@ def _has_splits(root: Path) -> bool:
 
 
 def _covering(pair: Pair, window: Preprocessing) -> int:
-    """Return how many crops have as many pixels as an image."""
+    """Return the number of crops that together have as many pixels as an image."""
     return max(1, round(math.prod(pair.size) / math.prod(window.size)))

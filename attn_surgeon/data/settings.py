@@ -1,4 +1,4 @@
-"""Settings of the data: which images are trained on and evaluated on, and how they are read."""
+"""Settings of the data: training and validation images, downloads, unreadable images, augmentation, crops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _data = partial(setting, panel="Data")
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Which images are read, from where, and what is done about those that cannot be read."""
+    """Settings of labelled images."""
 
     val_split: float | None = _data(
         None,
@@ -28,7 +28,7 @@ class DataSettings:
         None, f"Validate on this data instead of the validation split of {option('data')}.", "DATA"
     )
     data_dir: str | None = _data(None, "Root folder of torch/, hfds/ and wds/ datasets.", "DIR")
-    download: bool = _data(False, "Download such a dataset if it is missing.")
+    download: bool = _data(False, "Download a torch/, hfds/ or wds/ dataset if it is missing.")
     limit: int | None = _data(None, "Train on at most N images, balanced over the classes.", "N", least=1)
     max_bad: float = _data(
         0.01, "Largest fraction of unreadable images in a split; they are skipped.", "FRACTION", fraction=True
@@ -56,7 +56,7 @@ _segmentation = partial(setting, panel="Segmentation", only="segmentation")
 
 @dataclass(frozen=True)
 class CropSettings(DataSettings):
-    """How images with masks are cropped for training, and split into windows for evaluation."""
+    """Settings of images with masks: crops for training, sliding windows for evaluation."""
 
     crop: int | None = _segmentation(
         None,

@@ -1,8 +1,8 @@
 """WebDataset shards: tar files in which an image and its label share a name (`0001.jpg`, `0001.cls`).
 
-The headers of a shard's members hold the offset of each image, so images are read in any order without unpacking, and
-a run resumes at the right image at no cost. Opening reads the headers once, about 4 s for 100,000 members from a warm
-cache. Remote shards are downloaded first. Compressed shards (`.tar.gz`) are not supported.
+The headers of a shard contain the offset of each image, so images are read in any order without unpacking. Opening
+reads the headers once, which takes about 4 s for 100,000 members in the page cache. Remote shards are downloaded first.
+Compressed shards (`.tar.gz`) are not supported.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from attn_surgeon.data.folders import IMAGE_SUFFIXES
-from attn_surgeon.data.images import message_line, some
-from attn_surgeon.data.timm_sets import PARTS
-from attn_surgeon.errors import DataError, option
+from attn_surgeon.data.images import NAMES_SHOWN, message_line
+from attn_surgeon.data.timm_sets import SPLIT_ALIASES
+from attn_surgeon.errors import DataError, first_few, option
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -29,7 +29,7 @@ _EXAMPLE = 'write {"splits": {"train": {"filenames": ["a-000.tar"]}, "validation
 
 @dataclass(frozen=True)
 class ShardMember:
-    """Where an image is stored."""
+    """The location of an image in a shard: its offset and size in bytes, and its name."""
 
     shard: Path
     offset: int
@@ -56,57 +56,57 @@ class Shards:
 
 
 def open_shards(name: str, split: str, root: str | None, download: bool) -> tuple[Shards, tuple[str, ...]]:
-    """Open shards: a pattern such as `flowers-{000..127}.tar`, or a folder whose `_info.json` has splits.
+    """Open shards: a pattern such as `flowers-{000..127}.tar`, or a folder whose `_info.json` lists splits.
 
-    Classes are named by the shards' labels, numbers or words.
+    The labels in shards are class numbers, or class names, which are then numbered in alphabetical order.
     """
     spec = f"wds/{name}"
     paths, key = _located(name, split, root, download)
-    found = [item for path in paths for item in _members(path, key)]
-    words = [word for _, word in found]
-    numbers = all(re.fullmatch(r"\d{1,6}", word) for word in words)
-    names = tuple(map(str, range(max(map(int, words), default=-1) + 1))) if numbers else tuple(sorted({*words}))
-    if not found:
+    members = [item for path in paths for item in _members(path, key)]
+    texts = [text for _, text in members]
+    numbered = all(re.fullmatch(r"\d{1,6}", text) for text in texts)
+    names = tuple(map(str, range(max(map(int, texts), default=-1) + 1))) if numbered else tuple(sorted({*texts}))
+    if not members:
         raise DataError("no images with labels", spec, "expected the label of 1.jpg in 1.cls")
-    places = {word: place for place, word in enumerate(names)}
-    labels = [places[str(int(word)) if numbers else word] for word in words]
-    return Shards([member for member, _ in found], labels), names
+    numbers = {class_name: number for number, class_name in enumerate(names)}
+    labels = [numbers[str(int(text)) if numbered else text] for text in texts]
+    return Shards([member for member, _ in members], labels), names
 
 
 def shard_splits(name: str, root: str | None) -> list[str]:
-    """Return the splits in a folder's `_info.json`; a pattern has none."""
+    """Return the names of the splits in the `_info.json` of a folder; none for a pattern."""
     folder = Path(root or "", name)
     return list(_info(folder)["splits"]) if folder.is_dir() else []
 
 
 def _located(name: str, split: str, root: str | None, download: bool) -> tuple[list[Path], str]:
-    """Return the shards, and the field of their JSON that holds the label where there is no `.cls`."""
+    """Return the paths of the shards, and the key of the label in `.json` members, used where there is no `.cls`."""
     folder = Path(root or "", name)
     if folder.is_dir():
         splits = _info(folder)["splits"]
-        part = next((part for part in PARTS.get(split, (split,)) if part in splits), None)
-        if part is None:
+        found = next((alias for alias in SPLIT_ALIASES.get(split, (split,)) if alias in splits), None)
+        if found is None:
             raise DataError(f"no split {split!r}", str(folder), f"splits here: {', '.join(splits)}")
-        paths, key = [folder / file for file in splits[part]["filenames"]], splits[part].get("alt_label")
+        paths, key = [folder / file for file in splits[found]["filenames"]], splits[found].get("alt_label")
     else:
-        names, key = expanded(name.partition("|")[0]), None  # timm takes a count behind a bar, which is not needed here
+        names, key = expanded(name.partition("|")[0]), None  # timm's names may end in `|` and the number of images
         paths = [_local(shard, root, download) for shard in names]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         hint = "expected a pattern such as wds/flowers-{000..127}.tar, or a folder with _info.json"
-        raise DataError(f"no such shard: {some(missing)}", f"wds/{name}", hint)
+        raise DataError(f"no such shard: {first_few(missing, NAMES_SHOWN)}", f"wds/{name}", hint)
     return paths, key or "label"
 
 
 def expanded(pattern: str) -> list[str]:
-    """Expand braces as a shell does.
+    """Return the names that a pattern with braces expands to, as in a shell.
 
     >>> expanded("a-{00..02}.tar")
     ['a-00.tar', 'a-01.tar', 'a-02.tar']
     """
     pieces = _BRACES.split(pattern)
-    choices = [_choices(piece) if place % 2 else [piece] for place, piece in enumerate(pieces)]
-    return ["".join(chosen) for chosen in itertools.product(*choices)]
+    choices = [_choices(piece) if number % 2 else [piece] for number, piece in enumerate(pieces)]
+    return ["".join(combination) for combination in itertools.product(*choices)]
 
 
 def _choices(text: str) -> list[str]:
@@ -118,7 +118,7 @@ def _choices(text: str) -> list[str]:
 
 
 def _local(shard: str, root: str | None, download: bool) -> Path:
-    """Return the path of a shard; a remote one is downloaded once, if that is allowed."""
+    """Return the local path of a shard, after downloading a remote one if that is allowed."""
     if "://" not in shard:
         return Path(root or "", shard)
     if not shard.startswith(("https://", "http://")) or root is None or not download:
@@ -151,7 +151,7 @@ def _info(folder: Path) -> dict[str, Any]:
 
 
 def _members(path: Path, key: str) -> list[tuple[ShardMember, str]]:
-    """Return the images of one shard that have a label, with it."""
+    """Return the images of a shard that have a label, with the text of the label."""
     images: dict[str, ShardMember] = {}
     labels: dict[str, str] = {}
     try:
@@ -163,7 +163,7 @@ def _members(path: Path, key: str) -> list[tuple[ShardMember, str]]:
                 if item.isfile() and f".{suffix.lower()}" in IMAGE_SUFFIXES:
                     images[name] = ShardMember(path, item.offset_data, item.size, item.name)
                 elif item.isfile() and suffix in ("cls", "json"):
-                    _note_label(labels, name, suffix, tar.extractfile(item), key)
+                    _add_label(labels, name, suffix, tar.extractfile(item), key)
     except (OSError, tarfile.TarError, EOFError) as error:
         raise DataError(
             f"the shard is unreadable ({message_line(error)})", str(path), "it must be a plain tar"
@@ -171,8 +171,8 @@ def _members(path: Path, key: str) -> list[tuple[ShardMember, str]]:
     return [(member, labels[name]) for name, member in images.items() if name in labels]
 
 
-def _note_label(labels: dict[str, str], name: str, suffix: str, file: Any, key: str) -> None:
-    """Store a label; `.cls` takes precedence over `.json`."""
+def _add_label(labels: dict[str, str], name: str, suffix: str, file: Any, key: str) -> None:
+    """Add the label in a `.cls` or `.json` member; `.cls` takes precedence."""
     text = file.read().decode("utf-8", "replace").strip()
     if suffix == "cls":
         labels[name] = text

@@ -1,4 +1,4 @@
-"""The training and validation images of a fine-tune, opened and checked."""
+"""Open and check the training and validation splits for a fine-tune."""
 
 from __future__ import annotations
 
@@ -10,24 +10,29 @@ from typing import Any, TypeVar, cast
 from attn_surgeon.data import processes
 from attn_surgeon.data.augment import Augment, augmentation
 from attn_surgeon.data.checks import DataReport, inspect_images, report_on
-from attn_surgeon.data.images import ImageData, Pictures, relabelled, some
+from attn_surgeon.data.images import NAMES_SHOWN, ImageData, Pictures, relabelled
 from attn_surgeon.data.opening import has_splits, open_dataset
 from attn_surgeon.data.settings import DataSettings
 from attn_surgeon.data.subsets import ImageSubset, balanced, labels_of, stratified
 from attn_surgeon.data.substitutes import BadImages, Substituting
-from attn_surgeon.errors import DataError, option
+from attn_surgeon.errors import DataError, first_few, option
 from attn_surgeon.networks.preprocessing import Preprocessing
 
-KEPT_BYTES = 2**28
+KEPT_BYTES = 2**28  # the largest dataset that is kept in memory
 VAL_SPLIT = 0.1
 _S = TypeVar("_S", bound=DataSettings)
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Training and validation images, how the former are augmented, and what was found in both.
+    """Training and validation images.
 
-    `draws` are the indices of the training images that make an epoch, where that is not each of them once.
+    Args:
+        train: the training images.
+        val: the validation images.
+        augment: the augmentation of training images, if any.
+        report: the result of the checks.
+        draws: the indices of the training images of an epoch; by default, each image once.
     """
 
     train: ImageData
@@ -38,48 +43,49 @@ class Splits:
 
 
 def open_labelled_splits(spec: str, preprocessing: Preprocessing, settings: DataSettings) -> Splits:
-    """Open images with a class each; raise DataError where training and validation images do not match."""
+    """Open labelled images; raise DataError where training and validation images have different classes."""
     if settings.val_split is None and settings.val_data is None and not has_splits(spec, settings):
         return with_held_out(lambda changed: open_labelled_splits(spec, preprocessing, changed), settings)
     if settings.val_split is not None and settings.val_data is not None:
         raise DataError("two validation sets", f"{option('val_split')} and {option('val_data')}", "leave one out")
-    if settings.download and processes.count() > 1:
-        processes.by_first(lambda: _download(spec, preprocessing, settings))
+    if settings.download and processes.world_size() > 1:
+        processes.run_on_first(lambda: _download(spec, preprocessing, settings))
     train = open_dataset(spec, "train", preprocessing, settings)
     labels = labels_of(train.dataset)
-    kept = list(range(len(labels)))
+    train_indices = list(range(len(labels)))
     if settings.val_split is None:
         val = _same_classes(train, open_dataset(settings.val_data or spec, "val", preprocessing, settings))
-        held = list(range(len(cast(Any, val.dataset))))
+        val_indices = list(range(len(cast(Any, val.dataset))))
     else:
-        val, held = train, stratified(labels, settings.val_split, settings.seed)
-        kept = sorted(set(kept) - set(held))
+        val, val_indices = train, stratified(labels, settings.val_split, settings.seed)
+        train_indices = sorted(set(train_indices) - set(val_indices))
     if settings.limit is not None:
-        kept = [kept[index] for index in balanced([labels[index] for index in kept], settings.limit)]
-    return _checked(train, kept, val, held, preprocessing, settings)
+        chosen = balanced([labels[index] for index in train_indices], settings.limit)
+        train_indices = [train_indices[position] for position in chosen]
+    return _checked(train, train_indices, val, val_indices, preprocessing, settings)
 
 
-def with_held_out(opened: Callable[[_S], Splits], settings: _S) -> Splits:
-    """Open data that has no validation split with some of it held out; a note says so."""
-    splits = opened(replace(settings, val_split=VAL_SPLIT))
+def with_held_out(open_splits: Callable[[_S], Splits], settings: _S) -> Splits:
+    """Open data that has no validation split with a part of it held out, and add a note."""
+    splits = open_splits(replace(settings, val_split=VAL_SPLIT))
     options = f"{option('val_split')}, {option('val_data')}"
     note = f"the data has no validation split: {VAL_SPLIT:.0%} of it is held out ({options})"
     return replace(splits, report=replace(splits.report, notes=(note, *splits.report.notes)))
 
 
 def _download(spec: str, preprocessing: Preprocessing, settings: DataSettings) -> None:
-    """Open the data in one process first, so that several do not download the same files at once."""
+    """Open the data once, so that processes which open it later do not download the same files concurrently."""
     open_dataset(spec, "train", preprocessing, settings)
     if settings.val_split is None:
         open_dataset(settings.val_data or spec, "val", preprocessing, settings)
 
 
 def _same_classes(train: ImageData, val: ImageData) -> ImageData:
-    """Number the classes of `val` as those of `train`; it may lack some, but have none without training images."""
+    """Return `val` with the class numbers of `train`; raise DataError for a class without training images."""
     val = relabelled(val, train.class_names)
     unknown = {*labels_of(val.dataset)} - {*labels_of(train.dataset)}
     if unknown:
-        names = some([train.class_names[label] for label in sorted(unknown)])
+        names = first_few([train.class_names[label] for label in sorted(unknown)], NAMES_SHOWN)
         hint = "training and validation images must have the same classes"
         raise DataError(f"no training image of class {names}", "the validation images", hint)
     return val
@@ -87,22 +93,23 @@ def _same_classes(train: ImageData, val: ImageData) -> ImageData:
 
 def _checked(
     train: ImageData,
-    kept: list[int],
+    train_indices: list[int],
     val: ImageData,
-    held: list[int],
+    val_indices: list[int],
     preprocessing: Preprocessing,
     settings: DataSettings,
 ) -> Splits:
-    """Leave out unreadable images and report on the rest; the packaged demo datasets need no check."""
-    found, augment, keep = DataReport(), None, settings.workers == 0
+    """Return the splits without unreadable images, with a report; the packaged demo datasets are not checked."""
+    report, augment, keep = DataReport(), None, settings.workers == 0
     if isinstance(train.dataset, Pictures) and isinstance(val.dataset, Pictures):
-        training = inspect_images(train.dataset, kept, decode=False, max_bad=settings.max_bad)
-        # validation images must be the same for each arm and epoch, so these are decoded once beforehand
-        validation = inspect_images(val.dataset, held, decode=True, max_bad=settings.max_bad)
-        found = report_on(training, validation, train.class_names, preprocessing.size, settings.leaks)
-        kept, held = training.readable, validation.readable
+        training = inspect_images(train.dataset, train_indices, decode=False, max_bad=settings.max_bad)
+        # Validation images must be the same in each run and epoch, so the unreadable ones are found now, by decoding.
+        validation = inspect_images(val.dataset, val_indices, decode=True, max_bad=settings.max_bad)
+        report = report_on(training, validation, train.class_names, preprocessing.size, settings.leaks)
+        train_indices, val_indices = training.readable, validation.readable
         augment = augmentation(preprocessing) if settings.augment else None
-    return Splits(_subset(train, kept, preprocessing, keep), _subset(val, held, preprocessing, keep), augment, found)
+    train, val = _subset(train, train_indices, preprocessing, keep), _subset(val, val_indices, preprocessing, keep)
+    return Splits(train, val, augment, report)
 
 
 def _subset(data: ImageData, indices: list[int], preprocessing: Preprocessing, keep: bool) -> ImageData:
@@ -112,9 +119,9 @@ def _subset(data: ImageData, indices: list[int], preprocessing: Preprocessing, k
 
 
 def with_substitutes(splits: Splits, folder: Path, max_bad: float) -> Splits:
-    """List the unreadable images in a run folder, and substitute those that only decoding in training finds."""
+    """Return splits that write unreadable images to a list in the run folder and substitute them during training."""
     facts = splits.report.facts
-    if not facts:  # nothing is read from files
+    if not facts:  # no image files, as for the demo datasets
         return splits
     train = facts["train"]["images"] + facts["train"]["unreadable"]
     bad = BadImages(folder, int(max_bad * train) + facts["val"]["unreadable"])

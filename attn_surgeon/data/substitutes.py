@@ -1,4 +1,4 @@
-"""Images that turn out unreadable while a run trains: listed in its folder, and others served in their place."""
+"""List the images that are found unreadable during training in the run folder, and serve substitutes for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BAD_IMAGES = "bad-images.txt"
 
 @dataclass(frozen=True)
 class BadImages:
-    """The list of unreadable images, in a file that all processes of a run share; at most `allowed` of them."""
+    """The list of unreadable images in a file that all processes of a run share, with the number that is allowed."""
 
     folder: Path
     allowed: int
@@ -25,13 +25,13 @@ class BadImages:
     def add(self, errors: Iterable[ImageError]) -> None:
         """Add images that are not listed yet; raise DataError where more are listed than are allowed."""
         known, path = listed(self.folder), self.folder / BAD_IMAGES
-        found = dict.fromkeys(" ".join(f"{error.where}: {error.hint}".split()) for error in errors)
-        lines = [line for line in found if line not in known]
+        all_lines = dict.fromkeys(" ".join(f"{error.where}: {error.hint}".split()) for error in errors)
+        lines = [line for line in all_lines if line not in known]
         try:
             with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
                 file.write("".join(f"{line}\n" for line in lines))
         except OSError as error:
-            hint = f"make room, then {option('resume')} the run"
+            hint = f"free disk space, then {option('resume')} the run"
             raise DataError(f"cannot write: {error.strerror}", str(path), hint) from error
         if len(known) + len(lines) > self.allowed:
             what = f"{len(known) + len(lines)} images are unreadable, more than {option('max_bad')} allows"
@@ -39,16 +39,16 @@ class BadImages:
 
 
 def listed(folder: Path) -> set[str]:
-    """Read the list of a run's unreadable images."""
+    """Return the lines of the list of unreadable images in a run folder."""
     path = folder / BAD_IMAGES
     text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
     return {line for line in text.split("\n") if line}
 
 
 class Substituting(Dataset[tuple[Tensor, int]]):
-    """Serve a dataset; in place of an unreadable image, the next readable one of its class.
+    """Serve a dataset, with the next readable image of the same class in place of an unreadable one.
 
-    Which one that is depends on nothing but the files, so it is the same for each run, arm and process.
+    The substitute depends only on the files, so it is the same in each run and process, and for the control.
     """
 
     def __init__(self, dataset: Any, bad: BadImages) -> None:
@@ -62,7 +62,7 @@ class Substituting(Dataset[tuple[Tensor, int]]):
         return cast("tuple[Tensor, int]", self._readable(self.dataset.__getitem__, index))
 
     def picture(self, index: int) -> tuple[Any, int]:
-        """Return image `index` as stored and its label, or its substitute."""
+        """Return image `index` or its substitute, without the transform, and its label."""
         return cast("tuple[Any, int]", self._readable(self.dataset.picture, index))
 
     def _readable(self, get: Callable[[int], Any], index: int) -> Any:
@@ -75,8 +75,8 @@ class Substituting(Dataset[tuple[Tensor, int]]):
         raise DataError(what, str(self.bad.folder), "repair them, then start a new run")
 
     def _candidates(self, index: int) -> Iterator[int]:
-        """Yield an image, then the others of its class, those after it first."""
+        """Yield an index, then those of the other images of its class in cyclic order."""
         count, label = len(self.labels), self.labels[index]
-        for place in range(index, index + count):
-            if self.labels[place % count] == label:
-                yield place % count
+        for candidate in range(index, index + count):
+            if self.labels[candidate % count] == label:
+                yield candidate % count

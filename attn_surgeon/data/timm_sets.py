@@ -1,4 +1,4 @@
-"""Datasets that timm knows by name: torchvision's as `torch/NAME`, Hugging Face's as `hfds/USER/NAME`."""
+"""Open datasets by timm's names: `torch/NAME` of torchvision, `hfds/USER/NAME` of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from attn_surgeon.data.folders import Files
 from attn_surgeon.data.images import ImageSource, message_line
 from attn_surgeon.errors import DataError, nearest, option
 
-# names of the validation split; some datasets have a test split only
-PARTS = {"train": ("train", "training"), "val": ("validation", "val", "valid", "eval", "test")}
+# Names of the splits in datasets, in order of preference; some datasets have only a test split.
+SPLIT_ALIASES = {"train": ("train", "training"), "val": ("validation", "val", "valid", "eval", "test")}
 _TORCH = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qmnist", "imagenet", "places365", "image_folder")
 
 
 class Rows:
-    """The undecoded images of a Hugging Face dataset as timm reads it."""
+    """A source of the encoded images of a Hugging Face dataset, from timm's reader."""
 
     def __init__(self, reader: Any, labels: Sequence[int], spec: str) -> None:
         self.reader, self.labels, self.spec = reader, labels, spec
 
     def name(self, index: int) -> str:
-        """Return the name of a row."""
+        """Return the dataset, the split and the index of an image."""
         return f"{self.spec} {self.reader.split}[{index}]"
 
     def open(self, index: int) -> BinaryIO:
-        """Open the bytes of a row's image, or the file that it refers to."""
+        """Open the bytes of an image, or the file that its row refers to."""
         file: BinaryIO = self.reader[index][0]
         return file
 
 
 class Decoded:
-    """The images of a torchvision dataset, which come decoded, as portable pixmaps."""
+    """A source of the images of a torchvision dataset, which returns them decoded, encoded again as PPM."""
 
     def __init__(self, dataset: Any, labels: Sequence[int], spec: str) -> None:
         self.dataset, self.labels, self.spec = dataset, labels, spec
 
     def name(self, index: int) -> str:
-        """Return the dataset and the index."""
+        """Return the dataset and the index of an image."""
         return f"{self.spec}[{index}]"
 
     def open(self, index: int) -> BinaryIO:
-        """Encode an image without loss, at the cost of a copy."""
+        """Return an image as PPM, which is lossless and uncompressed."""
         image, file = self.dataset[index][0], io.BytesIO()
         (image if image.mode in ("L", "RGB") else image.convert("RGB")).save(file, "PPM")
         file.seek(0)
@@ -52,7 +52,7 @@ class Decoded:
 
 
 def open_torch(name: str, split: str, root: str | None, download: bool) -> tuple[ImageSource, tuple[str, ...]]:
-    """Open a split of one of torchvision's datasets, stored in the folder `root`."""
+    """Open a split of a torchvision dataset that is stored in the folder `root`."""
     spec = f"torch/{name}"
     if root is None:
         raise DataError("the dataset's root folder is missing", spec, f"pass {option('data_dir', 'DIR')}")
@@ -65,12 +65,11 @@ def open_torch(name: str, split: str, root: str | None, download: bool) -> tuple
 
 
 def _torch_labels(dataset: Any) -> tuple[list[int], tuple[str, ...]]:
-    """Return labels and class names; a dataset without a list of labels is read item by item."""
+    """Return the labels and class names; every item is read where the dataset has no attribute `targets`."""
     targets = getattr(dataset, "targets", None)
-    found = [item[1] for item in dataset] if targets is None else targets
-    labels = [int(target) for target in found]
+    labels = [int(target) for target in ([item[1] for item in dataset] if targets is None else targets)]
     names = getattr(dataset, "classes", None) or range(max(labels, default=-1) + 1)
-    # ImageNet's classes have several names each
+    # Classes of ImageNet have several names each.
     return labels, tuple(name if isinstance(name, str) else _joined(name) for name in names)
 
 
@@ -81,20 +80,20 @@ def _joined(name: Any) -> str:
 def open_hfds(name: str, split: str, root: str | None, download: bool) -> tuple[ImageSource, tuple[str, ...]]:
     """Open a split of a Hugging Face dataset, or of a folder that `datasets.load_dataset` reads."""
     spec = f"hfds/{name}"
-    there = hfds_splits(name, root, download)
-    known = [part for part in PARTS.get(split, (split,)) if part in there] or [split]
-    if known[0].partition("[")[0] not in there:  # a slice such as train[:10%] is valid too
-        raise DataError(f"no split {split!r}", spec, f"splits here: {', '.join(there)}")
-    reader = _created(spec, known[0], root, download).reader
+    splits = hfds_splits(name, root, download)
+    found = next((alias for alias in SPLIT_ALIASES.get(split, (split,)) if alias in splits), split)
+    if found.partition("[")[0] not in splits:  # a slice such as train[:10%] is valid too
+        raise DataError(f"no split {split!r}", spec, f"splits here: {', '.join(splits)}")
+    reader = _created(spec, found, root, download).reader
     labels = list(reader.iter_targets()) if hasattr(reader, "iter_targets") else [item[1] for item in reader]
     if not all(isinstance(label, int) for label in labels):
-        raise DataError("its labels are not class numbers", spec, "it needs a column `label` of type ClassLabel")
+        raise DataError("the labels are not class numbers", spec, "the dataset needs a column `label` of ClassLabel")
     names = sorted(reader.class_to_idx, key=reader.class_to_idx.__getitem__)
     return Rows(reader, labels, spec), tuple(names or map(str, range(max(labels, default=-1) + 1)))
 
 
 def hfds_splits(name: str, root: str | None, download: bool) -> list[str]:
-    """Return the splits of a Hugging Face dataset that is stored here, or may be downloaded."""
+    """Return the names of the splits of a Hugging Face dataset that is in the cache, or may be downloaded."""
     with _explained(f"hfds/{name}"), _hub_access(download):
         import datasets
 
@@ -110,7 +109,7 @@ def _created(spec: str, split: str, root: str | None, download: bool) -> Any:
 
 @contextmanager
 def _hub_access(allowed: bool) -> Iterator[None]:
-    """Keep Hugging Face's libraries offline unless downloads are allowed: they would download without asking."""
+    """Set Hugging Face's libraries to offline mode until the context ends, unless downloads are allowed."""
     try:
         import datasets
         import huggingface_hub.constants as hub
@@ -128,15 +127,15 @@ def _hub_access(allowed: bool) -> Iterator[None]:
 
 @contextmanager
 def _explained(spec: str) -> Iterator[None]:
-    """Raise a library's error as a DataError of one line."""
+    """Raise the errors of dataset libraries as a DataError of one line."""
     try:
         yield
     except ImportError as error:
         raise DataError("the package `datasets` is missing", spec, "pip install 'attn-surgeon[hfds]'") from error
     except AssertionError as error:
         name = spec.partition("/")[2]
-        hint = nearest(name, _TORCH) or f"there are {', '.join(_TORCH)}"
+        hint = nearest(name, _TORCH) or f"available: {', '.join(_TORCH)}"
         raise DataError(message_line(error), spec, hint) from error
-    except Exception as error:  # each library raises its own
+    except Exception as error:  # each library raises errors of its own
         hint = f"pass its root folder as {option('data_dir', 'DIR')}, or download it: {option('download', True)}"
         raise DataError(f"cannot be opened ({message_line(error)[:200]})", spec, hint) from error

@@ -108,7 +108,7 @@ def begin(
     set_seed(settings.seed)
     state = RunState()
     if has_checkpoint(folder):
-        state = read_checkpoint(folder, {"model": model, "ema": ema}, processes.index())
+        state = read_checkpoint(folder, {"model": model, "ema": ema}, processes.rank())
     task = get_task(settings.task)
     if any(line.get(f"val_{task.metric.key}") is None for line in state.history):
         raise TrainingError(f"the checkpoint has no {task.metric.title}", str(folder), "start a new run")
@@ -126,7 +126,7 @@ def prepared(run: RunContext, stage: Stage, example: Tensor, teacher: nn.Module 
         context = _stage_context(run, stage, settings, frozen_norms, teacher)
         fresh = run.state.epoch == stage.start and run.state.batch == 0
         if has_checkpoint(run.folder) and not fresh:  # a fresh stage does not take over the optimizer's state
-            read_checkpoint(run.folder, context.stateful, processes.index())
+            read_checkpoint(run.folder, context.stateful, processes.rank())
         yield context
         context.accelerator.free_memory()
         remove_autocast(run.model)
@@ -186,8 +186,8 @@ def make_accelerator(settings: FinetuneSettings) -> Any:
     """Return Accelerate's Accelerator; raise TrainingError where it does not support the settings."""
     from accelerate import Accelerator, DataLoaderConfiguration
 
-    if settings.batch_size % processes.count():
-        what = f"a batch of {settings.batch_size} cannot be split over {processes.count()} processes"
+    if settings.batch_size % processes.world_size():
+        what = f"a batch of {settings.batch_size} cannot be split over {processes.world_size()} processes"
         raise TrainingError(what, option("batch_size"), "it is the number of images of all processes together")
     device = processes.device()
     if settings.amp == "fp16" and device.type == "cpu":  # Accelerate would ignore it without notice

@@ -137,7 +137,7 @@ def _update(optimizer: Any) -> None:
 
 def _require_finite(context: StageContext, value: Tensor, images: Tensor) -> None:
     """Stop all processes where a loss or gradient norm of one is not finite; the error names the first module."""
-    (bad,) = processes.anywhere(not bool(value.isfinite()), device=context.accelerator.device)
+    (bad,) = processes.any_process(not bool(value.isfinite()), device=context.accelerator.device)
     if not bad:
         return
     run = context.run
@@ -165,7 +165,7 @@ def _finish_epoch(context: StageContext, speed: float | None) -> None:
     run, state = context.run, context.run.state
     score = run.score(lambda done, total: _stop_if_requested(context))
     value = score.metric if run.settings.best_by == "metric" else -score.loss
-    losses, images = zip(*processes.gathered((state.loss, state.images)), strict=True)
+    losses, images = zip(*processes.gather_objects((state.loss, state.images)), strict=True)
     state.history.append(
         {
             "epoch": state.epoch + 1,
@@ -184,13 +184,13 @@ def _finish_epoch(context: StageContext, speed: float | None) -> None:
 
 
 def _checkpoint(context: StageContext) -> None:
-    generators = processes.gathered(generator_states())
+    generators = processes.gather_objects(generator_states())
     if processes.is_first():
         write_checkpoint(context.run.folder, context.stateful, context.run.state, generators)
 
 
 def _stop_if_requested(context: StageContext) -> None:
-    if processes.anywhere(context.run.stop.requested, device=context.accelerator.device)[0]:
+    if processes.any_process(context.run.stop.requested, device=context.accelerator.device)[0]:
         _checkpoint(context)
         raise KeyboardInterrupt
 

@@ -72,6 +72,6 @@ def test_wrong_requests_are_said_in_one_line(cli: Cli, unet: str) -> None:
     assert "segmentation" in refused(cli, "evaluate", unet, *OWN, "--data", "cells", "--task", "segmentatio")
     assert "windows of 10×10" in refused(cli, "finetune", unet, *OWN, *QUICK, "--crop", "10")
     assert "--mixup" in refused(cli, "finetune", unet, *OWN, *QUICK, "--mixup", "0.2")
-    assert "holds the value 2" in refused(cli, "evaluate", unet, *OWN, "--data", "cells")
+    assert "has the value 2" in refused(cli, "evaluate", unet, *OWN, "--data", "cells")
     Path("cells/val/masks/1.png").unlink()
-    assert "without its mask" in refused(cli, "finetune", unet, *OWN, *QUICK)
+    assert "has no mask" in refused(cli, "finetune", unet, *OWN, *QUICK)

@@ -48,7 +48,7 @@ def test_what_has_no_partner_another_size_or_colours_is_named(tmp_path: Path) ->
     mask = root / "masks" / "2.png"
     kept = mask.read_bytes()
     mask.unlink()
-    with pytest.raises(DataError, match=r"without its mask; .*images/2\.png"):
+    with pytest.raises(DataError, match=r"has no mask; .*images/2\.png"):
         readable_pairs(root)
     Image.new("L", (24, 20)).save(mask)
     with pytest.raises(DataError, match=r"the mask has 20×24 pixels, its image 24×20; .*masks/2\.png"):
@@ -60,10 +60,10 @@ def test_what_has_no_partner_another_size_or_colours_is_named(tmp_path: Path) ->
         readable_pairs(root)
     mask.write_bytes(kept)
     (root / "images" / "3.png").unlink()
-    with pytest.raises(DataError, match=r"without its image; .*masks/3\.png"):
+    with pytest.raises(DataError, match=r"has no image; .*masks/3\.png"):
         readable_pairs(root)
     Image.new("RGB", (20, 24)).save(root / "images" / "1.jpg")
-    with pytest.raises(DataError, match=r"two files of one name, 1\.jpg and 1\.png"):
+    with pytest.raises(DataError, match=r"two files have the same name, 1\.jpg and 1\.png"):
         readable_pairs(root)
     with pytest.raises(DataError, match="there is no images/"):
         readable_pairs(tmp_path / "val" / "masks")
@@ -92,7 +92,7 @@ def test_masks_of_0_and_255_alone_show_one_class_over_background(tmp_path: Path)
 
 def test_another_value_may_say_nothing(tmp_path: Path) -> None:
     root = write(tmp_path, classes=2, stored=lambda mask: np.where(np.indices(mask.shape)[0] < 4, 128, mask * 255))
-    with pytest.raises(DataError, match="holds the value 128"):
+    with pytest.raises(DataError, match="has the value 128"):
         labels(root, ("a", "b"))
     found = labels(root, ignore=128)
     assert found.numbered(np.array([[0, 128, 255]])).tolist() == [[0, IGNORED, 1]]
@@ -102,7 +102,7 @@ def test_another_value_may_say_nothing(tmp_path: Path) -> None:
 
 def test_a_value_that_means_nothing_is_named_with_its_file(tmp_path: Path) -> None:
     root = write(tmp_path)
-    with pytest.raises(DataError, match=r"a mask of 2 classes holds the value 2; .*masks/\d\.png; .*ignore_index=2"):
+    with pytest.raises(DataError, match=r"a mask for 2 classes has the value 2; .*masks/\d\.png; .*ignore_index=2"):
         labels(root, ("a", "b"))
 
 

@@ -93,7 +93,7 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a network with grafts; --control trains the one without them too and tests whether they help."""
-    from attn_surgeon.data.processes import by_first, is_first
+    from attn_surgeon.data.processes import is_first, run_on_first
     from attn_surgeon.finetune.run_folders import fingerprint, new_run, read_request, require_unused
 
     _silence_other_processes()
@@ -120,7 +120,7 @@ def finetune(
         network = _open(path, source, trust, weights)
         request = _request(chosen, path, spec, network)
         job = _open_job(request, network)
-        folder = by_first(lambda: new_run(out, request))
+        folder = run_on_first(lambda: new_run(out, request))
     _run(job.at(folder), as_json=as_json)
 
 
