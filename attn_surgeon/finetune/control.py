@@ -22,6 +22,7 @@ from attn_surgeon.finetune.curves import draw_curves
 from attn_surgeon.finetune.graft_effects import bypass_costs, openings
 from attn_surgeon.finetune.job import FinetuneJob
 from attn_surgeon.finetune.loop import Trained, train
+from attn_surgeon.finetune.starts import describe_seeds, with_seed
 from attn_surgeon.measure.cost import graft_costs
 from attn_surgeon.measure.latency import latencies
 from attn_surgeon.progress import Progress, no_progress, of_jobs
@@ -79,7 +80,8 @@ def _train_arm(job: FinetuneJob, name: str, seed: int, progress: Progress) -> Tr
     alone = job.seeds == 1 and not job.control
     folder = job.folder if alone else job.folder / f"seed-{seed}-{name}"
     folder.mkdir(parents=True, exist_ok=True)
-    model = network_of(job.network, grafts=name == "grafts")
+    start = job.network if seed == job.settings.seed else with_seed(job.network, seed)
+    model = network_of(start, grafts=name == "grafts")
     teacher = network_of(job.network, grafts=False) if job.settings.distill else None
     done = train(model, job.splits, replace(job.settings, seed=seed), folder, job.network.example, progress, teacher)
     if processes.is_first():
@@ -113,6 +115,7 @@ def _describe(job: FinetuneJob, results: Sequence[SeedResult]) -> dict[str, Any]
         "data": {**job.splits.report.facts, "unreadable": len(listed(job.folder))},
         "train_images": len(job.splits.train.dataset),  # type: ignore[arg-type]
         "runs": [describe_seed(result, job.task) for result in results],
+        "seeds": describe_seeds(job.network),
         **_describe_grafts(job, results),
     }
     return document | (compare_arms(results, job.task) if job.control else {})

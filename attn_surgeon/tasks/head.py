@@ -51,6 +51,20 @@ def replace_head(network: LoadedNetwork, class_names: tuple[str, ...], width: in
     return replace(network, notes=notes, fresh=tuple(heads))
 
 
+def redraw_head(network: LoadedNetwork, seed: int) -> None:
+    """Draw the weights of a network's new head with another seed, in place; an old head keeps its own."""
+    if not network.fresh:
+        return
+    spec = network.provenance.source
+    if network.trusted is not None and get_source(spec.kind).user_code:
+        spec = replace(network.trusted, args=spec.args)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        drawn = build_network(spec)
+    for name in network.fresh:
+        network.model.get_submodule(name).load_state_dict(drawn.get_submodule(name).state_dict())
+
+
 def _trusted(network: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:
     """Return the source to build again; raise TrainingError for user code that was not trusted."""
     spec = network.provenance.source

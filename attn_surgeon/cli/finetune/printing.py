@@ -21,7 +21,11 @@ def show(result: dict[str, Any], job: FinetuneJob) -> None:
     if result["data"]["unreadable"]:
         images += f"; {result['data']['unreadable']:,} unreadable, see bad-images.txt"
     before = fraction(result["before"])
-    out.print(facts([("images", images), (f"{metric.title} before", before), ("added", _added(result["added"]))]))
+    known = [("images", images), (f"{metric.title} before", before), ("added", _added(result["added"]))]
+    if len(result["runs"]) > 1:
+        vary, same = (", ".join(result["seeds"][name]) for name in ("vary", "same"))
+        known.append(("seeds", f"vary: {vary}; the same in all runs: {same}"))
+    out.print(facts(known))
     columns = ["seed", "grafts", "control", "difference"]
     rows = [
         [
