@@ -15,6 +15,7 @@ from attn_surgeon.blocks.channel.eca import adaptive_kernel
 from .formulas import CASES, COUNTS
 from .formulas.case import Array, Case, Count
 from .helpers import NAMES, at_random, block, weights
+from .prints import PRINTS
 
 
 def raw(case: Case, channels: int, init: str) -> nn.Module:
@@ -43,10 +44,10 @@ def test_formula(case: Case, init: str) -> None:
 
 def test_every_block_has_a_formula_and_every_option_is_tried() -> None:
     tried: dict[str, set[str]] = {name: set() for name in NAMES}
-    for case in CASES:
+    for case in [*CASES, *PRINTS]:
         options = {option.name: option.default for option in get_card(case.block).options}
         tried[case.block] |= {name for name, value in case.options.items() if value != options[name]}
-    assert {case.block for case in CASES} == set(NAMES)
+    assert {case.block for case in CASES} == set(NAMES)  # a printed module tries options as a formula does
     assert {name: {option.name for option in get_card(name).options} - tried[name] for name in NAMES} == {
         name: set() for name in NAMES
     }

@@ -136,7 +136,7 @@ class Card:
     options: tuple[Option, ...] = ()
     open: bool = False
     selective: bool = False
-    needs_map: tuple[str, Value] | None = None
+    needs_map: tuple[str, tuple[Value, ...]] | None = None
     nodes: int = 0
 
     @property
@@ -146,7 +146,7 @@ class Card:
 
     def reach_with(self, options: Mapping[str, Any]) -> str:
         """Return where the block runs with these options."""
-        if self.needs_map is not None and options.get(self.needs_map[0]) == self.needs_map[1]:
+        if self.needs_map is not None and options.get(self.needs_map[0]) in self.needs_map[1]:
             return "map"
         return self.reach
 

@@ -132,8 +132,9 @@ class Add(Gate):
 
     formula = "y = x + f"
 
-    def __init__(self, init: str, owner: nn.Module, *layers: str) -> None:
+    def __init__(self, init: str, owner: nn.Module, *layers: str, closes_all: bool = False) -> None:
         super().__init__(init, owner, layers)
+        self.closes_all = closes_all
 
     def forward(self, x: Tensor, made: Tensor) -> Tensor:
         """Return the sum in the precision of x."""
@@ -178,6 +179,11 @@ class Blend(Gate):
         if exporting_onnx():
             return x - self.gamma.to(x.dtype) * (x - made)
         return x - (self.gamma.to(x.dtype) * _finite(x - made) + 0.0)
+
+
+def output_gate(init: str, owner: nn.Module, channels: int, residual: bool, *layers: str) -> Gate:
+    """Build the gate of y = x + f, closed by these layers; of y = f where there is no residual."""
+    return Add(init, owner, *layers) if residual else Blend(channels, init)
 
 
 def hard_sigmoid(z: Tensor) -> Tensor:

@@ -34,5 +34,13 @@ class SafeGroupNorm(nn.GroupNorm):
 
 
 def at_least_float(x: Tensor) -> Tensor:
-    """Give features single precision at least: half precision does not hold the squares of what it holds."""
+    """Return features in single precision at least: half precision does not hold the squares of what it holds."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def spatial_variance(squares: Tensor, unbiased: bool) -> Tensor:
+    """Return the mean of squared deviations (N, C, H, W) over positions, over one position less where unbiased."""
+    if not unbiased:
+        return squares.mean((2, 3), keepdim=True)
+    count = torch.ones_like(squares[:1, :1]).sum((2, 3), keepdim=True)  # a tensor, for exports leave sizes open
+    return squares.sum((2, 3), keepdim=True) / (count - 1).clamp(min=1)

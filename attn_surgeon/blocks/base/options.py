@@ -15,8 +15,12 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
     "mish": nn.Mish,
     "hardswish": nn.Hardswish,
+    "identity": nn.Identity,
 }
 GATE = Option("gate", "sigmoid", "the function that turns logits into gates", choices=GATES)
+HIDDEN = Option("hidden", None, "hidden channels; C / reduction, at least `least`, where not given", minimum=1)
+RESIDUAL = Option("residual", True, "add the features; false returns what was made of them alone")
+UNBIASED = Option("unbiased", False, "divide by one position less in the variance, as the authors' code does")
 
 
 def activation_option(default: str) -> Option:
@@ -27,6 +31,11 @@ def activation_option(default: str) -> Option:
 def least_option(default: int) -> Option:
     """Return the option of a block whose hidden layer has a minimum width."""
     return Option("least", default, "minimum of hidden channels; a ReLU may turn a single one off", minimum=1)
+
+
+def momentum_option(default: float) -> Option:
+    """Return the option of a block with a batch norm whose momentum differs from PyTorch's 0.1."""
+    return Option("momentum", default, "weight of a batch in the norm's running statistics", minimum=1e-4, maximum=1.0)
 
 
 def make_activation(name: str) -> nn.Module:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 
-def hidden_width(channels: int, reduction: int, least: int = 2) -> int:
-    """Divide channels by the reduction, but keep two: a lone unit may be off for every input and never learn."""
-    return max(least, channels // reduction)
+def hidden_width(channels: int, reduction: int, least: int = 2, given: int | None = None) -> int:
+    """Return the width of a hidden layer: the given one, else C / reduction but at least two.
+
+    A single unit may be off for every input, and then never learns.
+    """
+    return given or max(least, channels // reduction)
 
 
 def divisor(channels: int, given: int | None, usual: int, option: str) -> int:
-    """Give the number of heads or groups: the one that was given, else the largest that divides, up to the usual.
+    """Return the number of heads or groups: the given one, else the largest that divides the channels, up to the usual.
 
     Raises ValueError where the one that was given does not divide the channels.
     """

@@ -4,19 +4,29 @@ channel:  z = mlp(mean_hw(x)) + mlp(max_hw(x)),              y = x · σ(z)
 spatial:  z = bn(conv_k([max_c(x); mean_c(x)])),             y = x · σ(z)
 cbam:     channel, then spatial
 
-The norm behind the spatial convolution is the authors' code's, which the paper's formula leaves out, as much code does:
-`norm=false`. Much code has no biases in the MLP either, and joins the mean before the maximum: the two input channels
-of the convolution are then in the other order.
+The batch norm after the spatial convolution is in the authors' code and not in the paper's formula. Many implementations
+leave it out (`norm=false`), have no biases in the MLP (`bias=false`) and join the mean before the maximum
+(`order=mean-max`). With `residual=true` cbam is y = x + spatial(channel(x)); it then starts at x + γ(f − x) with γ = 0.
+On sequences and volumes the spatial convolution is one- and three-dimensional.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.options import GATE, activation_option, least_option, make_activation
+from attn_surgeon.blocks.base.gate import Blend, Multiply
+from attn_surgeon.blocks.base.options import (
+    GATE,
+    HIDDEN,
+    activation_option,
+    least_option,
+    make_activation,
+    momentum_option,
+)
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -25,7 +35,11 @@ _PAPER = "Woo et al. 2018, CBAM: Convolutional Block Attention Module"
 _REDUCTION = Option("reduction", 16, "hidden channels are C / reduction", minimum=1)
 _LEAST, _ACTIVATION = least_option(2), activation_option("relu")
 _BIAS = Option("bias", True, "whether the MLP's two layers have biases")
-_NORM = Option("norm", True, "whether a batch norm follows the spatial convolution")
+_NORM, _MOMENTUM = Option("norm", True, "whether a batch norm follows the spatial convolution"), momentum_option(0.01)
+_ORDER = Option(
+    "order", "max-mean", "order of the two maps that the convolution takes", choices=("max-mean", "mean-max")
+)
+_NO_BIAS = "the norm would cancel the convolution's bias, which could not learn: take norm=false"
 _KERNEL = Option("kernel_size", 7, "side of the spatial convolution", minimum=1, odd=True)
 
 
@@ -43,7 +57,7 @@ _KERNEL = Option("kernel_size", 7, "side of the spatial convolution", minimum=1,
         usual_sites="end of each residual branch, before the add",
         kind="channel",
         reach="channels",
-        options=(_REDUCTION, _LEAST, _BIAS, _ACTIVATION, GATE),
+        options=(_REDUCTION, _LEAST, HIDDEN, _BIAS, _ACTIVATION, GATE),
     )
 )
 class ChannelAttention(nn.Module):
@@ -55,14 +69,15 @@ class ChannelAttention(nn.Module):
         *,
         reduction: int = 16,
         least: int = 2,
+        hidden: int | None = None,
         bias: bool = True,
         activation: str = "relu",
         gate: str = "sigmoid",
         init: str = "identity",
     ) -> None:
         super().__init__()
-        hidden = hidden_width(channels, reduction, least)
-        first, last = nn.Linear(channels, hidden, bias=bias), nn.Linear(hidden, channels, bias=bias)
+        width = hidden_width(channels, reduction, least, hidden)
+        first, last = nn.Linear(channels, width, bias=bias), nn.Linear(width, channels, bias=bias)
         self.mlp = nn.Sequential(first, make_activation(activation), last)
         start_hidden(init, first)
         self.gate = Multiply(init, self, "mlp.2", function=gate)
@@ -90,7 +105,9 @@ class ChannelAttention(nn.Module):
         options=(
             _KERNEL,
             _NORM,
+            _MOMENTUM,
             Option("bias", False, "whether the convolution has a bias, which takes norm=false: a norm would cancel it"),
+            _ORDER,
             GATE,
         ),
     )
@@ -107,20 +124,24 @@ class SpatialAttention(nn.Module):
         *,
         kernel_size: int = 7,
         norm: bool = True,
+        momentum: float = 0.01,
         bias: bool = False,
+        order: str = "max-mean",
         gate: str = "sigmoid",
         init: str = "identity",
     ) -> None:
         super().__init__()
         if norm and bias:
-            raise ValueError("the norm would cancel the convolution's bias, which could not learn: take norm=false")
+            raise ValueError(_NO_BIAS)
+        self.mean_first = order == "mean-max"
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=bias)
-        self.bn = nn.BatchNorm2d(1, momentum=0.01) if norm else nn.Identity()
+        self.bn = nn.BatchNorm2d(1, momentum=momentum) if norm else nn.Identity()
         self.gate = Multiply(init, self, "bn" if norm else "conv", function=gate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
+        largest, mean = x.amax(1, keepdim=True), x.mean(1, keepdim=True)
+        pooled = torch.cat((mean, largest) if self.mean_first else (largest, mean), 1)
         return self.gate(x, self.bn(self.conv(pooled)))
 
 
@@ -138,7 +159,20 @@ class SpatialAttention(nn.Module):
         usual_sites="end of each residual branch, before the add; after stages",
         kind="both",
         reach="map",
-        options=(_REDUCTION, _LEAST, _KERNEL, _BIAS, _NORM, _ACTIVATION, GATE),
+        options=(
+            _REDUCTION,
+            _LEAST,
+            HIDDEN,
+            _KERNEL,
+            _BIAS,
+            Option("conv_bias", False, "whether the spatial convolution has a bias, which takes norm=false"),
+            _NORM,
+            _MOMENTUM,
+            _ORDER,
+            _ACTIVATION,
+            GATE,
+            Option("residual", False, "add the features to what both halves made of them"),
+        ),
     )
 )
 class CBAM(nn.Module):
@@ -150,20 +184,30 @@ class CBAM(nn.Module):
         *,
         reduction: int = 16,
         least: int = 2,
+        hidden: int | None = None,
         kernel_size: int = 7,
         bias: bool = True,
+        conv_bias: bool = False,
         norm: bool = True,
+        momentum: float = 0.01,
+        order: str = "max-mean",
         activation: str = "relu",
         gate: str = "sigmoid",
+        residual: bool = False,
         init: str = "identity",
     ) -> None:
         super().__init__()
-        self.channel = ChannelAttention(
-            channels, reduction=reduction, least=least, bias=bias, activation=activation, gate=gate, init=init
-        )
-        self.spatial = SpatialAttention(channels, kernel_size=kernel_size, norm=norm, gate=gate, init=init)
+        inner = "paper" if residual else init  # two closed gates, one in the other, would not learn
+        mlp: dict[str, Any] = {"reduction": reduction, "least": least, "hidden": hidden, "bias": bias}
+        conv: dict[str, Any] = {"kernel_size": kernel_size, "norm": norm, "momentum": momentum, "bias": conv_bias}
+        self.channel = ChannelAttention(channels, **mlp, activation=activation, gate=gate, init=inner)
+        self.spatial = SpatialAttention(channels, **conv, order=order, gate=gate, init=inner)
+        self.outer = None
+        if residual:
+            start_hidden(init, self.channel.mlp[0])
+            self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         gated: Tensor = self.spatial(self.channel(x))
-        return gated
+        return gated if self.outer is None else self.outer(x, x + gated)

@@ -6,20 +6,24 @@ channels:   z = W2 · relu(W1 x + b1) + b2                   at every position, 
 positions:  z = bn(conv_k(relu(bn(conv_k(x)))))             C → C / r → C
 y = x · σ(z), twice; the second z is of what the first gave
 
-The channels' sigmoid is the paper's; the authors' code has versions without. The k×k convolutions have no biases: the
-norms would take them off again, so they could not learn.
+The channels' sigmoid is the paper's; versions of the authors' code have none (`channel_gate=none`), and convolve groups
+of channels, whose gates are shuffled then (`groups=4`). The k×k convolutions have no biases: the norms would cancel them,
+so they could not learn.
 """
 
 from __future__ import annotations
+
+import math
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
+from attn_surgeon.blocks.base.options import least_option
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
-from attn_surgeon.blocks.base.widths import hidden_width
+from attn_surgeon.blocks.base.widths import divisor, hidden_width
 
 CARD = Card(
     name="gam",
@@ -35,29 +39,54 @@ CARD = Card(
     kind="both",
     reach="map",
     options=(
-        Option("reduction", 4, "hidden channels are C / reduction, at least 2", minimum=1),
+        Option("reduction", 4, "hidden channels are C / reduction", minimum=1),
+        least_option(2),
         Option("kernel_size", 7, "side of the spatial convolutions", minimum=1, odd=True),
+        Option("groups", 1, "groups of the spatial convolutions, whose gates are shuffled", minimum=1),
+        Option("channel_gate", "sigmoid", "the function of the channels' logits", choices=("sigmoid", "none")),
     ),
 )
 
 
 @register(CARD)
 class GlobalAttention(nn.Module):
-    """Weigh the channels, then the positions, of (N, C, H, W) features, each place on its own."""
+    """Weigh the channels, then the positions, of (N, C, H, W) features, each place on its own.
 
-    def __init__(self, channels: int, *, reduction: int = 4, kernel_size: int = 7, init: str = "identity") -> None:
+    Raises ValueError where the groups do not divide the channels or the hidden channels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 4,
+        least: int = 2,
+        kernel_size: int = 7,
+        groups: int = 1,
+        channel_gate: str = "sigmoid",
+        init: str = "identity",
+    ) -> None:
         super().__init__()
-        hidden, beside = hidden_width(channels, reduction), kernel_size // 2
+        hidden, beside = hidden_width(channels, reduction, least), kernel_size // 2
+        self.groups = divisor(math.gcd(channels, hidden), groups, 1, "groups")
         self.fc1, self.fc2 = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
-        self.conv1 = nn.Conv2d(channels, hidden, kernel_size, padding=beside, bias=False)
-        self.conv2 = nn.Conv2d(hidden, channels, kernel_size, padding=beside, bias=False)
+        self.conv1 = nn.Conv2d(channels, hidden, kernel_size, padding=beside, groups=groups, bias=False)
+        self.conv2 = nn.Conv2d(hidden, channels, kernel_size, padding=beside, groups=groups, bias=False)
         self.bn1, self.bn2 = nn.BatchNorm2d(hidden), nn.BatchNorm2d(channels)
         start_hidden(init, self.fc1)
         start_hidden(init, self.conv1)
-        self.gate = Multiply(init, self, "fc2", "bn2")
+        self.product: Multiply | None = None
+        if channel_gate == "none":
+            self.product = Multiply(init, self, "fc2", function="", rest=1.0, bias=1.0)
+        self.gate = Multiply(init, self, *(["fc2"] if channel_gate == "sigmoid" else []), "bn2")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        gated = self.gate(x, self.fc2(F.relu(self.fc1(x))))
-        hidden = F.relu(self.bn1(self.conv1(gated)))
-        return self.gate(gated, self.bn2(self.conv2(hidden)))
+        z = self.fc2(F.relu(self.fc1(x)))
+        gated = self.gate(x, z) if self.product is None else self.product(x, z)
+        z = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(gated)))))
+        return self.gate(gated, z if self.groups == 1 else _shuffle(z, self.groups))
+
+
+def _shuffle(x: Tensor, groups: int) -> Tensor:
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks.base.card import Card
+from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.registry import register
 
@@ -30,6 +30,7 @@ CARD = Card(
     usual_sites="after stages; end of residual branches of small networks",
     kind="both",
     reach="map",
+    options=(Option("norm", True, "whether a batch norm precedes the skip-squeeze-excitation"),),
 )
 
 
@@ -37,14 +38,15 @@ CARD = Card(
 class ParNetBlock(nn.Module):
     """Sum convolutions of (N, C, H, W) features and their channels weighed by means."""
 
-    def __init__(self, channels: int, *, init: str = "identity") -> None:
+    def __init__(self, channels: int, *, norm: bool = True, init: str = "identity") -> None:
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
         self.conv3, self.bn3 = nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
-        self.bn, self.fc = nn.BatchNorm2d(channels), nn.Conv2d(channels, channels, 1)
+        self.bn = nn.BatchNorm2d(channels) if norm else nn.Identity()
+        self.fc = nn.Conv2d(channels, channels, 1)
         if init == "identity":
-            for norm in (self.bn1, self.bn3, self.bn):
-                nn.init.constant_(norm.weight, 0.1)
+            for each in (self.bn1, self.bn3, *self.bn.parameters()):
+                nn.init.constant_(each.weight if isinstance(each, nn.Module) else each, 0.1)
         self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:

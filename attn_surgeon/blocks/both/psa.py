@@ -7,7 +7,7 @@ sequential: the channels' gate, then the positions' of what it gave
 
 Norm and softmax are where the paper has them. The authors' code leaves the norm out of the parallel form, makes W_z a
 bottleneck of its own in the sequential one, and takes the positions' softmax behind the product, over positions.
-Nothing has a bias, as there.
+Nothing has a bias, as there; other implementations have them (`bias=true`), but for w_q's, which its softmax cancels.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from attn_surgeon.blocks.base.widths import hidden_width
 
 _PAPER = "Liu et al. 2021, Polarized Self-Attention: Towards High-Quality Pixel-Wise Regression"
 _REDUCTION = Option("reduction", 2, "inner channels are C / reduction, at least 2", minimum=1)
+_BIAS = Option("bias", False, "whether the projections have biases")
 _PARAMETERS = "4Cm + 3C, m = max(2, C/r)"
 _LAYERS = ("channel.norm", "position.value")
 _MACS = "2Cm + (2Cm + 2m + C)·HW"
 
 
 class ChannelBranch(nn.Module):
-    """Tell how much each channel counts, (N, C, 1, 1), from positions that a query chooses."""
+    """Compute a logit of each channel, (N, C, 1, 1), from positions that a query chooses."""
 
-    def __init__(self, channels: int, hidden: int) -> None:
+    def __init__(self, channels: int, hidden: int, bias: bool) -> None:
         super().__init__()
-        self.query, self.value = nn.Conv2d(channels, 1, 1, bias=False), nn.Conv2d(channels, hidden, 1, bias=False)
-        self.expand, self.norm = nn.Linear(hidden, channels, bias=False), nn.LayerNorm(channels)
+        self.query, self.value = nn.Conv2d(channels, 1, 1, bias=False), nn.Conv2d(channels, hidden, 1, bias=bias)
+        self.expand, self.norm = nn.Linear(hidden, channels, bias=bias), nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the sigmoid takes."""
@@ -44,11 +45,11 @@ class ChannelBranch(nn.Module):
 
 
 class PositionBranch(nn.Module):
-    """Tell how much each position counts, (N, 1, H, W), from channels that a query chooses."""
+    """Compute a logit of each position, (N, 1, H, W), from channels that a query chooses."""
 
-    def __init__(self, channels: int, hidden: int, init: str) -> None:
+    def __init__(self, channels: int, hidden: int, bias: bool, init: str) -> None:
         super().__init__()
-        self.query, self.value = (nn.Conv2d(channels, hidden, 1, bias=False) for _ in range(2))
+        self.query, self.value = (nn.Conv2d(channels, hidden, 1, bias=bias) for _ in range(2))
         if init == "identity":  # what all channels have in common would saturate the softmax before it learns
             self.query.weight.data -= self.query.weight.data.mean(1, keepdim=True)
 
@@ -74,16 +75,17 @@ class PositionBranch(nn.Module):
         usual_sites="after the 3×3 convolution of residual branches, for pixel-wise regression",
         kind="both",
         reach="positions",
-        options=(_REDUCTION,),
+        options=(_REDUCTION, _BIAS),
     )
 )
 class ParallelPolarizedAttention(nn.Module):
     """Weigh the channels and, beside that, the positions of (N, C, H, W) features."""
 
-    def __init__(self, channels: int, *, reduction: int = 2, init: str = "identity") -> None:
+    def __init__(self, channels: int, *, reduction: int = 2, bias: bool = False, init: str = "identity") -> None:
         super().__init__()
         hidden = hidden_width(channels, reduction)
-        self.channel, self.position = ChannelBranch(channels, hidden), PositionBranch(channels, hidden, init)
+        self.channel = ChannelBranch(channels, hidden, bias)
+        self.position = PositionBranch(channels, hidden, bias, init)
         self.gate = Multiply(init, self, *_LAYERS, function="", rest=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,16 +107,17 @@ class ParallelPolarizedAttention(nn.Module):
         usual_sites="after the 3×3 convolution of residual branches, for pixel-wise regression",
         kind="both",
         reach="positions",
-        options=(_REDUCTION,),
+        options=(_REDUCTION, _BIAS),
     )
 )
 class SequentialPolarizedAttention(nn.Module):
     """Weigh the channels, then the positions, of (N, C, H, W) features."""
 
-    def __init__(self, channels: int, *, reduction: int = 2, init: str = "identity") -> None:
+    def __init__(self, channels: int, *, reduction: int = 2, bias: bool = False, init: str = "identity") -> None:
         super().__init__()
         hidden = hidden_width(channels, reduction)
-        self.channel, self.position = ChannelBranch(channels, hidden), PositionBranch(channels, hidden, init)
+        self.channel = ChannelBranch(channels, hidden, bias)
+        self.position = PositionBranch(channels, hidden, bias, init)
         self.gate = Multiply(init, self, *_LAYERS)
 
     def forward(self, x: Tensor) -> Tensor:

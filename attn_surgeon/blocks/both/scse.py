@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
+from attn_surgeon.blocks.base.options import activation_option, least_option, make_activation
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -34,7 +34,10 @@ CARD = Card(
     kind="both",
     reach="positions",
     options=(
-        Option("reduction", 2, "hidden channels are C / reduction, at least 2", minimum=1),
+        Option("reduction", 2, "hidden channels are C / reduction", minimum=1),
+        least_option(2),
+        Option("bias", True, "whether the layers have biases"),
+        activation_option("relu"),
         Option("combine", "add", "how the two gated maps become one", choices=("add", "max")),
     ),
 )
@@ -44,11 +47,21 @@ CARD = Card(
 class ConcurrentSqueezeExcite(nn.Module):
     """Weigh the channels and, beside that, the positions of (N, C, H, W) features."""
 
-    def __init__(self, channels: int, *, reduction: int = 2, combine: str = "add", init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 2,
+        least: int = 2,
+        bias: bool = True,
+        activation: str = "relu",
+        combine: str = "add",
+        init: str = "identity",
+    ) -> None:
         super().__init__()
-        hidden = hidden_width(channels, reduction)
-        self.fc1, self.fc2 = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
-        self.point = nn.Conv2d(channels, 1, 1)
+        hidden = hidden_width(channels, reduction, least)
+        self.fc1, self.fc2 = nn.Conv2d(channels, hidden, 1, bias=bias), nn.Conv2d(hidden, channels, 1, bias=bias)
+        self.activation, self.point = make_activation(activation), nn.Conv2d(channels, 1, 1, bias=bias)
         start_hidden(init, self.fc1)
         self.combine = combine
         if combine == "add":
@@ -58,7 +71,7 @@ class ConcurrentSqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        channels, positions = self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True)))), self.point(x)
+        channels, positions = self.fc2(self.activation(self.fc1(x.mean((2, 3), keepdim=True)))), self.point(x)
         if self.combine == "add":
             return self.gate(x, torch.sigmoid(channels) + torch.sigmoid(positions))
         return torch.maximum(self.by_channel(x, channels), self.by_position(x, positions))

@@ -1,6 +1,6 @@
 """Soft attention over positions (Xu et al., 2015, "Show, Attend and Tell"), from a small convolutional network.
 
-z = W2 relu(conv_k(x))                             one channel
+z = W2 relu(conv_k(x))                             one channel, or `per_channel` as many as x
 sigmoid:  y = x · σ(z)
 softmax:  y = x · HW · softmax_hw(z)               a flat map weighs everything by 1
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
+from attn_surgeon.blocks.base.options import least_option
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -36,35 +37,49 @@ CARD = Card(
     options=(
         Option("form", "sigmoid", "how logits become weights", choices=("sigmoid", "softmax")),
         Option("kernel_size", 3, "side of the first convolution", minimum=1, odd=True),
-        Option("reduction", 16, "hidden channels are C / reduction, at least 2", minimum=1),
+        Option("per_channel", False, "a weight for each channel at each position, not one for all"),
+        Option("layers", 2, "convolutions; of one there is no hidden layer", minimum=1, maximum=2),
+        Option("reduction", 16, "hidden channels are C / reduction", minimum=1),
+        least_option(2),
+        Option("bias", True, "whether the convolutions have biases; before a softmax there are none"),
     ),
 )
 
 
 @register(CARD)
 class SoftAttention(nn.Module):
-    """Weigh the positions of (N, C, H, W) features by a map of one channel."""
+    """Weigh the positions of (N, C, H, W) features, for all channels or for each on its own."""
 
     def __init__(
         self,
         channels: int,
         *,
         form: str = "sigmoid",
+        per_channel: bool = False,
         kernel_size: int = 3,
+        layers: int = 2,
         reduction: int = 16,
+        least: int = 2,
+        bias: bool = True,
         init: str = "identity",
     ) -> None:
         super().__init__()
-        self.form, biased, hidden = form, form == "sigmoid", hidden_width(channels, reduction)
-        self.look = nn.Conv2d(channels, hidden, kernel_size, padding=kernel_size // 2, bias=biased)
-        self.weigh = nn.Conv2d(hidden, 1, 1, bias=biased)
-        start_hidden(init, self.look)
-        function, rest = ("sigmoid", 0.5) if biased else ("", 1.0)
+        self.form, self.layers, made = form, layers, channels if per_channel else 1
+        biased, around = bias and form == "sigmoid", kernel_size // 2
+        self.look: nn.Module = nn.Identity()
+        if layers == 1:
+            self.weigh = nn.Conv2d(channels, made, kernel_size, padding=around, bias=biased)
+        else:
+            hidden = hidden_width(channels, reduction, least)
+            self.look = nn.Conv2d(channels, hidden, kernel_size, padding=around, bias=biased)
+            self.weigh = nn.Conv2d(hidden, made, 1, bias=biased)
+            start_hidden(init, self.look)
+        function, rest = ("sigmoid", 0.5) if form == "sigmoid" else ("", 1.0)
         self.gate = Multiply(init, self, "weigh", function=function, rest=rest)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return weighed features of the same shape."""
-        z = self.weigh(self.look(x).relu())
+        z = self.weigh(self.look(x) if self.layers == 1 else self.look(x).relu())
         return self.gate(x, z if self.form == "sigmoid" else _flat_is_one(z))
 
 

@@ -4,7 +4,7 @@ z = W2 relu(bn(W1 mean_hw(x))) + b2
 y = x + x · σ(z)
 
 The norm is where the authors' code has it; the paper writes it after the second layer. W1 has no bias, which the norm
-would take off again. The gate 1 + σ(z) is never 1, so the identity is x + γ(f − x), γ = 0: x + γ · x · σ(z).
+would cancel. The gate 1 + σ(z) is never 1, so the identity is x + γ(f − x), γ = 0: x + γ · x · σ(z).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Blend
 from attn_surgeon.blocks.base.norms import PooledNorm
+from attn_surgeon.blocks.base.options import least_option
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -32,16 +33,15 @@ CARD = Card(
     usual_sites="between stages, before each is made smaller",
     kind="channel",
     reach="channels",
-    options=(Option("reduction", 16, "hidden channels are C / reduction, at least 2", minimum=1),),
+    options=(Option("reduction", 16, "hidden channels are C / reduction", minimum=1), least_option(2)),
 )
 
 
 class ChannelBranch(nn.Module):
-    """Make z, (N, C, 1, 1), of (N, C, H, W) features."""
+    """Compute z, (N, C, 1, 1), of (N, C, H, W) features."""
 
-    def __init__(self, channels: int, reduction: int, init: str) -> None:
+    def __init__(self, channels: int, hidden: int, init: str) -> None:
         super().__init__()
-        hidden = hidden_width(channels, reduction)
         self.fc1 = nn.Conv2d(channels, hidden, 1, bias=False)
         self.bn = PooledNorm(hidden)
         self.fc2 = nn.Conv2d(hidden, channels, 1)
@@ -60,9 +60,9 @@ class ChannelBranch(nn.Module):
 class BottleneckChannels(nn.Module):
     """Strengthen the channels of (N, C, H, W) features by a two-layer function of their means."""
 
-    def __init__(self, channels: int, *, reduction: int = 16, init: str = "identity") -> None:
+    def __init__(self, channels: int, *, reduction: int = 16, least: int = 2, init: str = "identity") -> None:
         super().__init__()
-        self.branch = ChannelBranch(channels, reduction, init)
+        self.branch = ChannelBranch(channels, hidden_width(channels, reduction, least), init)
         self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
+from attn_surgeon.blocks.base.options import GATE
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -34,6 +35,7 @@ CARD = Card(
         Option("gamma", 2.0, "γ in the kernel's size t = ⌊|log2(C) + b| / γ⌋, plus 1 where that is even", minimum=0.1),
         Option("b", 1.0, "b in the kernel's size"),
         Option("circular", False, "the last channel's neighbour is the first; else zeros are beyond both ends"),
+        GATE,
     ),
 )
 
@@ -52,13 +54,14 @@ class EfficientChannelAttention(nn.Module):
         gamma: float = 2.0,
         b: float = 1.0,
         circular: bool = False,
+        gate: str = "sigmoid",
         init: str = "identity",
     ) -> None:
         super().__init__()
         size = kernel_size or adaptive_kernel(channels, gamma, b)
         self.conv = nn.Conv1d(1, 1, size, padding=0 if circular else size // 2, bias=False)
         self.register_buffer("ring", _ring(channels, size // 2) if circular else None, persistent=False)
-        self.gate = Multiply(init, self, "conv")
+        self.gate = Multiply(init, self, "conv", function=gate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
@@ -68,7 +71,7 @@ class EfficientChannelAttention(nn.Module):
 
 
 def adaptive_kernel(channels: int, gamma: float = 2.0, b: float = 1.0) -> int:
-    """Choose the kernel size for a number of channels, by the paper's formula."""
+    """Return the kernel size for a number of channels, by the paper's formula."""
     t = int(abs(math.log2(channels) + b) / gamma)
     return t if t % 2 else t + 1
 

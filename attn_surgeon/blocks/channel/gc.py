@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Add, Multiply
+from attn_surgeon.blocks.base.options import least_option
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import hidden_width
 
@@ -31,7 +32,9 @@ CARD = Card(
     kind="channel",
     reach="positions",
     options=(
-        Option("reduction", 16, "hidden channels are C / reduction, at least 4", minimum=1),
+        Option("reduction", 16, "hidden channels are C / reduction", minimum=1),
+        least_option(4),
+        Option("eps", 1e-5, "ε of the layer norm; 1e-6 in timm", minimum=1e-12),
         Option("pooling", "attention", "how positions are pooled", choices=("attention", "mean")),
         Option("fusion", "add", "what is done with the transform", choices=("add", "mul", "both")),
     ),
@@ -47,16 +50,18 @@ class GlobalContext(nn.Module):
         channels: int,
         *,
         reduction: int = 16,
+        least: int = 4,
+        eps: float = 1e-5,
         pooling: str = "attention",
         fusion: str = "add",
         init: str = "identity",
     ) -> None:
         super().__init__()
         # two channels normalised over channels are 1 and -1 whatever they were
-        hidden = hidden_width(channels, reduction, 4)
+        hidden = hidden_width(channels, reduction, least)
         self.mask = nn.Conv2d(channels, 1, 1, bias=False) if pooling == "attention" else None
-        self.mul = None if fusion == "add" else _transform(channels, hidden)
-        self.add = None if fusion == "mul" else _transform(channels, hidden)
+        self.mul = None if fusion == "add" else _transform(channels, hidden, eps)
+        self.add = None if fusion == "mul" else _transform(channels, hidden, eps)
         self.gate = None if self.mul is None else Multiply(init, self, "mul.3")
         self.sum = None if self.add is None else Add(init, self, "add.3")
 
@@ -73,8 +78,8 @@ class GlobalContext(nn.Module):
         return torch.matmul(x.flatten(2), shares.transpose(1, 2)).unsqueeze(-1)
 
 
-def _transform(channels: int, hidden: int) -> nn.Sequential:
+def _transform(channels: int, hidden: int, eps: float) -> nn.Sequential:
     last = nn.Conv2d(hidden, channels, 1)
     for parameter in last.parameters():
         nn.init.zeros_(parameter)
-    return nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LayerNorm((hidden, 1, 1)), nn.ReLU(), last)
+    return nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.LayerNorm((hidden, 1, 1), eps=eps), nn.ReLU(), last)

@@ -18,8 +18,10 @@ from torch.nn import functional as F
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Blend, Multiply
 from attn_surgeon.blocks.base.norms import PooledNorm
+from attn_surgeon.blocks.base.options import least_option
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
+from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(
     name="ge",
@@ -37,6 +39,9 @@ CARD = Card(
     options=(
         Option("parameters", True, "gather by convolutions; without, by means"),
         Option("extent", 8, "a gate for every so many positions, a power of two; 0: one for the map", minimum=0),
+        Option("mlp", False, "two 1×1 convolutions after the gathering, as GE-θ⁺ has them"),
+        Option("reduction", 16, "hidden channels of the MLP are C / reduction", minimum=1),
+        least_option(2),
     ),
 )
 
@@ -48,32 +53,48 @@ class GatherExcite(nn.Module):
     Raises ValueError for an extent that no convolutions of stride 2 have.
     """
 
-    def __init__(self, channels: int, *, parameters: bool = True, extent: int = 8, init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        parameters: bool = True,
+        extent: int = 8,
+        mlp: bool = False,
+        reduction: int = 16,
+        least: int = 2,
+        init: str = "identity",
+    ) -> None:
         super().__init__()
         self.extent = extent
-        self.gather: nn.Sequential | None = None
-        if parameters:
-            self.gather = _convolutions(channels, extent, init)
-            self.gate = Multiply(init, self, f"gather.{len(self.gather) - 1}")
-        else:
-            self.outer = Blend(channels, init)
+        self.gather = _convolutions(channels, extent, init) if parameters else None
+        self.mlp = _mlp(channels, hidden_width(channels, reduction, least), init) if mlp else nn.Identity()
+        closing = ["mlp.2"] if mlp else [] if self.gather is None else [f"gather.{len(self.gather) - 1}"]
+        if closing:
+            self.gate = Multiply(init, self, *closing)
+        self.outer = None if closing else Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        if self.gather is not None:
-            return self.gate(x, _spread(self.gather(x), x, self.extent))
-        return self.outer(x, x * torch.sigmoid(self._means(x)).to(x.dtype))
+        z = self.mlp(self._means(x) if self.gather is None else self.gather(x))
+        z = _spread(z, x, self.extent) if self.extent else z
+        return self.gate(x, z) if self.outer is None else self.outer(x, x * torch.sigmoid(z).to(x.dtype))
 
     def _means(self, x: Tensor) -> Tensor:
         if self.extent == 0:
             return x.mean((2, 3), keepdim=True)
         size, around = 2 * self.extent - 1, self.extent - 1
-        return _spread(F.avg_pool2d(x, size, self.extent, around, count_include_pad=False), x, self.extent)
+        return F.avg_pool2d(x, size, self.extent, around, count_include_pad=False)
 
 
 def _spread(gathered: Tensor, x: Tensor, extent: int) -> Tensor:
     rows, columns = (torch.arange(size, device=x.device) // extent for size in x.shape[2:])
     return gathered.index_select(2, rows).index_select(3, columns)
+
+
+def _mlp(channels: int, hidden: int, init: str) -> nn.Sequential:
+    layers = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
+    start_hidden(init, layers[0])
+    return layers
 
 
 def _convolutions(channels: int, extent: int, init: str) -> nn.Sequential:
@@ -92,6 +113,6 @@ def _convolutions(channels: int, extent: int, init: str) -> nn.Sequential:
 
 @torch.no_grad()
 def _keep_on(conv: nn.Conv2d) -> None:
-    """Give positive weights of at most 1 in sum: what the ReLU before left on stays on after the next."""
+    """Set positive weights of at most 1 in sum: what the ReLU before left on stays on after the next."""
     conv.weight.abs_()
     conv.weight /= conv.weight[0].numel()

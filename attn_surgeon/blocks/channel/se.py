@@ -3,7 +3,9 @@
 z = W2 · relu(W1 · mean_hw(x) + b1) + b2
 y = x · σ(z)
 
-Much code has no biases; MobileNetV3 has a hard sigmoid, EfficientNet SiLU in place of ReLU.
+Many implementations have no biases (`bias=false`); MobileNetV3 has a hard sigmoid (`gate=hardsigmoid`), EfficientNet
+SiLU in place of ReLU (`activation=silu`). Where networks round the hidden width, `least` or `hidden` is that width: timm's
+SE-ResNets have `least=8`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.options import GATE, activation_option, least_option, make_activation
+from attn_surgeon.blocks.base.options import GATE, HIDDEN, activation_option, least_option, make_activation
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -33,6 +35,7 @@ CARD = Card(
     options=(
         Option("reduction", 16, "hidden channels are C / reduction", minimum=1),
         least_option(2),
+        HIDDEN,
         Option("bias", True, "whether the two layers have biases"),
         activation_option("relu"),
         GATE,
@@ -50,16 +53,17 @@ class SqueezeExcite(nn.Module):
         *,
         reduction: int = 16,
         least: int = 2,
+        hidden: int | None = None,
         bias: bool = True,
         activation: str = "relu",
         gate: str = "sigmoid",
         init: str = "identity",
     ) -> None:
         super().__init__()
-        hidden = hidden_width(channels, reduction, least)
-        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=bias)
+        width = hidden_width(channels, reduction, least, hidden)
+        self.fc1 = nn.Conv2d(channels, width, 1, bias=bias)
         self.activation = make_activation(activation)
-        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=bias)
+        self.fc2 = nn.Conv2d(width, channels, 1, bias=bias)
         start_hidden(init, self.fc1)
         self.gate = Multiply(init, self, "fc2", function=gate)
 

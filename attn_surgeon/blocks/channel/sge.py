@@ -4,7 +4,8 @@ c_p = mean_hw(x) · x_p             within a group of channels: how like the gro
 ĉ = (c − mean_p(c)) / √(var_p(c) + ε)
 y = x · σ(γ ĉ + β)                 γ and β for each group
 
-The published start has γ = 0 and β = 1.
+The published start has γ = 0 and β = 1. The authors' code divides by the unbiased standard deviation plus 1e-5 instead:
+`unbiased=true`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.norms import SafeGroupNorm, at_least_float
+from attn_surgeon.blocks.base.norms import SafeGroupNorm, at_least_float, spatial_variance
+from attn_surgeon.blocks.base.options import UNBIASED
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 
@@ -30,7 +32,7 @@ CARD = Card(
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="positions",
-    options=(Option("groups", None, "groups of channels; the largest divisor of C up to 64", minimum=1),),
+    options=(Option("groups", None, "groups of channels; the largest divisor of C up to 64", minimum=1), UNBIASED),
 )
 
 
@@ -41,8 +43,11 @@ class GroupwiseEnhance(nn.Module):
     Raises ValueError where the groups do not divide the channels.
     """
 
-    def __init__(self, channels: int, *, groups: int | None = None, init: str = "identity") -> None:
+    def __init__(
+        self, channels: int, *, groups: int | None = None, unbiased: bool = False, init: str = "identity"
+    ) -> None:
         super().__init__()
+        self.unbiased = unbiased
         self.groups = divisor(channels, groups, 64, "groups")
         self.norm = SafeGroupNorm(self.groups, self.groups)
         nn.init.zeros_(self.norm.weight)
@@ -54,5 +59,14 @@ class GroupwiseEnhance(nn.Module):
         n, channels, height, width = x.shape
         parts = at_least_float(x).reshape(n, self.groups, channels // self.groups, height, width)
         likeness = (parts * parts.mean((3, 4), keepdim=True)).sum(2)
-        z = self.norm(likeness).unsqueeze(2).expand(-1, -1, channels // self.groups, -1, -1)
+        z = self._normalised(likeness).unsqueeze(2).expand(-1, -1, channels // self.groups, -1, -1)
         return self.gate(x, z.flatten(1, 2))
+
+    def _normalised(self, likeness: Tensor) -> Tensor:
+        if not self.unbiased:
+            normal: Tensor = self.norm(likeness)
+            return normal
+        centred = likeness - likeness.mean((2, 3), keepdim=True)
+        scaled = centred / (spatial_variance(centred.square(), unbiased=True).sqrt() + self.norm.eps)
+        weight, bias = (each.to(scaled.dtype).reshape(-1, 1, 1) for each in (self.norm.weight, self.norm.bias))
+        return scaled * weight + bias

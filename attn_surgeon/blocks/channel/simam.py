@@ -3,8 +3,7 @@
 d = (x − mean_hw(x))²
 y = x · σ(d / (4 (mean_hw(d) + λ)) + 1 / 2)          the inverse of each value's least energy
 
-The variance is over all H·W, as in the paper's formula; the authors' code divides by H·W − 1, which is 0 for one
-position.
+The variance is over all H·W, as in the paper's formula; the authors' code divides by H·W − 1: `unbiased=true`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Blend
-from attn_surgeon.blocks.base.norms import at_least_float
+from attn_surgeon.blocks.base.norms import at_least_float, spatial_variance
+from attn_surgeon.blocks.base.options import UNBIASED
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -30,7 +30,7 @@ CARD = Card(
     usual_sites="after the second convolution of residual branches; end of each residual branch",
     kind="channel",
     reach="positions",
-    options=(Option("e_lambda", 1e-4, "λ, which keeps constant channels from dividing by 0", minimum=1e-8),),
+    options=(Option("e_lambda", 1e-4, "λ, which keeps constant channels from dividing by 0", minimum=1e-8), UNBIASED),
 )
 
 
@@ -38,14 +38,16 @@ CARD = Card(
 class SimAM(nn.Module):
     """Weigh each value of (N, C, H, W) features by its distance from its channel's mean."""
 
-    def __init__(self, channels: int, *, e_lambda: float = 1e-4, init: str = "identity") -> None:
+    def __init__(
+        self, channels: int, *, e_lambda: float = 1e-4, unbiased: bool = False, init: str = "identity"
+    ) -> None:
         super().__init__()
-        self.e_lambda = e_lambda
+        self.e_lambda, self.unbiased = e_lambda, unbiased
         self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         wide = at_least_float(x)
         distance = (wide - wide.mean((2, 3), keepdim=True)).square()
-        energy = distance / (4 * (distance.mean((2, 3), keepdim=True) + self.e_lambda)) + 0.5
+        energy = distance / (4 * (spatial_variance(distance, self.unbiased) + self.e_lambda)) + 0.5
         return self.outer(x, x * torch.sigmoid(energy).to(x.dtype))

@@ -1,9 +1,11 @@
 """Style-based recalibration (Lee et al., 2019, "SRM: A Style-based Recalibration Module for CNNs").
 
-μ, σ = mean_hw(x), √(var_hw(x) + ε)              each channel's style; the variance over all H·W, as in the paper
+μ, σ = mean_hw(x), √(var_hw(x) + ε)              each channel's style
 z = bn(w1 μ + w2 σ)                              two weights for each channel, no bias
 y = x · σ(z)
 
+The variance is over all H·W, as in the paper; the authors' code divides by H·W − 1: `unbiased=true`. Other
+implementations have no ε, which a small `eps` comes close to.
 The published start has w1 = w2 = 0, as in the authors' code; at the identity start the norm is 0 instead.
 """
 
@@ -12,9 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks.base.card import Card
+from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.norms import PooledNorm, at_least_float
+from attn_surgeon.blocks.base.norms import PooledNorm, at_least_float, spatial_variance
+from attn_surgeon.blocks.base.options import UNBIASED
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -30,6 +33,7 @@ CARD = Card(
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="channels",
+    options=(UNBIASED, Option("eps", 1e-5, "ε, added to the variance", minimum=1e-30)),
 )
 
 
@@ -37,8 +41,9 @@ CARD = Card(
 class StyleRecalibration(nn.Module):
     """Weigh the channels of (N, C, H, W) features by the mean and standard deviation of each."""
 
-    def __init__(self, channels: int, *, init: str = "identity") -> None:
+    def __init__(self, channels: int, *, unbiased: bool = False, eps: float = 1e-5, init: str = "identity") -> None:
         super().__init__()
+        self.unbiased, self.eps = unbiased, eps
         self.cfc = nn.Conv2d(channels, channels, (2, 1), groups=channels, bias=False)
         self.bn = PooledNorm(channels)
         self.gate = Multiply(init, self, "bn")
@@ -49,6 +54,6 @@ class StyleRecalibration(nn.Module):
         """Return gated features of the same shape."""
         wide = at_least_float(x)
         mean = wide.mean((2, 3), keepdim=True)
-        deviation = ((wide - mean).square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+        deviation = (spatial_variance((wide - mean).square(), self.unbiased) + self.eps).sqrt()
         style = torch.cat((mean, deviation), 2).to(x.dtype)
         return self.gate(x, self.bn(self.cfc(style)))

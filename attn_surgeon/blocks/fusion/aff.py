@@ -6,8 +6,9 @@ aff:   y = x1 · σ(z) + x2 · (1 − σ(z)),            z = m(x1 + x2)
 iaff:  u = x1 · σ(z1) + x2 · (1 − σ(z1)),          z1 = m1(x1 + x2)
        y = x1 · σ(z2) + x2 · (1 − σ(z2)),          z2 = m2(u)
 
-The authors' code doubles what aff makes and uses the global half of m1 in m2 as well; here both are as in the paper.
-The convolutions have no biases: the norm after each would take it off again, so it could not learn. At the identity
+The authors' code doubles what aff makes (`doubled=true`), and uses the global half of m1 in m2 as well (`shared=true` of
+iaff); the defaults are the paper's.
+The convolutions have no biases: the norm after each would cancel it, so it could not learn. At the identity
 start 2σ(z) stands for the last σ(z): x1 counts once and x2 not at all. With x1 = x2 the mean is x1 whatever z is.
 """
 
@@ -17,32 +18,34 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gate import Mix, mix
+from attn_surgeon.blocks.base.gate import Blend, Mix, mix
 from attn_surgeon.blocks.base.norms import PooledNorm
+from attn_surgeon.blocks.base.options import least_option
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 _PAPER = "Dai et al. 2021, Attentional Feature Fusion"
 _SITES = "where a skip or a branch is about to be added or joined; it needs two maps that differ"
-_REDUCTION = Option("reduction", 4, "hidden channels are C / reduction, at least 2", minimum=1)
+_REDUCTION = Option("reduction", 4, "hidden channels are C / reduction", minimum=1)
+_LEAST = least_option(2)
 
 
 class MultiScaleContext(nn.Module):
-    """Make logits for (N, C, H, W) features from each position and from the whole map."""
+    """Compute logits of (N, C, H, W) features from each position and, where `whole`, from the whole map."""
 
-    def __init__(self, channels: int, reduction: int, init: str) -> None:
+    def __init__(self, channels: int, hidden: int, init: str, *, whole: bool = True) -> None:
         super().__init__()
-        hidden = hidden_width(channels, reduction)
         self.near = _bottleneck(channels, hidden, nn.BatchNorm2d)
-        self.whole = _bottleneck(channels, hidden, PooledNorm)
+        self.whole = _bottleneck(channels, hidden, PooledNorm) if whole else None
         start_hidden(init, self.near.reduce)
-        start_hidden(init, self.whole.reduce)
+        if self.whole is not None:
+            start_hidden(init, self.whole.reduce)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of the same shape."""
-        z: Tensor = self.near(x) + self.whole(x.mean((2, 3), keepdim=True))
-        return z
+        z: Tensor = self.near(x)
+        return z if self.whole is None else z + self.whole(x.mean((2, 3), keepdim=True))
 
 
 class _Bottleneck(nn.Sequential):
@@ -75,20 +78,27 @@ def _bottleneck(channels: int, hidden: int, norm: type[nn.BatchNorm2d]) -> _Bott
         kind="two inputs",
         selective=True,
         reach="map",
-        options=(_REDUCTION,),
+        options=(_REDUCTION, _LEAST, Option("doubled", False, "twice the fusion, as in the authors' code")),
     )
 )
 class AttentionalFusion(nn.Module):
     """Fuse (N, C, H, W) features with others of the same shape by a mean that is weighed everywhere on its own."""
 
-    def __init__(self, channels: int, *, reduction: int = 4, init: str = "identity") -> None:
+    def __init__(
+        self, channels: int, *, reduction: int = 4, least: int = 2, doubled: bool = False, init: str = "identity"
+    ) -> None:
         super().__init__()
-        self.context = MultiScaleContext(channels, reduction, init)
-        self.gate = Mix(init, self, "context.near.last", "context.whole.last")
+        self.context = MultiScaleContext(channels, hidden_width(channels, reduction, least), init)
+        self.doubled = doubled
+        if doubled:
+            self.outer = Blend(channels, init)
+        else:
+            self.gate = Mix(init, self, "context.near.last", "context.whole.last")
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the fusion of both."""
-        return self.gate(x, y, torch.sigmoid(self.context(x + y)))
+        weight = torch.sigmoid(self.context(x + y))
+        return self.outer(x, 2 * mix(x, y, 1 - weight)) if self.doubled else self.gate(x, y, weight)
 
 
 @register(
@@ -106,22 +116,32 @@ class AttentionalFusion(nn.Module):
         kind="two inputs",
         selective=True,
         reach="map",
-        options=(_REDUCTION,),
+        options=(
+            _REDUCTION,
+            _LEAST,
+            Option("shared", False, "m2 has the global half of m1, as in the authors' code, in place of its own"),
+        ),
     )
 )
 class IterativeFusion(nn.Module):
     """Fuse (N, C, H, W) features with others of the same shape twice, the second time by what the first one made."""
 
-    def __init__(self, channels: int, *, reduction: int = 4, init: str = "identity") -> None:
+    def __init__(
+        self, channels: int, *, reduction: int = 4, least: int = 2, shared: bool = False, init: str = "identity"
+    ) -> None:
         super().__init__()
-        self.first = MultiScaleContext(channels, reduction, init)
-        self.second = MultiScaleContext(channels, reduction, init)
-        self.gate = Mix(init, self, "second.near.last", "second.whole.last")
+        hidden, self.shared = hidden_width(channels, reduction, least), shared
+        self.first = MultiScaleContext(channels, hidden, init)
+        self.second = MultiScaleContext(channels, hidden, init, whole=not shared)
         if init == "identity":  # until the statistics are known, large features would close the sigmoid for good
-            nn.init.constant_(self.first.near.last.weight, 0.1)
-            nn.init.constant_(self.first.whole.last.weight, 0.1)
+            for half in (self.first.near, self.first.whole):
+                nn.init.constant_(half.last.weight, 0.1)
+        self.gate = Mix(init, self, "second.near.last", f"{'first' if shared else 'second'}.whole.last")
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the fusion of both."""
         fused = mix(x, y, 1 - torch.sigmoid(self.first(x + y)))
-        return self.gate(x, y, torch.sigmoid(self.second(fused)))
+        z = self.second(fused)
+        if self.shared:
+            z = z + self.first.whole(fused.mean((2, 3), keepdim=True))
+        return self.gate(x, y, torch.sigmoid(z))

@@ -5,18 +5,19 @@ h = relu(bn(W s))                                  max(C / r, L) hidden channels
 a, b = softmax(A h, B h)                           for each channel, over the two branches
 y = a · x1 + b · x2
 
-W has no bias: the norm after it would take it off again, so it could not learn. At the identity start 2a stands for
+W has no bias: the norm after it would cancel it, so it could not learn. Implementations without the norm and the ReLU
+are `norm=false`, `activation=identity` and `bias=true`. At the identity start 2a stands for
 a, so that x1 counts once and x2 not at all. With x1 = x2 the mean is x1 whatever the weights are.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Mix
 from attn_surgeon.blocks.base.norms import PooledNorm
+from attn_surgeon.blocks.base.options import activation_option, make_activation
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -38,6 +39,9 @@ CARD = Card(
     options=(
         Option("reduction", 16, "hidden channels are C / reduction", minimum=1),
         Option("least", 32, "but not fewer than this", minimum=2),
+        Option("norm", True, "whether a batch norm follows W"),
+        activation_option("relu"),
+        Option("bias", False, "whether layers that no norm follows have biases"),
     ),
 )
 
@@ -46,16 +50,28 @@ CARD = Card(
 class SelectiveFusion(nn.Module):
     """Fuse (N, C, H, W) features with others of the same shape by a mean that each channel weighs on its own."""
 
-    def __init__(self, channels: int, *, reduction: int = 16, least: int = 32, init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        least: int = 32,
+        norm: bool = True,
+        activation: str = "relu",
+        bias: bool = False,
+        init: str = "identity",
+    ) -> None:
         super().__init__()
         hidden = hidden_width(channels, reduction, least)
-        self.reduce, self.norm = nn.Conv2d(channels, hidden, 1, bias=False), PooledNorm(hidden)
-        self.choose = nn.Conv2d(hidden, 2 * channels, 1, bias=False)
+        self.reduce = nn.Conv2d(channels, hidden, 1, bias=bias and not norm)
+        self.norm = PooledNorm(hidden) if norm else nn.Identity()
+        self.activation = make_activation(activation)
+        self.choose = nn.Conv2d(hidden, 2 * channels, 1, bias=bias)
         start_hidden(init, self.reduce)
         self.gate = Mix(init, self, "choose")
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the fusion of both."""
-        hidden = F.relu(self.norm(self.reduce((x + y).mean((2, 3), keepdim=True))))
+        hidden = self.activation(self.norm(self.reduce((x + y).mean((2, 3), keepdim=True))))
         weights = self.choose(hidden).unflatten(1, (2, x.shape[1])).softmax(1)
         return self.gate(x, y, weights[:, 0])

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gate import Add
+from attn_surgeon.blocks.base.gate import output_gate
+from attn_surgeon.blocks.base.options import RESIDUAL
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_at_zero
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -32,6 +33,7 @@ CARD = Card(
     options=(
         Option("features", None, "channels of a descriptor; C / 4, at least 2, where not given", minimum=1),
         Option("descriptors", None, "how many are gathered; C / 4, at least 2, where not given", minimum=2),
+        RESIDUAL,
     ),
 )
 
@@ -41,16 +43,22 @@ class DoubleAttention(nn.Module):
     """Add to each position of (N, C, H, W) features its own mixture of descriptors gathered from all."""
 
     def __init__(
-        self, channels: int, *, features: int | None = None, descriptors: int | None = None, init: str = "identity"
+        self,
+        channels: int,
+        *,
+        features: int | None = None,
+        descriptors: int | None = None,
+        residual: bool = True,
+        init: str = "identity",
     ) -> None:
         super().__init__()
         features = features or hidden_width(channels, 4)
         descriptors = descriptors or hidden_width(channels, 4)
         self.feature = nn.Conv2d(channels, features, 1)
-        self.gather = nn.Conv2d(channels, descriptors, 1, bias=False)  # a softmax over positions would take a bias off
+        self.gather = nn.Conv2d(channels, descriptors, 1, bias=False)  # a softmax over positions cancels a bias
         self.distribute = nn.Conv2d(channels, descriptors, 1)
         self.project = nn.Conv2d(features, channels, 1)
-        self.gate = Add(init, self, "project")
+        self.gate = output_gate(init, self, channels, residual, "project")
         start_at_zero(init, self.distribute)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ y = x + W o + b
 All products are channel by channel. w_ij is learned for each channel and offset within a window around i, and 0
 outside; the sums are those of `simple` and, from the window, of e^w − 1 more. Both share the softmax of k over
 positions, so no power overflows. The paper's heads that share a window and its normalisation of w are left out.
+Implementations that return σ(q) · … alone are `project=false`, `residual=false`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gate import Add
+from attn_surgeon.blocks.base.gate import output_gate
+from attn_surgeon.blocks.base.options import RESIDUAL
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_at_zero
 from attn_surgeon.blocks.self_attention.attend import share
 
 _PAPER = "Zhai et al. 2021, An Attention Free Transformer"
+_PROJECT = Option("project", True, "whether there is a W; else it is 1, and b 0")
 
 
 @register(
@@ -39,6 +42,7 @@ _PAPER = "Zhai et al. 2021, An Attention Free Transformer"
         usual_sites="late stages; its cost is linear in the positions",
         kind="self-attention",
         reach="positions",
+        options=(_PROJECT, RESIDUAL),
     )
 )
 class AttentionFree(nn.Module):
@@ -47,13 +51,13 @@ class AttentionFree(nn.Module):
     The key has no bias: it would cancel in the quotient, so it could not learn.
     """
 
-    def __init__(self, channels: int, *, init: str = "identity") -> None:
+    def __init__(self, channels: int, *, project: bool = True, residual: bool = True, init: str = "identity") -> None:
         super().__init__()
         self.query = nn.Conv2d(channels, channels, 1)
         self.key = nn.Conv2d(channels, channels, 1, bias=False)
         self.value = nn.Conv2d(channels, channels, 1)
-        self.project = nn.Conv2d(channels, channels, 1)
-        self.gate = Add(init, self, "project")
+        self.project = nn.Conv2d(channels, channels, 1) if project else nn.Identity()
+        self.gate = output_gate(init, self, channels, residual, "project" if project else "value")
         start_at_zero(init, self.query)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,14 +84,26 @@ class AttentionFree(nn.Module):
         usual_sites="late stages; its cost is linear in the positions",
         kind="self-attention",
         reach="map",
-        options=(Option("kernel_size", 7, "side of the window that tells offsets apart", minimum=1, odd=True),),
+        options=(
+            Option("kernel_size", 7, "side of the window that tells offsets apart", minimum=1, odd=True),
+            _PROJECT,
+            RESIDUAL,
+        ),
     )
 )
 class AttentionFreeConv(AttentionFree):
     """Add to each position of (N, C, H, W) features its gate times a sum of the whole map that knows what is near."""
 
-    def __init__(self, channels: int, *, kernel_size: int = 7, init: str = "identity") -> None:
-        super().__init__(channels, init=init)
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_size: int = 7,
+        project: bool = True,
+        residual: bool = True,
+        init: str = "identity",
+    ) -> None:
+        super().__init__(channels, project=project, residual=residual, init=init)
         self.offsets = nn.Parameter(torch.zeros(channels, 1, kernel_size, kernel_size))
 
     def sum(self, shares: Tensor, value: Tensor) -> Tensor:

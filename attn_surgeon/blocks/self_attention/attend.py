@@ -22,7 +22,7 @@ def positions(made: Tensor, like: Tensor) -> Tensor:
 
 
 def share(x: Tensor) -> Tensor:
-    """Take the softmax of (N, C, H, W) over the positions of each channel."""
+    """Return the softmax of (N, C, H, W) over the positions of each channel."""
     return x.flatten(2).softmax(2).reshape(x.shape)
 
 
@@ -58,16 +58,19 @@ def _repeated(each: Tensor, times: int) -> Tensor:
 class MultiHead(nn.Module):
     """Multi-head attention among all positions of (N, C, H, W) features, up to the last projection.
 
-    The key has no bias: a softmax over keys would take it off again, so it could not learn.
+    The key has no bias: a softmax over keys cancels it, so it could not learn.
     """
 
-    def __init__(self, channels: int, heads: int | None) -> None:
+    def __init__(
+        self, channels: int, heads: int | None, *, bias: bool = True, scaled: bool = True, project: bool = True
+    ) -> None:
         super().__init__()
         self.heads = divisor(channels, heads, max(1, channels // 32), "heads")
-        self.query = nn.Conv2d(channels, channels, 1)
+        self.scale = (channels // self.heads) ** -0.5 if scaled else 1.0
+        self.query = nn.Conv2d(channels, channels, 1, bias=bias)
         self.key = nn.Conv2d(channels, channels, 1, bias=False)
-        self.value = nn.Conv2d(channels, channels, 1)
-        self.project = nn.Conv2d(channels, channels, 1)
+        self.value = nn.Conv2d(channels, channels, 1, bias=bias)
+        self.project = nn.Conv2d(channels, channels, 1) if project else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what positions see of one another, of the same shape."""
@@ -77,4 +80,4 @@ class MultiHead(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         """Return the heads' answers (N, heads, H · W, C / heads)."""
         query, key, value = (tokens(each(x), self.heads) for each in (self.query, self.key, self.value))
-        return attend(query, key, value, query.shape[3] ** -0.5)
+        return attend(query, key, value, self.scale)

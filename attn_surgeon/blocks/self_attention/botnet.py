@@ -3,8 +3,8 @@
 a_ij = q_i · (k_j + r^h[row_j − row_i] + r^w[column_j − column_i]) / √d        in each head, r shared by the heads
 y = x + W [softmax over j of a_ij, times v_j, for each head] + b
 
-It is `mhsa` with relative positions. The paper adds no x and no W: there the block
-stands in for a convolution.
+It is `mhsa` with relative positions. The paper adds no x and has no W, for there the block replaces a convolution:
+`project=false`, `residual=false`. Implementations that scale q · k and not q · r have tables that are √d of these.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card
-from attn_surgeon.blocks.base.gate import Add
+from attn_surgeon.blocks.base.gate import output_gate
+from attn_surgeon.blocks.base.options import RESIDUAL
 from attn_surgeon.blocks.base.registry import register
-from attn_surgeon.blocks.self_attention.mhsa import HEADS
+from attn_surgeon.blocks.self_attention.mhsa import BIAS, HEADS, PROJECT
 from attn_surgeon.blocks.self_attention.relative import WINDOW, RelativeHeads
 
 CARD = Card(
@@ -30,7 +31,7 @@ CARD = Card(
     usual_sites="the last stage, in place of or after the 3×3 convolution of a bottleneck",
     kind="self-attention",
     reach="map",
-    options=(HEADS, WINDOW),
+    options=(HEADS, WINDOW, BIAS, PROJECT, RESIDUAL),
 )
 
 
@@ -41,10 +42,20 @@ class BottleneckTransformerAttention(nn.Module):
     Raises ValueError where the heads do not divide the channels.
     """
 
-    def __init__(self, channels: int, *, heads: int | None = None, window: int = 14, init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        heads: int | None = None,
+        window: int = 14,
+        bias: bool = True,
+        project: bool = True,
+        residual: bool = True,
+        init: str = "identity",
+    ) -> None:
         super().__init__()
-        self.attention = RelativeHeads(channels, heads, window)
-        self.gate = Add(init, self, "attention.project")
+        self.attention = RelativeHeads(channels, heads, window, bias=bias, project=project)
+        self.gate = output_gate(init, self, channels, residual, f"attention.{'project' if project else 'value'}")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""

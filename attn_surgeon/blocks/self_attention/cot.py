@@ -6,8 +6,11 @@ d = silu(bn(Σ_k a_k · v_k)),  v = bn(W_v x)        dynamic context: the k × k
 f = α · d + β · s                                  (α, β) = softmax(B relu(bn(A mean_hw(d + s)))), for each channel
 
 The weights a are normalised over the window's places and all positions (by the authors' code; no softmax). That code
-lets channels a fixed distance apart share weights, here neighbours do: the same up to the order of channels. A bias
-before a norm could not learn and is left out, but for W2's, whose norm is over several places.
+lets channels C / 8 apart share weights (`interleaved=true`), here neighbours do. A bias before a norm could not learn and
+is left out, but for W2's, whose norm is over several places.
+
+Many implementations are simpler, `form=plain`: f = s + softmax_hw(mean_k W2 relu(bn(W1 [s; x]))) · v, with no bias in W2,
+which the softmax cancels.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from attn_surgeon.blocks.base.norms import PooledNorm
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import divisor, hidden_width
+from attn_surgeon.blocks.self_attention.attend import share as spatial_softmax
 from attn_surgeon.blocks.self_attention.windows import parts_of
 
 CARD = Card(
@@ -42,13 +46,15 @@ CARD = Card(
         Option("kernel_size", 3, "side of the window", minimum=3, odd=True),
         Option("groups", None, "of the static context's convolution; the largest divisor of C up to 4", minimum=1),
         Option("share", None, "channels that share weights; the largest divisor of C up to 8", minimum=1),
+        Option("interleaved", False, "channels C / share apart share weights, not neighbours"),
+        Option("form", "published", "the paper's, or the plain one of many implementations", choices=("published", "plain")),
     ),
 )
 
 
 @register(CARD)
 class ContextualTransformer(nn.Module):
-    """Make of (N, C, H, W) features a static context and one mixed by it.
+    """Compute from (N, C, H, W) features a static context and a dynamic one that is mixed by it.
 
     Raises ValueError where groups or shared channels do not divide the channels.
     """
@@ -60,18 +66,25 @@ class ContextualTransformer(nn.Module):
         kernel_size: int = 3,
         groups: int | None = None,
         share: int | None = None,
+        interleaved: bool = False,
+        form: str = "published",
         init: str = "identity",
     ) -> None:
         super().__init__()
-        groups, share = divisor(channels, groups, 4, "groups"), divisor(channels, share, 8, "share")
-        self.side, self.sets, hidden = kernel_size, channels // share, hidden_width(channels, 2)
+        groups, sharing = divisor(channels, groups, 4, "groups"), divisor(channels, share, 8, "share")
+        self.side, self.sets, hidden = kernel_size, channels // sharing, hidden_width(channels, 2)
+        self.interleaved, self.plain, sets = interleaved, form == "plain", channels // sharing
         self.key = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=groups, bias=False)
         self.norm_k = nn.BatchNorm2d(channels)
         self.reduce, self.norm_a = nn.Conv2d(2 * channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden)
-        self.weigh = nn.Conv2d(hidden, self.sets * kernel_size**2, 1)
-        self.norm_w = nn.GroupNorm(self.sets, self.sets * kernel_size**2)
+        if self.plain:
+            self.weigh = nn.Conv2d(hidden, channels * kernel_size**2, 1, bias=False)
+        else:
+            self.weigh = nn.Conv2d(hidden, sets * kernel_size**2, 1)
+            self.norm_w = nn.GroupNorm(sets, sets * kernel_size**2)
         self.value, self.norm_v = nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
-        self.norm_d, self.fuse = nn.BatchNorm2d(channels), _Fuse(channels, init)
+        if not self.plain:
+            self.norm_d, self.fuse = nn.BatchNorm2d(channels), _Fuse(channels, init)
         start_hidden(init, self.reduce)
         self.outer = Blend(channels, init)
 
@@ -81,9 +94,17 @@ class ContextualTransformer(nn.Module):
 
     def _contexts(self, x: Tensor) -> Tensor:
         static = F.relu(self.norm_k(self.key(x)))
+        if self.plain:
+            return static + self._shares(x, static) * self.norm_v(self.value(x))
         mixed = self._mix(self.norm_v(self.value(x)), self._weights(x, static))
         fused: Tensor = self.fuse(F.silu(self.norm_d(mixed)), static)
         return fused
+
+    def _shares(self, x: Tensor, static: Tensor) -> Tensor:
+        """Return the plain form's softmax over positions, (N, C, H, W)."""
+        hidden = F.relu(self.norm_a(self.reduce(torch.cat((static, x), 1))))
+        logits = self.weigh(hidden).unflatten(1, (-1, self.side**2)).mean(2)
+        return spatial_softmax(logits).to(x.dtype)
 
     def _weights(self, x: Tensor, static: Tensor) -> Tensor:
         """Return (N, sets, 1, k², H, W)."""
@@ -92,14 +113,18 @@ class ContextualTransformer(nn.Module):
         return weights.reshape(x.shape[0], self.sets, 1, -1, *x.shape[2:])
 
     def _mix(self, value: Tensor, weights: Tensor) -> Tensor:
-        value = value.reshape(value.shape[0], self.sets, -1, *value.shape[2:])
+        if self.interleaved:
+            value = value.unflatten(1, (-1, self.sets)).transpose(1, 2)
+        else:
+            value = value.unflatten(1, (self.sets, -1))
         parts = 1 if exporting_onnx() else parts_of(self.sets)
         pairs = zip(value.chunk(parts, 1), weights.chunk(parts, 1), strict=True)
-        return torch.cat([_mix_windows(*pair, self.side) for pair in pairs], 1).flatten(1, 2)
+        mixed = torch.cat([_mix_windows(*pair, self.side) for pair in pairs], 1)
+        return (mixed.transpose(1, 2) if self.interleaved else mixed).flatten(1, 2)
 
 
 class _Fuse(nn.Module):
-    """Let each channel choose between two contexts by the mean of their sum."""
+    """Weigh two contexts in each channel by the mean of their sum."""
 
     def __init__(self, channels: int, init: str) -> None:
         super().__init__()

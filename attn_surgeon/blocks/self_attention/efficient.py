@@ -10,7 +10,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gate import Add
+from attn_surgeon.blocks.base.gate import output_gate
+from attn_surgeon.blocks.base.options import RESIDUAL
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_at_zero
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -32,6 +33,7 @@ CARD = Card(
     options=(
         Option("reduction", 2, "inner channels are C / reduction, at least 2", minimum=1),
         Option("heads", 1, "groups of inner channels, of two at least, each on its own", minimum=1),
+        RESIDUAL,
     ),
 )
 
@@ -43,17 +45,25 @@ class EfficientAttention(nn.Module):
     Raises ValueError where the heads do not divide the inner channels, or leave a head a single one.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 2, heads: int = 1, init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 2,
+        heads: int = 1,
+        residual: bool = True,
+        init: str = "identity",
+    ) -> None:
         super().__init__()
         width = hidden_width(channels, reduction)
         if width % heads or width == heads:  # the softmax of one channel is 1 whatever it holds
             raise ValueError(f"its {width} inner channels are not split by heads={heads} into heads of two or more")
         self.heads = heads
         self.query = nn.Conv2d(channels, width, 1)
-        self.key = nn.Conv2d(channels, width, 1, bias=False)  # a softmax over positions would take a bias off
+        self.key = nn.Conv2d(channels, width, 1, bias=False)  # a softmax over positions cancels a bias
         self.value = nn.Conv2d(channels, width, 1)
         self.project = nn.Conv2d(width, channels, 1)
-        self.gate = Add(init, self, "project")
+        self.gate = output_gate(init, self, channels, residual, "project")
         start_at_zero(init, self.query)
 
     def forward(self, x: Tensor) -> Tensor:

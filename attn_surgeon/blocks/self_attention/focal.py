@@ -6,7 +6,7 @@ m = h(Σ_l g_l · c_l + g_∞ · gelu(mean_hw(c_L)))    h: a 1×1 convolution
 y = x + W (q · m)
 
 The gates are not squashed, as published. The norm is over channels and positions together, so that one channel is
-enough.
+enough; the authors' module has none and adds no x (`norm=false`, `residual=false`), for their network does.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gate import Add
+from attn_surgeon.blocks.base.gate import output_gate
 from attn_surgeon.blocks.base.norms import SafeGroupNorm
+from attn_surgeon.blocks.base.options import RESIDUAL
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -36,6 +37,8 @@ CARD = Card(
     options=(
         Option("levels", 3, "depthwise convolutions, one after the other", minimum=1),
         Option("kernel_size", 3, "side of the first; each is wider by 2", minimum=1, odd=True),
+        Option("norm", True, "whether a norm precedes all"),
+        RESIDUAL,
     ),
 )
 
@@ -44,9 +47,18 @@ CARD = Card(
 class FocalModulation(nn.Module):
     """Add to (N, C, H, W) features their queries times what is around them."""
 
-    def __init__(self, channels: int, *, levels: int = 3, kernel_size: int = 3, init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        levels: int = 3,
+        kernel_size: int = 3,
+        norm: bool = True,
+        residual: bool = True,
+        init: str = "identity",
+    ) -> None:
         super().__init__()
-        self.norm = SafeGroupNorm(1, channels)
+        self.norm = SafeGroupNorm(1, channels) if norm else nn.Identity()
         self.query, self.context = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
         self.gates = nn.Conv2d(channels, levels + 1, 1)
         self.levels = nn.ModuleList(
@@ -54,7 +66,7 @@ class FocalModulation(nn.Module):
             for side in range(kernel_size, kernel_size + 2 * levels, 2)
         )
         self.modulate, self.project = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
-        self.gate = Add(init, self, "project")
+        self.gate = output_gate(init, self, channels, residual, "project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape, with what was made added."""

@@ -37,6 +37,7 @@ CARD = Card(
         Option("heads", None, "groups of queries and of outputs; the largest divisor of C up to 4", minimum=1),
         Option("key_width", 16, "channels of queries and keys", minimum=1),
         Option("kernel_size", 7, "side of what is around a position", minimum=1, odd=True),
+        Option("bias", False, "whether e has a bias for each channel of the keys"),
     ),
 )
 
@@ -55,6 +56,7 @@ class LambdaLayer(nn.Module):
         heads: int | None = None,
         key_width: int = 16,
         kernel_size: int = 7,
+        bias: bool = False,
         init: str = "identity",
     ) -> None:
         super().__init__()
@@ -63,7 +65,7 @@ class LambdaLayer(nn.Module):
         self.query, self.norm_q = nn.Conv2d(channels, asked, 1, bias=False), nn.BatchNorm2d(asked)
         self.key = nn.Conv2d(channels, key_width, 1, bias=False)
         self.value, self.norm_v = nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width)
-        self.around = nn.Conv2d(1, key_width, kernel_size, padding=kernel_size // 2, bias=False)
+        self.around = nn.Conv2d(1, key_width, kernel_size, padding=kernel_size // 2, bias=bias)
         self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ class LambdaLayer(nn.Module):
         return torch.cat([part.contiguous() for part in made], 2)
 
     def _lambdas(self, key: Tensor, value: Tensor) -> Tensor:
-        """Make a matrix for each position from some of the values: (N, values, keys, HW)."""
+        """Compute a matrix for each position from some of the values: (N, values, keys, HW)."""
         content = value.flatten(2) @ key.transpose(1, 2).to(value.dtype)
         position = self.around(value.reshape(-1, 1, *value.shape[2:])).flatten(2)
         matrices: Tensor = position.reshape(*content.shape, -1) + content.unsqueeze(3)

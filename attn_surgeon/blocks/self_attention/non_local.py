@@ -9,7 +9,11 @@ o_i = sum_j f_ij g_j,   f_ij by mode:
 y = x + bn(W o)                                              or x + W o + b without the norm
 
 Subsampled, φ and g (and x_j) are the maxima of 2×2 positions. The dot product is computed as θ (φᵀ g) / L, which
-holds no pairs; concatenation holds all of them. Biases that a softmax or a norm would take off again are left out.
+holds no pairs; concatenation holds all of them. Biases that a softmax or a norm would cancel are left out.
+
+A printed form with a batch norm and a ReLU after g (`value_norm=true`) multiplies f, L × L, by g of C / r × L without
+transposing it, which runs for L = C / r alone. There it computes o_ip = Σ_j f_ij g_jp: the weights of positions are applied
+to channels. The form here is that with g transposed, which runs at every size.
 """
 
 from __future__ import annotations
@@ -42,6 +46,10 @@ CARD = Card(
         Option("reduction", 2, "inner channels are C / reduction, at least 2", minimum=1),
         Option("subsample", False, "look at the maxima of 2×2 positions (of two in a sequence), not at each"),
         Option("scaled", False, "divide what goes into the softmax by the root of its width"),
+        Option(
+            "ceil_mode", True, "maxima of what is left of 2×2 at an odd end; false drops it, as PyTorch's pooling does"
+        ),
+        Option("value_norm", False, "a batch norm and a ReLU after g, in place of its bias"),
         Option("norm", True, "a batch norm after the last projection; without, the projection starts at 0"),
     ),
 )
@@ -59,17 +67,20 @@ class NonLocal(nn.Module):
         reduction: int = 2,
         subsample: bool = False,
         scaled: bool = False,
+        ceil_mode: bool = True,
+        value_norm: bool = False,
         norm: bool = True,
         init: str = "identity",
     ) -> None:
         super().__init__()
         width, shares = hidden_width(channels, reduction), mode in ("embedded", "gaussian")
-        self.mode, self.subsample = mode, subsample
+        self.mode, self.subsample, self.ceil_mode = mode, subsample, ceil_mode
         self.scale = (channels if mode == "gaussian" else width) ** -0.5 if scaled else 1.0
         embedded = mode != "gaussian"
         self.theta = nn.Conv2d(channels, width, 1) if embedded else nn.Identity()
         self.phi = nn.Conv2d(channels, width, 1, bias=not shares) if embedded else nn.Identity()
-        self.g = nn.Conv2d(channels, width, 1, bias=not shares)
+        self.g = nn.Conv2d(channels, width, 1, bias=not (shares or value_norm))
+        self.g_norm = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU()) if value_norm else nn.Identity()
         self.pair = nn.Linear(2 * width, 1, bias=False) if mode == "concatenation" else None
         self.project = nn.Conv2d(width, channels, 1, bias=not norm)
         self.bn = nn.BatchNorm2d(channels) if norm else nn.Identity()
@@ -80,11 +91,14 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        query, key, value = tokens(self.theta(x)), self._seen(self.phi(x)), self._seen(self.g(x))
+        query, key, value = tokens(self.theta(x)), self._seen(self.phi(x)), self._seen(self.g_norm(self.g(x)))
         return self.gate(x, self.bn(self.project(positions(self._sum(query, key, value), x))))
 
     def _seen(self, x: Tensor) -> Tensor:
-        return tokens(F.max_pool2d(x, 2, ceil_mode=True) if self.subsample else x)
+        if not self.subsample:
+            return tokens(x)
+        side = (2, 2 if self.ceil_mode or x.shape[3] > 1 else 1)  # a sequence is a map of one column
+        return tokens(F.max_pool2d(x, side, ceil_mode=self.ceil_mode))
 
     def _sum(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if self.mode == "dot":

@@ -5,7 +5,8 @@ z_p = a_p (v in the k × k window around p)         k² rows: p's say on itself 
 y = x + W fold(z)                                  what all windows say on a position, added up
 
 The weights come from the window's centre alone, without comparing queries and keys; they are divided by √d before the
-softmax, as published. The norm is over channels and positions together, so that one channel is enough.
+softmax, as published. The norm is over channels and positions together, so that one channel is enough; the
+authors' module has none and adds no x (`norm=false`, `residual=false`), for their network does.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
-from attn_surgeon.blocks.base.gate import Add
+from attn_surgeon.blocks.base.gate import output_gate
 from attn_surgeon.blocks.base.norms import SafeGroupNorm
+from attn_surgeon.blocks.base.options import RESIDUAL
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import divisor
 from attn_surgeon.blocks.self_attention.windows import parts_of, run_parts
@@ -39,6 +41,9 @@ CARD = Card(
     options=(
         Option("kernel_size", 3, "side of a window", minimum=3, odd=True),
         Option("heads", None, "groups of channels; the largest divisor of C up to C / 32", minimum=1),
+        Option("bias", False, "whether values have a bias"),
+        Option("norm", True, "whether a norm precedes all"),
+        RESIDUAL,
     ),
 )
 
@@ -51,17 +56,25 @@ class OutlookAttention(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, kernel_size: int = 3, heads: int | None = None, init: str = "identity"
+        self,
+        channels: int,
+        *,
+        kernel_size: int = 3,
+        heads: int | None = None,
+        bias: bool = False,
+        norm: bool = True,
+        residual: bool = True,
+        init: str = "identity",
     ) -> None:
         super().__init__()
         heads = divisor(channels, heads, max(1, channels // 32), "heads")
         parts = parts_of(heads, 8)
-        self.norm = SafeGroupNorm(1, channels)
+        self.norm = SafeGroupNorm(1, channels) if norm else nn.Identity()
         self.parts = nn.ModuleList(
-            _Heads(channels, channels // parts, heads // parts, kernel_size) for _ in range(parts)
+            _Heads(channels, channels // parts, heads // parts, kernel_size, bias) for _ in range(parts)
         )
         self.project = nn.Linear(channels, channels)
-        self.gate = Add(init, self, "project")
+        self.gate = output_gate(init, self, channels, residual, "project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape, with what was found added."""
@@ -75,10 +88,10 @@ class OutlookAttention(nn.Module):
 class _Heads(nn.Module):
     """Some of the heads."""
 
-    def __init__(self, channels: int, width: int, heads: int, side: int) -> None:
+    def __init__(self, channels: int, width: int, heads: int, side: int, bias: bool) -> None:
         super().__init__()
         self.width, self.side = width // heads, side
-        self.value = nn.Linear(channels, width, bias=False)
+        self.value = nn.Linear(channels, width, bias=bias)
         self.weigh = nn.Linear(channels, heads * side**4)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ f, g, h = W_f x, W_g x, W_h x                 f and g of C / r channels, h of C,
 o_j = sum_i β_ji h_i                          β_j = softmax over i of f_i · g_j, not scaled
 y = x + γ o                                   γ one number, 0 at first
 
-The paper's last form narrows h too and widens it again behind the sum; this is its first and plainer one.
+The paper's last form narrows h too and widens it again after the sum; this is its first and plainer one. Implementations
+with biases are `bias=true`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ CARD = Card(
     usual_sites="between stages, where maps are of middling size",
     kind="self-attention",
     reach="positions",
-    options=(Option("reduction", 8, "query and key have C / reduction channels", minimum=1),),
+    options=(
+        Option("reduction", 8, "query and key have C / reduction channels", minimum=1),
+        Option("bias", False, "whether query and value have biases"),
+    ),
 )
 
 
@@ -58,9 +62,9 @@ class Among(nn.Module):
 class SelfAttention(nn.Module):
     """Add to each position of (N, C, H, W) features what it sees of all."""
 
-    def __init__(self, channels: int, *, reduction: int = 8, init: str = "identity") -> None:
+    def __init__(self, channels: int, *, reduction: int = 8, bias: bool = False, init: str = "identity") -> None:
         super().__init__()
-        self.among = Among(channels, reduction, bias=False)
+        self.among = Among(channels, reduction, bias=bias)
         self.gamma = nn.Parameter(torch.zeros(1))
         self.gate = Add(init, self, "gamma")
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card
-from attn_surgeon.blocks.base.gate import Add
+from attn_surgeon.blocks.base.gate import output_gate
+from attn_surgeon.blocks.base.options import RESIDUAL
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -31,6 +32,7 @@ CARD = Card(
     usual_sites="late stages of mobile networks; its cost is linear in the positions",
     kind="self-attention",
     reach="positions",
+    options=(RESIDUAL,),
 )
 
 
@@ -38,15 +40,15 @@ CARD = Card(
 class SeparableAttention(nn.Module):
     """Add to each position of (N, C, H, W) features its values, weighed by one context of the whole map."""
 
-    def __init__(self, channels: int, *, init: str = "identity") -> None:
+    def __init__(self, channels: int, *, residual: bool = True, init: str = "identity") -> None:
         super().__init__()
         width = hidden_width(channels, 1)
-        self.score = nn.Conv2d(channels, 1, 1, bias=False)  # a softmax over positions would take a bias off
+        self.score = nn.Conv2d(channels, 1, 1, bias=False)  # a softmax over positions cancels a bias
         self.key = nn.Conv2d(channels, width, 1)
         self.value = nn.Conv2d(channels, width, 1)
         self.project = nn.Conv2d(width, channels, 1)
         start_hidden(init, self.value)
-        self.gate = Add(init, self, "project")
+        self.gate = output_gate(init, self, channels, residual, "project")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""

@@ -3,7 +3,8 @@
 a = hswish(bn(W [mean_w(x); mean_h(x)]))        one map of H + W positions, split again into a_h and a_w
 y = x · σ(W_h a_h + b_h) · σ(W_w a_w + b_w)
 
-W has no bias: the norm after it would take it off again, so it could not learn. Much code has ReLU, and no biases.
+W has no bias: the norm after it would cancel it, so it could not learn. Many implementations have ReLU in place of
+hardswish (`activation=relu`) and no biases (`bias=false`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.options import GATE, activation_option, least_option, make_activation
+from attn_surgeon.blocks.base.options import GATE, HIDDEN, activation_option, least_option, make_activation
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -34,6 +35,7 @@ CARD = Card(
     options=(
         Option("reduction", 32, "hidden channels are C / reduction", minimum=1),
         least_option(8),
+        HIDDEN,
         Option("bias", True, "whether layers that no norm follows have biases"),
         Option("norm", True, "whether a batch norm follows W"),
         activation_option("hardswish"),
@@ -52,6 +54,7 @@ class CoordinateAttention(nn.Module):
         *,
         reduction: int = 32,
         least: int = 8,
+        hidden: int | None = None,
         bias: bool = True,
         norm: bool = True,
         activation: str = "hardswish",
@@ -59,12 +62,12 @@ class CoordinateAttention(nn.Module):
         init: str = "identity",
     ) -> None:
         super().__init__()
-        hidden = hidden_width(channels, reduction, least)
-        self.squeeze = nn.Conv2d(channels, hidden, 1, bias=bias and not norm)
-        self.bn = nn.BatchNorm2d(hidden) if norm else nn.Identity()
+        width = hidden_width(channels, reduction, least, hidden)
+        self.squeeze = nn.Conv2d(channels, width, 1, bias=bias and not norm)
+        self.bn = nn.BatchNorm2d(width) if norm else nn.Identity()
         self.activation = make_activation(activation)
-        self.conv_h = nn.Conv2d(hidden, channels, 1, bias=bias)
-        self.conv_w = nn.Conv2d(hidden, channels, 1, bias=bias)
+        self.conv_h = nn.Conv2d(width, channels, 1, bias=bias)
+        self.conv_w = nn.Conv2d(width, channels, 1, bias=bias)
         start_hidden(init, self.squeeze)
         self.gate = Multiply(init, self, "conv_h", "conv_w", function=gate)
 

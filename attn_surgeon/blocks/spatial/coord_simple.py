@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
+from attn_surgeon.blocks.base.options import HIDDEN, least_option
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
@@ -30,7 +31,7 @@ CARD = Card(
     usual_sites="after the depthwise convolution of inverted residuals; end of each residual branch",
     kind="spatial",
     reach="map",
-    options=(Option("reduction", 6, "hidden channels are C / reduction, at least 8", minimum=1),),
+    options=(Option("reduction", 6, "hidden channels are C / reduction", minimum=1), least_option(8), HIDDEN),
 )
 
 
@@ -38,12 +39,20 @@ CARD = Card(
 class SimpleCoordinateAttention(nn.Module):
     """Weigh the positions of (N, C, H, W) features by a shared function of their rows' and columns' means."""
 
-    def __init__(self, channels: int, *, reduction: int = 6, init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 6,
+        least: int = 8,
+        hidden: int | None = None,
+        init: str = "identity",
+    ) -> None:
         super().__init__()
-        hidden = hidden_width(channels, reduction, 8)
-        self.squeeze = nn.Conv2d(channels, hidden, 1)
-        self.conv_h = nn.Conv2d(hidden, channels, 1)
-        self.conv_w = nn.Conv2d(hidden, channels, 1)
+        width = hidden_width(channels, reduction, least, hidden)
+        self.squeeze = nn.Conv2d(channels, width, 1)
+        self.conv_h = nn.Conv2d(width, channels, 1)
+        self.conv_w = nn.Conv2d(width, channels, 1)
         start_hidden(init, self.squeeze)
         self.gate = Multiply(init, self, "conv_h", "conv_w")
 

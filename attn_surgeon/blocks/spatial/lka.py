@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
+from attn_surgeon.blocks.spatial.projected import PROJECTIONS, Projected
 
 CARD = Card(
     name="lka",
@@ -29,6 +30,7 @@ CARD = Card(
     options=(
         Option("kernel_size", 7, "side of the dilated convolution", minimum=1, odd=True),
         Option("dilation", 3, "steps between its taps; the convolution before it has side 2 · dilation − 1", minimum=1),
+        PROJECTIONS,
     ),
 )
 
@@ -37,8 +39,21 @@ CARD = Card(
 class LargeKernelAttention(nn.Module):
     """Multiply (N, C, H, W) features by a large depthwise convolution of them, mixed over channels."""
 
-    def __init__(self, channels: int, *, kernel_size: int = 7, dilation: int = 3, init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_size: int = 7,
+        dilation: int = 3,
+        projections: bool = False,
+        init: str = "identity",
+    ) -> None:
         super().__init__()
+        self.projected: Projected | None = None
+        if projections:
+            inner = LargeKernelAttention(channels, kernel_size=kernel_size, dilation=dilation, init="paper")
+            self.projected = Projected(channels, inner, init)
+            return
         self.near = depthwise(channels, 2 * dilation - 1)
         self.far = depthwise(channels, kernel_size, dilation)
         self.mix = nn.Conv2d(channels, channels, 1)
@@ -46,10 +61,12 @@ class LargeKernelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product, of the same shape."""
+        if self.projected is not None:
+            return self.projected(x)  # type: ignore[no-any-return]
         return self.gate(x, self.mix(self.far(self.near(x))))
 
 
 def depthwise(channels: int, side: int, dilation: int = 1) -> nn.Conv2d:
-    """Make a convolution of each channel on its own that keeps the map's size."""
+    """Return a convolution of each channel on its own that keeps the map's size."""
     beside = side // 2 * dilation
     return nn.Conv2d(channels, channels, side, padding=beside, dilation=dilation, groups=channels)

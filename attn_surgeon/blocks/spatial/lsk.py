@@ -19,6 +19,7 @@ from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.starts import start_at_zero
 from attn_surgeon.blocks.base.widths import hidden_width
 from attn_surgeon.blocks.spatial.lka import depthwise
+from attn_surgeon.blocks.spatial.projected import PROJECTIONS, Projected
 
 CARD = Card(
     name="lsk",
@@ -36,6 +37,7 @@ CARD = Card(
     options=(
         Option("reduction", 2, "channels of each surrounding are C / reduction", minimum=1),
         Option("kernel_size", 7, "side of the choosing convolution", minimum=1, odd=True),
+        PROJECTIONS,
     ),
 )
 
@@ -44,8 +46,22 @@ CARD = Card(
 class LargeSelectiveKernel(nn.Module):
     """Multiply (N, C, H, W) features by a blend of two surroundings that each position chooses."""
 
-    def __init__(self, channels: int, *, reduction: int = 2, kernel_size: int = 7, init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 2,
+        kernel_size: int = 7,
+        projections: bool = False,
+        init: str = "identity",
+    ) -> None:
         super().__init__()
+        self.projected: Projected | None = None
+        if projections:
+            inner = LargeSelectiveKernel(channels, reduction=reduction, kernel_size=kernel_size, init="paper")
+            start_at_zero(init, inner.choose)
+            self.projected = Projected(channels, inner, init)
+            return
         hidden = hidden_width(channels, reduction, 1)
         self.near, self.far = depthwise(channels, 5), depthwise(channels, 7, 3)
         self.reduce_near, self.reduce_far = nn.Conv2d(channels, hidden, 1), nn.Conv2d(channels, hidden, 1)
@@ -56,6 +72,8 @@ class LargeSelectiveKernel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product, of the same shape."""
+        if self.projected is not None:
+            return self.projected(x)  # type: ignore[no-any-return]
         near = self.near(x)
         near, far = self.reduce_near(near), self.reduce_far(self.far(near))
         seen = torch.cat((near, far), 1)

@@ -11,12 +11,15 @@ the mean of three copies of x, summed and divided in floating point, is not alwa
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.norms import PooledNorm
+from attn_surgeon.blocks.base.options import momentum_option
 from attn_surgeon.blocks.base.registry import register
 
 CARD = Card(
@@ -35,6 +38,8 @@ CARD = Card(
     options=(
         Option("kernel_size", 7, "side of the convolutions", minimum=1, odd=True),
         Option("spatial", True, "whether rows and columns have a gate of their own"),
+        Option("norm", True, "whether batch norms follow the convolutions"),
+        momentum_option(0.01),
     ),
 )
 
@@ -43,11 +48,21 @@ CARD = Card(
 class TripletAttention(nn.Module):
     """Weigh the pairs of axes of (N, C, H, W) features by convolutions over the maps that they form."""
 
-    def __init__(self, channels: int, *, kernel_size: int = 7, spatial: bool = True, init: str = "identity") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_size: int = 7,
+        spatial: bool = True,
+        norm: bool = True,
+        momentum: float = 0.01,
+        init: str = "identity",
+    ) -> None:
         super().__init__()
-        self.cw, self.hc = _Branch(kernel_size), _Branch(kernel_size)
-        self.hw = _Branch(kernel_size) if spatial else None
-        self.gate = Multiply(init, self, "cw.bn", "hc.bn", *(["hw.bn"] if spatial else []), function="")
+        branch = partial(_Branch, kernel_size, momentum if norm else None)
+        self.cw, self.hc, self.hw = branch(), branch(), branch() if spatial else None
+        names = ["cw", "hc", "hw"] if spatial else ["cw", "hc"]
+        self.gate = Multiply(init, self, *(f"{name}.{'bn' if norm else 'conv'}" for name in names), function="")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
@@ -57,12 +72,12 @@ class TripletAttention(nn.Module):
 
 
 class _Branch(nn.Module):
-    """Gate the last two axes by what the second one holds at most and on average."""
+    """Compute gates of the last two axes from the maximum and the mean over the second; no norm without a momentum."""
 
-    def __init__(self, kernel_size: int) -> None:
+    def __init__(self, kernel_size: int, momentum: float | None) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.bn = PooledNorm(1, momentum=0.01)
+        self.bn = nn.Identity() if momentum is None else PooledNorm(1, momentum=momentum)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
