@@ -83,7 +83,7 @@ def network(layout: str) -> tuple[nn.Module, Tensor]:
 def test_block_in_network(name: str, layout: str) -> None:
     model, x = network(layout)
     site, reaches = NETWORKS[layout][2:]
-    if get_card(name).reach not in reaches or get_card(name).selective:
+    if get_card(name).runs_on not in reaches or get_card(name).selective:
         with pytest.raises(PlanError, match="no chosen site can take the block"):
             insert(model, name, example=x, after=site)
         return

@@ -72,7 +72,7 @@ def markdown_table(cards: Sequence[Card]) -> str:
 
 
 def _markdown_row(card: Card) -> str:
-    needs = {"channels": "anything", "positions": "positions", "map": "a map"}[card.reach]
+    needs = {"channels": "anything", "positions": "positions", "map": "a map"}[card.runs_on]
     cells = [f"`{card.name}`", card.idea, _authors(card), card.parameters, card.macs, needs]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
@@ -128,7 +128,7 @@ def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
         *([("ONNX nodes", f"at most {card.nodes} once it has trained; none before")] if card.nodes else []),
         *([("inputs", "two; --at skips, --at fusions or --with SITE choose the second")] if card.inputs > 1 else []),
         ("usual sites", card.usual_sites),
-        ("runs on", REACHES[card.reach]),
+        ("runs on", REACHES[card.runs_on]),
     ]
     out = console()
     out.print(f"[bold]{escape(card.name)}[/]  {escape(card.title)}\n")

@@ -16,7 +16,7 @@ from attn_surgeon.blocks.base.registry import get_factory
 NAMES = block_names()
 POOLING = [name for name in NAMES if get_card(name).reach == "channels"]
 FLAT = [name for name in NAMES if not get_card(name).selective and get_card(name).reach != "map"]
-SPATIAL = [name for name in NAMES if get_card(name).reach == "map"]
+SPATIAL = [name for name in NAMES if get_card(name).runs_on == "map"]
 ALONE = [name for name in NAMES if not get_card(name).selective]  # what runs on one map
 PAIRS = [name for name in NAMES if get_card(name).inputs == 2]
 Array = NDArray[np.float64]

@@ -26,7 +26,7 @@ def raw(case: Case, channels: int, init: str) -> nn.Module:
 def expected(case: Case, inputs: list[Array], w: dict[str, Array], init: str) -> Array:
     factor = 1 if init == "paper" else 2
     made = case.formula(*inputs, w, factor)
-    blend = w.get("outer.gamma")
+    blend = w.get("outer.gamma", w.get("gate.gamma"))
     return made if blend is None else inputs[0] + blend * (made - inputs[0])
 
 
@@ -44,9 +44,11 @@ def test_formula(case: Case, init: str) -> None:
 
 def test_every_block_has_a_formula_and_every_option_is_tried() -> None:
     tried: dict[str, set[str]] = {name: set() for name in NAMES}
-    for case in [*CASES, *PRINTS]:
-        options = {option.name: option.default for option in get_card(case.block).options}
-        tried[case.block] |= {name for name, value in case.options.items() if value != options[name]}
+    for name, chosen in [(case.block, case.options) for case in CASES] + [
+        (case.block, case.options) for case in PRINTS
+    ]:
+        options = {option.name: option.default for option in get_card(name).options}
+        tried[name] |= {option for option, value in chosen.items() if value != options[option]}
     assert {case.block for case in CASES} == set(NAMES)  # a printed module tries options as a formula does
     assert {name: {option.name for option in get_card(name).options} - tried[name] for name in NAMES} == {
         name: set() for name in NAMES

@@ -73,7 +73,7 @@ def test_choices() -> None:
 def test_unknown_option_names_the_nearest() -> None:
     with pytest.raises(BlockError, match=r"no option is called 'reducton'; block 'se'; did you mean reduction\?"):
         BlockSpec.read("se", {"reducton": 8})
-    with pytest.raises(BlockError, match="it has reduction, least, kernel_size, bias"):
+    with pytest.raises(BlockError, match="it has reduction, least, hidden, kernel_size, bias"):
         BlockSpec.read("cbam", {"zzz": 8})
 
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from torch import nn
 
 from attn_surgeon.blocks.base.card import Card
-from attn_surgeon.blocks.base.layout import Flat, Permuted, Tokens
+from attn_surgeon.blocks.base.layout import Flat, Permuted, Sequence, Tokens
 from attn_surgeon.blocks.base.paired import Doubled, Paired, Second
 from attn_surgeon.blocks.base.registry import get_card, get_factory
 from attn_surgeon.blocks.base.spec import BlockSpec
 from attn_surgeon.blocks.base.stack import Stack
 from attn_surgeon.errors import MemoryLimitError, first_line
 from attn_surgeon.surgery.allocation import within_memory
+
+MAPS, VOLUMES = ("NCHW", "NHWC", "NLC"), ("NCDHW", "NDHWC")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,14 @@ class _Place:
     prefix: int
     grid: tuple[int, int] | None
     positions: int
+
+    @property
+    def dimensions(self) -> int:
+        """The number of spatial dimensions."""
+        return 3 if self.layout in VOLUMES else 1 if self.layout == "NCL" or self._no_map() else 2
+
+    def _no_map(self) -> bool:
+        return self.layout == "NLC" and self.grid is None
 
 
 def build_block(
@@ -78,8 +88,10 @@ def build_alone(spec: BlockSpec, channels: int, positions: int) -> nn.Module:
 
 def _build(spec: BlockSpec, channels: int, place: _Place, other: Second | None) -> nn.Module:
     card, layout = get_card(spec.name), place.layout
-    mapped = card.reach_with(spec.options) == "map" or other is not None
     _require_positions(card, place)
+    if card.any_dimensions and place.dimensions != 2:
+        return _laid_out(_made(spec, channels, dimensions=place.dimensions), place)
+    mapped = card.reach_with(spec.options) == "map" or (other is not None and layout in MAPS)
     if mapped:
         _require_map(spec.name, place)
     if card.selective and other is None:
@@ -88,7 +100,7 @@ def _build(spec: BlockSpec, channels: int, place: _Place, other: Second | None) 
             " name the site of the second by the option 'with' (with_ in Python)"
         )
     if other is not None:
-        _require_second(card, other)
+        _require_second(card, other, place)
     block = _made(spec, channels)
     if card.inputs == 2:
         block = Doubled(block) if other is None else Paired(block, channels, other)
@@ -98,13 +110,20 @@ def _build(spec: BlockSpec, channels: int, place: _Place, other: Second | None) 
         return Tokens(block, place.prefix, place.grid if mapped else None)
     if layout == "NHWC":
         return Permuted(block)
-    return Permuted(Flat(block)) if layout == "NDHWC" else Flat(block)
+    flat = block if isinstance(block, Paired) else Flat(block)
+    return Permuted(flat) if layout == "NDHWC" else flat
 
 
-def _made(spec: BlockSpec, channels: int) -> nn.Module:
+def _laid_out(block: nn.Module, place: _Place) -> nn.Module:
+    if place.layout == "NLC":
+        return Sequence(block, place.prefix)
+    return Permuted(block) if place.layout == "NDHWC" else block
+
+
+def _made(spec: BlockSpec, channels: int, **more: int) -> nn.Module:
     try:
         with within_memory(spec.name, ""):
-            block: nn.Module = get_factory(spec.name)(channels, **spec.options, init=spec.init)
+            block: nn.Module = get_factory(spec.name)(channels, **spec.options, **more, init=spec.init)
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, MemoryLimitError) as error:  # options of any size
         raise ValueError(f"{spec.name} cannot be made with these options: {first_line(error)[:200]}") from error
     return block
@@ -118,14 +137,19 @@ def _require_positions(card: Card, place: _Place) -> None:
 def _require_map(name: str, place: _Place) -> None:
     if place.layout == "NLC" and place.grid is None:
         raise ValueError(f"{name} needs a map, and its tokens form none of whole patches")
-    if place.layout not in ("NCHW", "NHWC", "NLC"):
+    if place.layout not in MAPS:
         raise ValueError(f"{name} runs on maps (N, C, H, W), not on {place.layout}")
 
 
-def _require_second(card: Card, other: Second) -> None:
+def _require_second(card: Card, other: Second, place: _Place) -> None:
     if card.inputs == 1:
         raise ValueError(f"{card.name} takes one input")
+    if place.layout not in MAPS:
+        alike = VOLUMES if place.layout in VOLUMES else (place.layout,)
+        if other.layout not in alike:
+            raise ValueError(f"{card.name} takes {' or '.join(alike)} as its second input there, not {other.layout}")
+        return
     if other.layout == "NLC" and other.grid is None:
         raise ValueError(f"{card.name} needs a map as its second input, and those tokens form none of whole patches")
-    if other.layout not in ("NCHW", "NHWC", "NLC"):
+    if other.layout not in MAPS:
         raise ValueError(f"{card.name} takes a map (N, C, H, W) as its second input, not {other.layout}")

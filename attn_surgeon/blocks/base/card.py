@@ -113,13 +113,14 @@ _ARTICLES: Mapping[type, str] = {int: "a whole number", float: "a number", str: 
 class Card:
     """The description of a block in the catalogue.
 
-    Its reach is where it runs: a block of `channels` only pools over positions and runs on anything, one of
-    `positions` tells them apart in any number of dimensions, one of a `map` needs a height and a width, and so does any
-    block with the option that `needs_map` names. A block of
-    two `inputs` takes two maps of one shape, and its output is shaped like them; one that is `selective` weighs one
-    against the other, so that it needs two that differ. The costs are formulas of C, H and W
-    at the default options, with other names defined after a comma; a trained graft takes at most so many `nodes` in
-    an ONNX file of one size of 64 channels, 0 where nobody counted. An `open` card takes any option.
+    Its reach is where it runs: a block of `channels` only pools over positions and runs on anything, one of `positions`
+    tells them apart in any number of dimensions, one of a `map` needs a height and a width, and so does any block with
+    the option that `needs_map` names. One of `any_dimensions` is made for a map, a sequence or a volume by the argument
+    `dimensions` of its class, which is no option. A block of two `inputs` takes two maps of one shape, and its output
+    is shaped like them; one that is `selective` weighs one against the other, so that it needs two that differ. The
+    costs are formulas of C, H and W at the default options, with other names defined after a comma; a trained graft
+    takes at most so many `nodes` in an ONNX file of one size of 64 channels, 0 where nobody counted. An
+    `open` card takes any option.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Card:
     options: tuple[Option, ...] = ()
     open: bool = False
     selective: bool = False
+    any_dimensions: bool = False
     needs_map: tuple[str, tuple[Value, ...]] | None = None
     nodes: int = 0
 
@@ -143,6 +145,11 @@ class Card:
     def inputs(self) -> int:
         """The number of maps that the block takes."""
         return 2 if self.kind == "two inputs" else 1
+
+    @property
+    def runs_on(self) -> str:
+        """Return the reach of what the block runs on, a key of `REACHES`."""
+        return "positions" if self.any_dimensions else self.reach
 
     def reach_with(self, options: Mapping[str, Any]) -> str:
         """Return where the block runs with these options."""

@@ -1,4 +1,4 @@
-"""Let a block that takes (N, C, H, W) run where features are laid out otherwise."""
+"""Wrappers that run a block of (N, C, H, W) where features are laid out otherwise."""
 
 from __future__ import annotations
 
@@ -34,6 +34,19 @@ class Flat(nn.Module):
         return attended.reshape(x.shape)
 
 
+class Sequence(nn.Module):
+    """Run a block of (N, C, L) on (N, L, C) tokens that form no map; the prefix tokens pass untouched."""
+
+    def __init__(self, block: nn.Module, prefix: int) -> None:
+        super().__init__()
+        self.block, self.prefix = block, prefix
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return tokens of the same shape."""
+        attended: Tensor = self.block(x[:, self.prefix :].transpose(1, 2)).transpose(1, 2)
+        return torch.cat((x[:, : self.prefix], attended), 1) if self.prefix else attended
+
+
 class Tokens(nn.Module):
     """Run a block on the spatial ones of (N, L, C) tokens, as a map; the prefix tokens pass untouched.
 
@@ -53,14 +66,14 @@ class Tokens(nn.Module):
 
 
 def as_map(x: Tensor, layout: str, prefix: int = 0, grid: tuple[int, int] | None = None) -> Tensor:
-    """View features in NCHW, NHWC or NLC as (N, C, H, W), without their prefix tokens."""
+    """Return features as (N, C, H, W), without their prefix tokens; sequences and volumes as (N, C, ...)."""
     if layout == "NLC":
         return token_map(x[:, prefix:], grid)
-    return x.movedim(-1, 1) if layout == "NHWC" else x
+    return x.movedim(-1, 1) if layout in ("NHWC", "NDHWC") else x
 
 
 def token_map(tokens: Tensor, grid: tuple[int, int] | None) -> Tensor:
-    """Turn spatial tokens (N, L, C) into (N, C, H, W) of the grid's aspect ratio, (N, C, L, 1) where there is none."""
+    """Return spatial tokens (N, L, C) as (N, C, H, W) of the grid's aspect ratio, or (N, C, L, 1) without a grid."""
     count, channels = tokens.shape[1:]
     return tokens.transpose(1, 2).reshape(-1, channels, *_size(count, grid))
 

@@ -1,9 +1,10 @@
-"""Let a block of two inputs run on a map and on any other tensor of the network, brought to the map's shape."""
+"""Run a block of two inputs on features and on any other tensor of the network, brought to the features' shape."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,7 +24,8 @@ class Second:
 class Paired(nn.Module):
     """Run a block on (N, C, H, W) features and on a second tensor, as a map of the same shape.
 
-    Other channels go through a 1×1 convolution, another size is interpolated.
+    Other channels go through a 1×1 convolution, another size is interpolated. Sequences and volumes are flattened to
+    (N, C, L, 1) for the block.
     """
 
     def __init__(self, block: nn.Module, channels: int, other: Second) -> None:
@@ -34,12 +36,23 @@ class Paired(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return features shaped like x."""
         y = as_map(y, self.other.layout, self.other.prefix, self.other.grid).to(x.dtype)
+        if x.ndim != 4:
+            return self._flattened(x, y)
         if self.project is not None:  # before the size, with which it commutes: the second is mostly the coarser
             y = self.project(y)
         if y.shape[2:] != x.shape[2:]:
             y = F.interpolate(y, size=x.shape[2:], mode="bilinear", align_corners=False)
         attended: Tensor = self.block(x, y)
         return attended
+
+    def _flattened(self, x: Tensor, y: Tensor) -> Tensor:
+        if self.project is not None:
+            y = torch.unflatten(self.project(y.flatten(2).unsqueeze(3)).squeeze(3), 2, y.shape[2:])
+        if y.shape[2:] != x.shape[2:]:
+            mode = "linear" if x.ndim == 3 else "trilinear"
+            y = F.interpolate(y, size=x.shape[2:], mode=mode, align_corners=False)
+        attended: Tensor = self.block(x.flatten(2).unsqueeze(3), y.flatten(2).unsqueeze(3))
+        return attended.reshape(x.shape)
 
 
 class Doubled(nn.Module):

@@ -5,8 +5,8 @@ spatial:  Ms = W3 · relu(bn(d2(relu(bn(d1(relu(bn(W2 x)))))))) + b      d1, d2:
 bam:      y = x + x · σ(Mc + Ms)
 
 The branches are added, as in the paper; the authors' code multiplies them (`combine=mul`). Their norms are where that
-code has them; in the paper's formulas one stands at the end of each branch instead. Layers before a norm have no biases:
-the norm would cancel them, so they could not learn. Other implementations have three hidden layers in each branch:
+code has them; in the paper's formulas one stands at the end of each branch instead. Layers before a norm have no
+biases, which it would cancel, so they could not learn. Other implementations have three hidden layers in each branch:
 `layers=3`, `convolutions=3`.
 
 The published gate is 1 + σ(z), from 1 to 2 and never 1. The identity form is 2σ(z), from 0 to 2, so it can also take

@@ -4,10 +4,10 @@ channel:  z = mlp(mean_hw(x)) + mlp(max_hw(x)),              y = x · σ(z)
 spatial:  z = bn(conv_k([max_c(x); mean_c(x)])),             y = x · σ(z)
 cbam:     channel, then spatial
 
-The batch norm after the spatial convolution is in the authors' code and not in the paper's formula. Many implementations
-leave it out (`norm=false`), have no biases in the MLP (`bias=false`) and join the mean before the maximum
-(`order=mean-max`). With `residual=true` cbam is y = x + spatial(channel(x)); it then starts at x + γ(f − x) with γ = 0.
-On sequences and volumes the spatial convolution is one- and three-dimensional.
+The batch norm after the spatial convolution is in the authors' code and not in the paper's formula. Many
+implementations leave it out (`norm=false`), have no biases in the MLP (`bias=false`) and join the mean before the
+maximum (`order=mean-max`). With `residual=true` cbam is y = x + spatial(channel(x)); it then starts at x + γ(f − x)
+with γ = 0. On sequences and volumes the spatial convolution has one or three dimensions.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _NORM, _MOMENTUM = Option("norm", True, "whether a batch norm follows the spatia
 _ORDER = Option(
     "order", "max-mean", "order of the two maps that the convolution takes", choices=("max-mean", "mean-max")
 )
+_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_NORMS: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _NO_BIAS = "the norm would cancel the convolution's bias, which could not learn: take norm=false"
 _KERNEL = Option("kernel_size", 7, "side of the spatial convolution", minimum=1, odd=True)
 
@@ -102,6 +104,7 @@ class ChannelAttention(nn.Module):
         usual_sites="end of each residual branch, before the add",
         kind="spatial",
         reach="map",
+        any_dimensions=True,
         options=(
             _KERNEL,
             _NORM,
@@ -128,14 +131,15 @@ class SpatialAttention(nn.Module):
         bias: bool = False,
         order: str = "max-mean",
         gate: str = "sigmoid",
+        dimensions: int = 2,
         init: str = "identity",
     ) -> None:
         super().__init__()
         if norm and bias:
             raise ValueError(_NO_BIAS)
         self.mean_first = order == "mean-max"
-        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=bias)
-        self.bn = nn.BatchNorm2d(1, momentum=momentum) if norm else nn.Identity()
+        self.conv = _CONVOLUTIONS[dimensions](2, 1, kernel_size, padding=kernel_size // 2, bias=bias)
+        self.bn = _NORMS[dimensions](1, momentum=momentum) if norm else nn.Identity()
         self.gate = Multiply(init, self, "bn" if norm else "conv", function=gate)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,6 +163,7 @@ class SpatialAttention(nn.Module):
         usual_sites="end of each residual branch, before the add; after stages",
         kind="both",
         reach="map",
+        any_dimensions=True,
         options=(
             _REDUCTION,
             _LEAST,
@@ -178,7 +183,7 @@ class SpatialAttention(nn.Module):
 class CBAM(nn.Module):
     """Weigh the channels, then the positions, of (N, C, H, W) features."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - every option is a keyword of its own
         self,
         channels: int,
         *,
@@ -194,20 +199,24 @@ class CBAM(nn.Module):
         activation: str = "relu",
         gate: str = "sigmoid",
         residual: bool = False,
+        dimensions: int = 2,
         init: str = "identity",
     ) -> None:
         super().__init__()
+        self.flat = dimensions != 2
         inner = "paper" if residual else init  # two closed gates, one in the other, would not learn
         mlp: dict[str, Any] = {"reduction": reduction, "least": least, "hidden": hidden, "bias": bias}
         conv: dict[str, Any] = {"kernel_size": kernel_size, "norm": norm, "momentum": momentum, "bias": conv_bias}
         self.channel = ChannelAttention(channels, **mlp, activation=activation, gate=gate, init=inner)
-        self.spatial = SpatialAttention(channels, **conv, order=order, gate=gate, init=inner)
+        conv |= {"order": order, "dimensions": dimensions}
+        self.spatial = SpatialAttention(channels, **conv, gate=gate, init=inner)
         self.outer = None
         if residual:
-            start_hidden(init, self.channel.mlp[0])
+            start_hidden(init, self.channel.mlp[0])  # type: ignore[arg-type]
             self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        gated: Tensor = self.spatial(self.channel(x))
+        weighed = self.channel(x.flatten(2).unsqueeze(3)).reshape(x.shape) if self.flat else self.channel(x)
+        gated: Tensor = self.spatial(weighed)
         return gated if self.outer is None else self.outer(x, x + gated)

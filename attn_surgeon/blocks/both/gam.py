@@ -6,15 +6,16 @@ channels:   z = W2 · relu(W1 x + b1) + b2                   at every position, 
 positions:  z = bn(conv_k(relu(bn(conv_k(x)))))             C → C / r → C
 y = x · σ(z), twice; the second z is of what the first gave
 
-The channels' sigmoid is the paper's; versions of the authors' code have none (`channel_gate=none`), and convolve groups
-of channels, whose gates are shuffled then (`groups=4`). The k×k convolutions have no biases: the norms would cancel them,
-so they could not learn.
+The channels' sigmoid is the paper's; versions of the authors' code have none (`channel_gate=none`), and convolve
+groups of channels, whose gates are shuffled then (`groups=4`). The k×k convolutions have no biases: the norms would
+cancel them, so they could not learn.
 """
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -89,4 +90,4 @@ class GlobalAttention(nn.Module):
 
 
 def _shuffle(x: Tensor, groups: int) -> Tensor:
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    return torch.unflatten(x, 1, (groups, -1)).transpose(1, 2).flatten(1, 2)

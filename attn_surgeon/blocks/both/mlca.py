@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
+from attn_surgeon.blocks.base.pooling import averages
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.channel.eca import adaptive_kernel
 
@@ -71,24 +72,15 @@ class MixedLocalChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         height, width = x.shape[2:]
-        means = _averages(self.patches, height, x) @ x @ _averages(self.patches, width, x).T
+        means = averages(self.patches, height, x) @ x @ averages(self.patches, width, x).T
         gates = self._gates(means.flatten(2)).reshape(means.shape)
-        spread = _averages(height, self.patches, x) @ gates @ _averages(width, self.patches, x).T
+        spread = averages(height, self.patches, x) @ gates @ averages(width, self.patches, x).T
         return self.gate(x, self.rest * (1 + spread))
 
     def _gates(self, means: Tensor) -> Tensor:
-        """Give tanh(z / 2) for each patch, (N, C, patches)."""
+        """Compute tanh(z / 2) for each patch, (N, C, patches)."""
         whole = self.whole(means.mean(2).unsqueeze(1)).transpose(1, 2)
         row = means.transpose(1, 2).reshape(-1, 1, self.channels * self.patches**2)
         local = self.local(row).reshape(-1, self.patches**2, self.channels).transpose(1, 2)
         gates: Tensor = self.weight * torch.tanh(local / 2) + (1 - self.weight) * torch.tanh(whole / 2)
         return gates
-
-
-def _averages(cells: int, length: int, like: Tensor) -> Tensor:
-    """Make the matrix (cells, length) of adaptive average pooling along a line."""
-    cell = torch.arange(cells, device=like.device).unsqueeze(1)
-    place = torch.arange(length, device=like.device)
-    start, end = cell * length // cells, ((cell + 1) * length + cells - 1) // cells
-    inside = (place >= start) & (place < end)
-    return inside.to(like.dtype) / (end - start).to(like.dtype)

@@ -45,8 +45,9 @@ class ParNetBlock(nn.Module):
         self.bn = nn.BatchNorm2d(channels) if norm else nn.Identity()
         self.fc = nn.Conv2d(channels, channels, 1)
         if init == "identity":
-            for each in (self.bn1, self.bn3, *self.bn.parameters()):
-                nn.init.constant_(each.weight if isinstance(each, nn.Module) else each, 0.1)
+            for each in (self.bn1, self.bn3, self.bn):
+                if isinstance(each, nn.BatchNorm2d):
+                    nn.init.constant_(each.weight, 0.1)
         self.outer = Blend(channels, init)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ positions:  s = softmax_c(U_q mean_hw(x)) · U_v x           C / r channels summ
 parallel:   y = x · σ(c) + x · σ(s)
 sequential: the channels' gate, then the positions' of what it gave
 
-Norm and softmax are where the paper has them. The authors' code leaves the norm out of the parallel form, makes W_z a
-bottleneck of its own in the sequential one, and takes the positions' softmax behind the product, over positions.
+Norm and softmax are where the paper has them. The authors' code (`form=code`) leaves the norm out of the parallel form,
+has a bottleneck as W_z in the sequential one, and takes the positions' softmax after the product, over positions.
 Nothing has a bias, as there; other implementations have them (`bias=true`), but for w_q's, which its softmax cancels.
 """
 
@@ -19,9 +19,11 @@ from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import hidden_width
+from attn_surgeon.blocks.both.psa_code import PolarizedCode
 
 _PAPER = "Liu et al. 2021, Polarized Self-Attention: Towards High-Quality Pixel-Wise Regression"
 _REDUCTION = Option("reduction", 2, "inner channels are C / reduction, at least 2", minimum=1)
+_FORM = Option("form", "paper", "the paper's, or that of the authors' code", choices=("paper", "code"))
 _BIAS = Option("bias", False, "whether the projections have biases")
 _PARAMETERS = "4Cm + 3C, m = max(2, C/r)"
 _LAYERS = ("channel.norm", "position.value")
@@ -75,21 +77,28 @@ class PositionBranch(nn.Module):
         usual_sites="after the 3×3 convolution of residual branches, for pixel-wise regression",
         kind="both",
         reach="positions",
-        options=(_REDUCTION, _BIAS),
+        options=(_REDUCTION, _BIAS, _FORM),
     )
 )
 class ParallelPolarizedAttention(nn.Module):
     """Weigh the channels and, beside that, the positions of (N, C, H, W) features."""
 
-    def __init__(self, channels: int, *, reduction: int = 2, bias: bool = False, init: str = "identity") -> None:
+    def __init__(
+        self, channels: int, *, reduction: int = 2, bias: bool = False, form: str = "paper", init: str = "identity"
+    ) -> None:
         super().__init__()
         hidden = hidden_width(channels, reduction)
+        self.code = PolarizedCode(channels, hidden, False, init) if form == "code" else None
+        if self.code is not None:
+            return
         self.channel = ChannelBranch(channels, hidden, bias)
         self.position = PositionBranch(channels, hidden, bias, init)
         self.gate = Multiply(init, self, *_LAYERS, function="", rest=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
+        if self.code is not None:
+            return self.code(x)  # type: ignore[no-any-return]
         return self.gate(x, torch.sigmoid(self.channel(x)) + torch.sigmoid(self.position(x)))
 
 
@@ -107,20 +116,27 @@ class ParallelPolarizedAttention(nn.Module):
         usual_sites="after the 3×3 convolution of residual branches, for pixel-wise regression",
         kind="both",
         reach="positions",
-        options=(_REDUCTION, _BIAS),
+        options=(_REDUCTION, _BIAS, _FORM),
     )
 )
 class SequentialPolarizedAttention(nn.Module):
     """Weigh the channels, then the positions, of (N, C, H, W) features."""
 
-    def __init__(self, channels: int, *, reduction: int = 2, bias: bool = False, init: str = "identity") -> None:
+    def __init__(
+        self, channels: int, *, reduction: int = 2, bias: bool = False, form: str = "paper", init: str = "identity"
+    ) -> None:
         super().__init__()
         hidden = hidden_width(channels, reduction)
+        self.code = PolarizedCode(channels, hidden, True, init) if form == "code" else None
+        if self.code is not None:
+            return
         self.channel = ChannelBranch(channels, hidden, bias)
         self.position = PositionBranch(channels, hidden, bias, init)
         self.gate = Multiply(init, self, *_LAYERS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
+        if self.code is not None:
+            return self.code(x)  # type: ignore[no-any-return]
         gated = self.gate(x, self.channel(x))
         return self.gate(gated, self.position(gated))

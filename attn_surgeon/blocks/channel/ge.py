@@ -92,9 +92,9 @@ def _spread(gathered: Tensor, x: Tensor, extent: int) -> Tensor:
 
 
 def _mlp(channels: int, hidden: int, init: str) -> nn.Sequential:
-    layers = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
-    start_hidden(init, layers[0])
-    return layers
+    first = nn.Conv2d(channels, hidden, 1)
+    start_hidden(init, first)
+    return nn.Sequential(first, nn.ReLU(), nn.Conv2d(hidden, channels, 1))
 
 
 def _convolutions(channels: int, extent: int, init: str) -> nn.Sequential:

@@ -4,8 +4,8 @@ z = W2 · relu(W1 · mean_hw(x) + b1) + b2
 y = x · σ(z)
 
 Many implementations have no biases (`bias=false`); MobileNetV3 has a hard sigmoid (`gate=hardsigmoid`), EfficientNet
-SiLU in place of ReLU (`activation=silu`). Where networks round the hidden width, `least` or `hidden` is that width: timm's
-SE-ResNets have `least=8`.
+SiLU in place of ReLU (`activation=silu`). Where networks round the hidden width, `least` or `hidden` is that width:
+timm's SE-ResNets have `least=8`.
 """
 
 from __future__ import annotations

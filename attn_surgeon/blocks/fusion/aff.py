@@ -6,10 +6,10 @@ aff:   y = x1 · σ(z) + x2 · (1 − σ(z)),            z = m(x1 + x2)
 iaff:  u = x1 · σ(z1) + x2 · (1 − σ(z1)),          z1 = m1(x1 + x2)
        y = x1 · σ(z2) + x2 · (1 − σ(z2)),          z2 = m2(u)
 
-The authors' code doubles what aff makes (`doubled=true`), and uses the global half of m1 in m2 as well (`shared=true` of
-iaff); the defaults are the paper's.
-The convolutions have no biases: the norm after each would cancel it, so it could not learn. At the identity
-start 2σ(z) stands for the last σ(z): x1 counts once and x2 not at all. With x1 = x2 the mean is x1 whatever z is.
+The authors' code doubles what aff computes (`doubled=true`), and uses the global half of m1 in m2 as well
+(`shared=true` of iaff); the defaults are the paper's. The convolutions have no biases: the norm after each would
+cancel it, so it could not learn. At the identity start 2σ(z) stands for the last σ(z): x1 counts once and x2 not at
+all. With x1 = x2 the mean is x1 whatever z is.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ class IterativeFusion(nn.Module):
         self.first = MultiScaleContext(channels, hidden, init)
         self.second = MultiScaleContext(channels, hidden, init, whole=not shared)
         if init == "identity":  # until the statistics are known, large features would close the sigmoid for good
-            for half in (self.first.near, self.first.whole):
-                nn.init.constant_(half.last.weight, 0.1)
+            nn.init.constant_(self.first.near.last.weight, 0.1)
+            nn.init.constant_(_whole(self.first).last.weight, 0.1)
         self.gate = Mix(init, self, "second.near.last", f"{'first' if shared else 'second'}.whole.last")
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -143,5 +143,10 @@ class IterativeFusion(nn.Module):
         fused = mix(x, y, 1 - torch.sigmoid(self.first(x + y)))
         z = self.second(fused)
         if self.shared:
-            z = z + self.first.whole(fused.mean((2, 3), keepdim=True))
+            z = z + _whole(self.first)(fused.mean((2, 3), keepdim=True))
         return self.gate(x, y, torch.sigmoid(z))
+
+
+def _whole(context: MultiScaleContext) -> _Bottleneck:
+    assert context.whole is not None
+    return context.whole

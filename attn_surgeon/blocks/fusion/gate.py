@@ -3,9 +3,10 @@
 z = bn(ψ · relu(bn(W_x x) + bn(W_g g)))         one channel: how much each position of the skip counts
 y = x · σ(z)
 
-The paper's formula has biases and no norms (`norm=false`), and gates at the coarser size of g. The norms are those of the
-form in common use, which brings g to the size of x first. With them the convolutions have no biases: the norm after each
-would cancel it, so it could not learn. W_x never has one, for it would be W_g's.
+The paper's formula has biases and no norms (`norm=false`), and gates at the coarser size of g. The norms are those of
+the form in common use, which brings g to the size of x first. With them the convolutions have no biases: the norm
+after each would cancel it, so it could not learn. W_x never has one, for W_g's would be the same. In volumes and
+sequences the block is the same, with as many dimensions.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ CARD = Card(
     nodes=8,
     usual_sites="skip connections, before they are joined; the second input is what they are joined with",
     kind="two inputs",
-    reach="map",
+    reach="positions",
     options=(
         Option("reduction", 2, "hidden channels are C / reduction", minimum=1),
         least_option(2),

@@ -6,11 +6,11 @@ d = silu(bn(Σ_k a_k · v_k)),  v = bn(W_v x)        dynamic context: the k × k
 f = α · d + β · s                                  (α, β) = softmax(B relu(bn(A mean_hw(d + s)))), for each channel
 
 The weights a are normalised over the window's places and all positions (by the authors' code; no softmax). That code
-lets channels C / 8 apart share weights (`interleaved=true`), here neighbours do. A bias before a norm could not learn and
-is left out, but for W2's, whose norm is over several places.
+lets channels C / 8 apart share weights (`interleaved=true`), here neighbours do. A bias before a norm could not learn
+and is left out, but for W2's, whose norm is over several places.
 
-Many implementations are simpler, `form=plain`: f = s + softmax_hw(mean_k W2 relu(bn(W1 [s; x]))) · v, with no bias in W2,
-which the softmax cancels.
+Many implementations are simpler, `form=plain`: f = s + softmax_hw(mean_k W2 relu(bn(W1 [s; x]))) · v, without W2's
+bias, for the softmax would cancel it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ CARD = Card(
         Option("groups", None, "of the static context's convolution; the largest divisor of C up to 4", minimum=1),
         Option("share", None, "channels that share weights; the largest divisor of C up to 8", minimum=1),
         Option("interleaved", False, "channels C / share apart share weights, not neighbours"),
-        Option("form", "published", "the paper's, or the plain one of many implementations", choices=("published", "plain")),
+        Option(
+            "form", "published", "the paper's, or the plain one of many implementations", choices=("published", "plain")
+        ),
     ),
 )
 
@@ -95,7 +97,8 @@ class ContextualTransformer(nn.Module):
     def _contexts(self, x: Tensor) -> Tensor:
         static = F.relu(self.norm_k(self.key(x)))
         if self.plain:
-            return static + self._shares(x, static) * self.norm_v(self.value(x))
+            value: Tensor = self.norm_v(self.value(x))
+            return static + self._shares(x, static) * value
         mixed = self._mix(self.norm_v(self.value(x)), self._weights(x, static))
         fused: Tensor = self.fuse(F.silu(self.norm_d(mixed)), static)
         return fused
@@ -103,7 +106,7 @@ class ContextualTransformer(nn.Module):
     def _shares(self, x: Tensor, static: Tensor) -> Tensor:
         """Return the plain form's softmax over positions, (N, C, H, W)."""
         hidden = F.relu(self.norm_a(self.reduce(torch.cat((static, x), 1))))
-        logits = self.weigh(hidden).unflatten(1, (-1, self.side**2)).mean(2)
+        logits = torch.unflatten(self.weigh(hidden), 1, (-1, self.side**2)).mean(2)
         return spatial_softmax(logits).to(x.dtype)
 
     def _weights(self, x: Tensor, static: Tensor) -> Tensor:
@@ -114,9 +117,9 @@ class ContextualTransformer(nn.Module):
 
     def _mix(self, value: Tensor, weights: Tensor) -> Tensor:
         if self.interleaved:
-            value = value.unflatten(1, (-1, self.sets)).transpose(1, 2)
+            value = torch.unflatten(value, 1, (-1, self.sets)).transpose(1, 2)
         else:
-            value = value.unflatten(1, (self.sets, -1))
+            value = torch.unflatten(value, 1, (self.sets, -1))
         parts = 1 if exporting_onnx() else parts_of(self.sets)
         pairs = zip(value.chunk(parts, 1), weights.chunk(parts, 1), strict=True)
         mixed = torch.cat([_mix_windows(*pair, self.side) for pair in pairs], 1)

@@ -81,7 +81,7 @@ class ExternalAttention(nn.Module):
         return self.gate(x, self.activation(x + made if self.inner else made))
 
     def _shares(self, x: Tensor) -> Tensor:
-        likeness = self.key_memory(self.query(x))
+        likeness: Tensor = self.key_memory(self.query(x))
         logs = likeness - likeness.logsumexp((2, 3), keepdim=True)
         if not self.eps:
             return logs.softmax(1)

@@ -75,8 +75,9 @@ class MultiHeadSelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         options = {"bias": bias, "scaled": scaled, "project": project}
-        self.attention = MultiHead(channels, heads, **options) if position == "none" else None
-        if self.attention is None:
+        if position == "none":
+            self.attention = MultiHead(channels, heads, **options)
+        else:
             kind = RelativeHeads if position == "relative" else AbsoluteHeads
             self.attention = kind(channels, heads, window, **options)
         self.gate = output_gate(init, self, channels, residual, f"attention.{'project' if project else 'value'}")

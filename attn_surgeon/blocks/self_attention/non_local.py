@@ -11,9 +11,9 @@ y = x + bn(W o)                                              or x + W o + b with
 Subsampled, φ and g (and x_j) are the maxima of 2×2 positions. The dot product is computed as θ (φᵀ g) / L, which
 holds no pairs; concatenation holds all of them. Biases that a softmax or a norm would cancel are left out.
 
-A printed form with a batch norm and a ReLU after g (`value_norm=true`) multiplies f, L × L, by g of C / r × L without
-transposing it, which runs for L = C / r alone. There it computes o_ip = Σ_j f_ij g_jp: the weights of positions are applied
-to channels. The form here is that with g transposed, which runs at every size.
+A printed form with a batch norm and a ReLU after g (`value_norm=true`) multiplies f, L × L, by g, C / r × L, without
+transposing it. That runs for L = C / r alone, and computes o_ip = Σ_j f_ij g_jp there: the weights of positions are
+applied to channels. The form here is that with g transposed, which runs at every size.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ a_ij = q_i · (k_j + r^h[row_j − row_i] + r^w[column_j − column_i]) / √d  
 
 The tables r hold the offsets of a square window and are interpolated to those of a map of another size.
 
-Absolute positions are a_ij = q_i · k_j + r_i · q_j with r the sum of the tables' entries for the row and the column of i.
+Absolute positions are a_ij = q_i · k_j + r_i · q_j, r_i the sum of the tables' entries for the row and the column of i.
 
 No bias for each pair is made. q_i · r is taken for each row and each column of the map and joined to q_i; k_j is
 joined with a 1 for its row and its column and 0 elsewhere, so that the plain product of both is a_ij. Query, key and
@@ -24,7 +24,7 @@ WINDOW = Option("window", 14, "side of the map whose offsets the tables of relat
 
 
 class RelativeHeads(MultiHead):
-    """Multi-head attention among the positions of a map that tells their offsets apart."""
+    """Multi-head attention among the positions of a map with an embedding of each offset."""
 
     def __init__(self, channels: int, heads: int | None, window: int, **options: bool) -> None:
         super().__init__(channels, heads, **options)
@@ -50,7 +50,7 @@ class RelativeHeads(MultiHead):
 
 
 class AbsoluteHeads(MultiHead):
-    """Multi-head attention among the positions of a map that tells the positions apart: a_ij = q_i · k_j + r_i · q_j."""
+    """Multi-head attention among the positions of a map with an embedding of each position."""
 
     def __init__(self, channels: int, heads: int | None, window: int, **options: bool) -> None:
         super().__init__(channels, heads, **options)

@@ -4,8 +4,8 @@ f, g, h = W_f x, W_g x, W_h x                 f and g of C / r channels, h of C,
 o_j = sum_i β_ji h_i                          β_j = softmax over i of f_i · g_j, not scaled
 y = x + γ o                                   γ one number, 0 at first
 
-The paper's last form narrows h too and widens it again after the sum; this is its first and plainer one. Implementations
-with biases are `bias=true`.
+The paper's last form narrows h too and widens it again after the sum; this is its first and plainer one.
+Implementations with biases are `bias=true`.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class LargeSelectiveKernel(nn.Module):
         self.projected: Projected | None = None
         if projections:
             inner = LargeSelectiveKernel(channels, reduction=reduction, kernel_size=kernel_size, init="paper")
-            start_at_zero(init, inner.choose)
+            start_at_zero(init, inner.get_submodule("choose"))
             self.projected = Projected(channels, inner, init)
             return
         hidden = hidden_width(channels, reduction, 1)

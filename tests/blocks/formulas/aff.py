@@ -30,5 +30,5 @@ def iaff(x: Array, y: Array, w: Weights, factor: float) -> Array:
 CASES = [
     case
     for name, formula in [("aff", aff), ("iaff", iaff)]
-    for case in (Case(name, formula), Case(name, formula, {"reduction": 2}))
+    for case in (Case(name, formula), Case(name, formula, {"reduction": 2}), Case(name, formula, {"least": 5}))
 ]

@@ -36,6 +36,12 @@ def cbam(x: Array, w: Weights, factor: float, activation: Function = relu, gate:
     return spatial(channel(x, w, factor, "channel.", activation, gate), w, factor, "spatial.", gate)
 
 
+def wide(x: Array, w: Weights, factor: float, formula: Callable[..., Array], hidden: int) -> Array:
+    first = "mlp.0.weight" if "mlp.0.weight" in w else "channel.mlp.0.weight"
+    assert len(w[first]) == hidden
+    return formula(x, w, factor)
+
+
 CASES = [
     Case("channel", channel, channels=(13, 32, 67)),
     Case("channel", channel, {"reduction": 4}),
@@ -49,12 +55,14 @@ CASES = [
         for case in (
             Case(name, formula, {"bias": False}),
             Case(name, formula, {"least": 1}, channels=(1, 16, 24)),
+            Case(name, partial(wide, formula=formula, hidden=5), {"hidden": 5}),
             Case(name, partial(formula, activation=silu), {"activation": "silu"}),
             Case(name, partial(formula, gate=hard_sigmoid), {"gate": "hardsigmoid"}),
         )
     ],
     Case("spatial", spatial, {"norm": False}),
     Case("spatial", spatial, {"norm": False, "bias": True}),
+    Case("spatial", spatial, {"momentum": 0.1}),
     Case("spatial", partial(spatial, gate=hard_sigmoid), {"gate": "hardsigmoid"}),
     Case("cbam", cbam, {"norm": False}),
 ]

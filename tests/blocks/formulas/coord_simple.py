@@ -23,4 +23,5 @@ def coord_simple(x: Array, w: Weights, factor: float) -> Array:
 CASES = [
     Case("coord-simple", coord_simple, channels=(1, 13, 67)),
     Case("coord-simple", coord_simple, {"reduction": 2}, (32,)),
+    Case("coord-simple", coord_simple, {"least": 3}, (1, 13)),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,11 @@ def flat(x: Array) -> Array:
 
 
 def projected(x: Array, made: Array, w: Weights) -> Array:
-    return x + dense(made, w, "project").swapaxes(1, 2).reshape(x.shape)
+    return x + (dense(made, w, "project") if "project.weight" in w else made).swapaxes(1, 2).reshape(x.shape)
+
+
+def alone(x: Array, w: Weights, factor: float, formula: Callable[..., Array]) -> Array:
+    return formula(x, w, factor) - x
 
 
 def efficient(x: Array, w: Weights, factor: float, heads: int = 1) -> Array:
@@ -73,6 +78,11 @@ CASES = [
     Case("efficient", partial(efficient, heads=2), {"heads": 2}, (8,)),
     Case("efficient", efficient, {"reduction": 4}),
     Case("efficient", partial(efficient, heads=3), {"reduction": 1, "heads": 3}, (12,)),
+    Case("efficient", partial(alone, formula=efficient), {"residual": False}),
+    *[
+        Case("aft-conv", partial(alone, formula=partial(aft, kernel_size=7)), {"residual": False, "project": project})
+        for project in (True, False)
+    ],
     Case("external", external),
     Case("external", external, {"size": 5}),
     Case("a2", double),

@@ -21,9 +21,9 @@ State = dict[str, Tensor]
 class Print:
     """A printed module, and the options that make a block of the catalogue the same.
 
-    `names` gives for a layer or parameter of the block that of the printed one, `folded` for a norm the layer before it,
-    or what it adds, whose bias the block leaves out: there the running mean is that much smaller. `derive` returns what is
-    not renamed.
+    `names` is from the block's layers and parameters to the printed ones. `folded` is from a norm to the layer before
+    it, or to what it adds, whose bias the block leaves out: its running mean is that much smaller. `derive` returns
+    what is not renamed.
     """
 
     source: str
@@ -48,8 +48,8 @@ class Print:
         for layer, name in self.names.items():
             found = {key.removeprefix(name): value for key, value in given.items() if key.startswith(name)}
             own |= {layer + rest: value for rest, value in found.items() if rest == "" or rest.startswith(".")}
-        for norm, layer in self.folded.items():
-            bias = given[f"{layer}.bias"] if isinstance(layer, str) else layer(given)
+        for norm, before in self.folded.items():
+            bias = given[f"{before}.bias"] if isinstance(before, str) else before(given)
             own[f"{norm}.running_mean"] = own[f"{norm}.running_mean"] - bias
         return own
 
@@ -59,8 +59,8 @@ def differences(case: Print, channels: int, seed: int = 0) -> Iterator[tuple[str
     """Yield the largest difference of outputs and of running statistics, in evaluation and in training."""
     torch.manual_seed(seed)
     printed = at_random(case.module(channels)).double()
-    for weight in printed.parameters():
-        weight /= max(1, weight[0].numel() if weight.ndim > 1 else 1) ** 0.5
+    for weight in [each for each in printed.parameters() if each.ndim > 1]:
+        weight.copy_(weight / max(1, weight[0].numel()) ** 0.5)
     block = get_factory(case.block)(channels, **case.options, init="paper").double()
     load(block, case.state(printed.state_dict()))
     inputs = [torch.randn(case.images, channels, *case.size).double() for _ in range(get_card(case.block).inputs)]

@@ -66,9 +66,9 @@ class AttentionBlock(nn.Module):
 class SKFusion(nn.Module):
     """Without a norm and a ReLU."""
 
-    def __init__(self, features: int, reduction: int = 4, L: int = 8) -> None:
+    def __init__(self, features: int, reduction: int = 4, least: int = 8) -> None:
         super().__init__()
-        d = max(L, features // reduction)
+        d = max(least, features // reduction)
         self.fc, self.fcs = nn.Linear(features, d), nn.ModuleList(nn.Linear(d, features) for _ in range(2))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -84,7 +84,8 @@ class TimmSK(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         paths = torch.stack((x, y), 1)
-        return (paths * self.attn(paths)).sum(1)
+        fused: Tensor = (paths * self.attn(paths)).sum(1)
+        return fused
 
 
 class MDAF(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from timm.layers import EcaModule, EffectiveSEModule, GlobalContext, SEModule
@@ -11,7 +12,7 @@ from timm.layers.eca import CecaModule
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
-from .case import Print, State
+from .case import Print
 
 
 class SELayer(nn.Module):
@@ -62,107 +63,31 @@ class ContextBlock(nn.Module):
         return y
 
 
-class GCT(nn.Module):
-    def __init__(self, num_channels: int, mode: str = "l2") -> None:
+class FcaLayer(nn.Module):
+    """The authors', of sixteen frequencies on a map pooled to one size."""
+
+    # top16's rows and columns among 7 × 7, in the authors' order
+    ROWS = (0, 0, 6, 0, 0, 1, 1, 4, 5, 1, 3, 0, 0, 0, 3, 2)
+    COLUMNS = (0, 1, 0, 5, 2, 0, 2, 0, 0, 6, 0, 4, 6, 3, 5, 2)
+
+    def __init__(self, channel: int, side: int, reduction: int = 16) -> None:
         super().__init__()
-        self.alpha, self.gamma, self.beta = (nn.Parameter(torch.zeros(1, num_channels, 1, 1)) for _ in range(3))
-        self.epsilon, self.mode = 1e-5, mode
+        narrow = channel // reduction
+        layers = [nn.Linear(channel, narrow, bias=False), nn.ReLU(), nn.Linear(narrow, channel, bias=False)]
+        self.fc, self.side = nn.Sequential(*layers, nn.Sigmoid()), side
+
+    def wave(self, frequency: int) -> Tensor:
+        places = torch.arange(self.side, dtype=torch.float64) + 0.5
+        made = torch.cos(math.pi * frequency * (self.side // 7) * places / self.side) / math.sqrt(self.side)
+        return made if frequency == 0 else made * math.sqrt(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.mode == "l2":
-            embedding = (x.pow(2).sum((2, 3), keepdim=True) + self.epsilon).pow(0.5) * self.alpha
-            norm = self.gamma / (embedding.pow(2).mean(dim=1, keepdim=True) + self.epsilon).pow(0.5)
-        else:
-            embedding = torch.abs(x).sum((2, 3), keepdim=True) * self.alpha
-            norm = self.gamma / (torch.abs(embedding).mean(dim=1, keepdim=True) + self.epsilon)
-        return x * (1.0 + torch.tanh(embedding * norm + self.beta))
-
-
-class GaussianGCT(nn.Module):
-    def __init__(self, channels: int, c: float = 2) -> None:
-        super().__init__()
-        self.c = c
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = nn.functional.adaptive_avg_pool2d(x, 1)
-        mean = y.mean(dim=1, keepdim=True)
-        var = (y**2).mean(dim=1, keepdim=True) - mean**2
-        y_norm = (y - mean) / torch.sqrt(var + 1e-5)
-        return x * torch.exp(-(y_norm**2 / 2 * self.c))
-
-
-class LCT(nn.Module):
-    def __init__(self, channels: int, groups: int = 8) -> None:
-        super().__init__()
-        self.w, self.b, self.groups = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels)), groups
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x.mean((2, 3)).view(len(x), self.groups, -1)
-        mean = y.mean(2, keepdim=True)
-        var = (y**2).mean(2, keepdim=True) - mean**2
-        y = ((y - mean) / torch.sqrt(var + 1e-5)).reshape(len(x), -1)
-        return x * torch.sigmoid(self.w * y + self.b)[:, :, None, None]
-
-
-class NAMChannel(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bn2 = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(x)
-        weight = self.bn2.weight.data.abs() / torch.sum(self.bn2.weight.data.abs())
-        return torch.sigmoid((y.permute(0, 2, 3, 1) * weight).permute(0, 3, 1, 2)) * x
-
-
-class SGE(nn.Module):
-    def __init__(self, groups: int = 8) -> None:
-        super().__init__()
-        self.groups = groups
-        self.weight, self.bias = (nn.Parameter(torch.ones(1, groups, 1, 1)) for _ in range(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        x = x.view(b * self.groups, -1, h, w)
-        t = (x * nn.functional.adaptive_avg_pool2d(x, 1)).sum(1).view(b * self.groups, -1)
-        t = t - t.mean(dim=1, keepdim=True)
-        t = t / (t.std(dim=1, keepdim=True) + 1e-5)
-        t = (t.view(b, self.groups, h, w) * self.weight + self.bias).view(b * self.groups, 1, h, w)
-        return (x * torch.sigmoid(t)).view(b, c, h, w)
-
-
-class SimAMModule(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        n = x.shape[2] * x.shape[3] - 1
-        d = (x - x.mean(dim=[2, 3], keepdim=True)).pow(2)
-        return x * torch.sigmoid(d / (4 * (d.sum(dim=[2, 3], keepdim=True) / n + 1e-4)) + 0.5)
-
-
-class SRMLayer(nn.Module):
-    """The authors', by a matrix of two weights a channel."""
-
-    def __init__(self, channel: int) -> None:
-        super().__init__()
-        self.cfc, self.bn = nn.Parameter(torch.zeros(channel, 2)), nn.BatchNorm2d(channel)
-
-    def forward(self, x: Tensor) -> Tensor:
-        flat = x.view(*x.shape[:2], -1)
-        style = torch.stack((flat.mean(2), (flat.var(2) + 1e-5).sqrt()), 2)
-        return x * torch.sigmoid(self.bn((style * self.cfc).sum(2)[:, :, None, None]))
-
-
-class SRMConv(nn.Module):
-    """By a grouped convolution, with a deviation without ε."""
-
-    def __init__(self, channel: int) -> None:
-        super().__init__()
-        self.cfc = nn.Conv1d(channel, channel, kernel_size=2, bias=False, groups=channel)
-        self.bn = nn.BatchNorm1d(channel)
-
-    def forward(self, x: Tensor) -> Tensor:
-        flat = x.view(*x.shape[:2], -1)
-        z = self.bn(self.cfc(torch.stack((flat.mean(2), flat.std(2)), -1)))
-        y: Tensor = x * torch.sigmoid(z).unsqueeze(-1)
+        pooled = nn.functional.adaptive_avg_pool2d(x, (self.side, self.side))
+        filters = [
+            torch.outer(self.wave(row), self.wave(column)) for row, column in zip(self.ROWS, self.COLUMNS, strict=True)
+        ]
+        weight = torch.stack(filters).repeat_interleave(x.shape[1] // 16, 0)
+        y: Tensor = x * self.fc((pooled * weight).sum((2, 3)))[:, :, None, None]
         return y
 
 
@@ -189,23 +114,30 @@ class GatherExcite(nn.Module):
         return x * torch.sigmoid(nn.functional.interpolate(z, size=x.shape[-2:]))
 
 
-def tv_squeeze(channels: int, **options: object) -> nn.Module:
-    return SqueezeExcitation(channels, **options)  # type: ignore[arg-type]
-
-
-def gct_state(given: State) -> State:
-    return {name: value[0] for name, value in given.items()}
+def tv_squeeze(channels: int, **options: Any) -> nn.Module:
+    made: nn.Module = SqueezeExcitation(channels, **options)
+    return made
 
 
 FC12 = {"fc1": "fc1", "fc2": "fc2"}
+
+
 MLP = {"mlp.0": "fc1", "mlp.2": "fc2"}
+
+
 GATHER = {
     f"gather.{3 * step + place}": f"gather.{name}{step + 1}"
     for step in (0, 1)
     for place, name in enumerate(("conv", "norm"))
 }
+
+
 GC = {f"{half}.{place}": f"channel_{half}_conv.{place}" for half in ("add", "mul") for place in (0, 1, 3)}
+
+
 TIMM_GC = {f"mul.{place}": f"mlp_scale.{name}" for place, name in ((0, "fc1"), (1, "norm"), (3, "fc2"))}
+
+
 PRINTS = [
     Print(
         "SELayer, se_block",
@@ -261,21 +193,15 @@ PRINTS = [
         {"mask.weight": "conv_attn.weight", **TIMM_GC},
         channels=(16, 64),
     ),
-    Print("the authors' GCT", "gct", {}, GCT, derive=gct_state),
-    Print("the authors' GCT, l1", "gct", {"norm": "l1"}, partial(GCT, mode="l1"), derive=gct_state),
-    Print("GCT, exp(−ẑ² c / 2)", "gct-gauss", {"c": 2**-0.5}, GaussianGCT),
-    Print("LCT", "lct", {"groups": 8}, LCT, {"norm.weight": "w", "norm.bias": "b"}),
-    Print("the authors' NAM", "nam", {}, NAMChannel, {"bn": "bn2"}),
     Print(
-        "the authors' SGE",
-        "sge",
-        {"groups": 8, "unbiased": True},
-        lambda channels: SGE(),
-        {"norm.weight": "weight", "norm.bias": "bias"},
+        "the authors' FcaLayer",
+        "fca",
+        {"size": 14, "least": 1},
+        partial(FcaLayer, side=14),
+        {"fc1": "fc.0", "fc2": "fc.2"},
+        channels=(16, 32),
+        size=(15, 9),
     ),
-    Print("the authors' SimAM", "simam", {"unbiased": True}, lambda channels: SimAMModule()),
-    Print("the authors' SRM", "srm", {"unbiased": True}, SRMLayer, {"cfc.weight": "cfc", "bn": "bn"}),
-    Print("SRM by a grouped convolution", "srm", {"unbiased": True, "eps": 1e-30}, SRMConv, {"cfc": "cfc", "bn": "bn"}),
     Print(
         "GatherExcite of timm, GE-θ⁺ of extent 4",
         "ge",
