@@ -12,6 +12,7 @@ from torch import nn
 from attn_surgeon.errors import SelectorError, first_few, nearest, option
 from attn_surgeon.surgery.plan import Graft, Plan, Refusal, UnfitError
 from attn_surgeon.surgery.rewrite.placement import Placement, Side
+from attn_surgeon.surgery.sites.inputs import describe_inputs
 from attn_surgeon.surgery.sites.layouts import Feature
 from attn_surgeon.surgery.sites.selection import ChosenSite, Selection, choose
 from attn_surgeon.surgery.sites.selectors import LIST_SITES
@@ -50,7 +51,8 @@ def make_plan(survey: Survey, selection: Selection, request: BlockRequest) -> Pl
         except UnfitError as reason:
             refusals.append(Refusal(site.name, side, str(reason)))
     kept, duplicates = _without_duplicates(grafts)
-    return Plan(tuple(kept), (*refusals, *duplicates), _notes(kept, request))
+    notes = (*_notes(kept, request), *_input_notes(survey, kept))
+    return Plan(tuple(kept), (*refusals, *duplicates), notes)
 
 
 def _partner(survey: Survey, name: str) -> Site:
@@ -174,6 +176,12 @@ def _without_duplicates(grafts: Sequence[Graft]) -> tuple[list[Graft], list[Refu
             site_at[graft.placement] = graft.site
             kept.append(graft)
     return kept, duplicates
+
+
+def _input_notes(survey: Survey, grafts: Sequence[Graft]) -> list[str]:
+    """Return notes that name the other inputs of modules that a block stands before."""
+    found = [describe_inputs(survey.seen, graft.site) for graft in grafts if graft.side == "before"]
+    return [note for note in dict.fromkeys(found) if note]
 
 
 def _notes(grafts: Sequence[Graft], request: BlockRequest) -> tuple[str, ...]:

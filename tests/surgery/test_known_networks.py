@@ -35,6 +35,7 @@ TIMM = {
     "vit_tiny_patch16_224": ("blocks.{2,5,8,11}", 64),
     "dla34": ("level*", 64),
     "convnext_atto": ("stages.*", 64),
+    "convnext_zepto_rms": ("stages.*", 64),
     "efficientnet_b0": ("blocks.*", 64),
     "mobilenetv3_large_100": ("blocks.*", 64),
     "regnetx_002": ("s*", 64),

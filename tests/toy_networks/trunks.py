@@ -139,6 +139,21 @@ class Swin(nn.Module):
         return self.head(self.norm(x).mean((1, 2)))  # type: ignore[no-any-return]
 
 
+class FlatEnd(nn.Module):
+    """Norms the last stage and flattens its positions for a head that averages them, as EfficientViM does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage1 = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+        self.stage2 = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU())
+        self.norm, self.head = nn.GroupNorm(1, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = self.norm(self.stage2(self.stage1(x))).flatten(2)
+        logits: Tensor = self.head(last.mean(-1))
+        return logits
+
+
 class VGG(nn.Module):
     """Chain convolutions, activations and poolings; take one size only."""
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 from attn_surgeon.errors import SelectorError, excerpt, nearest, option
 from attn_surgeon.surgery.rewrite.placement import Side
 from attn_surgeon.surgery.sites.groups import GROUPS, SINGULARS, Member
+from attn_surgeon.surgery.sites.inputs import describe_inputs
 from attn_surgeon.surgery.sites.layouts import LAYOUTS
 from attn_surgeon.surgery.sites.selectors import LIST_SITES, is_within, select
 from attn_surgeon.surgery.sites.site import Site
@@ -120,7 +121,14 @@ def _sites_after(survey: Survey, selector: str) -> list[ChosenSite]:
 
 
 def _sites_before(survey: Survey, selector: str) -> list[ChosenSite]:
-    return [(site, "before") for site in select(survey.sites, selector, survey.unused)]
+    try:
+        return [(site, "before") for site in select(survey.sites, selector, survey.unused)]
+    except SelectorError as error:
+        name = selector.partition(":")[0]
+        inputs = describe_inputs(survey.seen, name) if name != selector else ""
+        if not inputs:
+            raise
+        raise SelectorError(error.what, error.where, inputs) from None
 
 
 def group_sites(survey: Survey, text: str) -> list[ChosenSite]:

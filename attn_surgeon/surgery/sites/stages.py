@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
 from attn_surgeon.surgery.observe.dataflow import Dataflow
+from attn_surgeon.surgery.observe.functions import RESHAPES, plain_name
 from attn_surgeon.surgery.observe.observe import Call
 from attn_surgeon.surgery.running import tensors
 from attn_surgeon.surgery.sites.detours import DOWN, Detours, Maps, whole_images
@@ -22,13 +23,22 @@ def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Co
     last = _deepest(flow, maps, heads, layers)
     if last is None:
         return []
-    trunk = _descending(flow, maps, reversed(list(flow.dominators(last))))
+    trunk = _descending(flow, maps, reversed(list(flow.dominators(_before_flattening(flow, maps, last)))))
     ends = [
         _block_input(flow, maps, end, start)
         for end, start in pairwise(trunk)
         if maps[start].positions < DOWN * maps[end].positions
     ]
     return list(dict.fromkeys([*ends, *trunk[-1:]]))
+
+
+def _before_flattening(flow: Dataflow, maps: Maps, number: int) -> int:
+    """Return the map that a value is, where that is a map's positions in one axis."""
+    maker = flow.makers[number]
+    if maker is None or maps[number].layout != "NCL" or plain_name(maker.function) not in RESHAPES:
+        return number
+    given = [source for source in flow.sources[number] if source in maps and maps[source].layout in ("NCHW", "NHWC")]
+    return given[0] if len(given) == 1 else number
 
 
 def _descending(flow: Dataflow, maps: Maps, chain: Iterator[int]) -> list[int]:

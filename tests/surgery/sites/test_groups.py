@@ -26,6 +26,7 @@ from ..helpers import after, image, members
         (partial(trunks.Swin, at_end=False), ["stage1", "norm"]),
         (partial(trunks.Swin, at_end=True), ["stage1.blocks", "norm"]),
         (trunks.VGG, ["features.1", "features.4", "features"]),
+        (trunks.FlatEnd, ["stage1", "norm"]),
         (trunks.UNet, ["enc1", "enc2", "enc3"]),
         (trunks.RepVGGNet, ["stage0", "stage1", "stage2"]),
         (trunks.TwoHeads, ["stage1", "stage2"]),
