@@ -180,7 +180,7 @@ def _without_duplicates(grafts: Sequence[Graft]) -> tuple[list[Graft], list[Refu
 
 def _input_notes(survey: Survey, grafts: Sequence[Graft]) -> list[str]:
     """Return notes that name the other inputs of modules that a block stands before."""
-    found = [describe_inputs(survey.seen, graft.site) for graft in grafts if graft.side == "before"]
+    found = [describe_inputs(survey.observation, graft.site) for graft in grafts if graft.side == "before"]
     return [note for note in dict.fromkeys(found) if note]
 
 

@@ -30,7 +30,8 @@ def test_json_gives_cards_and_costs(cli: Cli) -> None:
     assert cards["spatial"]["cost"] == {"parameters": 2 * kernel + 2, "macs": 2 * kernel * positions}
     assert cards["cbam"]["cost"]["macs"] == 4 * 64 * hidden + 2 * kernel * positions
     assert cards["cbam"]["at"] == [64, 8, 8]
-    options = ["reduction", "least", "kernel_size", "bias", "norm", "activation", "gate"]
+    options = ["reduction", "least", "hidden", "kernel_size", "bias", "conv_bias", "norm", "momentum", "order"]
+    options += ["activation", "gate", "residual"]
     assert [option["name"] for option in cards["cbam"]["options"]] == options
 
 
@@ -39,17 +40,23 @@ def test_a_card_tells_paper_formula_and_options(cli: Cli) -> None:
     assert out.startswith("cbam  Convolutional Block Attention Module")
     assert "Woo et al. 2018, CBAM: Convolutional Block Attention Module" in out
     assert "y = spatial(channel(x))" in out
-    options = {line.split()[0]: line.split()[1] for line in out.splitlines()[-9:-2]}
-    assert options == {
+    table = out.partition("options (--set name=value)\n")[2].splitlines()[1:-2]
+    rows = {line.split()[0]: line for line in table if line[0] not in " |"}  # others go on with the row above
+    assert {name: row.split()[1] for name, row in rows.items()} == {
         "reduction": "16",
         "least": "2",
+        "hidden": "from",
         "kernel_size": "7",
         "bias": "true",
+        "conv_bias": "false",
         "norm": "true",
+        "momentum": "0.01",
+        "order": "max-mean",
         "activation": "relu",
         "gate": "sigmoid",
+        "residual": "false",
     }
-    assert "at least 1, odd" in out.splitlines()[-7]
+    assert "at least 1, odd" in rows["kernel_size"]
     assert out.splitlines()[-1].startswith("in costs: C, H, W")
 
 

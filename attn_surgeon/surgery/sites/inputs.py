@@ -11,24 +11,24 @@ from attn_surgeon.surgery.observe.observe import Call, Observation
 from attn_surgeon.surgery.running import tensors
 
 
-def describe_inputs(seen: Observation, name: str) -> str:
+def describe_inputs(observation: Observation, name: str) -> str:
     """Return which tensors a module takes and where all but the first are found; empty for fewer than two.
 
     A site before a module is its first tensor. The others are found after what returns them, else inside the module.
     """
-    calls = seen.calls.get(name.partition(":")[0], ())
-    given = _inputs(seen, calls[0]) if calls and name else {}
+    calls = observation.calls.get(name.partition(":")[0], ())
+    given = _inputs(observation, calls[0]) if calls and name else {}
     if len(given) < 2:
         return ""
     first, *others = given
-    places = [f"{other} is {_place(seen, given[other], name)}" for other in others]
+    places = [f"{other} is {_place(observation, given[other], name)}" for other in others]
     return f"{name} takes {', '.join(given)}, and before it is {first}; {', '.join(places)}"
 
 
-def _inputs(seen: Observation, call: Call) -> Mapping[str, Tensor]:
+def _inputs(observation: Observation, call: Call) -> Mapping[str, Tensor]:
     """Return the different tensors that a call was given, by the names that the forward has for them."""
     try:
-        bound = inspect.signature(type(seen.module(call.path)).forward).bind(None, *call.args, **call.kwargs)
+        bound = inspect.signature(type(observation.module(call.path)).forward).bind(None, *call.args, **call.kwargs)
         named = {key: value for key, value in bound.arguments.items() if key != "self"}
     except (TypeError, ValueError):  # a forward that was assigned may have any signature
         named = {str(index): value for index, value in enumerate(call.args)} | dict(call.kwargs)
@@ -41,10 +41,10 @@ def _inputs(seen: Observation, call: Call) -> Mapping[str, Tensor]:
     return found
 
 
-def _place(seen: Observation, value: Tensor, name: str) -> str:
-    makers = [path for path, calls in seen.calls.items() if path and calls[0].output is value]
+def _place(observation: Observation, value: Tensor, name: str) -> str:
+    makers = [path for path, calls in observation.calls.items() if path and calls[0].output is value]
     if makers:
         return f"after {min(makers, key=len)}"
-    if any(value is given for given in seen.inputs):
+    if any(value is given for given in observation.inputs):
         return "an input of the network"
     return f"inside {name} or after a function"

@@ -125,7 +125,7 @@ def _sites_before(survey: Survey, selector: str) -> list[ChosenSite]:
         return [(site, "before") for site in select(survey.sites, selector, survey.unused)]
     except SelectorError as error:
         name = selector.partition(":")[0]
-        inputs = describe_inputs(survey.seen, name) if name != selector else ""
+        inputs = describe_inputs(survey.observation, name) if name != selector else ""
         if not inputs:
             raise
         raise SelectorError(error.what, error.where, inputs) from None

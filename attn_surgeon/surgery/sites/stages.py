@@ -34,8 +34,8 @@ def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Co
 
 def _before_flattening(flow: Dataflow, maps: Maps, number: int) -> int:
     """Return the map that a value is, where that is a map's positions in one axis."""
-    maker = flow.makers[number]
-    if maker is None or maps[number].layout != "NCL" or plain_name(maker.function) not in RESHAPES:
+    producer = flow.producers[number]
+    if producer is None or maps[number].layout != "NCL" or plain_name(producer.function) not in RESHAPES:
         return number
     given = [source for source in flow.sources[number] if source in maps and maps[source].layout in ("NCHW", "NHWC")]
     return given[0] if len(given) == 1 else number
