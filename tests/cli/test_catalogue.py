@@ -40,7 +40,7 @@ def test_a_card_tells_paper_formula_and_options(cli: Cli) -> None:
     assert out.startswith("cbam  Convolutional Block Attention Module")
     assert "Woo et al. 2018, CBAM: Convolutional Block Attention Module" in out
     assert "y = spatial(channel(x))" in out
-    table = out.partition("options (--set name=value)\n")[2].splitlines()[1:-2]
+    table = out.partition("options (--set name=value)")[2].splitlines()[2:-2]
     rows = {line.split()[0]: line for line in table if line[0] not in " |"}  # others go on with the row above
     assert {name: row.split()[1] for name, row in rows.items()} == {
         "reduction": "16",
