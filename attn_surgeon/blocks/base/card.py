@@ -20,7 +20,7 @@ REACHES = {
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a block: its default (None where the channels tell), its range, and what it does.
+    """One option of a block: its default (None where it depends on the channels), its range, and what it does.
 
     A `free` option is any plain value, which text is read as: 8, 0.5, true, null, or a word.
     """
@@ -114,7 +114,7 @@ class Card:
     """The description of a block in the catalogue.
 
     Its reach is where it runs: a block of `channels` only pools over positions and runs on anything, one of `positions`
-    tells them apart in any number of dimensions, one of a `map` needs a height and a width, and so does any block with
+    uses them in any number of dimensions, one of a `map` needs a height and a width, and so does any block with
     the option that `needs_map` names. One of `any_dimensions` is made for a map, a sequence or a volume by the argument
     `dimensions` of its class, which is no option. A block of two `inputs` takes two maps of one shape, and its output
     is shaped like them; one that is `selective` weighs one against the other, so that it needs two that differ. The

@@ -1,4 +1,4 @@
-"""The last step of a block, which is exactly the identity while its gate is closed, and what a gate tells of itself.
+"""The last step of a block, which is exactly the identity while its gate is closed, and the state of the gate.
 
 multiply:  y = x · c·g(z)               closed at z = 0, where c·g(0) = 1: 2σ(z) is 1 + tanh(z / 2)
 add:       y = x + f                    closed at f = 0
@@ -16,7 +16,7 @@ Three details keep the identity exact in every precision:
 - 0 times infinity is no number. Where what is added is not finite (it overflows in half precision), it counts as 0:
   that place passes x on, and gives γ no gradient.
 
-An ONNX file has neither of the last two: runtimes do not tell the zeros apart, and take finite features.
+An ONNX file has neither of the last two: runtimes do not distinguish the zeros, and get finite features.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _finite(x: Tensor) -> Tensor:
 
 
 def _parameters_at(owner: nn.Module, name: str) -> Iterable[tuple[str, nn.Parameter]]:
-    """Find the parameters of a layer, or the one parameter, of this name."""
+    """Return the parameters of a layer, or the one parameter, of this name."""
     parent, _, last = name.rpartition(".")
     found = getattr(owner.get_submodule(parent), last)
     return found.named_parameters(prefix=name) if isinstance(found, nn.Module) else [(name, found)]

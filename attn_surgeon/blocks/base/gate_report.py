@@ -1,4 +1,4 @@
-"""What the gates of a whole block tell: a stack, a block of two inputs, one of the user's own, in any layout.
+"""The state of the gates of a whole block: a stack, a block of two inputs, one of the user's own, in any layout.
 
 A block is the identity where all its gates are closed, or one that closes whatever the block holds.
 """
@@ -90,7 +90,7 @@ def gate_maps(block: nn.Module, *inputs: Tensor) -> dict[str, list[Tensor]]:
 
 
 def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Gate, nn.Module]]:
-    """Find gates with the modules whose layers close them."""
+    """Yield gates with the modules whose layers close them."""
     children = list(module.named_children())
     gates = [(f"{prefix}{name}", child, module) for name, child in children if isinstance(child, Gate)]
     yield from gates

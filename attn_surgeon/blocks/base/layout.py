@@ -50,7 +50,7 @@ class Sequence(nn.Module):
 class Tokens(nn.Module):
     """Run a block on the spatial ones of (N, L, C) tokens, as a map; the prefix tokens pass untouched.
 
-    `grid` is the map's (H, W) at the size the block was made for, None for blocks that tell no positions apart. At
+    `grid` is the map's (H, W) at the size the block was made for, None for blocks that only pool over positions. At
     another size the map keeps the grid's aspect ratio; ValueError where no whole map does.
     """
 

@@ -19,7 +19,7 @@ _LOW = 0xFFFFFFFF
 
 
 class Noise(nn.Module):
-    """Gives numbers between 0 and 1, neither included, for a batch."""
+    """Draws numbers between 0 and 1, neither included, for a batch."""
 
     seed: Tensor
 

@@ -11,7 +11,7 @@ class PooledNorm(nn.BatchNorm2d):
     """Normalise what is left of (N, C, H, W) features after pooling.
 
     A batch of one image with one position has no spread to normalise by, which torch refuses in training; the running
-    statistics stand in for it there.
+    statistics are used there instead.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def register_block(name: str, factory: Factory, *, reach: Reach = "map", inputs:
 
 
 def adopt(name: str) -> str:
-    """Import the code that `file.py:FACTORY` or `package.module:FACTORY` names, and give the block's name.
+    """Import the code that `file.py:FACTORY` or `package.module:FACTORY` names; return the block's name.
 
     Parts of a stack are adopted each; names of the catalogue stay as they are. The name keeps the file's own name
     and no folder, so that it is the same elsewhere. A factory's attributes `reach` and `inputs` count, if it has them.
@@ -137,7 +137,7 @@ def probe(block: nn.Module, *shapes: tuple[int, ...]) -> None:
 
 
 def adopt_as(name: str, place: str) -> str:
-    """Import a factory and register it under a name, or under its own; give the name."""
+    """Import a factory and register it under a name, or under its own; return the name."""
     with found(place, BlockError) as factory:
         name = name or _own_name(place)
         reach = cast(Reach, getattr(factory, "reach", "map"))
@@ -168,7 +168,7 @@ def _maker(name: str, factory: Factory, inputs: int) -> Factory:
 
 @torch.no_grad()
 def _passes_on(block: nn.Module, channels: int, inputs: int) -> bool:
-    """Tell whether a block starts as the identity by itself: then γ = 0 as well would leave nothing that learns."""
+    """Return whether a block starts as the identity by itself: then γ = 0 as well would leave nothing that learns."""
     was_training = block.training
     with torch.random.fork_rng(devices=[]):
         maps = torch.randn(inputs, 2, channels, 7, 7)
@@ -181,7 +181,7 @@ def _passes_on(block: nn.Module, channels: int, inputs: int) -> bool:
 
 
 def _closing_values(block: nn.Module, channels: int, inputs: int) -> dict[str, float]:
-    """Find the parameters, all zero or all one, that keep a block the identity whatever the others are."""
+    """Return the parameters, all zero or all one, that keep a block the identity whatever the others are."""
     closing = {
         name: value
         for name, parameter in block.named_parameters()

@@ -27,7 +27,7 @@ CARD = Card(
     name="cpca",
     title="Channel Prior Convolutional Attention",
     paper="Huang et al. 2024, Channel Prior Convolutional Attention for Medical Image Segmentation",
-    idea="weigh channels, then multiply each channel by strips of several lengths around each position",
+    idea="channel attention, then a product with depthwise strip convolutions of several lengths",
     formula="y = u · (W (v + Σ d_k×1(d_1×k(v))) + b), v = d5(u), u = x · σ(mlp(mean(x)) + mlp(max(x))), d: depthwise",
     identity="2σ(z) with the MLP's last layer = 0; W = 0, b = 1",
     parameters="2Cm + m + C² + 112C, m = max(2, C/r)",

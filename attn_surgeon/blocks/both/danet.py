@@ -5,7 +5,7 @@ cam:     y = x + γ c(x),   c = softmax(max − X Xᵀ) X                       
 danet:   y = x + α p(x) + β c(x)
 
 The authors' network sums y of both halves, each after convolutions of its own; here x counts once and there are none.
-As in their code the affinity of two channels is taken off its largest in the row: the least alike count most. In the
+As in their code the affinity of two channels is subtracted from the row's largest: the least similar count most. In the
 softmax the largest cancels. All scales are one number, 0 at first.
 """
 
@@ -30,7 +30,7 @@ _REDUCTION = Option("reduction", 8, "query and key have C / reduction channels",
         name="pam",
         title="DANet's position half",
         paper=_PAPER,
-        idea="every position takes up what is alike everywhere in the map",
+        idea="self-attention among all positions, with a learned scale",
         formula="y = x + γ · softmax(q kᵀ) v",
         identity="as published: γ = 0",
         parameters="C² + 2Cm + m + C + 1, m = max(1, C/r)",
@@ -61,7 +61,7 @@ class PositionAttention(nn.Module):
         name="cam",
         title="DANet's channel half",
         paper=_PAPER,
-        idea="every channel takes up those that are least like it, over the whole map",
+        idea="each channel adds a softmax mixture of all channels, the least similar weighted most",
         formula="y = x + γ · softmax(max − X Xᵀ) X",
         identity="as published: γ = 0",
         parameters="1",
@@ -90,7 +90,7 @@ class ChannelAffinity(nn.Module):
         name="danet",
         title="Dual Attention",
         paper=_PAPER,
-        idea="positions take up what is alike, channels what is unlike, both from the same features",
+        idea="position attention and channel attention of the same features, summed",
         formula="y = x + α · softmax(q kᵀ) v + β · softmax(max − X Xᵀ) X",
         identity="as published: α = β = 0",
         parameters="C² + 2Cm + m + C + 2, m = max(1, C/r)",
@@ -118,7 +118,7 @@ class DualAttention(nn.Module):
 
 
 def mix_channels(x: Tensor) -> Tensor:
-    """Give each channel of (N, C, H, W) the mixture of all, of the least alike most."""
+    """Return for each channel of (N, C, H, W) a mixture of all, of the least similar most."""
     flat = x.flatten(2)
     wide = at_least_float(flat)
     scaled = (wide / _SCALE) @ wide.transpose(1, 2)

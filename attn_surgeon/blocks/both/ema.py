@@ -27,7 +27,7 @@ CARD = Card(
     name="ema",
     title="Efficient Multi-Scale Attention",
     paper="Ouyang et al. 2023, Efficient Multi-Scale Attention Module with Cross-Spatial Learning",
-    idea="weigh positions of each group of channels by what is near and what is in line, each asking the other",
+    idea="gate the positions of each channel group by cross-spatial attention between a 1×1 and a 3×3 branch",
     formula="y = x · σ(softmax(mean(p)) q + softmax(mean(q)) p), p = gn(x · σ(u) · σ(v)), q = conv_3×3(x),"
     " u, v = W [mean_w(x); mean_h(x)] + b",
     identity="2σ(z), the norm's weight and bias and the 3×3 convolution = 0",
@@ -73,6 +73,6 @@ class EfficientMultiScaleAttention(nn.Module):
 
 
 def _ask(one: Tensor, other: Tensor) -> Tensor:
-    """Sum the channels of the other branch, each as much as the one holds of it: (N, 1, H, W)."""
+    """Return the other branch's channels, summed by the softmax of this one's means: (N, 1, H, W)."""
     shares = one.mean((2, 3)).softmax(1).unsqueeze(1)
     return (shares.to(other.dtype) @ other.flatten(2)).reshape(-1, 1, *other.shape[2:])

@@ -30,7 +30,7 @@ CARD = Card(
     name="gam",
     title="Global Attention Mechanism",
     paper="Liu et al. 2021, Global Attention Mechanism: Retain Information to Enhance Channel-Spatial Interactions",
-    idea="weigh channels, then positions, without pooling anything away; large",
+    idea="an MLP over channels at each position, then convolutional spatial attention, without pooling; large",
     formula="y = u · σ(bn(conv_k(relu(bn(conv_k(u)))))), u = x · σ(W2 relu(W1 x + b1) + b2)",
     identity="2σ(z) twice, W2 = b2 = 0, the last norm's weight and bias = 0",
     parameters="2Cm + 3m + 3C + 2k²Cm, m = max(2, C/r)",

@@ -12,7 +12,7 @@ top keeps the ⌈keep · n⌉ largest of n, the first of those alike. The gradie
 straight-through estimator of Bengio et al., 2013); s are the relaxations of Jang et al. and Maddison et al., 2017; the
 largest after Gumbel noise are a sample without replacement. gn normalises over all channels and positions, so that
 features far from zero do not close the relaxation. b2 starts at log(keep / (1 − keep)): then Bernoulli draws keep about
-as many. Where a softmax over positions would take it off again, there is none.
+as many. Where a softmax over positions would cancel it, there is none.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CARD = Card(
     name="hard",
     title="Hard Attention",
     paper="Xu et al. 2015, Show, Attend and Tell; Jang et al. 2017, Categorical Reparameterization with Gumbel-Softmax",
-    idea="keep some positions or channels and drop the others; drawn while training, the largest logits afterwards",
+    idea="keep some positions or channels and zero the others; sampled in training, the largest logits in evaluation",
     formula="f = x · g, g = 1 for the keep · n largest of z = W2 relu(conv3(gn(x))), else 0; straight-through gradient",
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="9Cm + 2m + 3C + 1, m = max(2, C/r)",

@@ -28,7 +28,7 @@ CARD = Card(
     name="mlca",
     title="Mixed Local Channel Attention",
     paper="Wan et al. 2023, Mixed Local Channel Attention for Object Detection",
-    idea="weigh the channels of each patch by its means and by those of the whole map; a handful of parameters",
+    idea="channel attention of local patches and of the whole map, mixed; a handful of parameters",
     formula="y = x · spread(w · σ(conv1d_k(l)) + (1 − w) · σ(conv1d_k(mean(l)))), l = means of patches",
     identity="2σ(z), both conv1d = 0",
     parameters="2k, k = 2⌊t/2⌋ + 1, t = ⌊log2(2C)/2⌋",

@@ -4,7 +4,7 @@ u = bn(x)
 y = silu(bn(conv_1×1(x)) + bn(conv_3×3(x)) + u · σ(W mean_hw(u) + b))      the last is skip-squeeze-excitation
 
 The identity is x + γ(y − x) with γ = 0. Its norms begin with weights of a tenth: features of a high level, which fresh
-statistics do not take off, would otherwise turn a unit of the SiLU off for good.
+statistics do not remove, would otherwise saturate units of the SiLU for good.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CARD = Card(
     name="parnet",
     title="ParNet Block",
     paper="Goyal et al. 2021, Non-deep Networks",
-    idea="sum two convolutions and the features, their channels weighed by means: width where others have depth",
+    idea="the sum of a 1×1 convolution, a 3×3 convolution and a skip-squeeze-excitation branch",
     formula="y = silu(bn(conv_1×1(x)) + bn(conv_3×3(x)) + u · σ(W mean(u) + b)), u = bn(x)",
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="11C² + 8C",

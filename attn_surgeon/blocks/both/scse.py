@@ -24,7 +24,7 @@ CARD = Card(
     name="scse",
     title="Concurrent Spatial and Channel Squeeze-and-Excitation",
     paper="Roy et al. 2018, Concurrent Spatial and Channel 'Squeeze & Excitation' in Fully Convolutional Networks",
-    idea="weigh channels by their means, and positions by their own features, side by side",
+    idea="channel and spatial squeeze-and-excitation side by side",
     formula="y = x · σ(W2 relu(W1 mean(x) + b1) + b2) + x · σ(w x + b)",
     identity="W2 = b2 = w = b = 0: the two gates of 1/2 add up to 1; of their maximum 2σ(z)",
     parameters="2Cm + m + 2C + 1, m = max(2, C/r)",

@@ -27,7 +27,7 @@ CARD = Card(
     name="shuffle",
     title="Shuffle Attention",
     paper="Zhang & Yang 2021, SA-Net: Shuffle Attention for Deep Convolutional Neural Networks",
-    idea="weigh half of each group of channels by its means, half by its positions, then shuffle; few parameters",
+    idea="channel attention on half of each channel group, spatial attention on the other, then a channel shuffle",
     formula="y = shuffle([a · σ(w1 mean(a) + b1); b · σ(w2 gn(b) + b2)]), a and b: the halves of each group",
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="3s + C, s = C/min(64, C/2)",
@@ -94,5 +94,5 @@ class _ByPosition(nn.Module):
 
 
 def _take_turns(x: Tensor) -> Tensor:
-    """Put the second half of the channels between those of the first."""
+    """Return the channels with those of the second half between those of the first."""
     return x.reshape(-1, 2, x.shape[1] // 2, *x.shape[2:]).transpose(1, 2).flatten(1, 2)

@@ -5,8 +5,8 @@ sigmoid:  y = x · σ(z)
 softmax:  y = x · HW · softmax_hw(z)               a flat map weighs everything by 1
 
 The softmax is HW · e / Σ e with e = exp(z − max z): of a flat map all e are 1, their sum is HW without rounding, and
-HW / HW is 1 in every precision. There are no biases here: a softmax takes off the last one, and what a hidden unit that
-is on everywhere adds with its own.
+HW / HW is 1 in every precision. There are no biases here: a softmax cancels the last one, and what the bias of a
+hidden unit that is active everywhere adds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CARD = Card(
     name="soft",
     title="Soft Attention",
     paper="Xu et al. 2015, Show, Attend and Tell",
-    idea="weigh each position by what a small convolutional network sees around it",
+    idea="weight each position by a small convolutional network",
     formula="y = x · σ(W2 relu(conv_k(x)) + b2), or x · HW · softmax(W2 relu(conv_k(x)))",
     identity="2σ(z), or HW · softmax(z); W2 = b2 = 0",
     parameters="Cmk² + 2m + 1, m = max(2, C/r)",

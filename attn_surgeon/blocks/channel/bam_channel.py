@@ -24,7 +24,7 @@ CARD = Card(
     name="bam-channel",
     title="BAM's channel half",
     paper="Park et al. 2018, BAM: Bottleneck Attention Module",
-    idea="strengthen channels by a normalised two-layer function of their means",
+    idea="amplify channels by a batch-normalised MLP of their global means",
     formula="y = x + x · σ(W2 relu(bn(W1 mean(x))) + b2)",
     identity="x + γ · x · σ(z), γ = 0 for each channel; as published where γ = 1",
     parameters="2C²/r + 2C/r + 2C",

@@ -21,7 +21,7 @@ CARD = Card(
     name="eca",
     title="Efficient Channel Attention",
     paper="Wang et al. 2020, ECA-Net: Efficient Channel Attention for Deep CNNs",
-    idea="weigh each channel by the means of its neighbours; a handful of parameters",
+    idea="weight channels by a 1-D convolution over their global means; a handful of parameters",
     formula="y = x · σ(conv1d_k(mean(x)))",
     identity="2σ(z), conv1d = 0",
     parameters="k, k = 2⌊t/2⌋ + 1, t = ⌊log2(2C)/2⌋",

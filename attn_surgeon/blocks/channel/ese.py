@@ -16,7 +16,7 @@ CARD = Card(
     name="ese",
     title="Effective Squeeze-and-Excitation",
     paper="Lee & Park 2020, CenterMask: Real-Time Anchor-Free Instance Segmentation (VoVNetV2)",
-    idea="weigh channels by one full layer of their means, through a hard sigmoid",
+    idea="weight channels by one fully connected layer of their global means and a hard sigmoid",
     formula="y = x · h(W mean(x) + b), h(z) = z/6 + 1/2 between 0 and 1",
     identity="2h(z), W = b = 0",
     parameters="C² + C",

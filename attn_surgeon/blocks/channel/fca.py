@@ -32,7 +32,7 @@ CARD = Card(
     name="fca",
     title="Frequency Channel Attention",
     paper="Qin et al. 2021, FcaNet: Frequency Channel Attention Networks",
-    idea="squeeze groups of channels by different cosine waves, of which the mean is but the first",
+    idea="squeeze-and-excitation that pools by DCT frequencies, of which the mean is the first",
     formula="y = x · σ(W2 relu(W1 f)), f = mean(x · waves)",
     identity="2σ(z), W2 = 0",
     parameters="2C²/r",

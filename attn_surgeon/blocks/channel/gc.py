@@ -4,7 +4,7 @@ c = Σ_p softmax_p(w · x_p) x_p       attention pooling, or the mean over posit
 t(c) = W2 relu(ln(W1 c + b1)) + b2   ln over the hidden channels
 y = x + t(c)                         add; mul: y = x · σ(t(c)); both: y = x · σ(t1(c)) + t2(c)
 
-W2 and b2 are 0 at first, as in the authors' code. The attention has no bias, which its softmax would take off again.
+W2 and b2 are 0 at first, as in the authors' code. The attention has no bias, which its softmax would cancel.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CARD = Card(
     name="gc",
     title="Global Context Block",
     paper="Cao et al. 2019, GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond",
-    idea="pool the map by one attention for all positions, and add what a bottleneck makes of it everywhere",
+    idea="pool positions by one attention map for all queries, and add a bottleneck transform of the result everywhere",
     formula="y = x + W2 relu(ln(W1 c + b1)) + b2, c = Σ softmax(w · x) x; or its sigmoid as a gate, or both",
     identity="as published: W2 = b2 = 0; a gate is 2σ(z) instead of σ(z)",
     parameters="2Cm + 3m + 2C, m = max(4, C/r)",

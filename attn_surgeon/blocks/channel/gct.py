@@ -22,7 +22,7 @@ CARD = Card(
     name="gct",
     title="Gated Channel Transformation",
     paper="Yang et al. 2020, Gated Channel Transformation for Visual Recognition",
-    idea="let channels compete or cooperate by the norm of each, with three numbers for a channel",
+    idea="gate channels by their l2 norms, normalised across channels; three parameters for each channel",
     formula="y = x · (1 + tanh(γ ŝ + β)), ŝ = s / √mean_c(s²), s = α ‖x_c‖",
     identity="as published: γ = β = 0 in 1 + tanh",
     parameters="3C",

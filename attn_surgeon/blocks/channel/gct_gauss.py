@@ -20,7 +20,7 @@ CARD = Card(
     name="gct-gauss",
     title="Gaussian Context Transformer",
     paper="Ruan et al. 2021, Gaussian Context Transformer",
-    idea="weaken channels by how far their means are from the mean of all, without learning how",
+    idea="gate channels by a Gaussian of their global means, normalised across channels; no learned weights",
     formula="y = x · exp(−ẑ² / 2c²), ẑ: the means of channels, normalised over channels",
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C",

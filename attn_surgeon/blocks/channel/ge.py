@@ -27,7 +27,7 @@ CARD = Card(
     name="ge",
     title="Gather-Excite",
     paper="Hu et al. 2018, Gather-Excite: Exploiting Feature Context in Convolutional Neural Networks",
-    idea="weigh each channel, place by place, by what is gathered of it far around",
+    idea="gate each channel by context gathered from a large neighbourhood",
     formula="y = x · σ(spread(gather(x))), gather: strided depthwise convolutions, or means without parameters",
     identity="2σ(z), the last norm's weight and bias = 0; without parameters x + γ(f − x), γ = 0 for each channel",
     parameters="33C",

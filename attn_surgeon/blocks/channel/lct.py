@@ -20,7 +20,7 @@ CARD = Card(
     name="lct",
     title="Linear Context Transform",
     paper="Ruan et al. 2020, Linear Context Transform Block",
-    idea="weigh each channel by a line of its mean, normalised among its group's",
+    idea="gate each channel by a linear function of its global mean, normalised in its group",
     formula="y = x · σ(w gn(mean(x)) + b)",
     identity="2σ(z), w = b = 0",
     parameters="2C",

@@ -23,7 +23,7 @@ CARD = Card(
     name="se",
     title="Squeeze-and-Excitation",
     paper="Hu et al. 2018, Squeeze-and-Excitation Networks",
-    idea="weigh channels by what the whole map holds of each",
+    idea="weight channels by a bottleneck MLP of their global means",
     formula="y = x · σ(W2 relu(W1 mean(x) + b1) + b2)",
     identity="2σ(z), W2 = b2 = 0",
     parameters="2C²/r + C/r + C",

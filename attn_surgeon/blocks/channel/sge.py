@@ -23,7 +23,7 @@ CARD = Card(
     name="sge",
     title="Spatial Group-wise Enhance",
     paper="Li et al. 2019, Spatial Group-wise Enhance: Improving Semantic Feature Learning in Convolutional Networks",
-    idea="strengthen, in each group of channels, the positions that are like the group's mean",
+    idea="gate the positions of each channel group by their similarity to the group's global mean",
     formula="y = x · σ(γ ĉ + β), ĉ: mean(x) · x of each group, normalised over positions",
     identity="2σ(z), γ = β = 0",
     parameters="2g, g = min(64, C)",

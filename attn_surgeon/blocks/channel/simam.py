@@ -21,7 +21,7 @@ CARD = Card(
     name="simam",
     title="Simple Parameter-Free Attention",
     paper="Yang et al. 2021, SimAM: A Simple, Parameter-Free Attention Module for Convolutional Neural Networks",
-    idea="weigh each value by how much it stands out from its channel's others, without parameters",
+    idea="weight each value by its distance from its channel's mean; parameter-free",
     formula="y = x · σ(d / (4 (var(x) + λ)) + 1/2), d = (x − mean(x))²",
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C",

@@ -24,7 +24,7 @@ CARD = Card(
     name="srm",
     title="Style-based Recalibration Module",
     paper="Lee et al. 2019, SRM: A Style-based Recalibration Module for Convolutional Neural Networks",
-    idea="weigh each channel by its own mean and standard deviation, apart from all others",
+    idea="weight each channel by its own mean and standard deviation",
     formula="y = x · σ(bn(w1 mean(x) + w2 std(x)))",
     identity="2σ(z), the norm's weight and bias = 0",
     parameters="4C",

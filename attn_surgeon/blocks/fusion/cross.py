@@ -23,7 +23,7 @@ CARD = Card(
     name="cross",
     title="Cross-Attention",
     paper="Vaswani et al. 2017, Attention Is All You Need",
-    idea="each position of one map asks all positions of the other",
+    idea="multi-head attention from the positions of one map to those of another",
     formula="f = x + W [softmax(q kᵀ / √d) v for each head] + b, q = W_q gn(x), k = W_k gn(y), v = W_v gn(y)",
     identity="x + f(x), W = b = 0",
     parameters="4C² + 5C",

@@ -25,7 +25,7 @@ CARD = Card(
     name="gate",
     title="Attention U-Net's Gate",
     paper="Oktay et al. 2018, Attention U-Net: Learning Where to Look for the Pancreas",
-    idea="weigh the positions of a skip connection by what the coarser decoder features look for",
+    idea="weight the positions of a skip connection by an additive gate of it and the decoder's features",
     formula="f = x · σ(bn(ψ relu(bn(W_x x) + bn(W_g y))))",
     identity="2σ(z), the last norm's weight and bias = 0",
     parameters="2Cm + 5m + 2, m = max(2, C/r)",

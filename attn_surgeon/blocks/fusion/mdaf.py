@@ -5,7 +5,8 @@ r = softmax(v̂ ûᵀ) u + v̂                         over rows: a token holds 
 c = softmax(û v̂ᵀ) v + û                         over columns; â is a with each token's length 1
 f = P(r) + P(c) + ln(x) + ln(y)                 P: one 1×1 convolution, used four times
 
-f holds the normalised inputs and not x, so its identity is x + γ(f − x) with γ = 0.
+f contains the normalised inputs and not x, so its identity is x + γ(f − x) with γ = 0. The module that articles print
+does not run; this is the one of the authors' repository, with the same weights.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ CARD = Card(
     title="Multiscale Dual-Representation Alignment Filter",
     paper="Yang et al. 2024, SFFNet: A Wavelet-Based Spatial and Frequency Domain Fusion Network for Remote Sensing "
     "Segmentation",
-    idea="fuse two views of one image: rows of the first answer the second, columns of the second the first",
+    idea="fuse two views of one image by cross-attention along rows and along columns",
     formula="f = P(softmax(v̂ ûᵀ) u + v̂) + P(softmax(û v̂ᵀ) v + û) + ln(x) + ln(y), u = P(strips(ln(x))), v of y;"
     " tokens are rows, then columns; û: tokens of length 1; P: one 1×1 convolution",
-    identity="x + γ(f − x), γ = 0 for each channel",
+    identity="x + γ(f − x), γ = 0 for each channel; f is the authors' repository's, the articles' print does not run",
     parameters="C² + 173C + C",
     macs="(4C² + 156C + 2C(H + W))·HW",
     nodes=79,
@@ -69,7 +70,7 @@ class AlignmentFilter(nn.Module):
 
 
 def attend_rows(query: Tensor, source: Tensor, heads: int) -> Tensor:
-    """Answer each row of a query (N, C, H, W) by the rows of a source that are like it, and add the query's own."""
+    """Return cross-attention from the rows of a query (N, C, H, W) to those of a source, plus the normalised query."""
     value = _rows(source, heads)
     q, k = _unit(_rows(query, heads)), _unit(value)
     attended = (q @ k.transpose(-2, -1)).softmax(-1) @ value + q
@@ -78,7 +79,7 @@ def attend_rows(query: Tensor, source: Tensor, heads: int) -> Tensor:
 
 
 def _rows(x: Tensor, heads: int) -> Tensor:
-    """Turn (N, C, H, W) into (N, heads, H, C / heads · W)."""
+    """Return (N, C, H, W) as (N, heads, H, C / heads · W)."""
     n, channels, height, width = x.shape
     return x.reshape(n, heads, channels // heads, height, width).transpose(2, 3).flatten(3)
 

@@ -26,7 +26,7 @@ CARD = Card(
     name="sk",
     title="Selective Kernel Fusion",
     paper="Li et al. 2019, Selective Kernel Networks",
-    idea="let each channel choose between two maps by the mean of their sum",
+    idea="a mean of two maps, weighted for each channel by a softmax from their pooled sum",
     formula="f = a · x + b · y, (a, b) = softmax(A h, B h), h = relu(bn(W mean(x + y)))",
     identity="2a instead of a, b = 1 − 2a, A = B = 0",
     parameters="3Cm + 2m, m = max(32, C/r)",

@@ -1,1 +1,1 @@
-"""Blocks in which positions look at one another."""
+"""Blocks of self-attention among positions."""

@@ -21,7 +21,7 @@ CARD = Card(
     name="a2",
     title="Double Attention",
     paper="Chen et al. 2018, A²-Nets: Double Attention Networks",
-    idea="gather a few descriptors from the whole map, then hand each position its own mixture of them",
+    idea="gather global descriptors by attention over positions, and distribute them to each position",
     formula="y = x + W (a softmax_positions(b)ᵀ softmax_channels(v)) + b; a, b, v: 1×1 convolutions of x",
     identity="x + f(x), W = b = 0",
     parameters="2Cm + 2Cn + m + n + C, m = max(2, C/4), n = max(2, C/4)",

@@ -11,13 +11,13 @@ from attn_surgeon.blocks.base.widths import divisor
 
 
 def tokens(x: Tensor, heads: int = 1) -> Tensor:
-    """Turn (N, C, H, W) into (N, heads, H · W, C / heads), each token in one piece of memory."""
-    flat = x.flatten(2).transpose(1, 2).contiguous()  # the lean kernels refuse scattered ones
+    """Return (N, C, H, W) as (N, heads, H · W, C / heads), each token contiguous in memory."""
+    flat = x.flatten(2).transpose(1, 2).contiguous()  # the memory-efficient kernels take no others
     return torch.unflatten(flat, 2, (heads, -1)).transpose(1, 2)
 
 
 def positions(made: Tensor, like: Tensor) -> Tensor:
-    """Turn (N, heads, H · W, d) into a map (N, heads · d, H, W) of the height and width of another."""
+    """Return (N, heads, H · W, d) as a map (N, heads · d, H, W) of the height and width of another."""
     return torch.unflatten(made.transpose(1, 2).flatten(2).transpose(1, 2), 2, like.shape[2:])
 
 
@@ -51,7 +51,7 @@ def _widened(each: Tensor, width: int) -> Tensor:
 
 
 def _repeated(each: Tensor, times: int) -> Tensor:
-    """Repeat every head, without a copy where there is one."""
+    """Return every head repeated, without a copy where it is once."""
     return each.unsqueeze(2).expand(-1, -1, times, -1, -1).flatten(1, 2)
 
 
@@ -73,11 +73,11 @@ class MultiHead(nn.Module):
         self.project = nn.Conv2d(channels, channels, 1) if project else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what positions see of one another, of the same shape."""
+        """Return the projected attention output, of the same shape."""
         made: Tensor = self.project(positions(self.attend(x), x))
         return made
 
     def attend(self, x: Tensor) -> Tensor:
-        """Return the heads' answers (N, heads, H · W, C / heads)."""
+        """Return the heads' outputs (N, heads, H · W, C / heads)."""
         query, key, value = (tokens(each(x), self.heads) for each in (self.query, self.key, self.value))
         return attend(query, key, value, self.scale)

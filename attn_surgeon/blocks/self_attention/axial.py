@@ -21,7 +21,7 @@ CARD = Card(
     name="axial",
     title="Axial Attention",
     paper="Ho et al. 2019, Axial Attention in Multidimensional Transformers",
-    idea="positions look along their row, then along their column: the whole map in two cheap steps",
+    idea="multi-head self-attention along rows, then along columns",
     formula="y = r + mhsa_columns(r), r = x + mhsa_rows(x)",
     identity="x + f(x) twice, the last projection of each = 0",
     parameters="8C² + 6C",

@@ -8,7 +8,7 @@ v_(iᵃ)(lᵇ) = Σ_jk P_ij u_(jᵃ)(kᵇ) Q_kl             rows and columns of 
 y = x + relu(bn(W_3 relu(bn(W_2 v))))
 
 As in the authors' code, without its dropout. A map whose sides are no multiples of s is filled up with zeros, which
-take part in the mixing, and cut off again.
+take part in the mixing, and cropped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CARD = Card(
     name="bat",
     title="Bilinear Attentional Transform",
     paper="Chi et al. 2020, Non-Local Neural Networks with Grouped Bilinear Attentional Transforms",
-    idea="move whole bands of rows and of columns by two small matrices made from the map",
+    idea="mix bands of rows and of columns by two small matrices computed from the map",
     formula="f = x + relu(bn(W_3 relu(bn(W_2 (P u Q))))), u = relu(bn(W_1 x)), P and Q from u by bands",
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="2Cm + m² + mg + 4m + 2g + 3C + 2(gs + 1)gs², m = max(2, C/r), g = 2, s = 7",
@@ -95,7 +95,7 @@ class BilinearTransform(nn.Module):
         return whole.narrow(2, 0, u.shape[2]).narrow(3, 0, u.shape[3])
 
     def _cut(self, x: Tensor) -> Tensor:
-        """Turn (N, C, H, W) into (N, C, bands, places, bands, places), with zeros at the end."""
+        """Return (N, C, H, W) as (N, C, bands, places, bands, places), with zeros at the end."""
         high, wide = (count_windows(length, self.bands) for length in x.shape[2:])
         filled = F.pad(x, (0, wide * self.bands - x.shape[3], 0, high * self.bands - x.shape[2]))
         return filled.reshape(*x.shape[:2], self.bands, high, self.bands, wide)

@@ -22,7 +22,7 @@ CARD = Card(
     name="botnet",
     title="Bottleneck Transformer's Self-Attention",
     paper="Srinivas et al. 2021, Bottleneck Transformers for Visual Recognition",
-    idea="multi-head self-attention that knows how far, and in which direction, another position is",
+    idea="multi-head self-attention with relative position encodings",
     formula="y = x + W [softmax(q (k + r_height + r_width)ᵀ / √d) v for each head] + b",
     identity="x + f(x), W = b = 0",
     parameters="4C² + 3C + 2d(2s - 1), d = C/h, h = max(1, ⌊C/32⌋)",

@@ -33,7 +33,7 @@ CARD = Card(
     name="cot",
     title="Contextual Transformer",
     paper="Li et al. 2021, Contextual Transformer Networks for Visual Recognition",
-    idea="mix each position's window by weights made from it and its surroundings, and add the surroundings",
+    idea="mix each k×k window by weights from its centre and its static context, and add that context",
     formula="f = α · d + β · s, d = silu(bn(Σ a_k · v_k)), a = gn(W2 relu(bn(W1 [x; s]))), s = relu(bn(conv_k(x)))",
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C²k²/g + C² + 2Cm + 2m + mG + 3G + 3Cf + 2f + 9C, f = max(32, C/2), m = max(2, C/2), G = k²C/8, g = 4",

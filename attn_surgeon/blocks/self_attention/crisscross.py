@@ -21,7 +21,7 @@ CARD = Card(
     name="crisscross",
     title="Criss-Cross Attention",
     paper="Huang et al. 2019, CCNet: Criss-Cross Attention for Semantic Segmentation",
-    idea="every position looks at its row and its column together; run twice, at the whole map",
+    idea="self-attention along each position's row and column, applied recurrently",
     formula="y = x + γ · softmax(q kᵀ over row and column) v, twice",
     identity="as published: γ = 0",
     parameters="C² + 2Cm + m + C + 1, m = max(1, C/r)",
@@ -41,7 +41,7 @@ CARD = Card(
 class CrissCrossAttention(nn.Module):
     """Add to each position of (N, C, H, W) features what it sees of its row and its column, more than once.
 
-    The key has no bias: a softmax over keys would take it off again, so it could not learn.
+    The key has no bias: a softmax over keys would cancel it, so it could not learn.
     """
 
     def __init__(self, channels: int, *, reduction: int = 8, recurrence: int = 2, init: str = "identity") -> None:

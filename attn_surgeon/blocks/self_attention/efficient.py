@@ -21,7 +21,7 @@ CARD = Card(
     name="efficient",
     title="Efficient Attention",
     paper="Shen et al. 2021, Efficient Attention: Attention with Linear Complexities",
-    idea="sum the map up in as many contexts as keys have channels; every position mixes its own of them",
+    idea="linear-complexity attention: global contexts by softmax over positions, mixed by softmax over channels",
     formula="y = x + W (softmax_channels(q) (softmax_positions(k)ᵀ v)) + b",
     identity="x + f(x), W = b = 0",
     parameters="4Cm + 2m + C, m = max(2, C/r)",

@@ -25,7 +25,7 @@ CARD = Card(
     name="external",
     title="External Attention",
     paper="Guo et al. 2021, Beyond Self-Attention: External Attention Using Two Linear Layers",
-    idea="every position looks a value up in a small memory that is learned over all images",
+    idea="attention to a small memory that is learned over all images",
     formula="y = x + W (M_v s) + b, s = softmax_positions(M_k W_q x), divided by its sum over slots",
     identity="x + f(x), W = b = 0",
     parameters="2C² + 2C·64 + C",

@@ -25,7 +25,7 @@ CARD = Card(
     name="focal",
     title="Focal Modulation",
     paper="Yang et al. 2022, Focal Modulation Networks",
-    idea="gather what is around a position at several scales, and modulate its query with that",
+    idea="modulate each query by depthwise context of several scales",
     formula="y = x + W(q · h(Σ g_l · c_l + g · gelu(mean(c_L)))), c_l = gelu(depthwise(c_(l-1))), q, c_0, g of gn(x)",
     identity="W = 0, with its bias",
     parameters="4C² + 10C + 4 + C(k² + (k + 2)² + (k + 4)²)",

@@ -26,7 +26,7 @@ CARD = Card(
     name="halo",
     title="Halo Attention",
     paper="Vaswani et al. 2021, Scaling Local Self-Attention for Parameter Efficient Visual Backbones",
-    idea="positions of one block look at the block and a little beyond it",
+    idea="local self-attention of blocks to themselves and a halo around them",
     formula="y = x + W softmax(q kᵀ / √d) v from blocks to blocks with a halo, (q, k, v) = W_qkv gn(x)",
     identity="W = 0, with its bias",
     parameters="4C² + 3C",
@@ -87,7 +87,7 @@ class _Heads(nn.Module):
         self.query, self.key, self.value = (nn.Conv2d(channels, width, 1, bias=False) for _ in range(3))
 
     def forward(self, x: Tensor, seen: Tensor, block: int, halo: int) -> Tensor:
-        """Return what the positions of (N, C, H, W) find among those that their blocks see (…, 1, 1, side²)."""
+        """Return the attention of (N, C, H, W) positions to their surroundings inside the map, (…, 1, 1, side²)."""
         query = split_heads(cut(self.query(x), block), self.width)
         key, value = (split_heads(cut(layer(x), block, halo=halo), self.width) for layer in (self.key, self.value))
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)

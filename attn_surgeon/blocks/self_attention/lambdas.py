@@ -24,7 +24,7 @@ CARD = Card(
     name="lambda",
     title="Lambda Layer",
     paper="Bello 2021, LambdaNetworks: Modeling Long-Range Interactions Without Attention",
-    idea="sum up what there is as a small matrix for each position, and apply it to the position's queries",
+    idea="summarise the context as a linear function for each position, and apply it to the position's queries",
     formula="f = (k vᵀ + e ∗ v)ᵀ q, q = bn(W_q x), k = softmax(W_k x) over positions, v = bn(W_v x)",
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C(hd + d + v) + 2hd + 2v + dk² + C, h = 4, d = 16, v = C/4",

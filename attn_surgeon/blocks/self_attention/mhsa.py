@@ -26,7 +26,7 @@ CARD = Card(
     name="mhsa",
     title="Multi-Head Self-Attention",
     paper="Vaswani et al. 2017, Attention Is All You Need",
-    idea="every position takes up what it looks for from all others, in several ways at once",
+    idea="multi-head self-attention among all positions",
     formula="y = x + W [softmax(q kᵀ / √d) v for each head] + b",
     identity="x + f(x), W = b = 0",
     parameters="4C² + 3C",

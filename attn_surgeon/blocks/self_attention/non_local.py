@@ -32,7 +32,7 @@ CARD = Card(
     name="nonlocal",
     title="Non-Local Block",
     paper="Wang et al. 2018, Non-local Neural Networks",
-    idea="every position takes up the sum of all others, weighted by how alike the two are",
+    idea="add to each position a sum over all positions, weighted by similarity",
     formula="y = x + bn(W softmax((W_θ x)ᵀ W_φ x) W_g x)",
     identity="as published: the norm's weight and bias = 0",
     parameters="4Cm + m + 2C, m = max(2, C/r)",
@@ -49,7 +49,12 @@ CARD = Card(
         Option(
             "ceil_mode", True, "maxima of what is left of 2×2 at an odd end; false drops it, as PyTorch's pooling does"
         ),
-        Option("value_norm", False, "a batch norm and a ReLU after g, in place of its bias"),
+        Option(
+            "value_norm",
+            False,
+            "a batch norm and a ReLU after g, in place of its bias; a print of it does not transpose g, runs only where"
+            " H·W = C / reduction, and applies the weights of positions to channels",
+        ),
         Option("norm", True, "a batch norm after the last projection; without, the projection starts at 0"),
     ),
 )

@@ -1,8 +1,8 @@
 """Outlook attention (Yuan et al., 2022, "VOLO: Vision Outlooker for Visual Recognition").
 
 v = W_v u,  a = softmax(W_a u + b_a)               u = gn(x); a: k² × k² weights for each position and head
-z_p = a_p (v in the k × k window around p)         k² rows: p's say on itself and on each of its neighbours
-y = x + W fold(z)                                  what all windows say on a position, added up
+z_p = a_p (v in the k × k window around p)         k² rows: what p adds to itself and to each neighbour
+y = x + W fold(z)                                  the sum of what all windows add to a position
 
 The weights come from the window's centre alone, without comparing queries and keys; they are divided by √d before the
 softmax, as published. The norm is over channels and positions together, so that one channel is enough; the
@@ -29,7 +29,7 @@ CARD = Card(
     name="outlook",
     title="Outlook Attention",
     paper="Yuan et al. 2022, VOLO: Vision Outlooker for Visual Recognition",
-    idea="each position tells, from itself alone, how its neighbours are to be mixed",
+    idea="mix each local window by attention weights predicted from its centre",
     formula="y = x + W fold(softmax(W_a u / √d) unfold(W_v u)), u = gn(x)",
     identity="W = 0, with its bias",
     parameters="2C² + 3C + (C + 1)hk⁴, h = max(1, ⌊C/32⌋)",
@@ -95,30 +95,30 @@ class _Heads(nn.Module):
         self.weigh = nn.Linear(channels, heads * side**4)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix the windows of (N, H, W, C)."""
-        return _fold(self._say(x), self.side)
+        """Return the mixed windows of (N, H, W, C) features, added up."""
+        return _fold(self._mix(x), self.side)
 
-    def _say(self, x: Tensor) -> Tensor:
+    def _mix(self, x: Tensor) -> Tensor:
         """Return (N, H, W, heads, side², channels)."""
         places = self.side**2
         shares = (self.weigh(x).reshape(*x.shape[:3], -1, places, places) * self.width**-0.5).softmax(5)
         seen = _unfold(self.value(x), self.side).reshape(*x.shape[:3], places, -1, self.width).transpose(3, 4)
-        said: Tensor = shares.to(seen.dtype) @ seen
-        return said
+        mixed: Tensor = shares.to(seen.dtype) @ seen
+        return mixed
 
 
 def _unfold(x: Tensor, side: int) -> Tensor:
-    """Gather the windows of (N, H, W, C), zeros outside the map: (N, H, W, side², C)."""
+    """Return the windows of (N, H, W, C), zeros outside the map: (N, H, W, side², C)."""
     padded, height, width = F.pad(x, (0, 0, *4 * [side // 2])), *x.shape[1:3]
     return torch.stack([padded.narrow(1, up, height).narrow(2, left, width) for up, left in _places(side)], 3)
 
 
-def _fold(said: Tensor, side: int) -> Tensor:
-    """Add up what windows say, (N, H, W, heads, side², channels), at each of their places: (N, H, W, C)."""
-    most, (height, width) = side - 1, said.shape[1:3]
+def _fold(mixed: Tensor, side: int) -> Tensor:
+    """Return the sum over overlapping windows, (N, H, W, heads, side², channels), at each position: (N, H, W, C)."""
+    most, (height, width) = side - 1, mixed.shape[1:3]
     moved = (
         F.pad(each.flatten(3), (0, 0, left, most - left, up, most - up))
-        for each, (up, left) in zip(said.unbind(4), _places(side), strict=True)
+        for each, (up, left) in zip(mixed.unbind(4), _places(side), strict=True)
     )
     return reduce(torch.add, moved).narrow(1, side // 2, height).narrow(2, side // 2, width)
 

@@ -1,4 +1,4 @@
-"""Multi-head attention that tells offsets apart (Srinivas et al., 2021, "Bottleneck Transformers").
+"""Multi-head attention with position embeddings (Srinivas et al., 2021, "Bottleneck Transformers").
 
 a_ij = q_i · (k_j + r^h[row_j − row_i] + r^w[column_j − column_i]) / √d        in each head, r shared by the heads
 
@@ -33,7 +33,7 @@ class RelativeHeads(MultiHead):
         self.of_columns = nn.Parameter(width**-0.5 * torch.randn(2 * window - 1, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what positions see of one another, of the same shape."""
+        """Return the projected attention output, of the same shape."""
         query, key, value = (tokens(each(x), self.heads) for each in (self.query, self.key, self.value))
         height, width = x.shape[2:]
         grid = torch.unflatten(query, 2, (height, width))
@@ -59,7 +59,7 @@ class AbsoluteHeads(MultiHead):
         )
 
     def attend(self, x: Tensor) -> Tensor:
-        """Return the heads' answers (N, heads, H · W, C / heads)."""
+        """Return the heads' outputs (N, heads, H · W, C / heads)."""
         query, key, value = (tokens(each(x), self.heads) for each in (self.query, self.key, self.value))
         rows, columns = absolute(self.of_rows, x.shape[2]), absolute(self.of_columns, x.shape[3])
         places = (rows.unsqueeze(2) + columns.unsqueeze(1)).flatten(1, 2).expand(len(x), -1, -1, -1)

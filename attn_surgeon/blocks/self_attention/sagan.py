@@ -23,7 +23,7 @@ CARD = Card(
     name="self",
     title="SAGAN's Self-Attention",
     paper="Zhang et al. 2019, Self-Attention Generative Adversarial Networks",
-    idea="every position takes up what is alike everywhere in the map, by a narrow query and key",
+    idea="self-attention among all positions by a narrow query and key, with a learned scale",
     formula="y = x + γ · softmax((W_g x)ᵀ W_f x) W_h x",
     identity="as published: γ = 0",
     parameters="C² + 2Cm + 1, m = max(1, C/r)",
@@ -42,7 +42,7 @@ CARD = Card(
 class Among(nn.Module):
     """Attention among the positions of (N, C, H, W) features by a narrow query and key, without a scale.
 
-    The key never has a bias: a softmax over keys would take it off again, so it could not learn.
+    The key never has a bias: a softmax over keys would cancel it, so it could not learn.
     """
 
     def __init__(self, channels: int, reduction: int, *, bias: bool) -> None:
@@ -53,7 +53,7 @@ class Among(nn.Module):
         self.value = nn.Conv2d(channels, channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what positions see of one another, of the same shape."""
+        """Return the attention output, of the same shape."""
         query, key, value = (tokens(each(x)) for each in (self.query, self.key, self.value))
         return positions(attend(query, key, value, 1.0), x)
 

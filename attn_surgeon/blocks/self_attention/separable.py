@@ -23,7 +23,7 @@ CARD = Card(
     name="separable",
     title="Separable Self-Attention",
     paper="Mehta & Rastegari 2022, Separable Self-attention for Mobile Vision Transformers",
-    idea="score each position once, sum the map up in one vector, and weigh every position's channels by it",
+    idea="linear-complexity self-attention by one context vector for all positions",
     formula="y = x + W (relu(W_v x + b_v) · c) + b, c = sum(softmax(w · x) (W_k x + b_k))",
     identity="x + f(x), W = b = 0",
     parameters="3C² + 4C",

@@ -29,7 +29,7 @@ CARD = Card(
     name="window",
     title="Window Attention",
     paper="Liu et al. 2021, Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
-    idea="positions of one window look at one another, and know how far apart they are",
+    idea="multi-head self-attention in windows, with relative position bias",
     formula="y = x + W softmax(q kᵀ / √d + b) v in windows, (q, k, v) = W_qkv gn(x), b by relative position",
     identity="W = 0, with its bias",
     parameters="4C² + 3C + (2s - 1)²h, h = max(1, ⌊C/32⌋)",
@@ -102,7 +102,7 @@ class _Heads(nn.Module):
         self.register_buffer("places", _relative_places(window), persistent=False)
 
     def forward(self, tokens: Tensor, seen: Tensor) -> Tensor:
-        """Return what (N, L, C) tokens find among those that are seen (N, 1, 1, L)."""
+        """Return the attention of (N, L, C) tokens to those inside the map, marked by (N, 1, 1, L)."""
         each = self.qkv(tokens).unflatten(2, (-1, 3, self.width)).unbind(3)
         query, key, value = (split_heads(one.flatten(2), self.head_width) for one in each)
         if self.bias is not None:  # a key's would add the same to all scores

@@ -1,4 +1,4 @@
-"""Cut maps into windows and put them together again, at any size, and attention among the tokens of a window."""
+"""Partition maps of any size into windows and join them again, and split tokens into heads."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from attn_surgeon.blocks.base.exporting import exporting_onnx
 
 
 def parts_of(heads: int, most: int = 4) -> int:
-    """Say in how many equal parts heads are worked on, one after the other, to hold less in memory at once."""
+    """Return the number of equal parts in which heads are computed one after the other, to save memory."""
     return math.gcd(heads, most)
 
 
 def run_parts(parts: nn.ModuleList, axis: int, *inputs: Any) -> Tensor:
-    """Run parts of the heads in turn and join what they give along an axis; in an ONNX file they are one."""
+    """Return the outputs of parts of the heads, joined along an axis; in an ONNX file they are one part."""
     if not exporting_onnx():
         return torch.cat([part(*inputs) for part in parts], axis)
     first = parts[0]
@@ -29,12 +29,12 @@ def run_parts(parts: nn.ModuleList, axis: int, *inputs: Any) -> Tensor:
 
 
 def count_windows(length: int, step: int, before: int = 0) -> int:
-    """Count the windows that cover a side, the first of which starts `before` positions outside."""
+    """Return the number of windows that cover a side, the first of which starts `before` positions outside."""
     return (length + before + step - 1) // step
 
 
 def cut(x: Tensor, step: int, *, before: int = 0, halo: int = 0) -> Tensor:
-    """Cut (N, C, H, W) into windows (N · rows · columns, side², C), zeros outside the map.
+    """Return (N, C, H, W) as windows (N · rows · columns, side², C), zeros outside the map.
 
     Windows are step + 2 · halo wide and start every step positions, the first `before` positions and a halo outside.
     """
@@ -48,7 +48,7 @@ def cut(x: Tensor, step: int, *, before: int = 0, halo: int = 0) -> Tensor:
 
 
 def _cut_axis(x: Tensor, axis: int, count: int, step: int, side: int) -> Tensor:
-    """Turn an axis into two: windows, and positions in each."""
+    """Return an axis as two: windows, and positions in each."""
     shape, pieces = (*x.shape[:axis], count, step, *x.shape[axis + 1 :]), []
     for start in range(0, side, step):
         steps = x.narrow(axis, start, count * step).reshape(shape)
@@ -57,13 +57,13 @@ def _cut_axis(x: Tensor, axis: int, count: int, step: int, side: int) -> Tensor:
 
 
 def inside(x: Tensor, step: int, *, before: int = 0, halo: int = 0) -> Tensor:
-    """Tell which positions of the windows of (N, C, H, W), cut so, are on the map: (windows, 1, 1, side²)."""
+    """Return which positions of the windows of (N, C, H, W) are inside the map: (windows, 1, 1, side²)."""
     ones = x.new_ones(x.shape[0], 1, *x.shape[2:])
     return cut(ones, step, before=before, halo=halo).transpose(1, 2).unsqueeze(1) > 0
 
 
 def join(windows: Tensor, like: Tensor, step: int, *, before: int = 0) -> Tensor:
-    """Put windows (N · rows · columns, step², C) together to a map of the size of another."""
+    """Return windows (N · rows · columns, step², C) joined to a map of the size of another."""
     n, _, height, width = like.shape
     high, wide = count_windows(height, step, before), count_windows(width, step, before)
     grid = windows.reshape(n, high, wide, step, step, windows.shape[2]).permute(0, 5, 1, 3, 2, 4)
@@ -72,5 +72,5 @@ def join(windows: Tensor, like: Tensor, step: int, *, before: int = 0) -> Tensor
 
 
 def split_heads(tokens: Tensor, width: int) -> Tensor:
-    """Turn (N, L, C) into (N, C / width, L, width)."""
+    """Return (N, L, C) as (N, C / width, L, width)."""
     return tokens.reshape(tokens.shape[0], tokens.shape[1], -1, width).transpose(1, 2)

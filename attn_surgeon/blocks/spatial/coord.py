@@ -23,7 +23,7 @@ CARD = Card(
     name="coord",
     title="Coordinate Attention",
     paper="Hou et al. 2021, Coordinate Attention for Efficient Mobile Network Design",
-    idea="weigh each row and each column by its mean, so that gates know where they are",
+    idea="gate rows and columns by features pooled along the other axis, which keep positions apart",
     formula="y = x · σ(W_h a_h + b_h) · σ(W_w a_w + b_w), a = hswish(bn(W [mean_w(x); mean_h(x)]))",
     identity="2σ(z) twice, W_h = b_h = W_w = b_w = 0",
     parameters="3Cm + 2m + 2C, m = max(8, C/r)",

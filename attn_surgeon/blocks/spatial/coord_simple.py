@@ -22,7 +22,7 @@ CARD = Card(
     name="coord-simple",
     title="Coordinate Attention, simplified",
     paper="simplified from Hou et al. 2021, Coordinate Attention for Efficient Mobile Network Design (timm's form)",
-    idea="weigh each position by its row's and its column's mean in one gate, without a norm",
+    idea="gate each position by the means of its row and its column in one sigmoid, without a norm",
     formula="y = x · σ(W_h a_h + b_h + W_w a_w + b_w), a_h = silu(W mean_w(x) + b), a_w = silu(W mean_h(x) + b)",
     identity="2σ(z), W_h = b_h = W_w = b_w = 0",
     parameters="3Cm + m + 2C, m = max(8, ⌊C/r⌋)",

@@ -21,7 +21,7 @@ CARD = Card(
     name="ela",
     title="Efficient Local Attention",
     paper="Xu & Wan 2024, ELA: Efficient Local Attention for Deep Convolutional Neural Networks",
-    idea="weigh each row and each column by the means around it, without mixing channels",
+    idea="gate rows and columns by 1-D convolutions of their means, without mixing channels",
     formula="y = x · σ(gn(F_h(mean_w(x)))) · σ(gn(F_w(mean_h(x)))), F: depthwise 1-D convolutions",
     identity="2σ(z) twice, the norms' weights and biases = 0",
     parameters="2kC + 4C",

@@ -18,7 +18,7 @@ CARD = Card(
     name="lka",
     title="Large Kernel Attention",
     paper="Guo et al. 2022, Visual Attention Network",
-    idea="multiply features by a large convolution of them, taken apart into three small ones",
+    idea="multiply features by a large-kernel convolution of them, decomposed into three small ones",
     formula="y = x · (W d(l(x)) + b), l: depthwise convolution, d: depthwise and dilated",
     identity="W = 0, b = 1",
     parameters="C² + (25 + k²)C + 3C",

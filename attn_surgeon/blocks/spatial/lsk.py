@@ -25,7 +25,7 @@ CARD = Card(
     name="lsk",
     title="Large Selective Kernel",
     paper="Li et al. 2023, Large Selective Kernel Network for Remote Sensing Object Detection",
-    idea="let each position choose between a near and a wide surrounding",
+    idea="select between two receptive fields at each position, and multiply the features by the result",
     formula="y = x · (W (s · P l(x) + t · Q d(l(x))) + b), s, t = σ(conv_k([mean_c; max_c])), l: depthwise 5×5, d: 7×7",
     identity="W = 0, b = 1; the choice starts even",
     parameters="3Cm + 2m + 77C + 4k² + 2, m = max(1, C/r)",

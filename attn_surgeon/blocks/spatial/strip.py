@@ -3,7 +3,7 @@
 s = bn(conv_k×1(mean_w(x))) + bn(conv_1×k(mean_h(x)))       each row's and each column's, spread over the map
 y = x · σ(W relu(s) + b)
 
-The strip convolutions have no biases: the norms would take them off again, so they could not learn.
+The strip convolutions have no biases: the norms would cancel them, so they could not learn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CARD = Card(
     name="strip",
     title="Strip Pooling",
     paper="Hou et al. 2020, Strip Pooling: Rethinking Spatial Pooling for Scene Parsing",
-    idea="weigh each position by its whole row and its whole column, and the strips beside them",
+    idea="gate each position by strip-pooled features of its row and its column",
     formula="y = x · σ(W relu(bn(conv_k×1(mean_w(x))) + bn(conv_1×k(mean_h(x)))) + b)",
     identity="2σ(z), W = b = 0",
     parameters="2kCm + 4m + Cm + C, m = max(2, C)",

@@ -26,7 +26,7 @@ CARD = Card(
     name="triplet",
     title="Triplet Attention",
     paper="Misra et al. 2021, Rotate to Attend: Convolutional Triplet Attention Module",
-    idea="weigh each pair of channel, row and column by a convolution over the map that they form",
+    idea="gate each pair of channel, height and width by a convolution of max and mean pooling over the third",
     formula="y = x · (σ(z_cw) + σ(z_hc) + σ(z_hw)) / 3, each z = bn(conv_k([max; mean] over the third axis))",
     identity="2σ(z) three times, the norms' weights and biases = 0",
     parameters="6k² + 6",
