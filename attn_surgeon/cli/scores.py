@@ -24,7 +24,8 @@ def show_evaluation(document: Document, task: Task) -> None:
     names = [str(network["network"]) for network in networks]
     against = "" if compared is None else f" against [bold]{escape(names[1])}[/]"
     out.print(f"[bold]{escape(names[0])}[/]{against} on {escape(document['data'])}", soft_wrap=True)
-    columns = [[*task.rows(network), ("time", f"{network['seconds']:.1f} s")] for network in networks]
+    time = "time" if compared is None else "time of both"
+    columns = [[*task.rows(network), (time, f"{network['seconds']:.1f} s")] for network in networks]
     if compared is None:
         out.print(facts(columns[0]))
     else:

@@ -59,9 +59,13 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         picture, label = self.pictures[index]
+        return self.view(picture, index), label
+
+    def view(self, picture: Image.Image, index: int) -> Tensor:
+        """Return image `index`, which has been read, as a tensor (C, H, W)."""
         if self.corruption is not None:
             picture = self.corruption(fit(picture, self.preprocessing), index)
-        return cast(Tensor, self.transform(picture)), label
+        return cast(Tensor, self.transform(picture))
 
     def name(self, index: int) -> str | int:
         """Return the name of an image, or its index where it has no name."""

@@ -14,7 +14,7 @@ from attn_surgeon.data.images import ImageData
 from attn_surgeon.errors import DataError, option
 from attn_surgeon.evaluate.compare import ComparedNames, compare_scores, require_comparable
 from attn_surgeon.evaluate.robust import describe_trials, run_trials
-from attn_surgeon.progress import Progress, no_progress, of_jobs
+from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.tasks.base import DEFAULT_OPTIONS, Score, ScoreOptions, Task
 from attn_surgeon.tasks.settings import TaskSettings
 
@@ -83,18 +83,15 @@ def assess(
         The document: the first network's scores; under `compare` those of the second, the difference, the paired test
         and a sentence; under `robust` what came of corrupted images.
     """
-    scores, documents = [], []
-    for number, (network, own) in enumerate(zip(networks, data, strict=True)):
-        since = time.perf_counter()
-        score = task.score(network.model, own, options, of_jobs(progress, number, len(networks)))
-        documents.append(describe_score(task, score, own) | {"seconds": time.perf_counter() - since})
-        scores.append(score)
+    since, models = time.perf_counter(), [network.model for network in networks]
+    scores = task.score_each(models, data, options, progress)
+    seconds = {"seconds": time.perf_counter() - since}  # of all networks together, which read the images once
+    documents = [describe_score(task, score, own) | seconds for score, own in zip(scores, data, strict=True)]
     document = dict(documents[0])
     if compared is not None:
         difference = compare_scores(task, scores[0], scores[1], compared)
         document["compare"] = documents[1] | difference | task.compare_details(scores[0], scores[1], data[0])
     if corruption_seed is not None:
-        models = [network.model for network in networks]
         trials = run_trials(task, models, data, seed=corruption_seed, options=options, progress=progress)
         clean = [torch.tensor(score.outcomes, dtype=torch.float64) for score in scores]
         document["robust"] = {"seed": corruption_seed, **describe_trials(task, trials, clean, compared)}

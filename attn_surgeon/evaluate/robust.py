@@ -75,14 +75,12 @@ def run_trials(
         progress: is called with the images done and their total, over all networks and trials.
     """
     corruptions = [task.corruptions(own, seed) for own in data]
-    jobs, trials = len(TRIALS) * len(models), []
+    trials = []
     for number, (kind, strength) in enumerate(TRIALS):
-        outcomes = []
-        for place, (model, corrupted) in enumerate(zip(models, corruptions, strict=True)):
-            step = of_jobs(progress, number * len(models) + place, jobs)
-            score = task.score(model, corrupted(kind, strength), options, step)
-            outcomes.append(torch.tensor(score.outcomes, dtype=torch.float64))
-        trials.append(Trial(kind, strength, tuple(outcomes)))
+        images = [corrupted(kind, strength) for corrupted in corruptions]
+        scores = task.score_each(models, images, options, of_jobs(progress, number, len(TRIALS)))
+        outcomes = tuple(torch.tensor(score.outcomes, dtype=torch.float64) for score in scores)
+        trials.append(Trial(kind, strength, outcomes))
     return trials
 
 

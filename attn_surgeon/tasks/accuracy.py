@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.sampling import batches
 from attn_surgeon.data.subsets import ImageSubset, balanced, labels_of
+from attn_surgeon.data.views import Views
 from attn_surgeon.errors import DataError, first_line, option
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.surgery.isolation import mode
@@ -52,6 +54,20 @@ class _Sums:
         self.loss += float(F.cross_entropy(logits.double(), labels, reduction="sum"))
         self.digest.update(logits.contiguous().numpy().astype("<f4").tobytes())
 
+    def accuracy(self, classes: int, seconds: float) -> Accuracy:
+        """Return the accuracy over all batches."""
+        correct5 = self.correct5 if classes > 5 else None
+        return Accuracy(
+            images=self.images,
+            correct=self.correct,
+            correct5=correct5,
+            top1=self.correct / self.images,
+            top5=None if correct5 is None else correct5 / self.images,
+            loss=self.loss / self.images,
+            logits_sha256=self.digest.hexdigest(),
+            seconds=seconds,
+        )
+
 
 def measure_accuracy(
     model: nn.Module,
@@ -79,32 +95,51 @@ def measure_accuracy(
     Raises:
         DataError: there are no images, or the network does not return such logits.
     """
-    start = time.perf_counter()
-    dataset: Dataset[Any] = data.dataset
     if limit is not None:
-        dataset = ImageSubset(dataset, balanced(labels_of(dataset), limit))
-    total, sums = len(cast(Any, dataset)), _Sums()
+        data = replace(data, dataset=ImageSubset(data.dataset, balanced(labels_of(data.dataset), limit)))
+    loading = {"batch_size": batch_size, "workers": workers, "device": device}
+    return measure_accuracies([model], [data], **loading, progress=progress, watches=[watch])[0]  # type: ignore[arg-type]
+
+
+def measure_accuracies(
+    models: Sequence[nn.Module],
+    data: Sequence[ImageData],
+    *,
+    batch_size: int = 256,
+    workers: int = 0,
+    device: str | torch.device = "cpu",
+    progress: Progress = no_progress,
+    watches: Sequence[Callable[[Tensor, Tensor], None]],
+) -> list[Accuracy]:
+    """Measure classifiers on the same images, each read once.
+
+    Args:
+        models: as for `measure_accuracy`.
+        data: the images as each network takes them.
+        batch_size: images per batch.
+        workers: data-loading processes.
+        device: where to run.
+        progress: is called with the images done and their total, over all networks.
+        watches: a function for each network, called with the logits (N, K) and labels (N,) of each batch, on the CPU.
+    """
+    start, views = time.perf_counter(), Views([own.dataset for own in data])
+    total, sums = len(views) * len(models), [_Sums() for _ in models]
     if not total:
         raise DataError("no images to evaluate on", "the dataset is empty")
     # A loader draws the base seed of its workers; with its own generator, evaluation does not change a training run.
-    loader = DataLoader(dataset, batch_size, num_workers=workers, generator=torch.Generator())
-    with mode(model.to(device), training=False), torch.inference_mode():
-        for images, labels, *_ in batches(loader):
-            logits = _logits(model, images.to(device), len(data.class_names))
-            sums.add(logits, labels)
-            watch(logits, labels)
-            progress(sums.images, total)
-    correct5 = sums.correct5 if len(data.class_names) > 5 else None
-    return Accuracy(
-        images=sums.images,
-        correct=sums.correct,
-        correct5=correct5,
-        top1=sums.correct / sums.images,
-        top5=None if correct5 is None else correct5 / sums.images,
-        loss=sums.loss / sums.images,
-        logits_sha256=sums.digest.hexdigest(),
-        seconds=time.perf_counter() - start,
-    )
+    loader = DataLoader(views, batch_size, num_workers=workers, generator=torch.Generator())
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(mode(model.to(device), training=False))
+        stack.enter_context(torch.inference_mode())
+        for batch in batches(loader):
+            for number, (images, labels, *_) in enumerate(batch):
+                logits = _logits(models[number], images.to(device), len(data[number].class_names))
+                sums[number].add(logits, labels)
+                watches[number](logits, labels)
+                progress(sum(own.images for own in sums), total)
+    seconds = time.perf_counter() - start
+    return [own.accuracy(len(of.class_names), seconds) for own, of in zip(sums, data, strict=True)]
 
 
 def ranks(logits: Tensor, labels: Tensor) -> Tensor:

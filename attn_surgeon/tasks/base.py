@@ -15,7 +15,7 @@ from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.splits import Splits
 from attn_surgeon.errors import DataError, option
 from attn_surgeon.networks.preprocessing import Preprocessing
-from attn_surgeon.progress import Progress, no_progress
+from attn_surgeon.progress import Progress, no_progress, of_jobs
 from attn_surgeon.tasks.settings import TaskSettings
 from attn_surgeon.tasks.statistics import PairedTest, compare_ranks
 
@@ -143,6 +143,17 @@ class Task(Protocol):
     ) -> Score:
         """Score a network on a dataset, in eval mode."""
         ...
+
+    def score_each(
+        self,
+        models: Sequence[nn.Module],
+        data: Sequence[ImageData],
+        options: ScoreOptions = DEFAULT_OPTIONS,
+        progress: Progress = no_progress,
+    ) -> list[Score]:
+        """Score networks on the same images, as each takes them; a task can override it to read an image once."""
+        steps = [of_jobs(progress, number, len(models)) for number in range(len(models))]
+        return [self.score(model, own, options, step) for model, own, step in zip(models, data, steps, strict=True)]
 
     def samples(self, data: ImageData) -> Iterable[Tensor]:
         """Yield batches (N, C, H, W) of the first images, preprocessed for the network."""

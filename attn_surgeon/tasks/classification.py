@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -24,7 +25,7 @@ from attn_surgeon.extras import is_installed
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.surgery.running import run_network
-from attn_surgeon.tasks.accuracy import measure_accuracy, require_logits
+from attn_surgeon.tasks.accuracy import Accuracy, measure_accuracies, require_logits
 from attn_surgeon.tasks.base import DEFAULT_OPTIONS, Metric, Score, ScoreOptions, Task
 from attn_surgeon.tasks.confusion_files import confusion_csv, confusion_png
 from attn_surgeon.tasks.head import replace_head
@@ -105,18 +106,20 @@ class Classification(Task):
         progress: Progress = no_progress,
     ) -> Score:
         """Score a classifier: top-1 accuracy, with 1 or 0 as the outcome of each image."""
-        batches: list[Predictions] = []
-        accuracy = measure_accuracy(
-            model,
-            data,
-            **vars(options),
-            progress=progress,
-            watch=lambda logits, labels: batches.append(predictions_of(logits, labels)),
-        )
-        predictions = concatenated(batches)
-        outcomes = tuple(predictions.correct.double().tolist())
-        figures = {"correct": accuracy.correct, "correct5": accuracy.correct5, "top5": accuracy.top5}
-        return Score(accuracy.top1, accuracy.loss, outcomes, figures, accuracy.logits_sha256, predictions)
+        return self.score_each([model], [data], options, progress)[0]
+
+    def score_each(
+        self,
+        models: Sequence[nn.Module],
+        data: Sequence[ImageData],
+        options: ScoreOptions = DEFAULT_OPTIONS,
+        progress: Progress = no_progress,
+    ) -> list[Score]:
+        """Score classifiers on the same images, each read once."""
+        kept: list[list[Predictions]] = [[] for _ in models]
+        watches = [partial(_keep, own) for own in kept]
+        measured = measure_accuracies(models, data, **vars(options), progress=progress, watches=watches)
+        return [_score(found, concatenated(own)) for found, own in zip(measured, kept, strict=True)]
 
     def samples(self, data: ImageData) -> Iterator[Tensor]:
         """Yield the first images in batches."""
@@ -194,6 +197,16 @@ class Classification(Task):
         if is_installed("matplotlib"):
             files["confusion.png"] = confusion_png(counts, data.class_names)
         return files
+
+
+def _keep(batches: list[Predictions], logits: Tensor, labels: Tensor) -> None:
+    batches.append(predictions_of(logits, labels))
+
+
+def _score(found: Accuracy, predictions: Predictions) -> Score:
+    outcomes = tuple(predictions.correct.double().tolist())
+    figures = {"correct": found.correct, "correct5": found.correct5, "top5": found.top5}
+    return Score(found.top1, found.loss, outcomes, figures, found.logits_sha256, predictions)
 
 
 def match_classes(

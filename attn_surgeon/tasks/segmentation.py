@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, cast
 
@@ -102,26 +103,32 @@ class Segmentation(Task):
         options: ScoreOptions = DEFAULT_OPTIONS,
         progress: Progress = no_progress,
     ) -> Score:
-        """Score a network on whole images: the mIoU over all pixels, and as outcomes that of each image."""
-        scenes, classes = cast(Scenes, data.dataset), len(data.class_names)
-        counts, loss_sum, outcomes = torch.zeros(classes, classes, dtype=torch.long), 0.0, []
-        overlaps: list[tuple[Tensor, Tensor]] = []
-        with mode(model.to(options.device), training=False), torch.inference_mode():
-            for index in range(len(scenes)):
-                of_image, loss = self._score_image(model, scenes, index, classes, options.device)
-                counts, loss_sum = counts + of_image, loss_sum + loss
-                outcomes.append(float(ious(of_image).nanmean()))
-                overlaps.append(hits_and_unions(of_image))
-                progress(index + 1, len(scenes))
-        by_class = ious(counts)
-        fractions = [None if math.isnan(value) else value for value in by_class.tolist()]
-        figures = {
-            "pixel_accuracy": float(counts.diagonal().sum() / counts.sum()),
-            "iou": dict(zip(data.class_names, fractions, strict=True)),
-        }
-        by_image = mean_iou_by_image(*map(torch.stack, zip(*overlaps, strict=True))).tolist()
-        loss = loss_sum / int(counts.sum())
-        return Score(float(by_class.nanmean()), loss, tuple(outcomes), figures, pseudo_values=tuple(by_image))
+        """Score a network on whole images: mIoU over all pixels, and for each image over the classes in it."""
+        return self.score_each([model], [data], options, progress)[0]
+
+    def score_each(
+        self,
+        models: Sequence[nn.Module],
+        data: Sequence[ImageData],
+        options: ScoreOptions = DEFAULT_OPTIONS,
+        progress: Progress = no_progress,
+    ) -> list[Score]:
+        """Score networks on the same images, each read once for all that take it alike."""
+        scenes, sums = [cast(Scenes, own.dataset) for own in data], [_Sums(len(own.class_names)) for own in data]
+        count = len(scenes[0])
+        with ExitStack() as stack:
+            for model in models:
+                stack.enter_context(mode(model.to(options.device), training=False))
+            stack.enter_context(torch.inference_mode())
+            for index in range(count):
+                items: dict[Any, tuple[Tensor, Tensor]] = {}
+                for number, (model, own) in enumerate(zip(models, scenes, strict=True)):
+                    if own.preprocessing not in items:
+                        items[own.preprocessing] = own[index]
+                    item = items[own.preprocessing]
+                    sums[number].add(*self._score_image(model, own, item, sums[number].classes, options.device))
+                    progress(index * len(models) + number + 1, count * len(models))
+        return [own.score(of.class_names) for own, of in zip(sums, data, strict=True)]
 
     def samples(self, data: ImageData) -> Iterator[Tensor]:
         """Yield the central window of each of the first images, as batches (1, C, h, w)."""
@@ -160,10 +167,10 @@ class Segmentation(Task):
         return scores if scores.shape[2:] == size else F.interpolate(scores, size, mode="bilinear", align_corners=False)
 
     def _score_image(
-        self, model: nn.Module, scenes: Scenes, index: int, classes: int, device: Any
+        self, model: nn.Module, scenes: Scenes, item: tuple[Tensor, Tensor], classes: int, device: Any
     ) -> tuple[Tensor, float]:
         """Return the confusion matrix (K, K) of the pixels of an image, and their summed cross-entropy."""
-        image, mask = scenes[index]
+        image, mask = item
         counts, loss = torch.zeros(classes, classes, dtype=torch.long), 0.0
         for top, scores in self._predict(model, scenes, image, device):
             rows = mask[None, top : top + scores.shape[1]].to(scores.device)
@@ -182,6 +189,34 @@ class Segmentation(Task):
             return self._resized(output, windows.shape[2:])
 
         return bands(predict, image, scenes.preprocessing.size, scenes.overlap)
+
+
+class _Sums:
+    """What a network scored on the images so far."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes, self.loss = classes, 0.0
+        self.counts = torch.zeros(classes, classes, dtype=torch.long)
+        self.outcomes: list[float] = []
+        self.overlaps: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, counts: Tensor, loss: float) -> None:
+        """Add an image's counts of pixels (K, K) by class and prediction, and its summed loss."""
+        self.counts, self.loss = self.counts + counts, self.loss + loss
+        self.outcomes.append(float(ious(counts).nanmean()))
+        self.overlaps.append(hits_and_unions(counts))
+
+    def score(self, class_names: Sequence[str]) -> Score:
+        """Return the score over all images."""
+        each, pixels = ious(self.counts), int(self.counts.sum())
+        fractions = [None if math.isnan(value) else value for value in each.tolist()]
+        figures = {
+            "pixel_accuracy": float(self.counts.diagonal().sum() / pixels),
+            "iou": dict(zip(class_names, fractions, strict=True)),
+        }
+        by_image = mean_iou_by_image(*map(torch.stack, zip(*self.overlaps, strict=True))).tolist()
+        mean, loss = float(each.nanmean()), self.loss / pixels
+        return Score(mean, loss, tuple(self.outcomes), figures, pseudo_values=tuple(by_image))
 
 
 def _main(output: Any) -> Tensor:
