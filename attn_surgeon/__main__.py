@@ -7,14 +7,19 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    for number in (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")):
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _leave)
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    caught = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    for number in caught:
+        signal.signal(number, _leave)
     from attn_surgeon.cli.app import main as run
     from attn_surgeon.memory import limit_to_machine
 
     limit_to_machine()
-    run()
+    try:
+        run()
+    finally:  # all is done, but Python takes a while to end, with its handlers taken away
+        for number in caught:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _leave(signum: int, frame: object) -> None:

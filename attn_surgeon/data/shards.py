@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import math
 import re
 import tarfile
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from typing import Any, BinaryIO
 from attn_surgeon.data.folders import IMAGE_SUFFIXES
 from attn_surgeon.data.images import NAMES_SHOWN, message_line
 from attn_surgeon.data.timm_sets import SPLIT_ALIASES
-from attn_surgeon.errors import DataError, first_few, option
+from attn_surgeon.errors import DataError, excerpt, first_few, option
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MOST_SHARDS, _MOST_DIGITS = 100_000, 18
 _INFO = ("_info.json", "info.json")
 _EXAMPLE = 'write {"splits": {"train": {"filenames": ["a-000.tar"]}, "validation": …}}, or use a brace pattern'
 
@@ -79,6 +81,20 @@ def shard_splits(name: str, root: str | None) -> list[str]:
     return list(_info(folder)["splits"]) if folder.is_dir() else []
 
 
+def shard_files(name: str, root: str | None) -> list[Path]:
+    """Return the shards on this machine that a pattern or a folder's description names."""
+    folder = Path(root or "", name)
+    if folder.is_dir():
+        paths = [folder / file for split in _info(folder)["splits"].values() for file in split["filenames"]]
+    else:
+        paths = [Path(root or "", shard.rpartition("/")[2] if "://" in shard else shard) for shard in _named(name)]
+    return sorted({path for path in paths if path.is_file()})
+
+
+def _named(name: str) -> list[str]:
+    return expanded(name.partition("|")[0])  # timm's names may end in `|` and the number of images
+
+
 def _located(name: str, split: str, root: str | None, download: bool) -> tuple[list[Path], str]:
     """Return the paths of the shards, and the key of the label in `.json` members, used where there is no `.cls`."""
     folder = Path(root or "", name)
@@ -89,8 +105,7 @@ def _located(name: str, split: str, root: str | None, download: bool) -> tuple[l
             raise DataError(f"no split {split!r}", str(folder), f"splits here: {', '.join(splits)}")
         paths, key = [folder / file for file in splits[found]["filenames"]], splits[found].get("alt_label")
     else:
-        names, key = expanded(name.partition("|")[0]), None  # timm's names may end in `|` and the number of images
-        paths = [_local(shard, root, download) for shard in names]
+        paths, key = [_local(shard, root, download) for shard in _named(name)], None
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         hint = "expected a pattern such as wds/flowers-{000..127}.tar, or a folder with _info.json"
@@ -99,13 +114,15 @@ def _located(name: str, split: str, root: str | None, download: bool) -> tuple[l
 
 
 def expanded(pattern: str) -> list[str]:
-    """Return the names that a pattern with braces expands to, as in a shell.
+    """Return the names that a pattern with braces expands to, as in a shell; raise DataError where there are too many.
 
     >>> expanded("a-{00..02}.tar")
     ['a-00.tar', 'a-01.tar', 'a-02.tar']
     """
     pieces = _BRACES.split(pattern)
     choices = [_choices(piece) if number % 2 else [piece] for number, piece in enumerate(pieces)]
+    if math.prod(map(len, choices)) > _MOST_SHARDS:
+        raise _too_many(pattern)
     return ["".join(combination) for combination in itertools.product(*choices)]
 
 
@@ -114,7 +131,13 @@ def _choices(text: str) -> list[str]:
     if ends is None:
         return text.split(",")
     first, last = ends.groups()
+    if max(len(first), len(last)) > _MOST_DIGITS or int(last) - int(first) >= _MOST_SHARDS:
+        raise _too_many(f"{{{text}}}")
     return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+
+
+def _too_many(pattern: str) -> DataError:
+    return DataError(f"more than {_MOST_SHARDS:,} shards", f"wds/{excerpt(pattern)}", "name fewer, or a folder of them")
 
 
 def _local(shard: str, root: str | None, download: bool) -> Path:

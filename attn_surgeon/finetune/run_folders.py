@@ -6,13 +6,14 @@ import itertools
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from torch import nn
 
 from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
+from attn_surgeon.data.state import DataState
 from attn_surgeon.errors import SurgeonError, TrainingError, option
 from attn_surgeon.files import claimed, is_leftover, remove_leftovers
 from attn_surgeon.finetune.checkpoint import write_file
@@ -25,7 +26,10 @@ REQUEST = "request.json"
 
 @dataclass(frozen=True)
 class FinetuneRequest:
-    """What a fine-tune was asked for; `start` is the hash of the tensors it starts from."""
+    """What a fine-tune was asked for.
+
+    `start` is the hash of the tensors it starts from, `files` the state of its data, empty where that is no files.
+    """
 
     artefact: str
     data: str
@@ -33,6 +37,7 @@ class FinetuneRequest:
     settings: FinetuneSettings
     control: bool
     seeds: int
+    files: DataState = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.artefact.endswith(ARTEFACT_SUFFIX):  # another source could be code, which no file may name

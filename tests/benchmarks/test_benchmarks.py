@@ -23,7 +23,7 @@ from attn_surgeon.blocks.base import registry
 from attn_surgeon.data.splits import Splits, open_labelled_splits
 from tests.data import cells
 
-from . import cifar, fine_tune, first_day, kills, latency, membrane, safe, throughput, tune
+from . import cifar, fine_tune, first_day, latency, membrane, safe, throughput, tune
 
 SHORT = {"epochs": 1, "batch_size": 16, "limit": 32}
 Printed = Callable[[], str]
@@ -160,11 +160,3 @@ def test_latency(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     assert row(text, "plain")[3] == "1.000"
     assert row(text, "se untrained")[1] == row(text, "plain")[1]
     assert int(row(text, "se")[1]) > int(row(text, "plain")[1])
-
-
-@pytest.mark.slow
-def test_kills(printed: Printed) -> None:
-    with pytest.raises(SystemExit) as ended:
-        kills.main(["--kills", "1"])
-    assert ended.value.code == 0, ended.value
-    assert printed().splitlines()[-1] == "1 of 1 killed runs ended with the same last.safetensors, bit for bit"

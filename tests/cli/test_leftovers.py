@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from .helpers import INSERT, Cli, contents, refused, start, wait_for
 
@@ -37,6 +38,18 @@ def test_a_run_that_was_killed_before_it_began_is_started_again_and_one_later_re
     leave()
     assert cli("finetune", "--resume", "run", "--json").code == 0
     assert contents().keys() == before
+
+
+def test_a_run_is_not_resumed_on_other_data(cli: Cli, artefact: str) -> None:
+    for name in ("train/0", "train/1", "val/0", "val/1"):
+        Path("data", name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("L", (32, 32), 40 * number).save(Path("data", name, f"{number}.png"))
+    run = ("--data", "data", "--batch-size", "2", "--epochs", "1", "--leaks", "warn", "--json")
+    assert cli("finetune", artefact, *run, "--out", "run").code == 0
+    Path("data/train/1/1.png").unlink()
+    line = refused(cli, "finetune", "--resume", "run")
+    assert "the data has changed since the run began: train/1 has 1 file, not 2; data; put it back" in line
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ def finetune(
             raise OptionError(
                 "the artefact is not the one that the run started from", request.artefact, "start a new run"
             )
+        _require_same_data(request)
         job = _open_job(request, network)
         folder = Path(resume)
     else:
@@ -161,10 +162,21 @@ def _required(chosen: FinetuneConfig) -> tuple[str, str]:
 
 
 def _request(chosen: FinetuneConfig, path: str, data: str, network: LoadedNetwork) -> FinetuneRequest:
+    from attn_surgeon.data.state import read_data_state
     from attn_surgeon.finetune.run_folders import FinetuneRequest, fingerprint
 
-    start = fingerprint(network.model)
-    return FinetuneRequest(str(Path(path).resolve()), data, start, chosen.settings, chosen.control, chosen.seeds)
+    start, files = fingerprint(network.model), read_data_state(data, chosen.settings)
+    artefact = str(Path(path).resolve())
+    return FinetuneRequest(artefact, data, start, chosen.settings, chosen.control, chosen.seeds, files)
+
+
+def _require_same_data(request: FinetuneRequest) -> None:
+    """Raise DataError where the data is not what the run began with; where it is gone, opening it says so."""
+    from attn_surgeon.data.state import read_data_state, require_same_data
+
+    now = read_data_state(request.data, request.settings)
+    if request.files and now:
+        require_same_data(request.files, now, request.data)
 
 
 def _open(path: str, source: str | None, trust: bool, weights: str | None) -> LoadedNetwork:
