@@ -1,1 +1,1 @@
-"""Ship a network: to ONNX, torch.export and TensorRT, each checked against PyTorch."""
+"""Export networks to ONNX, torch.export programs and TensorRT engines; every file is compared with PyTorch."""

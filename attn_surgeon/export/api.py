@@ -1,4 +1,4 @@
-"""Export a network from Python; the command line starts from a name or a file instead."""
+"""The Python functions that export a network: `export_onnx`, `export_program`, and `export` for any format."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def export_onnx(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> ExportedFile:
-    """Write a network as an ONNX file, and compare the file with the network.
+    """Write a network as an ONNX file, and compare its outputs in ONNX Runtime with PyTorch's.
 
-    The model is not changed. A file at `path` is replaced, once the new one is known to agree.
+    The model is not changed. An existing file at `path` is replaced only if the outputs agree.
 
     Args:
         model: the network.
@@ -55,20 +55,20 @@ def export_onnx(
         example: images (N, C, H, W) of the size to export at; their values do not matter.
         dynamic: the dynamic axes, "batch,height=32:256" or a list of such; "none" or an empty list for none.
         precision: fp32, fp16 or int8.
-        calibrate: a folder of images to find int8 scales on.
-        opset: the ONNX operator set, 18 to 25.
-        preprocess: put the normalisation into the file, which then takes uint8 images (N, H, W, C).
-        softmax: return probabilities.
-        keep_identity: keep grafts that are exactly the identity; they are removed otherwise.
-        images: a folder of images to compare on; those to calibrate on, or random ones with a fixed seed, otherwise.
-        tolerance: the largest difference allowed, relative to the largest output.
-        mean, std: the normalisation of the images, where the model's artefact does not say it.
+        calibrate: a folder of images for int8 calibration.
+        opset: the version of the ONNX operator set, 18 to 25.
+        preprocess: include the normalisation in the file, which then takes uint8 images (N, H, W, C).
+        softmax: return probabilities instead of logits.
+        keep_identity: keep grafts that are exactly the identity, which are removed by default.
+        images: a folder of images to compare outputs on; by default those of `calibrate`, or seeded random images.
+        tolerance: the largest allowed difference, relative to the largest output.
+        mean, std: the normalisation of the images, one value per channel; by default that of the model's artefact.
 
     Returns:
-        the file, with its differences from PyTorch.
+        The file, with its differences from PyTorch.
 
     Raises:
-        ParityError: the file computes something else than the network; nothing is written then.
+        ParityError: the outputs of the file differ from the network's; nothing is written then.
         SurgeonError: the network cannot be exported in this way: an ExportError, ExampleError or DataError.
 
     >>> import tempfile, torch, attn_surgeon
@@ -115,12 +115,12 @@ def export_program(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> ExportedFile:
-    """Write a network as a `torch.export` program (.pt2), and compare the file with the network.
+    """Write a network as a `torch.export` program (.pt2), and compare its outputs with the network's.
 
-    The program returns a tensor, or several outputs as a dict by name.
+    The program returns a tensor or, for several outputs, a dict.
 
     Args:
-        compiled: compile it by AOTInductor.
+        compiled: compile the program with AOTInductor.
         model, path, example, dynamic, preprocess, softmax, keep_identity, images, tolerance, mean, std: as for
             `export_onnx`.
 
@@ -158,78 +158,78 @@ def export(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> ExportedFile:
-    """Write a network as a file of any registered format, and compare the file with the network.
+    """Write a network as a file of any registered format, and compare its outputs with the network's.
 
     Args:
         model: the network, which is not changed.
         path: the file to write.
         format: the name of the format: see `attn_surgeon.export.formats.register_format`.
         example: images (N, C, H, W) of the size to export at.
-        precision: one that the format has.
-        settings: what formats have in common.
-        options: the format's own options, an object of its `options` class.
-        mean, std: the normalisation of the images, where the model's artefact does not say it.
+        precision: one of the precisions of the format.
+        settings: the settings that all formats share.
+        options: the options of the format, an object of its `options` class.
+        mean, std: the normalisation of the images, one value per channel; by default that of the model's artefact.
 
     Raises:
         ParityError, SurgeonError: as for `export_onnx`.
     """
-    chosen, settings = find_format(format), settings or ExportSettings()
-    target = _target(path, chosen)
+    file_format, settings = find_format(format), settings or ExportSettings()
+    target = _target(path, file_format)
     require_images(settings.images)
-    network = _as_network(model, example, PreprocessingOverrides(_numbers(mean), _numbers(std), _size(example)))
-    options = chosen.options() if options is None else options
-    targets = chosen.targets(str(target), target.stem, [precision], options)
-    result = chosen.write(ExportRequest(network=network, settings=settings, options=options, targets=targets))
+    network = _as_network(model, example, PreprocessingOverrides(_floats(mean), _floats(std), _size(example)))
+    options = file_format.options() if options is None else options
+    targets = file_format.targets(str(target), target.stem, [precision], options)
+    result = file_format.write(ExportRequest(network=network, settings=settings, options=options, targets=targets))
     if result.error is not None:
         raise result.error
     return result.files[-1]
 
 
-def _numbers(values: Sequence[float] | None) -> tuple[float, ...] | None:
-    """Return numbers of any kind, such as an array's, as floats."""
+def _floats(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    """Return the values of a sequence or array as a tuple of floats."""
     return None if values is None else tuple(float(value) for value in values)
 
 
-def _as_network(model: nn.Module, example: Tensor, given: PreprocessingOverrides) -> LoadedNetwork:
-    """Return a copy of a network, with what is known of its images."""
+def _as_network(model: nn.Module, example: Tensor, overrides: PreprocessingOverrides) -> LoadedNetwork:
+    """Return a copy of a network with its preprocessing: that of its artefact, with the overrides."""
     if not isinstance(model, nn.Module) or isinstance(model, ScriptModule):
-        raise ExportError(f"not a Python module: {type(model).__name__}", "model", "give an nn.Module")
+        raise ExportError(f"not a Python module: {type(model).__name__}", "model", "pass an nn.Module")
     channels, provenance = example.shape[1], provenance_of(model)
     default = Preprocessing((0.0,) * channels, (1.0,) * channels, _size(example), channels, assumed=True)
-    known = provenance.preprocessing or default
-    for name, values in (("mean", given.mean), ("std", given.std)):
+    preprocessing = provenance.preprocessing or default
+    for name, values in (("mean", overrides.mean), ("std", overrides.std)):
         if values is not None and len(values) != channels:
             what = f"{name} has {len(values)} values, the example {channels} channels"
-            raise ExportError(what, name, "give one value per channel")
-    if given.mean is None and known.channels != channels:
-        what = f"the example has {channels} channels, the network's images have {known.channels}"
-        raise ExportError(what, "example", "give mean and std too, if this is intended")
-    provenance = replace(provenance, preprocessing=given.applied(known))
+            raise ExportError(what, name, "pass one value per channel")
+    if overrides.mean is None and preprocessing.channels != channels:
+        what = f"the example has {channels} channels, the network's images have {preprocessing.channels}"
+        raise ExportError(what, "example", "pass mean and std too, if this is intended")
+    provenance = replace(provenance, preprocessing=overrides.applied(preprocessing))
     return LoadedNetwork(set_provenance(copied(model), provenance))
 
 
 def _size(example: Any) -> tuple[int, int]:
-    """Return the height and width of images; raise ExportError where an example is none."""
+    """Return the height and width of images (N, C, H, W); raise ExportError for anything else."""
     if not isinstance(example, Tensor) or example.ndim != _IMAGE_RANK or not example.is_floating_point():
         shape = getattr(example, "shape", None)
         what = type(example).__name__ if shape is None else f"{tuple(shape)} of {example.dtype}"
-        raise ExportError(f"not a batch of images: {what}", "example", "give floats (N, C, H, W)")
+        raise ExportError(f"not a batch of images: {what}", "example", "pass floats (N, C, H, W)")
     height, width = example.shape[2:]
     return height, width
 
 
 def _require_precision(precision: str, calibrate: object) -> None:
-    possible = find_format("onnx").precisions
-    if precision not in possible:
-        hint = nearest(precision, possible) or f"known: {', '.join(possible)}"
+    precisions = find_format("onnx").precisions
+    if precision not in precisions:
+        hint = nearest(precision, precisions) or f"known: {', '.join(precisions)}"
         raise ExportError(f"unknown precision '{precision}'", "precision", hint)
     if (precision == "int8") != (calibrate is not None):
-        what = "calibrate has no effect without int8" if calibrate else "int8 needs images to find its scales on"
-        raise ExportError(what, "precision", 'use precision="int8"' if calibrate else "give a folder as calibrate")
+        what = "calibrate has no effect without int8" if calibrate else "int8 needs images to calibrate on"
+        raise ExportError(what, "precision", 'use precision="int8"' if calibrate else "pass a folder as calibrate")
 
 
-def _target(path: str | Path, chosen: Format) -> Path:
-    target, suffix = Path(path), chosen.suffixes[0]
+def _target(path: str | Path, file_format: Format) -> Path:
+    target, suffix = Path(path), file_format.suffixes[0]
     if target.suffix != suffix:
         raise ExportError(f"the file's name does not end in {suffix}", str(path), f"name it {target.stem}{suffix}")
     if target.is_dir():

@@ -1,4 +1,4 @@
-"""Accuracy, size and latency of exported files, side by side."""
+"""Benchmark exported files side by side: accuracy, size and latency in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ TASK = "classification"
 
 @dataclass(frozen=True)
 class FileBenchmark:
-    """Accuracy, size and latency of a file.
+    """The accuracy, size and latency of a file.
 
     Args:
-        precision: the file's.
-        top1: the share of images classified correctly, None without data.
-        images: how many images that is measured on.
-        bytes: the size of the file and of the tensors beside it.
-        latency: of one image on one thread, in seconds.
+        precision: its precision.
+        top1: the top-1 accuracy; None without data.
+        images: the number of images it was measured on.
+        bytes: the size of the file with its external tensors.
+        latency: the seconds for one image on one thread.
     """
 
     precision: str
@@ -53,7 +53,7 @@ class FileBenchmark:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """The images to measure accuracy on: at most `limit` of a split of a folder."""
+    """The images to measure accuracy on: at most `limit` images of a split."""
 
     folder: str
     split: str = "val"
@@ -63,7 +63,7 @@ class EvaluationData:
 def benchmark_files(
     prepared: PreparedNetwork, files: Mapping[str, Path], data: EvaluationData | None, progress: Progress = no_progress
 ) -> list[FileBenchmark]:
-    """Return the benchmarks of a network's files, by precision; they are timed in turn, so that load affects all."""
+    """Return the benchmarks of files, by precision, timed in interleaved rounds."""
     with ExitStack() as stack:
         sessions = {name: stack.enter_context(open_session(path)) for name, path in files.items()}
         times = _latencies(prepared, sessions)
@@ -72,15 +72,15 @@ def benchmark_files(
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file and of the tensors beside it."""
-    beside = path.with_name(f"{path.name}.data")
-    return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+    """Return the size in bytes of a file with its external tensors."""
+    external = path.with_name(f"{path.name}.data")
+    return path.stat().st_size + (external.stat().st_size if external.exists() else 0)
 
 
 def _latencies(prepared: PreparedNetwork, sessions: Mapping[str, OnnxSession]) -> dict[str, Latency]:
     feeds = as_feeds(INPUT, prepared.inputs(next(prepared.sizes())))
-    turns = time_interleaved([partial(session.time, feeds) for session in sessions.values()])
-    return {name: summarise(seconds) for name, seconds in zip(sessions, turns, strict=True)}
+    timings = time_interleaved([partial(session.time, feeds) for session in sessions.values()])
+    return {name: summarise(seconds) for name, seconds in zip(sessions, timings, strict=True)}
 
 
 def _score(
@@ -89,14 +89,14 @@ def _score(
     if data is None:
         return None, 0
     batch = max(size["batch"] for size in prepared.sizes())
-    module = _InRuntime(session, prepared.settings.preprocess, prepared.exported.classes or 0)
+    module = _SessionModule(session, prepared.settings.preprocess, prepared.exported.classes or 0)
     dataset = open_evaluation_data(prepared, data)
     score = get_task(TASK).score(module, dataset, ScoreOptions(batch), progress)
     return score.metric, len(score.outcomes)
 
 
 def open_evaluation_data(prepared: PreparedNetwork, data: EvaluationData) -> ImageData:
-    """Return the images, not normalised where the file does that; raise DataError where there are none."""
+    """Return the images, without normalisation where the file includes it; raise DataError for none."""
     preprocessing = prepared.network.preprocessing
     if prepared.settings.preprocess:
         zeros, ones = (0.0,) * preprocessing.channels, (1.0,) * preprocessing.channels
@@ -110,24 +110,24 @@ def open_evaluation_data(prepared: PreparedNetwork, data: EvaluationData) -> Ima
 
 
 class _Classifier(nn.Module):
-    """A network of several outputs as a classifier, which returns the one with classes."""
+    """A wrapper that returns one of the outputs of a network, its logits."""
 
-    def __init__(self, network: nn.Module, place: int) -> None:
+    def __init__(self, network: nn.Module, index: int) -> None:
         super().__init__()
-        self.network, self.place = network, place
+        self.network, self.index = network, index
 
     def forward(self, images: Tensor) -> Tensor:
-        return named_tensors(self.network(images))[self.place][1]
+        return named_tensors(self.network(images))[self.index][1]
 
 
-class _InRuntime(nn.Module):
-    """An exported file in place of the network it was made from."""
+class _SessionModule(nn.Module):
+    """A module that runs an exported file in ONNX Runtime and returns its logits."""
 
-    def __init__(self, session: OnnxSession, pixels: bool, place: int) -> None:
+    def __init__(self, session: OnnxSession, pixels: bool, index: int) -> None:
         super().__init__()
-        self.session, self.pixels, self.place = session, pixels, place
+        self.session, self.pixels, self.index = session, pixels, index
 
     def forward(self, images: Tensor) -> Tensor:
         if self.pixels:
             images = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        return torch.from_numpy(self.session.run(as_feeds(INPUT, images))[self.place])
+        return torch.from_numpy(self.session.run(as_feeds(INPUT, images))[self.index])

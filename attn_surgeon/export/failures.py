@@ -1,4 +1,4 @@
-"""Why an exporter could not take a network, in one line."""
+"""Errors of exporters in one line, with a hint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MAX_CHARACTERS = 200
 
 
 def short_reason(error: BaseException) -> str:
-    """Return the most informative line of what an exporter raised."""
+    """Return the most informative line of the message of an exporter's error, shortened."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
@@ -22,7 +22,7 @@ def short_reason(error: BaseException) -> str:
 
 
 def export_failure(error: BaseException, axes: Sequence[Axis]) -> ExportError:
-    """Return the error for a network that an exporter cannot take: why, and what to try."""
+    """Return an ExportError for an error that an exporter raised, with a hint for common causes."""
     why, names = short_reason(error), [axis.name for axis in axes]
     hint = f"try it with {' and '.join(names)} fixed" if names else "ATTN_SURGEON_DEBUG=1 shows the traceback"
     if "data-dependent" in why:

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: recipe, preprocessing, class names, certificate, version."""
+"""The metadata of exported files: recipe, preprocessing, class names, certificate, version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "attn_surgeon."
 
 
 def build_metadata(prepared: PreparedNetwork, artefact: str | None) -> dict[str, str]:
-    """Return what is known of a network as JSON texts by key.
+    """Return the metadata of a network as JSON texts by key.
 
     Args:
         prepared: the network as it is exported.
@@ -35,20 +35,20 @@ def build_metadata(prepared: PreparedNetwork, artefact: str | None) -> dict[str,
 
 
 def input_format(prepared: PreparedNetwork) -> dict[str, Any]:
-    """Return what the file expects of its images.
+    """Return the format of the file's input as JSON values.
 
-    Where `inside` is true, the file takes uint8 pixels and normalises them. Otherwise pixels are scaled to `range`,
-    then `mean` is subtracted and the result divided by `std`, per channel; these are missing where nobody knows them.
+    Where `inside` is true, the file takes uint8 pixels and normalises them. Otherwise pixels must be scaled to `range`,
+    `mean` subtracted and the result divided by `std`, per channel; both are missing where they are unknown.
     """
-    known, inside = prepared.network.preprocessing, prepared.settings.preprocess
-    images = {"size": list(known.size)} if known.assumed else known.to_dict()
-    if inside:
+    preprocessing = prepared.network.preprocessing
+    images = {"size": list(preprocessing.size)} if preprocessing.assumed else preprocessing.to_dict()
+    if prepared.settings.preprocess:
         return {**images, "inside": True, "dtype": "uint8", "layout": "NHWC", "range": [0, 255]}
     return {**images, "inside": False, "dtype": "float32", "layout": "NCHW", "range": [0, 1]}
 
 
 def describe_input(images: Mapping[str, Any]) -> str:
-    """Return what a file expects of its images as a sentence.
+    """Return the format of a file's input as a sentence.
 
     >>> describe_input({"size": [224, 224], "inside": True, "dtype": "uint8", "layout": "NHWC", "range": [0, 255]})
     'input: uint8 NHWC images of 224×224 pixels, values 0 to 255; the normalisation is inside the file'

@@ -1,6 +1,6 @@
-"""The registry of export formats: a new one is a file that describes a `Format`, and one line here.
+"""The registry of export formats. To add one, register a `Format`.
 
-A format's `write` prepares the network, writes its files, compares them with PyTorch, and returns an `ExportResult`:
+The `write` of a format prepares the network, writes files, compares them with PyTorch, and returns an `ExportResult`:
 
     def write(request: ExportRequest) -> ExportResult:
         prepared = prepare(request.network, request.settings)
@@ -36,7 +36,7 @@ _BUILT_IN = {
 
 @dataclass(frozen=True)
 class NoOptions:
-    """The options of a format that has none."""
+    """The options of a format without options."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +44,15 @@ class Format:
     """A format that networks are exported to.
 
     Args:
-        name: what it is called, as in `--format onnx`.
-        title: what its file is, for people.
-        suffixes: how its files' names end; the first is the main file's.
-        write: writes the files of a request.
-        options: a frozen dataclass of the format's own options; the command line fills it by field name.
-        precisions: those that it can write.
+        name: its name, as in `--format onnx`.
+        title: a description of its file, such as "an ONNX file".
+        suffixes: the suffixes of its files; the first is that of the main file.
+        write: a function that writes the files of a request.
+        options: a frozen dataclass of the options that only this format has; the command line sets fields by name.
+        precisions: the precisions that it can write.
         several: whether one export can write several precisions.
-        names: returns the names of the files to write, by target and with the main file last, from a stem, precisions
-            and options.
+        names: a function of a stem, precisions and options that returns the names of the files by target, the main
+            file last.
     """
 
     name: str
@@ -65,28 +65,28 @@ class Format:
     names: Callable[[str, Sequence[str], Any], Mapping[str, str]] | None = None
 
     def file_names(self, stem: str, precisions: Sequence[str], options: Any) -> Mapping[str, str]:
-        """Return the files to write by target: `NAME.onnx`, or `NAME-fp16.onnx` in a lower precision."""
+        """Return the names of the files by target: `NAME.onnx`, or `NAME-fp16.onnx` in a lower precision."""
         if self.names is not None:
             return self.names(stem, precisions, options)
         return {precision: stem + ending(precision, self.suffixes[0]) for precision in precisions}
 
     def targets(self, output: str | None, stem: str, precisions: Sequence[str], options: Any) -> dict[str, Path]:
-        """Return the files to write by target; the last is the main one, which `output` names."""
+        """Return the paths of the files by target; the last is the main file, whose path is `output` if set."""
         default = self.file_names(stem, precisions, options)
         if output is None:
             return {target: Path(name) for target, name in default.items()}
         *_, main = default
-        beside = self.file_names(str(Path(output).with_suffix("")), precisions, options)
-        return {**{target: Path(name) for target, name in beside.items()}, main: Path(output)}
+        others = self.file_names(str(Path(output).with_suffix("")), precisions, options)
+        return {**{target: Path(name) for target, name in others.items()}, main: Path(output)}
 
     @property
     def option_names(self) -> tuple[str, ...]:
-        """The names of the format's own options."""
+        """The names of the options that only this format has."""
         return tuple(item.name for item in fields(self.options))
 
 
 def ending(precision: str, suffix: str) -> str:
-    """Return how the name of a file in a precision ends.
+    """Return the end of the name of a file in a precision.
 
     >>> ending("fp32", ".onnx"), ending("fp16", ".onnx")
     ('.onnx', '-fp16.onnx')
@@ -97,11 +97,11 @@ def ending(precision: str, suffix: str) -> str:
 _REGISTERED: dict[str, Format] = {}
 
 
-def register_format(made: Format) -> None:
+def register_format(new: Format) -> None:
     """Add a format; raise ExportError where its name is taken."""
-    if made.name in format_names():
-        raise ExportError(f"there is an export format '{made.name}' already", "name", "choose another name")
-    _REGISTERED[made.name] = made
+    if new.name in format_names():
+        raise ExportError(f"there is an export format '{new.name}' already", "name", "choose another name")
+    _REGISTERED[new.name] = new
 
 
 def format_names() -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def format_names() -> tuple[str, ...]:
 
 
 def find_format(name: str) -> Format:
-    """Return a format by its name; raise ExportError where there is none."""
+    """Return a format by its name; raise ExportError for an unknown one."""
     if name in _REGISTERED:
         return _REGISTERED[name]
     if name not in _BUILT_IN:

@@ -1,4 +1,4 @@
-"""Grafts that are exactly the identity, which need not be exported."""
+"""Find and remove the grafts that are exactly the identity, which need not be exported."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from attn_surgeon.surgery.perform import take_out
 
 def closed_grafts(model: nn.Module) -> list[InstalledGraft]:
     """Return the grafts of a network that are exactly the identity."""
-    return [made for made in list_grafts(model) if is_identity(made.block)]
+    return [graft for graft in list_grafts(model) if is_identity(graft.block)]
 
 
 def without_closed(model: nn.Module) -> nn.Module:
     """Return a copy of a network without the grafts that are exactly the identity."""
-    closed = {made.path for made in closed_grafts(model)}
+    closed = {installed.path for installed in closed_grafts(model)}
     copy = copied(model)
-    chosen = {id(made.graft) for made in list_grafts(copy) if made.path in closed}
+    chosen = {id(installed.graft) for installed in list_grafts(copy) if installed.path in closed}
     take_out(copy, lambda graft: id(graft) in chosen)
     return copy

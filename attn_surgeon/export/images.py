@@ -1,4 +1,4 @@
-"""Images to run a network on: those of a folder, or random ones, as pixels and as the network takes them."""
+"""Images for tracing, comparison and calibration: of a folder or random, as uint8 pixels or normalised."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Pixels = Callable[[Size], Tensor]
 
 
 def seeded_pixels(channels: int) -> Pixels:
-    """Return a function from a size to random uint8 images (N, H, W, C): coarse noise under fine noise, one seed."""
+    """Return a function of a size that returns random uint8 images (N, H, W, C): coarse plus fine noise, seeded."""
 
     def make(size: Size) -> Tensor:
         shape = (size["batch"], channels)
@@ -41,19 +41,19 @@ def seeded_pixels(channels: int) -> Pixels:
 
 
 def folder_pixels(source: str | Path, preprocessing: Preprocessing) -> tuple[Pixels, int]:
-    """Return a function from a size to a folder's images (N, H, W, C), and how many images there are.
+    """Return a function of a size that returns images (N, H, W, C) of a folder, and the number of images.
 
-    They come in a fixed random order; a larger batch repeats them. Raises DataError where there are none, or where
-    the network's number of channels is none that image files have.
+    They are in a fixed random order, and repeated in a larger batch. Raises DataError where there are none, or where
+    the network's number of channels is not that of image files.
     """
-    preprocessing.transform()  # raises for such channels
+    preprocessing.transform()  # raises for other numbers of channels
     image, count = _demo_images(str(source)) if source in DEMO_DATASETS else _file_images(find_images(source))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
 
     def make(size: Size) -> Tensor:
         sized = _sized(preprocessing, size)
-        chosen = [order[index % count] for index in range(size["batch"])]
-        return torch.stack([torch.from_numpy(_array(fit(image(index), sized))) for index in chosen])
+        indices = [order[number % count] for number in range(size["batch"])]
+        return torch.stack([torch.from_numpy(_array(fit(image(index), sized))) for index in indices])
 
     return make, count
 
@@ -78,7 +78,7 @@ def require_images(source: str | Path | None) -> None:
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """Return the images in a folder, at any depth; raise DataError where there are none."""
+    """Return the image files in a folder, at any depth; raise DataError where there are none."""
     root = Path(folder)
     if not root.is_dir():
         what = "this is not a folder" if root.exists() else "no such folder"
@@ -97,6 +97,6 @@ def _array(image: Image.Image) -> NDArray[np.uint8]:
 def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return uint8 pixels (N, H, W, C) as float images (N, C, H, W), scaled to 0–1 and normalised by mean and std."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
-    # contiguous_format: with one channel, permute's strides pass for channels_last, and poolings are traced as gathers
+    # With one channel, the strides after permute look like channels_last, for which poolings are exported as gathers.
     planes = pixels.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
     return (planes.float() / 255 - mean) / std

@@ -1,4 +1,4 @@
-"""The module that is exported: images in, named tensors out, with normalisation and softmax where wanted."""
+"""Build the module that exporters trace: images in, named tensors out, with optional normalisation and softmax."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from attn_surgeon.surgery.rewrite.grafts import RESERVED
 from attn_surgeon.surgery.running import run_network
 
 INPUT = "images"
-WRAPPED = "network"  # the attribute under which InputOutputWrapper has the network
+WRAPPED = "network"  # the attribute of InputOutputWrapper that is the network
 PROBABILITIES = "probabilities"
 _NAMES_OF_CLASSES = ("logits", "out")
-_RANKS_OF_CLASSES = (2, 4, 5)  # of rank 3, classes may be axis 1 or axis 2
+_RANKS_OF_CLASSES = (2, 4, 5)  # not 3: its classes may be axis 1 or axis 2
 
 
 class InputOutputWrapper(nn.Module):
-    """Run a network on images and return its output; several outputs, nested as they may be, as a dict by name."""
+    """Run a network on images and return its output, or a flat dict of several nested outputs."""
 
     def __init__(
         self, network: nn.Module, names: Sequence[str], preprocessing: Preprocessing | None, softmax: int | None
@@ -32,7 +32,7 @@ class InputOutputWrapper(nn.Module):
         self.network, self.names, self.preprocessing, self.softmax = network, tuple(names), preprocessing, softmax
 
     def forward(self, images: Tensor) -> Tensor | dict[str, Tensor]:
-        """Run on float (N, C, H, W), or uint8 (N, H, W, C) where the preprocessing is inside."""
+        """Run on float images (N, C, H, W) or, with preprocessing inside, on uint8 images (N, H, W, C)."""
         x = images if self.preprocessing is None else normalise(images, self.preprocessing)
         outputs = apply_softmax([tensor for _, tensor in named_tensors(self.network(x))], self.softmax)
         return outputs[0] if len(outputs) == 1 else dict(zip(self.names, outputs, strict=True))
@@ -43,10 +43,10 @@ class ExportModule:
     """A module to export.
 
     Args:
-        module: what exporters trace.
+        module: the module that exporters trace.
         outputs: the names of its outputs.
-        preprocessing: the normalisation inside the module, None where there is none.
-        classes: the index of the output with classes, None where no output plainly is.
+        preprocessing: the normalisation inside the module, if any.
+        classes: the index of the output that has logits; None where it is ambiguous.
         softmax: whether that output is probabilities.
     """
 
@@ -60,46 +60,46 @@ class ExportModule:
 def build_export_module(
     model: nn.Module, example: Tensor, *, preprocessing: Preprocessing | None, softmax: bool
 ) -> ExportModule:
-    """Return the module to export for a network; with `preprocessing`, the normalisation is inside.
+    """Build the module to export; with `preprocessing`, the normalisation is inside.
 
     Raises:
-        ExportError: the network returns no tensor, or softmax is wanted of no output that plainly has classes.
+        ExportError: the network returns no tensor, or it is ambiguous which output softmax applies to.
         ExampleError: the network does not run on the example.
     """
     output = run_on_images(model, example)
-    found = named_tensors(output)
-    if not found:
+    outputs = named_tensors(output)
+    if not outputs:
         raise ExportError("the network returns no tensor", "", "export a network that does")
-    classes = _index_of_classes(found)
+    classes = _index_of_classes(outputs)
     if softmax and classes is None:
-        what = f"no output is plainly the one with classes: {', '.join(name for name, _ in found)}"
+        what = f"it is ambiguous which output has the logits: {', '.join(name for name, _ in outputs)}"
         hint = "name one of them logits, with shape (N, classes) or (N, classes, H, W)"
         raise ExportError(what, option("softmax"), hint)
-    place = classes if softmax else None
-    names = _distinct([PROBABILITIES if index == place else name for index, (name, _) in enumerate(found)])
-    # a wrapped network's parameters have longer names in the file, so one that needs no wrapper gets none
-    is_plain = isinstance(output, Tensor) and preprocessing is None and not softmax
-    module = model if is_plain else InputOutputWrapper(model, names, preprocessing, place).eval()
+    softmax_index = classes if softmax else None
+    names = _distinct([PROBABILITIES if index == softmax_index else name for index, (name, _) in enumerate(outputs)])
+    # The wrapper adds a prefix to the names of parameters in the file, so it is only used where it is needed.
+    needs_wrapper = not isinstance(output, Tensor) or preprocessing is not None or softmax
+    module = InputOutputWrapper(model, names, preprocessing, softmax_index).eval() if needs_wrapper else model
     return ExportModule(module, tuple(names), preprocessing, classes, softmax)
 
 
-def apply_softmax(outputs: list[Tensor], place: int | None) -> list[Tensor]:
-    """Return the outputs with the logits at an index as probabilities."""
-    return [tensor.softmax(1) if index == place else tensor for index, tensor in enumerate(outputs)]
+def apply_softmax(outputs: list[Tensor], softmax_index: int | None) -> list[Tensor]:
+    """Return the outputs with softmax applied to one of them, by its index."""
+    return [tensor.softmax(1) if index == softmax_index else tensor for index, tensor in enumerate(outputs)]
 
 
 def run_on_images(model: nn.Module, images: Tensor) -> Any:
-    """Return a network's output; raise ExampleError where it does not run on these images."""
+    """Return the output of a network; raise ExampleError where it does not run on these images."""
     try:
         return run_network(model, images)
-    except Exception as error:  # whatever the network's code raises
+    except Exception as error:  # of any kind, from the network's code
         shape = "×".join(map(str, images.shape))
         what = f"the network does not run on images {shape}: {first_line(error).rstrip('.')}"
-        raise ExampleError(what, "", "give the size, the range of sizes and the channels that it takes") from error
+        raise ExampleError(what, "", "set the size, the range of sizes and the channels that it accepts") from error
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Return names of which no two are the same and none is the input's."""
+    """Return the names made unique by numbers, and different from that of the input."""
     distinct: list[str] = []
     for name in names:
         candidates = (f"{name}_{number}" if number else name for number in itertools.count())
@@ -108,20 +108,20 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def in_graft(name: str) -> bool:
-    """Return whether a node of an exported graph belongs to a graft, by its name."""
+    """Return whether the name of a node in an exported graph is that of a graft's."""
     return f"{RESERVED}." in name
 
 
 def _index_of_classes(outputs: Sequence[tuple[str, Tensor]]) -> int | None:
-    """Return the index of the one output (N, classes, …) with classes: by its name, or as the only one (N, classes)."""
+    """Return the index of the output (N, classes, …) with the logits, by its name or as the only one (N, classes)."""
     possible = [index for index, (_, tensor) in enumerate(outputs) if tensor.ndim in _RANKS_OF_CLASSES]
     named = [index for index in possible if outputs[index][0] in _NAMES_OF_CLASSES]
     flat = [index for index in possible if outputs[index][1].ndim == 2]
-    return next((found[0] for found in (possible, named, flat) if len(found) == 1), None)
+    return next((candidates[0] for candidates in (possible, named, flat) if len(candidates) == 1), None)
 
 
 def named_tensors(output: Any) -> list[tuple[str, Tensor]]:
-    """Return the tensors of an output by name: one is `logits` or `output`, several have their keys.
+    """Return the tensors of an output with names: `logits` or `output` for one, the joined keys for several.
 
     >>> import torch
     >>> [name for name, _ in named_tensors({"aux": None, "maps": (torch.zeros(1), torch.zeros(1))})]
@@ -143,7 +143,7 @@ def _walk(value: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Tens
         items = list(vars(value).items())
     else:
         return []
-    return [found for key, item in items for found in _walk(item, (*path, key))]
+    return [pair for key, item in items for pair in _walk(item, (*path, key))]
 
 
 def _join(path: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Parity of a file with the network: the differences of its outputs, at every size that it is made for."""
+"""Compute the differences between the outputs of an exported file and the network's."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class OutputDifference:
-    """The difference between outputs and those expected, at one size of the images.
+    """The difference between actual and expected outputs at one input size.
 
     Args:
-        size: the images' size, as N×H×W.
-        absolute: the largest difference.
-        relative: the largest difference over the largest value of the same output.
-        agreement: the share of images (or pixels) with the same top-1 class, None without classes.
+        size: the input size, as N×H×W.
+        absolute: the largest absolute difference.
+        relative: the largest difference divided by the largest expected value of the same output.
+        agreement: the fraction of images (or pixels) with the same top-1 class; None without classes.
         silent: whether every expected value is zero, as with a zero-initialised head, so that nothing is compared.
     """
 
@@ -39,7 +39,7 @@ class OutputDifference:
 
 @dataclass(frozen=True)
 class Parity:
-    """The differences of one file from what it was compared with, by size."""
+    """The comparison of a file with PyTorch or with another export, at several input sizes."""
 
     against: str
     tolerance: float
@@ -61,7 +61,7 @@ class Parity:
         return max(self.differences, key=lambda item: float("inf") if np.isnan(item.relative) else item.relative)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the comparison as JSON values."""
         return {
             "against": self.against,
             "tolerance": self.tolerance,
@@ -71,7 +71,7 @@ class Parity:
 
 
 class ParityError(ExportError):
-    """Report a file whose outputs differ from the network's, and whether PyTorch itself explains that."""
+    """Report a file whose outputs differ from the network's, with a possible explanation."""
 
     def __init__(self, parity: Parity, name: str, explanation: str = "") -> None:
         self.parity = parity
@@ -85,36 +85,36 @@ class ParityError(ExportError):
 
 
 def difference(
-    size: str, found: Sequence[Array], expected: Sequence[Array], classes: int | None = 0
+    size: str, actual: Sequence[Array], expected: Sequence[Array], classes: int | None = 0
 ) -> OutputDifference:
-    """Compute the difference between outputs and those expected; it is infinite where a shape differs.
+    """Compute the difference between actual and expected outputs; it is infinite where shapes differ.
 
-    `classes` is the index of the output with classes.
+    `classes` is the index of the output with the logits.
     """
-    pairs = list(zip(found, expected, strict=True))
-    if any(one.shape != other.shape for one, other in pairs):
+    pairs = list(zip(actual, expected, strict=True))
+    if any(output.shape != reference.shape for output, reference in pairs):
         return OutputDifference(size, float("inf"), float("inf"), None)
-    distances = [_distance(one, other) for one, other in pairs]
-    absolute, relative = (float(np.max([distance[place] for distance in distances])) for place in (0, 1))
-    silent = not any(other.any() for _, other in pairs)
+    distances = [_distance(output, reference) for output, reference in pairs]
+    absolute, relative = (float(np.max(values)) for values in zip(*distances, strict=True))
+    silent = not any(reference.any() for _, reference in pairs)
     agreement = None if classes is None else _agreement(*pairs[classes])
     return OutputDifference(size, absolute, relative, agreement, silent)
 
 
-def _distance(found: Array, expected: Array) -> tuple[float, float]:
-    """Compute the largest difference, absolute and relative; NaN equals NaN and infinity itself."""
-    if not found.size:
+def _distance(actual: Array, expected: Array) -> tuple[float, float]:
+    """Compute the largest difference, absolute and relative; NaN equals NaN, and infinity equals itself."""
+    if not actual.size:
         return 0.0, 0.0
-    one, other = found.astype(np.float64), expected.astype(np.float64)
-    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    actual, expected = actual.astype(np.float64), expected.astype(np.float64)
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     with np.errstate(invalid="ignore"):
-        largest = float(np.where(same, 0.0, np.abs(one - other)).max())
-    finite = other[np.isfinite(other)]
+        largest = float(np.where(same, 0.0, np.abs(actual - expected)).max())
+    finite = expected[np.isfinite(expected)]
     scale = float(np.abs(finite).max()) if finite.size else 0.0
     return largest, largest / scale if scale else largest
 
 
-def _agreement(found: Array, expected: Array) -> float | None:
-    if found.ndim < 2 or found.shape[1] < 2 or not found.size:
+def _agreement(actual: Array, expected: Array) -> float | None:
+    if actual.ndim < 2 or actual.shape[1] < 2 or not actual.size:
         return None
-    return float((found.argmax(1) == expected.argmax(1)).mean())
+    return float((actual.argmax(1) == expected.argmax(1)).mean())

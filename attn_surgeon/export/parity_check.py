@@ -1,4 +1,4 @@
-"""Compare what a file computes with the network's outputs, and explain a difference."""
+"""Compare the outputs of an exported file with PyTorch's at several input sizes, and explain a mismatch."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Compute = Callable[[Tensor], Sequence[Array]]
 def check_parity(
     prepared: PreparedNetwork, compute: Compute, tolerance: float, name: str, *, explain: bool = True
 ) -> Parity:
-    """Compare a file with PyTorch at every size that it is made for.
+    """Compare a file with PyTorch at both ends of every dynamic axis.
 
     Args:
-        prepared: the network that the file was made of.
-        compute: runs the file on a batch of its inputs, and returns its outputs.
-        tolerance: the largest relative difference allowed, where the settings have none.
-        name: what the file is called in an error.
-        explain: whether an error says what rounding and random numbers do in PyTorch itself.
+        prepared: the network that was exported.
+        compute: a function that runs the file on a batch and returns its outputs.
+        tolerance: the largest allowed relative difference, unless the settings have one.
+        name: the name of the file in an error.
+        explain: whether an error names rounding or random numbers in PyTorch itself as the cause.
 
     Raises:
-        ParityError: the file computes something else.
+        ParityError: the outputs differ by more than the tolerance.
         ExportError: the network returns no finite number, so that nothing can be compared.
         ExampleError: the network does not run at one of the sizes.
     """
@@ -46,12 +46,12 @@ def check_parity(
 
 
 def allowed(prepared: PreparedNetwork, tolerance: float) -> float:
-    """Return the tolerance of the settings, or the format's own."""
+    """Return the tolerance of the settings, or else that of the format."""
     return tolerance if prepared.settings.tolerance is None else prepared.settings.tolerance
 
 
 def require_parity(prepared: PreparedNetwork, parity: Parity, name: str, *, explain: bool) -> Parity:
-    """Return a parity that passed; raise ParityError otherwise."""
+    """Return a comparison that passed; raise ParityError for one that did not."""
     if parity.passed:
         return parity
     worst = next(size for size in prepared.sizes() if name_size(size) == parity.worst.size)
@@ -59,7 +59,7 @@ def require_parity(prepared: PreparedNetwork, parity: Parity, name: str, *, expl
 
 
 def expected_outputs(prepared: PreparedNetwork, size: Size) -> list[Array]:
-    """Return PyTorch's outputs at a size, computed with every graft that the network has.
+    """Return the outputs in PyTorch at a size, of the network with all of its grafts.
 
     Raises:
         ExampleError: the network does not run at this size.
@@ -68,13 +68,13 @@ def expected_outputs(prepared: PreparedNetwork, size: Size) -> list[Array]:
     arrays = _arrays(prepared, run_on_images(prepared.network.model, prepared.normalised(size)))
     values = [array for array in arrays if array.size]
     if values and not any(np.isfinite(array).any() for array in values):
-        what = f"the network returns no finite numbers for the images compared, {name_size(size)}"
-        raise ExportError(what, "", f"compare on real ones with {option('images', 'DIR')}, or repair the weights")
+        what = f"all outputs of the network are infinite or NaN on the images compared, {name_size(size)}"
+        raise ExportError(what, "", f"compare on real images with {option('images', 'DIR')}, or repair the weights")
     return arrays
 
 
 def rounding_error(prepared: PreparedNetwork, size: Size) -> float | None:
-    """Return the relative difference of PyTorch's own outputs in single and double precision, None if unknown."""
+    """Return the relative difference of PyTorch's outputs in single and double precision; None if unknown."""
     images = prepared.normalised(size).double()
     try:
         exact = run_network(copied(prepared.network.model).double(), images)
@@ -84,20 +84,20 @@ def rounding_error(prepared: PreparedNetwork, size: Size) -> float | None:
 
 
 def explain_mismatch(prepared: PreparedNetwork, size: Size, tolerance: float) -> str:
-    """Return what else than the file may make the difference, random numbers or rounding; empty if neither."""
+    """Return whether random numbers or rounding in the network explain a mismatch, as a text; empty for neither."""
     images = prepared.normalised(size)
-    first, other = (_arrays(prepared, run_network(prepared.network.model, images, seed=seed)) for seed in (0, 1))
-    if difference("", first, other).relative > tolerance:
+    first, second = (_arrays(prepared, run_network(prepared.network.model, images, seed=seed)) for seed in (0, 1))
+    if difference("", first, second).relative > tolerance:
         return "the network draws random numbers, so its outputs differ from run to run"
     rounding = rounding_error(prepared, size)
     if rounding is None or rounding <= tolerance / 10:
         return ""
-    return f"rounding alone changes PyTorch's own outputs by {rounding:.2g} there, compared with double precision"
+    return f"rounding alone changes PyTorch's own outputs by {rounding:.2g}, compared with double precision"
 
 
 def _arrays(prepared: PreparedNetwork, output: Any) -> list[Array]:
-    place = prepared.exported.classes if prepared.exported.softmax else None
-    outputs = apply_softmax([tensor for _, tensor in named_tensors(output)], place)
+    softmax_index = prepared.exported.classes if prepared.exported.softmax else None
+    outputs = apply_softmax([tensor for _, tensor in named_tensors(output)], softmax_index)
     return [tensor.numpy() for tensor in outputs]
 
 

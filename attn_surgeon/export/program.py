@@ -1,4 +1,4 @@
-"""Write a network as a `torch.export` program, also compiled by AOTInductor, and compare it with the network."""
+"""Write a network as a `torch.export` program, optionally compiled with AOTInductor, and compare it with PyTorch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PROGRAM_TOLERANCE = 1e-4  # relative to the largest output
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramOptions:
-    """The options of programs: `compiled` makes machine code of one by AOTInductor."""
+    """The options of programs: `compiled` is whether they are compiled with AOTInductor."""
 
     compiled: bool = False
 
@@ -41,7 +41,7 @@ def write_program(request: ExportRequest) -> ExportResult:
     """Write a `.pt2` file.
 
     Raises:
-        ParityError: it computes something else than the network; nothing is written then.
+        ParityError: its outputs differ from the network's; nothing is written then.
         ExportError: the network cannot be exported, or there is no C++ compiler to compile it.
     """
     options: ProgramOptions = request.options or ProgramOptions()
@@ -67,13 +67,16 @@ def require_compiler(where: str = "") -> None:
 
 
 def trace_program(prepared: PreparedNetwork) -> Any:
-    """Return the `ExportedProgram`, without stack traces; raise ExportError where the network cannot be exported."""
+    """Return the `ExportedProgram`, without stack traces, which contain paths of this machine.
+
+    Raises ExportError where the network cannot be exported.
+    """
     pixels = prepared.settings.preprocess
     dynamic = {axis_index(axis, pixels=pixels): _dimension(axis) for axis in prepared.axes}
     with silenced():
         try:
             program = torch.export.export(prepared.module, (prepared.example,), dynamic_shapes=(dynamic,), strict=False)
-        except Exception as error:  # the exporter's own kinds, and whatever the network's code raises
+        except Exception as error:  # of any kind, from the exporter or the network's code
             raise export_failure(error, prepared.axes) from error
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
@@ -82,7 +85,7 @@ def trace_program(prepared: PreparedNetwork) -> Any:
 
 
 def _dimension(axis: Axis) -> Any:
-    # no lower bound: one above 1 would make a program that takes 2 images and not 1, which torch.export refuses
+    # No minimum: torch.export rejects one above 1, with which the program would take 2 images but not 1.
     return Dim.DYNAMIC(max=axis.high) if axis.ranged else Dim.DYNAMIC
 
 
@@ -103,18 +106,18 @@ def _compile(program: Any, path: Path, metadata: Mapping[str, str]) -> Callable[
         except Exception as error:
             what = f"the network cannot be compiled: {short_reason(error)}"
             raise ExportError(what) from error
-        _leave_out_sources(path)
+        _remove_sources(path)
         run: Callable[[Any], Any] = aoti_load_package(str(path))
     return run
 
 
-def _leave_out_sources(package: Path) -> None:
-    """Remove the C++ files from a package: nothing runs them, and they contain the paths of this machine."""
-    with ZipFile(package) as read:
-        kept = {name: read.read(name) for name in read.namelist() if not name.endswith(".cpp")}
-    with ZipFile(package, "w") as written:
-        for name, content in kept.items():
-            written.writestr(ZipInfo(name), content)  # without a time, so that equal programs are equal files
+def _remove_sources(package: Path) -> None:
+    """Remove the C++ files from a package, which are not needed to run it and contain paths of this machine."""
+    with ZipFile(package) as archive:
+        members = {name: archive.read(name) for name in archive.namelist() if not name.endswith(".cpp")}
+    with ZipFile(package, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(ZipInfo(name), content)  # without timestamps, so that equal programs are equal files
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What an export wrote, and how it compares with the network."""
+"""The result of an export: the files, their comparisons with PyTorch, and benchmarks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file that was written, and its comparisons with the network.
+    """A file that was written.
 
     Args:
-        path: where it is.
-        parities: the comparison with PyTorch, and others.
-        facts: what the format says of the file, such as its precision and its number of nodes.
+        path: its path.
+        parities: the comparison with PyTorch, and further ones.
+        facts: JSON values that describe it, such as its precision and its number of nodes.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class ExportedFile:
 
     @property
     def nodes(self) -> int | None:
-        """The number of nodes of an ONNX file, None for other formats."""
+        """The number of nodes of an ONNX file; None for other formats."""
         return self.facts.get("nodes")
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,16 +51,16 @@ class ExportedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """Everything that one export wrote and measured.
+    """The result of an export.
 
     Args:
         prepared: the network as it was exported.
         files: the files that were written.
         measured: accuracy, size and latency, by precision.
         remarks: sentences for the user.
-        details: what the format adds to the JSON document.
-        passed: whether the format's own checks found nothing wrong.
-        error: why a later step of the export could not be done; the files are complete.
+        details: further JSON values of the format.
+        passed: whether further checks of the format passed.
+        error: the error that prevented a later step, such as building an engine; the files are complete.
     """
 
     prepared: PreparedNetwork

@@ -1,4 +1,4 @@
-"""What is asked of an export, whatever the format."""
+"""The settings that all export formats share, and the request for one export."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from attn_surgeon.progress import StepProgress, no_steps
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """How a network is exported.
+    """The settings that all formats share.
 
     Args:
         axes: the dynamic axes.
-        keep_identity: keep grafts that are exactly the identity; they are removed otherwise.
-        preprocess: put the normalisation into the file, which then takes uint8 images (N, H, W, C).
+        keep_identity: keep grafts that are exactly the identity, which are removed by default.
+        preprocess: include the normalisation in the file, which then takes uint8 images (N, H, W, C).
         softmax: return probabilities instead of logits.
-        images: a folder of images to compare on; random images with a fixed seed otherwise.
-        tolerance: the largest difference allowed, relative to the largest output; the format's own otherwise.
+        images: a folder of images to compare outputs on; by default, seeded random images.
+        tolerance: the largest allowed difference, relative to the largest output; by default, that of the format.
     """
 
     axes: tuple[Axis, ...] = (Axis("batch"),)
@@ -36,18 +36,18 @@ class ExportSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """One export: a network, how to export it, and where to.
+    """The request for one export.
 
     Args:
-        network: the network; it is not changed.
-        settings: what all formats have in common.
-        options: the format's own options, an object of its `options` class.
-        targets: the files to write, by precision or by what they are.
-        artefact: the file that the network was read from, whose certificate goes into the metadata.
+        network: the network, which is not changed.
+        settings: the settings that all formats share.
+        options: the options of the format, an object of its `options` class.
+        targets: the paths of the files to write, by precision or kind.
+        artefact: the file that the network was read from, whose certificate is copied into the metadata.
         progress: called with the name of each step.
 
     Raises:
-        ExportError: the file shall normalise images, and their normalisation is unknown.
+        ExportError: the file is to include the normalisation, which is unknown.
     """
 
     network: LoadedNetwork
@@ -60,4 +60,4 @@ class ExportRequest:
     def __post_init__(self) -> None:
         if self.settings.preprocess and self.network.preprocessing.assumed:
             what = "the normalisation of this network's images is unknown"
-            raise ExportError(what, option("preprocess", True), f"give {option('mean')} and {option('std')}")
+            raise ExportError(what, option("preprocess", True), f"set {option('mean')} and {option('std')}")

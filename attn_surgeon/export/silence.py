@@ -1,4 +1,4 @@
-"""Suppress what exporters print: a command prints its own result and nothing else."""
+"""Suppress the output of exporters, so that a command prints only its own result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Suppress warnings, logs, standard output and standard error."""
+    """Suppress warnings, logging, standard output and standard error until the context ends."""
     out = io.StringIO()
     previous = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -127,10 +127,10 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("export", "tiny.py:net", "--weights", "none", "--onnx", "--size", "8", "--preprocess"),
         ("normalisation of this network's images is unknown", "--mean and --std"),
     ),
-    "no numbers": (("export", "tiny.py:nan", "--weights", "none", "--onnx", "--size", "8"), ("no finite numbers",)),
+    "no numbers": (("export", "tiny.py:nan", "--weights", "none", "--onnx", "--size", "8"), ("infinite or NaN",)),
     "whose classes": (
         ("export", "tiny.py:two", "--weights", "none", "--onnx", "--size", "8", "--softmax"),
-        ("no output is plainly the one with classes: low, high", "logits"),
+        ("it is ambiguous which output has the logits: low, high", "logits"),
     ),
     "a file that is out already": (("export", "x.onnx", "--onnx"), ("this is an ONNX file", "profile")),
     "shapes": (("export", "demo", "--tensorrt", "--shapes", "1x1x32"), ("'1x1x32'", "NxCxHxW")),

@@ -1,1 +1,1 @@
-"""Write ONNX files, rewrite their graphs, change their precision, run them."""
+"""Convert networks to ONNX, rewrite the graphs, convert their precision, and run them in ONNX Runtime."""

@@ -1,9 +1,9 @@
-"""Attention written out, for the ONNX exporter.
+"""Decompose `scaled_dot_product_attention` into its formula for the ONNX exporter.
 
     softmax(scale · Q Kᵀ + mask) V
 
-The exporter's own translation of `scaled_dot_product_attention` takes axes (N, heads, L, E) only, and transposes the
-keys by way of three axes, whose sizes it computes in the file: fourteen nodes where the formula has five.
+The exporter's own decomposition takes only shapes (N, heads, L, E), and transposes the keys through a reshape to three
+axes whose sizes are computed in the file: fourteen nodes where the formula needs five.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 @contextmanager
 def explicit_attention() -> Iterator[None]:
-    """Replace `torch.nn.functional.scaled_dot_product_attention` by its formula for a while."""
+    """Replace `torch.nn.functional.scaled_dot_product_attention` by its formula until the context ends."""
     with mock.patch.object(F, "scaled_dot_product_attention", attention):
         yield
 
@@ -35,9 +35,9 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Compute what `scaled_dot_product_attention` computes, with its arguments, on (…, L, E)."""
+    """Return attention on (…, L, E), with the arguments and the result of `scaled_dot_product_attention`."""
     if enable_gqa:
-        key, value = (each.repeat_interleave(query.shape[-3] // each.shape[-3], -3) for each in (key, value))
+        key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = (query * scale) @ key.transpose(-2, -1)
     if is_causal:
@@ -46,7 +46,7 @@ def attention(
         weights = scores.softmax(-1)
     elif attn_mask.dtype != torch.bool:
         weights = (scores + attn_mask).softmax(-1)
-    else:  # a query that attends to nothing gets zeros
+    else:  # torch returns zeros, not NaN, for a query whose keys are all masked
         weights = scores.masked_fill(~attn_mask, -torch.inf).softmax(-1)
         weights = weights.masked_fill(~attn_mask.any(-1, keepdim=True), 0.0)
     return F.dropout(weights, dropout_p) @ value

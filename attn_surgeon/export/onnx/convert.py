@@ -1,4 +1,4 @@
-"""Convert a PyTorch module to an ONNX model."""
+"""Convert a PyTorch module to an ONNX model with `torch.onnx.export`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from attn_surgeon.export.silence import silenced
 
 MIN_OPSET, MAX_OPSET = 18, 25
 DEFAULT_OPSET = 20
-_BFLOAT16_OPSET = 22  # the first in which convolutions take bfloat16
+_BFLOAT16_OPSET = 22  # the first opset in which convolutions support bfloat16
 
 
 def default_opset(precisions: Sequence[str]) -> int:
-    """Return the opset to write where none is asked for.
+    """Return the default opset for the precisions to write.
 
     >>> default_opset(["fp32"]), default_opset(["bf16"])
     (20, 22)
@@ -32,7 +32,7 @@ def default_opset(precisions: Sequence[str]) -> int:
 
 
 def require_opset(opset: int, precisions: Sequence[str] = ()) -> None:
-    """Raise ExportError where the exporter or ONNX Runtime does not support an opset, or a precision is not in it."""
+    """Raise ExportError where the exporter or ONNX Runtime does not support an opset, or it lacks a precision."""
     if not isinstance(opset, int) or not MIN_OPSET <= opset <= MAX_OPSET:
         what = f"opset {opset} is out of range"
         raise ExportError(what, option("opset"), f"supported: {MIN_OPSET} to {MAX_OPSET}")
@@ -42,7 +42,7 @@ def require_opset(opset: int, precisions: Sequence[str] = ()) -> None:
 
 
 def convert_to_onnx(module: ExportModule, example: Tensor, axes: Sequence[Axis], opset: int = DEFAULT_OPSET) -> Any:
-    """Convert a module to an `onnx_ir.Model` whose dynamic axes have names.
+    """Return a module as a simplified `onnx_ir.Model` with named dynamic axes.
 
     Args:
         module: the module, in eval mode, on the CPU.
@@ -51,10 +51,10 @@ def convert_to_onnx(module: ExportModule, example: Tensor, axes: Sequence[Axis],
         opset: the ONNX operator set.
 
     Raises:
-        ExportError: the exporter cannot take the module, or made a dynamic axis constant.
+        ExportError: the exporter raises an error, or makes a dynamic axis constant.
     """
     dynamic = {axis_index(axis, pixels=module.preprocessing is not None): axis.name for axis in axes}
-    # fused attention kernels return other strides than the formula that the exporter writes in their place
+    # Fused attention kernels return tensors with other strides than the formula that is exported.
     with silenced(), sdpa_kernel(SDPBackend.MATH), explicit_attention():
         try:
             program: Any = torch.onnx.export(
@@ -67,7 +67,7 @@ def convert_to_onnx(module: ExportModule, example: Tensor, axes: Sequence[Axis],
                 dynamic_shapes=(dynamic,),
                 verbose=False,
             )
-        except Exception as error:  # the exporter's own kinds, and whatever the network's code raises
+        except Exception as error:  # of any kind, from the exporter or the network's code
             raise export_failure(error, axes) from error
         model = simplify(program.model)
     _rename(model, module)
@@ -76,7 +76,7 @@ def convert_to_onnx(module: ExportModule, example: Tensor, axes: Sequence[Axis],
 
 
 def _rename(model: Any, module: ExportModule) -> None:
-    """Name the input and the outputs, and parameters as the network's state dict does."""
+    """Name the input and the outputs, and give parameters their names in the network's state dict."""
     model.graph.inputs[0].name = INPUT
     for value, name in zip(model.graph.outputs, module.outputs, strict=True):
         value.name = name

@@ -1,7 +1,7 @@
-"""A gate's factor of two goes into the convolution before the graft, which takes a node out of the file.
+"""Fold the factor of two of a gate into the convolution before the graft, which removes a node.
 
-y = x · 2σ(z(x)) is y = 2x · σ(z(x)): the convolution that makes x makes 2x instead, and what is linear in x on the way
-to z halves its weights. That changes no digit of any value, unless one leaves the range of its type.
+y = x · 2σ(z(x)) equals y = 2x · σ(z(x)). So the weights of the convolution that computes x are doubled, and those of
+the linear operators between x and z are halved. A factor of two changes no digit of a value that stays in range.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _LINEAR = {"Conv", "Gemm", "MatMul"}  # of an input and constant weights
 
 
 def move_factors(model: Any) -> int:
-    """Rewrite the grafts of an `onnx_ir.Model` in place; give how many factors moved."""
+    """Fold the factors of the grafts of an `onnx_ir.Model` in place; return their number."""
     grafts = [node for node in model.graph if in_graft(node.name or "")]
-    return sum(_moved(node) for node in grafts)
+    return sum(_fold(node) for node in grafts)
 
 
-def _moved(node: Any) -> bool:
-    """Move the factor of this node, if it is a multiplication by one that can go."""
-    gate = _doubled(node)
-    met = None if gate is None else _met(node.outputs[0])
-    if met is None:
+def _fold(node: Any) -> bool:
+    """Fold the factor of a node; return whether it is a multiplication by two that could be folded."""
+    gate = _doubled_value(node)
+    pair = None if gate is None else _gated_product(node.outputs[0])
+    if pair is None:
         return False
-    product, features = met
-    weights = _linear_in(features, product)
+    product, features = pair
+    weights = _linear_weights(features, product)
     if weights is None:
         return False
     for value in features.producer().inputs[1:]:
@@ -42,74 +42,80 @@ def _moved(node: Any) -> bool:
     return True
 
 
-def _doubled(node: Any) -> Any:
-    """Return the value that this node multiplies by two."""
-    for gate, other in (node.inputs, node.inputs[::-1]) if node.op_type == "Mul" else ():
-        constant = None if other is None else other.const_value
+def _doubled_value(node: Any) -> Any:
+    """Return the value that a node multiplies by two; None for other nodes."""
+    for gate, factor in (node.inputs, node.inputs[::-1]) if node.op_type == "Mul" else ():
+        constant = None if factor is None else factor.const_value
         if constant is not None and not constant.shape.dims and float(constant.numpy()) == _FACTOR:
             return gate
     return None
 
 
-def _met(value: Any) -> tuple[Any, Any] | None:
-    """Find where a gate, alone or after other gates, meets features; and those as a convolution made them."""
+def _gated_product(value: Any) -> tuple[Any, Any] | None:
+    """Return the product of a gate, or of several gates, with features, and the convolution's output that these are."""
     while len(value.uses()) == 1 and not value.is_graph_output():
         (node, _), *_ = value.uses()
         if not _is_grafts(node) or node.op_type not in _PRODUCTS | _VIEWS - {"Concat"}:
             return None
         for other in node.inputs if node.op_type == "Mul" else ():
-            features = None if other is value else _made(other)
+            features = None if other is value else _convolution_output(other)
             if features is not None:
                 return node, features
         value = node.outputs[0]
     return None
 
 
-def _made(value: Any) -> Any:
-    """Go back from features, through their other gates, to the convolution that made them with weights of its own."""
-    maker = value.producer()
-    if maker is None or value.is_graph_output():
+def _convolution_output(value: Any) -> Any:
+    """Return the output of the convolution that computed features, before further gates; None for other features.
+
+    The weights of the convolution must not be shared.
+    """
+    producer = value.producer()
+    if producer is None or value.is_graph_output():
         return None
-    if maker.op_type == "Mul" and in_graft(maker.name or ""):
-        return next((made for made in map(_made, maker.inputs) if made is not None), None)
-    own = all(_is_weight(each) and len(each.uses()) == 1 for each in maker.inputs[1:] if each is not None)
-    return value if maker.op_type == "Conv" and own else None
+    if producer.op_type == "Mul" and in_graft(producer.name or ""):
+        return next((found for found in map(_convolution_output, producer.inputs) if found is not None), None)
+    unshared = all(_is_weight(item) and len(item.uses()) == 1 for item in producer.inputs[1:] if item is not None)
+    return value if producer.op_type == "Conv" and unshared else None
 
 
-def _linear_in(features: Any, product: Any) -> list[Any] | None:
-    """List the weights that the features meet on their other ways; None where one meets something else."""
-    seen, linear, joined = {id(features): features}, [], []
-    todo = [features]
-    while todo:
-        for node, place in todo.pop().uses():
+def _linear_weights(features: Any, product: Any) -> list[Any] | None:
+    """Return the weights to halve when features are doubled, those of the linear operators that take them.
+
+    None where the features reach an operator that is not linear, or whose result would not scale by exactly two.
+    """
+    scaled, linear, passing = {id(features): features}, [], []
+    waiting = [features]
+    while waiting:
+        for node, index in waiting.pop().uses():
             if node is product:
                 continue
             if not _is_grafts(node) or len(node.outputs) > 1 or node.outputs[0].is_graph_output():
                 return None
-            if node.op_type in _LINEAR and place == 0 and _is_weight(node.inputs[1]):
+            if node.op_type in _LINEAR and index == 0 and _is_weight(node.inputs[1]):
                 linear.append(node)
                 continue
             if node.op_type not in _POOLINGS | _VIEWS | {"Mul"}:
                 return None
-            joined.append(node)
-            todo += [] if id(node.outputs[0]) in seen else [node.outputs[0]]
-            seen[id(node.outputs[0])] = node.outputs[0]
+            passing.append(node)
+            waiting += [] if id(node.outputs[0]) in scaled else [node.outputs[0]]
+            scaled[id(node.outputs[0])] = node.outputs[0]
     weights = {id(node.inputs[1]): node.inputs[1] for node in linear}
     shared = any(use.node not in linear for value in weights.values() for use in value.uses())
-    kept = all(_keeps_scale(node, seen) for node in [*joined, product])
-    return None if shared or not kept else list(weights.values())
+    scales = all(_scales(node, scaled) for node in [*passing, product])
+    return None if shared or not scales else list(weights.values())
 
 
-def _keeps_scale(node: Any, scaled: Mapping[int, Any]) -> bool:
-    """Return whether the output scales with all inputs at once, or with one factor of a product."""
-    among = [id(value) in scaled for value in node.inputs]
+def _scales(node: Any, scaled: Mapping[int, Any]) -> bool:
+    """Return whether the output scales as the inputs: all of a concatenation, exactly one of a product."""
+    are_scaled = [id(value) in scaled for value in node.inputs]
     if node.op_type == "Concat":
-        return all(among)
-    return sum(among) == 1
+        return all(are_scaled)
+    return sum(are_scaled) == 1
 
 
 def _is_grafts(node: Any) -> bool:
-    """Return whether a node belongs to a graft, or may: nodes that only compute shapes lose their names in slimming."""
+    """Return whether a node is, or may be, of a graft: nodes that only compute shapes lose their scoped names."""
     return node.op_type in _VIEWS or in_graft(node.name or "")
 
 
@@ -121,7 +127,7 @@ def _is_weight(value: Any) -> bool:
 
 
 def _scale(value: Any, factor: float) -> None:
-    """Multiply constants; there may be none, as a convolution's biases."""
+    """Multiply the constant of an initializer by a factor; nothing for None, an absent bias."""
     import onnx_ir
 
     if value is not None:

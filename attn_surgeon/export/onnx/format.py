@@ -1,4 +1,4 @@
-"""Write ONNX files that replace the ones before only if they compute what the network computes."""
+"""Write a network as ONNX files in several precisions, and compare each with PyTorch before it replaces a file."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from attn_surgeon.export.settings import ExportRequest
 from attn_surgeon.files import staged
 from attn_surgeon.progress import StepProgress
 
-# relative to the largest output; int8 is only required to be about right, and its accuracy is measured on data
+# Relative to the largest output. That of int8 only detects gross errors; its accuracy is measured on data.
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2, "int8": 0.5}
 CALIBRATION_IMAGES = 128
-PROTOBUF_LIMIT = 1_900_000_000  # bytes; protobuf holds two gigabytes
+PROTOBUF_LIMIT = 1_900_000_000  # bytes; the maximum size of a protobuf message is 2 GB
 _FLOATS = {"fp16": to_half, "bf16": to_bfloat16}
 
 
@@ -43,12 +43,14 @@ class OnnxOptions:
     """The options of ONNX files.
 
     Args:
-        opset: the ONNX operator set; None for 20, or 22 in bfloat16.
-        calibrate: a folder of images to find int8 scales on.
-        data: a folder of images by class to measure accuracy on, at most `limit` of a `split`.
+        opset: the version of the ONNX operator set; by default 20, or 22 in bfloat16.
+        calibrate: a folder of images for int8 calibration.
+        data: labelled images to measure accuracy on.
+        split: the split of the data.
+        limit: the maximum number of images.
         benchmark: measure precisions side by side.
-        quantise_biases: quantise biases in int8, which TensorRT does not read.
-        external_above: the bytes above which tensors are written to a file of their own.
+        quantise_biases: quantise biases in int8, which TensorRT does not support.
+        external_above: the size in bytes above which tensors are written to an external file.
     """
 
     opset: int | None = None
@@ -70,21 +72,21 @@ def write_onnx(request: ExportRequest) -> ExportResult:
     """Write ONNX files, one for each precision among the targets.
 
     Raises:
-        ParityError: a file computes something else than the network; nothing is written then.
+        ParityError: the outputs of a file differ from the network's; nothing is written then.
         ExportError: the network cannot be exported in this way.
     """
     prepared = prepare(request.network, request.settings)
     options: OnnxOptions = request.options or OnnxOptions()
     opset = default_opset([*request.targets]) if options.opset is None else options.opset
     if options.evaluation is not None:
-        open_evaluation_data(prepared, options.evaluation)  # raises early where there is none
+        open_evaluation_data(prepared, options.evaluation)  # raises for invalid data before the long steps
     request.progress("trace")
     model = convert_to_onnx(prepared.exported, prepared.example, prepared.axes, opset)
     model.metadata_props.update(build_metadata(prepared, request.artefact))
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        places = {name: stack.enter_context(staged(target)) for name, target in request.targets.items()}
-        paths = {"fp32": work / "fp32.onnx", **places}
+        temporaries = {name: stack.enter_context(staged(target)) for name, target in request.targets.items()}
+        paths = {"fp32": work / "fp32.onnx", **temporaries}
         save_model(model, paths["fp32"], options.external_above)
         parities = {"fp32": _check_single(prepared, paths["fp32"], opset, request.progress)}
         quantisation = None
@@ -92,46 +94,49 @@ def write_onnx(request: ExportRequest) -> ExportResult:
             request.progress(f"convert to {precision}")
             quantisation = _convert(prepared, options, precision, paths) or quantisation
             parities[precision] = (_check(prepared, precision, paths[precision]),)
-        measured = _benchmark(prepared, options, paths, [*places], request.progress)
+        measured = _benchmark(prepared, options, paths, [*temporaries], request.progress)
         files = tuple(
             ExportedFile(
                 request.targets[name],
                 parities[name],
-                {"precision": name, "opset": opset, "nodes": count_nodes(places[name])},
+                {"precision": name, "opset": opset, "nodes": count_nodes(temporary)},
             )
-            for name in places
+            for name, temporary in temporaries.items()
         )
     remarks = [] if quantisation is None else [quantisation.describe()]
-    return ExportResult(prepared=prepared, files=files, measured=measured, remarks=(*remarks, *_without_gain(measured)))
+    return ExportResult(
+        prepared=prepared, files=files, measured=measured, remarks=(*remarks, *_slower_remarks(measured))
+    )
 
 
 def _benchmark(
     prepared: PreparedNetwork,
     options: OnnxOptions,
     paths: Mapping[str, Path],
-    wanted: list[str],
+    precisions: list[str],
     progress: StepProgress,
 ) -> tuple[FileBenchmark, ...]:
-    if not options.benchmark or (options.evaluation is None and wanted == ["fp32"]):
+    if not options.benchmark or (options.evaluation is None and precisions == ["fp32"]):
         return ()
     progress("measure")
     runnable = {name: path for name, path in paths.items() if name != "bf16"}
     return tuple(benchmark_files(prepared, runnable, options.evaluation))
 
 
-def _without_gain(measured: tuple[FileBenchmark, ...]) -> list[str]:
-    """Return a remark on the precisions that are slower than single precision."""
+def _slower_remarks(measured: tuple[FileBenchmark, ...]) -> list[str]:
+    """Return a remark on the precisions that are slower than single precision by more than both spreads."""
     single = next((row.latency for row in measured if row.precision == "fp32"), None)
     slow = [
         row.precision
         for row in measured
         if single and row.latency.median - single.median > row.latency.spread + single.spread
     ]
-    return [f"{' and '.join(slow)} saved no time: ONNX Runtime on this CPU, one image at a time"] if slow else []
+    names = " and ".join(slow)
+    return [f"{names} is slower than fp32 here: ONNX Runtime on this CPU, one image at a time"] if slow else []
 
 
 def save_model(model: Any, path: Path, external_above: int = PROTOBUF_LIMIT) -> None:
-    """Write an `onnx_ir.Model`; the tensors of a large one go to a file of its name with `.data` added."""
+    """Write an `onnx_ir.Model`; the tensors of a large one are written to `NAME.onnx.data`."""
     import onnx_ir
 
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
@@ -158,7 +163,7 @@ def _convert(
 
 
 def calibration_images(prepared: PreparedNetwork, source: str | Path) -> list[Array]:
-    """Return images to calibrate on, in batches that the file takes; raise DataError where there are none."""
+    """Return calibration images in batches that the file accepts; raise DataError where there are none."""
     pixels, count = folder_pixels(source, prepared.network.preprocessing)
     size = next(prepared.sizes())
     images = pixels({**size, "batch": min(count, CALIBRATION_IMAGES)})
@@ -177,7 +182,7 @@ def _check_single(prepared: PreparedNetwork, path: Path, opset: int, progress: S
 
 
 def _check(prepared: PreparedNetwork, precision: str, path: Path) -> Parity:
-    """Compare a file's outputs with PyTorch's at every size that it is made for."""
+    """Compare the outputs of a file in ONNX Runtime with PyTorch's."""
     with _runnable(path, precision) as file, open_session(file) as session:
 
         def compute(inputs: Tensor) -> list[Array]:
@@ -189,7 +194,7 @@ def _check(prepared: PreparedNetwork, precision: str, path: Path) -> Parity:
 
 @contextmanager
 def _runnable(path: Path, precision: str) -> Iterator[Path]:
-    """Yield a file that ONNX Runtime runs on a CPU: for bfloat16, its weights in single precision."""
+    """Yield a file that ONNX Runtime can run on a CPU: for bfloat16, a copy with the rounded weights in float."""
     if precision != "bf16":
         yield path
         return
@@ -200,18 +205,18 @@ def _runnable(path: Path, precision: str) -> Iterator[Path]:
 
 
 def _check_original(prepared: PreparedNetwork, path: Path, opset: int) -> Parity:
-    """Compare with the export of the network without grafts: all of them are the identity, so nothing may differ."""
+    """Compare the file of a network whose grafts are all the identity with that of the network without grafts."""
     model = convert_to_onnx(prepared.without_grafts(), prepared.example, prepared.axes, opset)
     with tempfile.TemporaryDirectory() as folder:
-        beside = Path(folder) / "original.onnx"
-        save_model(model, beside)
-        with open_session(path) as session, open_session(beside) as original:
-            feeds = {name_size(size): as_feeds(INPUT, prepared.inputs(size)) for size in prepared.sizes()}
-            found = tuple(
-                difference(name, session.run(fed), original.run(fed), prepared.exported.classes)
-                for name, fed in feeds.items()
+        original_path = Path(folder) / "original.onnx"
+        save_model(model, original_path)
+        with open_session(path) as session, open_session(original_path) as original:
+            feeds_by_size = {name_size(size): as_feeds(INPUT, prepared.inputs(size)) for size in prepared.sizes()}
+            differences = tuple(
+                difference(size, session.run(feeds), original.run(feeds), prepared.exported.classes)
+                for size, feeds in feeds_by_size.items()
             )
-    parity = Parity("the original's export", allowed(prepared, TOLERANCES["fp32"]), found)
+    parity = Parity("the original's export", allowed(prepared, TOLERANCES["fp32"]), differences)
     return require_parity(prepared, parity, "in fp32", explain=False)
 
 

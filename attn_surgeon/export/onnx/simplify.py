@@ -1,4 +1,4 @@
-"""Simplify an exported ONNX model: duplicate and unused nodes, metadata, and the grafts' operators."""
+"""Simplify an exported ONNX model: remove duplicate nodes, unused nodes and metadata, and rewrite grafts' operators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attn_surgeon.export.onnx.rewrites.unsqueeze import merge_unsqueezes
 
 
 def simplify(model: Any) -> Any:
-    """Simplify an `onnx_ir.Model` in place and return it; nothing in it tells where the code was on the disk."""
+    """Simplify an `onnx_ir.Model` in place and return it; the result contains no paths of source files."""
     from onnx_ir.passes import common
 
     for node in model.graph:
@@ -30,14 +30,14 @@ def simplify(model: Any) -> Any:
 
 
 def _clear_metadata_of_values(model: Any) -> None:
-    """Remove the exporter's notes on inputs, weights and activations, which onnx_ir's pass leaves."""
+    """Remove the metadata of inputs, weights and activations, which ClearMetadataAndDocStringPass does not."""
     graph = model.graph
-    made = (value for node in graph for value in node.outputs)
-    for value in (*graph.inputs, *graph.initializers.values(), *made):
+    outputs = (value for node in graph for value in node.outputs)
+    for value in (*graph.inputs, *graph.initializers.values(), *outputs):
         value.metadata_props.clear()
 
 
 def _scoped_name(node: Any) -> str:
-    """Return a node's name from its module and operator, such as layer1.0.conv1/conv2d."""
+    """Return a name for a node from its module and operator, such as `layer1.0.conv1/conv2d`."""
     scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
     return "/".join(scope for scope in scopes[-2:] if not scope.startswith("_empty")).strip("/")

@@ -1,4 +1,4 @@
-"""TensorRT: check an ONNX file against its parser's operator table, build an engine, and run it.
+"""Build TensorRT engines: check an ONNX file against the parser's operator table, build an engine, and run it.
 
-None of this has been run with TensorRT: its calls are checked against a recorded description of TensorRT's Python API.
+This code has never been run with TensorRT; its calls are tested against a recorded description of its Python API.
 """

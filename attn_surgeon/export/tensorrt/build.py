@@ -1,4 +1,4 @@
-"""Build a TensorRT engine from an ONNX file. Never run with TensorRT; checked against its API's description."""
+"""Build, load and run a TensorRT engine. Never run with TensorRT: see the package's docstring."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attn_surgeon.export.tensorrt.shapes import BatchShape, Shapes
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How an engine is built; `workspace` is in bytes, 0 for all the memory of the GPU."""
+    """The options of the builder; `workspace` is in bytes, 0 for all the memory of the GPU."""
 
     workspace: int = 0
     timing_cache: Path | None = None
@@ -24,7 +24,7 @@ class BuildOptions:
 
 
 def import_tensorrt() -> Any:
-    """Return the module `tensorrt`; raise ExportError, which says how to get it, where it or a GPU is missing."""
+    """Return the module `tensorrt`; raise ExportError where it is not installed or there is no GPU."""
     import torch
 
     missing = []
@@ -41,13 +41,13 @@ def import_tensorrt() -> Any:
 
 
 def build_engine(trt: Any, onnx: Path, shapes: Shapes, options: BuildOptions, *, pixels: bool = False) -> bytes:
-    """Build a strongly typed engine, whose precisions are the ONNX file's types, and return it serialised.
+    """Build a strongly typed engine, whose precisions are those of the ONNX file, and return it serialised.
 
     Args:
         trt: the module `tensorrt`.
         onnx: the file.
         shapes: the optimisation profile.
-        options: how to build it.
+        options: the options of the builder.
         pixels: whether the file takes images (N, H, W, C).
 
     Raises:
@@ -91,10 +91,10 @@ def _config(trt: Any, builder: Any, options: BuildOptions) -> Any:
     if options.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if options.timing_cache is not None:
-        known = b""
+        cached = b""
         with suppress(FileNotFoundError):
-            known = options.timing_cache.read_bytes()
-        config.set_timing_cache(config.create_timing_cache(known), False)
+            cached = options.timing_cache.read_bytes()
+        config.set_timing_cache(config.create_timing_cache(cached), False)
     return config
 
 
@@ -108,7 +108,7 @@ def load_engine(trt: Any, engine: bytes) -> Any:
 
 
 def run_engine(trt: Any, engine: Any, context: Any, images: Any) -> dict[str, Any]:
-    """Run an engine in a context on images, and return its outputs by name; raise ExportError where it fails."""
+    """Return the outputs of an engine on images, by name; raise ExportError where it fails."""
     import torch
 
     context.set_input_shape(INPUT, tuple(images.shape))

@@ -1,4 +1,4 @@
-"""Write an ONNX file for TensorRT, check it, and build an engine of it. Engines were never built: see the package."""
+"""Write an ONNX file for TensorRT, check it, and build an engine from it. Never run: see the package's docstring."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from attn_surgeon.files import staged
 from attn_surgeon.measure.latency import Latency, summarise
 
 ROUNDS = 20
-ENGINE = "engine"  # the target that is the engine; the other one is the ONNX file
-# TF32 rounds the inputs of convolutions to ten bits of mantissa, unless it is disabled
+ENGINE = "engine"  # the key of the engine among the targets; the other target is the ONNX file
+# TF32, which is enabled by default, rounds the inputs of convolutions to a mantissa of ten bits.
 ENGINE_TOLERANCES = {**TOLERANCES, "fp32": 5e-3}
 
 
@@ -38,10 +38,10 @@ class EngineOptions:
 
     Args:
         opset, calibrate: as for ONNX files.
-        shapes: the smallest, typical and largest images; one of the network's own size otherwise.
+        shapes: the smallest, typical and largest input shape; by default, one image of the network's input size.
         lint_only: only write the ONNX file and check it against the operator table.
-        workspace: gigabytes for building, 0 for all.
-        timing_cache: a file that keeps the builder's timings.
+        workspace: the memory limit of the builder in gigabytes, 0 for all memory.
+        timing_cache: a file for the timing cache of the builder.
         version_compatible: build an engine for later versions of TensorRT too.
         hardware_compatible: build an engine for all GPUs from Ampere on.
     """
@@ -65,19 +65,19 @@ class EngineOptions:
 def write_engine(request: ExportRequest) -> ExportResult:
     """Write the ONNX file for an engine, check it, and build the engine.
 
-    Where the operator table rules the file out, or TensorRT or a GPU is missing, the result says so, with the ONNX
-    file alone.
+    Where the file has unsupported nodes, or TensorRT or a GPU is missing, the result has only the ONNX file, and
+    `passed` or `error` says why.
 
     Raises:
-        ParityError: the ONNX file or the engine computes something else than the network.
+        ParityError: the outputs of the ONNX file or the engine differ from the network's.
         ExportError: the network cannot be exported, or no engine can be built.
     """
     options: EngineOptions = request.options or EngineOptions()
     shapes = _shapes(request.network, options.shapes)
-    (precision, beside), *_ = request.targets.items()
+    (precision, onnx_path), *_ = request.targets.items()
     onnx = OnnxOptions(opset=options.opset, calibrate=options.calibrate, benchmark=False, quantise_biases=False)
     settings = replace(request.settings, axes=shapes.axes)
-    result = _linted(write_onnx(replace(request, targets={precision: beside}, settings=settings, options=onnx)))
+    result = _linted(write_onnx(replace(request, targets={precision: onnx_path}, settings=settings, options=onnx)))
     if options.lint_only or not result.passed:
         return result
     try:
@@ -85,7 +85,7 @@ def write_engine(request: ExportRequest) -> ExportResult:
     except ExportError as error:
         return replace(result, error=error)
     request.progress("build the engine")
-    plan = build_engine(trt, beside, shapes, options.build, pixels=settings.preprocess)
+    plan = build_engine(trt, onnx_path, shapes, options.build, pixels=settings.preprocess)
     request.progress("compare with PyTorch")
     file = _checked(trt, result.prepared, plan, request.targets[ENGINE], shapes, precision)
     return replace(result, files=(*result.files, file), details={**result.details, "engine": dict(file.to_dict())})
@@ -105,14 +105,15 @@ def _linted(result: ExportResult) -> ExportResult:
 
 
 def _shapes(network: LoadedNetwork, text: str | None) -> Shapes:
-    """Read the shapes; without any, one image of the network's own size."""
+    """Return the optimisation profile; by default, one image of the network's input size."""
     preprocessing = network.preprocessing
-    own = preprocessing.size
-    shapes = read_shapes(text or f"1x{preprocessing.channels}x{own[0]}x{own[1]}", preprocessing.channels)
+    input_size = preprocessing.size
+    default = f"1x{preprocessing.channels}x{input_size[0]}x{input_size[1]}"
+    shapes = read_shapes(text or default, preprocessing.channels)
     sizes = {shapes.low[2:], shapes.typical[2:], shapes.high[2:]}
-    if len(sizes) == 1 and sizes != {own}:
+    if len(sizes) == 1 and sizes != {input_size}:
         height, width = sizes.pop()
-        what = f"the network takes images of {own[0]}x{own[1]}"
+        what = f"the network takes images of {input_size[0]}x{input_size[1]}"
         raise ExportError(what, option("shapes"), f"add {option('size', f'{height}x{width}')}")
     return shapes
 
@@ -120,7 +121,7 @@ def _shapes(network: LoadedNetwork, text: str | None) -> Shapes:
 def _checked(
     trt: Any, prepared: PreparedNetwork, plan: bytes, target: Path, shapes: Shapes, precision: str
 ) -> ExportedFile:
-    """Write an engine that agrees with PyTorch; raise ParityError otherwise."""
+    """Write an engine after comparing its outputs with PyTorch's; raise ParityError where they differ."""
     engine = load_engine(trt, plan)
     context = engine.create_execution_context()
 
@@ -137,17 +138,17 @@ def _checked(
     return ExportedFile(target, (parity,), facts)
 
 
-def _latency(once: Callable[[], object]) -> Latency:
-    spent = []
+def _latency(run: Callable[[], object]) -> Latency:
+    seconds = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
-        once()
-        spent.append(time.perf_counter() - start)
-    return summarise(spent)
+        run()
+        seconds.append(time.perf_counter() - start)
+    return summarise(seconds)
 
 
 def _names(stem: str, precisions: Sequence[str], options: EngineOptions) -> Mapping[str, str]:
-    """Return the names of the ONNX file and, unless only that is checked, of the engine."""
+    """Return the names of the ONNX file and, unless `lint_only`, of the engine."""
     (precision,) = precisions
     onnx = {precision: stem + ending(precision, ".onnx")}
     return onnx if options.lint_only else {**onnx, ENGINE: f"{stem}.engine"}

@@ -1,4 +1,4 @@
-"""Check an ONNX file's nodes against the operator table of one version of TensorRT's parser, which is data here."""
+"""Check the nodes of an ONNX file against the operator table of TensorRT's parser, which is in operators.json."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class LintFinding:
-    """A node that the parser does not support, and why."""
+    """A node that the parser does not support; `what` is the reason."""
 
     node: str
     operator: str
@@ -27,13 +27,13 @@ class LintFinding:
 
 @cache
 def operator_table() -> dict[str, Any]:
-    """Return the operator table: its TensorRT version, opsets, and the types that each operator takes."""
-    read: dict[str, Any] = json.loads(_TABLE.read_text(encoding="utf-8"))
-    return read
+    """Return the operator table: its TensorRT version, opsets, and the types that each operator supports."""
+    table: dict[str, Any] = json.loads(_TABLE.read_text(encoding="utf-8"))
+    return table
 
 
 def lint(path: Path) -> list[LintFinding]:
-    """Return the nodes that the parser does not support, as far as the table tells."""
+    """Return the nodes that the parser does not support according to the operator table."""
     import onnx
 
     model: Any = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
@@ -53,7 +53,7 @@ def _opset(model: Any) -> Iterator[LintFinding]:
 
 
 def _element_types(model: Any) -> dict[str, str]:
-    """Return the element types of the tensors where they are known."""
+    """Return the element types of tensors by name, where they are known."""
     values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
     types = {value.name: value.type.tensor_type.elem_type for value in values}
     types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -61,26 +61,26 @@ def _element_types(model: Any) -> dict[str, str]:
 
 
 def _faults(node: Any, types: Mapping[str, str], constants: Mapping[str, Any]) -> Iterator[str]:
-    known, operator = operator_table(), node.op_type
-    if node.domain not in ("", "ai.onnx") or operator not in known["operators"]:
+    table, operator = operator_table(), node.op_type
+    if node.domain not in ("", "ai.onnx") or operator not in table["operators"]:
         yield "the parser does not have this operator"
         return
-    kind = types.get(node.input[0], "") if node.input else ""
-    if kind and kind not in known["operators"][operator]:
-        yield f"it takes {', '.join(known['operators'][operator])}, not {kind}"
-    for place in known["constant_inputs"].get(operator, ()):
-        if len(node.input) > place and node.input[place] and node.input[place] not in constants:
-            yield f"its input {place} must be a constant"
-    if operator in known["single_output"] and any(node.output[1:]):
+    element_type = types.get(node.input[0], "") if node.input else ""
+    if element_type and element_type not in table["operators"][operator]:
+        yield f"it takes {', '.join(table['operators'][operator])}, not {element_type}"
+    for index in table["constant_inputs"].get(operator, ()):
+        if len(node.input) > index and node.input[index] and node.input[index] not in constants:
+            yield f"its input {index} must be a constant"
+    if operator in table["single_output"] and any(node.output[1:]):
         yield "only its first output is supported"
-    if operator in known["zero_points"] and not _zero(node, constants):
+    if operator in table["zero_points"] and not _has_zero_point_0(node, constants):
         yield "its zero point must be zero"
 
 
-def _zero(node: Any, constants: Mapping[str, Any]) -> bool:
+def _has_zero_point_0(node: Any, constants: Mapping[str, Any]) -> bool:
     from onnx import numpy_helper
 
     if len(node.input) < 3 or not node.input[2]:
         return True
-    point = constants.get(node.input[2])
-    return point is not None and not numpy_helper.to_array(point).any()
+    zero_point = constants.get(node.input[2])
+    return zero_point is not None and not numpy_helper.to_array(zero_point).any()

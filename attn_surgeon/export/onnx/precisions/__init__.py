@@ -1,1 +1,1 @@
-"""ONNX files in half precision, bfloat16 and eight-bit integers, made from one in single precision."""
+"""Convert ONNX files from single precision to half precision, bfloat16 and int8."""

@@ -1,7 +1,7 @@
-"""An ONNX file in bfloat16, which TensorRT runs and ONNX Runtime does not run on a CPU.
+"""Convert an ONNX file to bfloat16, which TensorRT supports but ONNX Runtime does not on a CPU.
 
-It has the graph of the file in half precision, with bfloat16 in place of float16. Its weights are rounded from the
-file in single precision, whose range bfloat16 has.
+The graph is that of the file in half precision with bfloat16 in place of float16. The weights are rounded from single
+precision, because float16 has a smaller range than bfloat16.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from attn_surgeon.export.onnx.precisions.half import to_half
 
 
 def to_bfloat16(source: Path, target: Path) -> None:
-    """Write a model in bfloat16; its inputs and outputs keep their types. Raises ExportError as `to_half` does."""
+    """Write a model in bfloat16, with float inputs and outputs; raise ExportError as `to_half` does."""
     import onnx
 
     single: Any = onnx.load(str(source))
@@ -29,9 +29,9 @@ def to_bfloat16(source: Path, target: Path) -> None:
 
 
 def bfloat16_to_float(source: Path, target: Path) -> None:
-    """Write a bfloat16 model in single precision, with its rounded weights, so that ONNX Runtime runs it on a CPU.
+    """Write a bfloat16 model in single precision with the rounded weights, which ONNX Runtime can run on a CPU.
 
-    Its activations are not rounded as bfloat16's would be.
+    Activations are not rounded, unlike in bfloat16.
     """
     import onnx
 
@@ -41,7 +41,7 @@ def bfloat16_to_float(source: Path, target: Path) -> None:
 
 
 def _retype(model: Any, before: int, after: int, exact: Mapping[str, Any]) -> None:
-    """Change the type of every tensor of one type; values come from `exact` where it has them."""
+    """Change the type of every tensor of type `before`; values are cast from the tensor in `exact`, if any."""
     for tensor in _tensors(model):
         if tensor.data_type == before:
             tensor.CopyFrom(_cast(exact.get(tensor.name, tensor), tensor.name, after))

@@ -1,4 +1,4 @@
-"""An ONNX file in half precision, made from one in single precision."""
+"""Convert an ONNX file to half precision (float16) with ONNX Runtime's converter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attn_surgeon.errors import ExportError, first_line
 from attn_surgeon.export.module import in_graft
 from attn_surgeon.export.onnx.session import conflict
 
-# sums, powers and divisors leave half precision's range, or lose its last digits
+# Operators whose sums, powers or divisors overflow in half precision, or lose too many digits.
 KEPT_IN_SINGLE = (
     "Exp",
     "GlobalAveragePool",
@@ -28,37 +28,39 @@ KEPT_IN_SINGLE = (
 
 
 def to_half(source: Path, target: Path) -> None:
-    """Write a model in half precision; its inputs and outputs keep their types.
+    """Write a model in half precision, with float inputs and outputs; raise ExportError where that fails.
 
-    Poolings, norms and softmax stay in single precision. Raises ExportError where the model cannot be converted.
+    Poolings, norms and softmax stay in single precision.
     """
     import onnx
 
     model: Any = onnx.load(str(source))
-    means = [node.name for node in model.graph.node if node.op_type == "AveragePool" and in_graft(node.name)]
+    poolings = [node.name for node in model.graph.node if node.op_type == "AveragePool" and in_graft(node.name)]
     try:
         from onnxruntime.transformers import float16
 
         blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *KEPT_IN_SINGLE]
-        made = float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked, node_block_list=means)
+        half = float16.convert_float_to_float16(
+            model, keep_io_types=True, op_block_list=blocked, node_block_list=poolings
+        )
     except Exception as error:
         what = f"the model cannot be written in half precision: {first_line(error)}"
         raise ExportError(what, "", conflict()) from error
-    _cast_once(made.graph)
-    onnx.save(_sorted(made), str(target))
+    _remove_duplicate_casts(half.graph)
+    onnx.save(_sorted(half), str(target))
 
 
 def _sorted(model: Any) -> Any:
-    """Return the model with its casts, which the converter appends, before the nodes that need them."""
+    """Return the model in topological order: the converter appends casts after the nodes that need them."""
     import onnx_ir
 
-    read = onnx_ir.from_proto(model)
-    read.graph.sort()
-    return onnx_ir.to_proto(read)
+    ir_model = onnx_ir.from_proto(model)
+    ir_model.graph.sort()
+    return onnx_ir.to_proto(ir_model)
 
 
-def _cast_once(graph: Any) -> None:
-    """Remove all but one of the equal casts that the converter writes for each node that needs a tensor."""
+def _remove_duplicate_casts(graph: Any) -> None:
+    """Remove all but one of the equal casts, since the converter writes one for each node that takes a tensor."""
     first = {node.output[0]: node for node in reversed(graph.node) if node.op_type == "Cast"}
     kept = [node for node in graph.node if node.op_type != "Cast" or first[node.output[0]] is node]
     del graph.node[:]

@@ -1,7 +1,7 @@
-"""An ONNX file in eight-bit integers (QDQ), by static quantisation: one scale for each channel of the weights.
+"""Convert an ONNX file to int8 by static quantisation, in QDQ format with one scale per channel of the weights.
 
-Scales are symmetric with zero point 0, as TensorRT requires. Reductions over a whole map become poolings, which have
-an integer form. The grafts stay in float where that costs less accuracy.
+Quantisation is symmetric (zero point 0), as TensorRT requires. Reductions over a whole map are rewritten as poolings,
+which have an integer form. Both the whole network and all but the grafts are quantised, and the more accurate is kept.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from attn_surgeon.export.silence import silenced
 
 @dataclass(frozen=True)
 class Quantisation:
-    """What was quantised, and the error of each candidate: its root mean square over that of the outputs."""
+    """The result of a quantisation; `errors` are the relative root mean square errors of the output by candidate."""
 
     grafts_in_float: bool
     errors: dict[str, float]
 
     def describe(self) -> str:
-        """Return it as a sentence."""
+        """Return the errors as a sentence."""
         errors = ", ".join(f"{error:.1%} with {what} in integers" for what, error in self.errors.items())
         return f"error of the outputs: {errors}" + ("; the grafts stay in float" if self.grafts_in_float else "")
 
@@ -39,14 +39,14 @@ class Quantisation:
 def to_int8(
     source: Path, target: Path, images: Sequence[Array], *, classes: int = 0, biases: bool = True
 ) -> Quantisation:
-    """Write a model in eight-bit integers; raise ExportError where it cannot be.
+    """Write a model in int8; raise ExportError where it cannot be quantised.
 
     Args:
         source: the file in single precision.
         target: the file to write.
-        images: batches of inputs to calibrate on.
-        classes: the index of the output whose error counts.
-        biases: quantise biases to 32 bits, with which ONNX Runtime is fast and which TensorRT does not read.
+        images: batches of calibration inputs.
+        classes: the index of the output whose error decides between the candidates.
+        biases: quantise biases to 32 bits, which is faster in ONNX Runtime, but which TensorRT does not support.
     """
     import onnx
     import onnx_ir
@@ -88,23 +88,24 @@ def _quantise(source: Path, target: Path, images: Sequence[Array], excluded: lis
         raise ExportError(what, "", conflict()) from error
 
 
-def _error(source: Path, target: Path, images: Sequence[Array], place: int) -> float:
-    """Return the root mean square of an output's error over that of the output."""
-    wrong, whole = 0.0, 0.0
+def _error(source: Path, target: Path, images: Sequence[Array], output: int) -> float:
+    """Return the root mean square error of an output relative to the root mean square of the output."""
+    squared_error, squares = 0.0, 0.0
     with open_session(source) as exact, open_session(target) as rounded:
         for batch in images:
-            one, other = (session.run({INPUT: batch})[place].astype(np.float64) for session in (exact, rounded))
-            wrong, whole = wrong + float(((one - other) ** 2).sum()), whole + float((one**2).sum())
-    return math.sqrt(wrong / whole if whole else wrong)
+            expected, actual = (s.run({INPUT: batch})[output].astype(np.float64) for s in (exact, rounded))
+            squared_error += float(((expected - actual) ** 2).sum())
+            squares += float((expected**2).sum())
+    return math.sqrt(squared_error / squares if squares else squared_error)
 
 
 class _Reader:
-    """Calibration images for the quantiser, one batch at a time."""
+    """A `CalibrationDataReader` of batches."""
 
     def __init__(self, images: Sequence[Array]) -> None:
-        self.left = iter(images)
+        self.batches = iter(images)
 
     def get_next(self) -> dict[str, Array] | None:
-        """Return the next batch, None at the end."""
-        batch = next(self.left, None)
+        """Return the next batch; None at the end."""
+        batch = next(self.batches, None)
         return None if batch is None else {INPUT: batch}

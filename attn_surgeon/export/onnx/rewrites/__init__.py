@@ -1,1 +1,1 @@
-"""Rewrites of an exported graph into operators that runtimes compute faster."""
+"""Rewrite an exported ONNX graph into operators that are faster in ONNX Runtime."""

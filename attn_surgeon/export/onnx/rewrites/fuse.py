@@ -1,12 +1,12 @@
-"""Rewrite what grafts compute into the operators that ONNX Runtime is fast at.
+"""Rewrite the nodes of grafts into operators that are faster in ONNX Runtime.
 
-- Mul of (N, C, H, 1) and (N, C, 1, W) is a MatMul: every sum has one term, so nothing is rounded differently.
-- A mean over a map, its height or its width is a pooling.
-- A·W + B·W is (A + B)·W, which reads the weights once.
-- A reduction over the channels of an image, which ONNX Runtime does number by number, is several times as fast in two
-  steps, where the size of the map is static.
+- Mul of (N, C, H, 1) and (N, C, 1, W) becomes MatMul. Every sum has one term, so results are bit-identical.
+- ReduceMean over a map, its height or its width becomes a pooling.
+- A·W + B·W becomes (A + B)·W, which reads the weights once.
+- A reduction over the channels of a map of static size becomes two steps: over each half of the channels, then over the
+  two. ONNX Runtime reduces the channels element by element, and the two steps are several times as fast.
 
-The network's own nodes are left alone.
+The nodes of the network itself are not changed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _PRODUCTS = {"Conv", "Gemm", "MatMul"}
 
 
 def fuse_for_runtime(model: Any) -> int:
-    """Rewrite the grafts' nodes of an `onnx_ir.Model` in place; return how many changed."""
+    """Rewrite the grafts' nodes of an `onnx_ir.Model` in place; return the number of changed nodes."""
     grafts = [node for node in model.graph if in_graft(node.name or "")]
     halves: dict[int, Any] = {}
     return sum(any(rule(node) for rule in _RULES) or _reduce_in_halves(node, halves) for node in grafts)
 
 
 def _as_matmul(node: Any) -> bool:
-    """Rewrite the product of (N, C, H, 1) and (N, C, 1, W)."""
+    """Rewrite the product of (N, C, H, 1) and (N, C, 1, W); return whether the node is one."""
     if node.op_type != "Mul":
         return False
     column, row = (shape_of(value) for value in node.inputs)
@@ -48,51 +48,53 @@ def _as_pooling(node: Any) -> bool:
 
 
 def _as_product_of_sum(node: Any) -> bool:
-    """Rewrite the sum of two products with the same weights."""
-    one, other = (value.producer() for value in node.inputs) if node.op_type == "Add" else (None, None)
-    if one is None or other is None or one is other or one.op_type not in _PRODUCTS or not _share_weights(one, other):
+    """Rewrite the sum of two products with the same weights; return whether the node is one."""
+    left, right = (value.producer() for value in node.inputs) if node.op_type == "Add" else (None, None)
+    if left is None or right is None or left is right:
         return False
-    total = insert_node(node, "Add", [one.inputs[0], other.inputs[0]], shape_of(one.inputs[0]))
-    biases = [add_constant(node, "biases", 2 * value.const_value.numpy()) for value in one.inputs[2:]]
-    node.op_type = one.op_type
+    if left.op_type not in _PRODUCTS or not _share_weights(left, right):
+        return False
+    total = insert_node(node, "Add", [left.inputs[0], right.inputs[0]], shape_of(left.inputs[0]))
+    biases = [add_constant(node, "biases", 2 * value.const_value.numpy()) for value in left.inputs[2:]]
+    node.op_type = left.op_type
     node.resize_inputs(2 + len(biases))
-    for index, value in enumerate((total, one.inputs[1], *biases)):
+    for index, value in enumerate((total, left.inputs[1], *biases)):
         node.replace_input_with(index, value)
-    for attribute in one.attributes.values():
+    for attribute in left.attributes.values():
         node.attributes.add(attribute)
     return True
 
 
-def _share_weights(one: Any, other: Any) -> bool:
-    """Return whether two products have inputs of one shape and the same constants, and only their sum is used."""
-    for node in (one, other):
+def _share_weights(left: Any, right: Any) -> bool:
+    """Return whether two products have the same constants and input shapes, and only their sum is used."""
+    for node in (left, right):
         if not in_graft(node.name or "") or node.outputs[0].is_graph_output() or len(node.outputs[0].uses()) > 1:
             return False
-    if one.op_type != other.op_type or dict(one.attributes) != dict(other.attributes):
+    if left.op_type != right.op_type or dict(left.attributes) != dict(right.attributes):
         return False
-    constants = [value for node in (one, other) for value in node.inputs[1:]]
+    constants = [value for node in (left, right) for value in node.inputs[1:]]
     if any(value is None or value.const_value is None for value in constants):
         return False
-    shape = shape_of(one.inputs[0])
+    shape = shape_of(left.inputs[0])
     is_known = shape != () and all(getattr(side, "value", side) is not None for side in shape)
-    return is_known and shape == shape_of(other.inputs[0]) and constants[: len(constants) // 2] * 2 == constants
+    return is_known and shape == shape_of(right.inputs[0]) and constants[: len(constants) // 2] * 2 == constants
 
 
 def _reduce_in_halves(node: Any, halves: dict[int, Any]) -> bool:
-    """Reduce each half of the channels, then the two; other reductions of the same features share the halves."""
+    """Rewrite a reduction over channels in two steps; reductions of the same features share the Reshape."""
     shape, axes = reduction(node)
     if axes != [1] or not are_static(shape[1:]) or shape[1] % 2 or shape[1] == 2 or shape[2:] == (1, 1):
         return False
     features = node.inputs[0]
-    maker = features.producer()
-    if maker is not None and maker.op_type == "Transpose":  # ONNX Runtime reduces over another axis instead
+    producer = features.producer()
+    if producer is not None and producer.op_type == "Transpose":  # ONNX Runtime then reduces over another axis
         return False
     if id(features) not in halves:
         size = [2, shape[1] // 2, *shape[2:]]
-        form = add_constant(node, "shape", np.array([0, *size]))
-        halves[id(features)] = insert_node(node, "Reshape", [features, form], [shape[0], *size])
-    over = add_constant(node, "axes", np.array([2]))
-    reduced = insert_node(node, node.op_type, [halves[id(features)], over], [shape[0], 2, *shape[2:]], keepdims=0)
+        new_shape = add_constant(node, "shape", np.array([0, *size]))
+        halves[id(features)] = insert_node(node, "Reshape", [features, new_shape], [shape[0], *size])
+    axes_2 = add_constant(node, "axes", np.array([2]))
+    reduced = insert_node(node, node.op_type, [halves[id(features)], axes_2], [shape[0], 2, *shape[2:]], keepdims=0)
     node.replace_input_with(0, reduced)
     return True
 

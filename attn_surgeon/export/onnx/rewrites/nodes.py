@@ -1,4 +1,4 @@
-"""What rewrites read of nodes and values of an `onnx_ir` graph, and how they add to it."""
+"""Read and add nodes, values and initializers of an `onnx_ir` graph."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _REDUCTIONS = {"ReduceMax", "ReduceMean"}
 
 
 def shape_of(value: Any) -> tuple[Any, ...]:
-    """Return a value's shape, empty where it is unknown; axes without a fixed size are symbols."""
+    """Return the shape of a value, with symbols for dynamic axes; empty where it is unknown."""
     return () if value is None or value.shape is None else tuple(value.shape.dims)
 
 
 def are_static(sides: Sequence[Any]) -> bool:
-    """Return whether all sizes are fixed."""
+    """Return whether all sides are static."""
     return all(isinstance(side, int) for side in sides)
 
 
 def reduction(node: Any) -> tuple[tuple[Any, ...], list[int]]:
-    """Return the shape (N, C, H, W) and the axes that a node reduces over and keeps; both empty for other nodes."""
+    """Return the input shape (N, C, H, W) and the axes of a reduction with keepdims; both empty for other nodes."""
     if node.op_type not in _REDUCTIONS or len(node.inputs) != 2 or node.inputs[1] is None or not _keeps_axes(node):
         return (), []
     shape, axes = shape_of(node.inputs[0]), node.inputs[1].const_value
@@ -35,21 +35,21 @@ def _keeps_axes(node: Any) -> bool:
 
 
 def add_constant(node: Any, name: str, values: Any) -> Any:
-    """Return a new initializer of a node's graph."""
+    """Add an initializer to the graph of a node, and return it."""
     import onnx_ir
 
     tensor = onnx_ir.tensor(values, name=f"{node.name}/{name}")
-    made = onnx_ir.Value(name=tensor.name, const_value=tensor)
-    node.graph.register_initializer(made)
-    return made
+    initializer = onnx_ir.Value(name=tensor.name, const_value=tensor)
+    node.graph.register_initializer(initializer)
+    return initializer
 
 
 def insert_node(before: Any, operator: str, inputs: Sequence[Any], shape: Sequence[Any], **attributes: int) -> Any:
-    """Insert a node before another; return its output, of this shape and of its first input's type."""
+    """Insert a node before another, and return its output, of this shape and the dtype of its first input."""
     import onnx_ir
 
     node = onnx_ir.node(operator, inputs, attributes, name=f"{before.name}/{operator}")
-    (made,) = node.outputs
-    made.name, made.dtype, made.shape = node.name, inputs[0].dtype, onnx_ir.Shape(shape)
+    (output,) = node.outputs
+    output.name, output.dtype, output.shape = node.name, inputs[0].dtype, onnx_ir.Shape(shape)
     before.graph.insert_before(before, node)
-    return made
+    return output

@@ -1,4 +1,4 @@
-"""Reductions over the height and width of a map, as poolings: runtimes have faster kernels and integer forms for them.
+"""Rewrite reductions over the height and width of a map as poolings, which have faster kernels and an int8 form.
 
 ReduceMean(x, axes=[2, 3]) = GlobalAveragePool(x)
 ReduceMax(x, axes=[2, 3])  = GlobalMaxPool(x)
@@ -15,12 +15,12 @@ _GLOBAL_POOLINGS = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPo
 
 
 def pool_globally(model: Any) -> int:
-    """Rewrite the reductions over whole maps of an `onnx_ir.Model` in place; return how many there were."""
+    """Rewrite the reductions over whole maps of an `onnx_ir.Model` in place; return their number."""
     return sum(as_global_pooling(node) for node in model.graph)
 
 
 def as_global_pooling(node: Any) -> bool:
-    """Rewrite a mean or maximum over height and width; return whether it was one."""
+    """Rewrite a mean or maximum over height and width; return whether the node is one."""
     if sorted(reduction(node)[1]) != [2, 3] or _is_double(node):
         return False
     _to_pooling(node, _GLOBAL_POOLINGS[node.op_type])
@@ -28,7 +28,7 @@ def as_global_pooling(node: Any) -> bool:
 
 
 def as_average_pooling(node: Any) -> bool:
-    """Rewrite a mean over the height or the width, where both are static; return whether it was one."""
+    """Rewrite a mean over the height or the width of a map of static size; return whether the node is one."""
     import onnx_ir
 
     shape, axes = reduction(node)
@@ -50,4 +50,4 @@ def _to_pooling(node: Any, operator: str) -> None:
 def _is_double(node: Any) -> bool:
     import onnx_ir
 
-    return bool(node.inputs[0].dtype == onnx_ir.DataType.DOUBLE)  # ONNX Runtime has no poolings in it
+    return bool(node.inputs[0].dtype == onnx_ir.DataType.DOUBLE)  # ONNX Runtime has no poolings for double

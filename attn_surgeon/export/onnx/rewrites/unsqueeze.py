@@ -1,4 +1,4 @@
-"""Two insertions of axes in a row, as one."""
+"""Merge two consecutive Unsqueeze nodes into one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attn_surgeon.export.onnx.rewrites.nodes import add_constant, shape_of
 
 
 def merge_unsqueezes(model: Any) -> int:
-    """Rewrite Unsqueeze(Unsqueeze(x, inner), outer) of an `onnx_ir.Model` in place; return how many there were."""
+    """Merge Unsqueeze(Unsqueeze(x, inner), outer) in an `onnx_ir.Model`, in place; return the number of merges."""
     return sum(_merge(node) for node in model.graph)
 
 
@@ -33,13 +33,13 @@ def _merge(node: Any) -> bool:
 
 
 def _axes(node: Any) -> list[int]:
-    """Return the axes that a node inserts, empty where they are computed."""
+    """Return the axes of an Unsqueeze node; empty where they are not constant."""
     constant = node.inputs[1].const_value
     return [] if constant is None else [int(axis) for axis in constant.numpy().reshape(-1)]
 
 
 def merged_axes(inner: Sequence[int], outer: Sequence[int]) -> list[int]:
-    """Return the axes that one insertion makes in place of two.
+    """Return the axes of one Unsqueeze that is equal to two.
 
     >>> merged_axes([2], [2])
     [2, 3]
