@@ -121,7 +121,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "size": (("export", "tiny.py:net", "--weights", "none", "--onnx", "--size", "9"), ("images 1×3×9×9", "size")),
     "channels of a mean": (
         ("export", "tiny.py:net", "--weights", "none", "--onnx", "--mean", "0.5", "--std", "1", "--dynamic", "height"),
-        ("does not run on images 1×1×224×224", "channels that it takes"),
+        ("does not run on images 1×1×224×224", "channels that it accepts"),
     ),
     "normalisation": (
         ("export", "tiny.py:net", "--weights", "none", "--onnx", "--size", "8", "--preprocess"),
