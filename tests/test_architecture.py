@@ -23,7 +23,7 @@ FLOORS = (
     ("data",),
     ("tasks",),
     ("evaluate", "measure"),
-    ("draw", "export", "profiling", "finetune"),
+    ("control", "draw", "export", "profiling", "finetune"),
     ("cli",),
     ("__init__", "__main__"),
 )

@@ -18,12 +18,13 @@ Statistical Association, 1980): their approximation by one t-distribution claims
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from attn_surgeon.tasks.base import Score
-from attn_surgeon.tasks.statistics import Floats, Interval, image_interval, t_quantile, widened_variance
+from attn_surgeon.tasks.statistics import ROUNDING, Floats, Interval, image_interval, t_quantile, widened_variance
 
 
 def score_interval(first: Sequence[Score], second: Sequence[Score]) -> Interval:
@@ -36,11 +37,38 @@ def score_interval(first: Sequence[Score], second: Sequence[Score]) -> Interval:
     Returns:
         for one run of each the interval over images, which holds for these two networks only.
     """
-    if len(first) == 1:
-        return image_interval([a - b for a, b in zip(first[0].by_image, second[0].by_image, strict=True)])
-    ours, theirs = (np.array([score.by_image for score in scores]) for scores in (first, second))
+    return values_interval([score.by_image for score in first], [score.by_image for score in second])
+
+
+def values_interval(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Interval:
+    """Return the interval of `score_interval` from the values, from 0 to 1, of N images in each of K runs.
+
+    >>> values_interval([[1, 1, 0, 1]], [[1, 0, 0, 0]])
+    Interval(estimate=0.5, low=-0.523..., high=1.0)
+    """
+    ours, theirs = np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)
+    if len(ours) == 1:
+        return image_interval((ours[0] - theirs[0]).tolist())
     estimate, reach = runs_reach(ours, theirs)
     return Interval(float(estimate), max(-1.0, float(estimate - reach)), min(1.0, float(estimate + reach)))
+
+
+def welch_interval(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """Return the difference of the means of two runs or more of each kind, with Welch's interval (Biometrika, 1947).
+
+    Runs that end alike, such as rounded numbers may by chance, do not show how far others would spread: the interval
+    has no ends then.
+
+    >>> welch_interval([0.5, 0.5], [0.25, 0.25])
+    Interval(estimate=0.25, low=-inf, high=inf)
+    """
+    values = np.array([first, second], dtype=np.float64)
+    estimate = float(values[0].mean() - values[1].mean())
+    variance, degrees = _over_runs(values[:1, :, None], values[1:, :, None])
+    if np.ptp(values, axis=1).max() <= ROUNDING * np.abs(values).max():
+        return Interval(estimate, -math.inf, math.inf)
+    reach = float((t_quantile(degrees) * np.sqrt(variance))[0])
+    return Interval(estimate, estimate - reach, estimate + reach)
 
 
 def runs_reach(first: Floats, second: Floats) -> tuple[Floats, Floats]:

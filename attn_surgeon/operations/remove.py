@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NoReturn
 
 from torch import nn
 
 from attn_surgeon.errors import PlanError, SelectorError, excerpt, nearest, option
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed import bypassed, list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.perform import take_out
 from attn_surgeon.surgery.rewrite.expected import remembered
@@ -82,6 +83,38 @@ def remove(
     removed = [place for place in chosen if not any(is_within(place[0], selector) for selector in excluded)]
     take_out(operated, lambda graft: (graft.site, graft.side) in removed)
     return operated
+
+
+@contextmanager
+def disabled(model: nn.Module, sites: Selectors | None = None) -> Iterator[nn.Module]:
+    """Bypass the grafts at the chosen sites until the context ends; by default, all grafts.
+
+    Args:
+        model: a network with grafts, whose forward then goes past these.
+        sites: selectors of the sites whose grafts to bypass, both before and after them.
+
+    Yields:
+        The same network.
+
+    Raises:
+        SelectorError: a selector chooses no graft.
+
+    Example:
+        >>> import torch, attn_surgeon
+        >>> from attn_surgeon.networks.demo import load_demo
+        >>> x = torch.zeros(1, 1, 32, 32)
+        >>> network = attn_surgeon.insert(load_demo(), "se", after="layer*", example=x, init="paper")
+        >>> with attn_surgeon.disabled(network, "layer[12]"):
+        ...     without = network(x)
+        >>> torch.equal(without, attn_surgeon.remove(network, "layer[12]")(x))
+        True
+    """
+    grafts = list_grafts(model)
+    places = [(item.graft.site, item.graft.side) for item in grafts]
+    selectors = read_texts("**" if sites is None else sites)
+    chosen = {place for selector in selectors for place in _at(selector, places)}
+    with bypassed([item.block for item, place in zip(grafts, places, strict=True) if place in chosen]):
+        yield model
 
 
 def _places(model: nn.Module) -> list[_Place]:

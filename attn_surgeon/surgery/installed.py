@@ -104,6 +104,29 @@ def bypassed(blocks: Iterable[nn.Module]) -> Iterator[None]:
         yield
 
 
+def graft_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of all grafts in a network, for an optimizer's parameter group.
+
+    Args:
+        model: a network with grafts.
+
+    Returns:
+        The parameters in the order of `list_grafts`; one that several grafts share is there once.
+
+    Example:
+        >>> import torch, attn_surgeon
+        >>> from attn_surgeon.networks.demo import load_demo
+        >>> network = attn_surgeon.insert(load_demo(), "se", after="layer3", example=torch.zeros(1, 1, 32, 32))
+        >>> grafts = attn_surgeon.graft_parameters(network)
+        >>> base = [p for p in network.parameters() if not any(p is one for one in grafts)]
+        >>> optimizer = torch.optim.AdamW([{"params": base, "lr": 1e-4}, {"params": grafts, "lr": 1e-3}])
+        >>> len(grafts), len(base)
+        (4, 47)
+    """
+    found = [parameter for graft in list_grafts(model) for parameter in graft.block.parameters()]
+    return list({id(parameter): parameter for parameter in found}.values())
+
+
 @contextmanager
 def _replaced_forward(block: nn.Module, function: Callable[..., Any]) -> Iterator[None]:
     """Replace the forward of one module until the context ends."""

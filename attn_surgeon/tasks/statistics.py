@@ -147,7 +147,12 @@ def widened_variance(squares: Floats, centre: Floats, count: int, size: Floats) 
 
 
 def verdict(
-    interval: Interval, claim: tuple[str, str], basis: str, words: tuple[str, str] = ("higher", "lower")
+    interval: Interval,
+    claim: tuple[str, str],
+    basis: str,
+    words: tuple[str, str] = ("higher", "lower"),
+    *,
+    percent: bool = True,
 ) -> str:
     """Return the conclusion that a confidence interval supports, as one sentence.
 
@@ -156,6 +161,7 @@ def verdict(
         claim: the text of the conclusion before and after one of the words.
         basis: what the interval was computed over, such as `60 images`.
         words: the words for a positive and for a negative difference.
+        percent: whether the values are fractions, to be printed as percentage points.
 
     >>> verdict(Interval(0.02, 0.01, 0.03), ("a scores", "than b"), "60 images")
     'The evidence shows that a scores higher than b (+2.00 points, 95 % interval +1.00 to +3.00; 60 images).'
@@ -163,6 +169,6 @@ def verdict(
     significant = interval.low > 0 or interval.high < 0
     word = words[interval.high < 0] if significant else " or ".join(words)
     conclusion = f"{'shows that' if significant else 'does not show whether'} {claim[0]} {word} {claim[1]}"
-    low, high = 100 * interval.low, 100 * interval.high
-    points = f"{100 * interval.estimate:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}; {basis}"
-    return f"The evidence {conclusion} ({points})."
+    factor, unit, digits = (100, " points", 2) if percent else (1, "", 4)
+    ends = f"{factor * interval.low:+.{digits}f} to {factor * interval.high:+.{digits}f}"
+    return f"The evidence {conclusion} ({factor * interval.estimate:+.{digits}f}{unit}, 95 % interval {ends}; {basis})."

@@ -1,0 +1,176 @@
+"""Train a network with grafts and its control in the caller's own training loop, and compare them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
+from attn_surgeon.control.arms import ARMS, ArmResult, Evaluate, Train, run_arm
+from attn_surgeon.control.comparison import Comparison, GraftEffect, compare_metrics
+from attn_surgeon.control.metrics import mean, metric_values
+from attn_surgeon.errors import ArtefactError, SettingsError
+from attn_surgeon.files import claimed, remove_leftovers, replacing
+from attn_surgeon.measure.cost import graft_costs, parameters
+from attn_surgeon.measure.latency import latencies
+from attn_surgeon.operations.remove import remove
+from attn_surgeon.progress import StepProgress, no_steps
+from attn_surgeon.reading import read_json
+from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.isolation import copied
+from attn_surgeon.surgery.running import Example
+from attn_surgeon.validation import validated
+
+EXPERIMENT, COMPARISON = "experiment.json", "comparison.json"
+
+
+def compare(
+    network: nn.Module,
+    *,
+    train: Train,
+    evaluate: Evaluate,
+    seeds: int | Sequence[int] = 3,
+    out: str | Path = "runs/compare",
+    example: Example | None = None,
+    bypass: bool = True,
+    progress: StepProgress = no_steps,
+) -> Comparison:
+    """Train a network with grafts and the same one without them in your own loop, and return how they compare.
+
+    Both networks start from the same weights with the same seed, each in a folder of its own. After each training it is
+    checked that the grafts are still in the network, have changed, and run. A comparison that was interrupted goes on
+    at the training that had not finished: call it again with the same `out`.
+
+    Args:
+        network: a network with grafts; it is not changed.
+        train: is called as `train(network, seed, folder)`; trains the network in place, or returns the trained one.
+        evaluate: is called as `evaluate(network)`; returns a number, or numbers by name. A sequence of numbers instead
+            of one are the values of single validation images, always the same images in the same order: the number is
+            their mean, and the interval is over images too.
+        seeds: how many times both are trained, with the seeds 0, 1, …; or the seeds themselves.
+        out: the folder of the results.
+        example: one input of the network, usually (N, C, H, W), to measure what the grafts cost; without it they are
+            not measured.
+        bypass: evaluate each trained network once more for each graft, with that graft alone bypassed.
+        progress: is called with a line about what begins.
+
+    Returns:
+        the comparison; printed it is a table and one sentence for each metric. `comparison.json` in the folder holds
+        it as plain data.
+
+    Raises:
+        LostGraftError: the trained network has lost grafts, or they do not run when it is evaluated.
+        TrainingError: no graft has changed in training, or a value that was returned is none.
+        SettingsError: the network has no grafts, there are no seeds, or the folder holds something else.
+        BusyError: another process writes the folder.
+
+    Example:
+        >>> import tempfile, torch, attn_surgeon
+        >>> from attn_surgeon.networks.demo import load_demo
+        >>> x, y = torch.randn(8, 1, 32, 32), torch.arange(8)
+        >>> network = attn_surgeon.insert(load_demo(), "se", after="layer3", example=x)
+        >>> def train(net, seed, folder):
+        ...     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        ...     for _ in range(2):
+        ...         optimizer.zero_grad()
+        ...         torch.nn.functional.cross_entropy(net(x), y).backward()
+        ...         optimizer.step()
+        >>> def evaluate(net):
+        ...     return {"accuracy": (net(x).argmax(1) == y).float().tolist()}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = attn_surgeon.compare(network, train=train, evaluate=evaluate, seeds=2, out=folder)
+        >>> sorted(result.metrics), len(result.metrics["accuracy"].grafts)
+        (['accuracy'], 2)
+    """
+    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise SettingsError(f"these are no different seeds: {chosen}", "seeds", "give a number of at least 1")
+    if not list_grafts(network):
+        raise SettingsError("the network has no grafts to compare", "network", "insert some first")
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder):
+        _claim_experiment(folder, network)
+        remove_leftovers(folder)
+        progress("evaluate before training")
+        before = metric_values(evaluate(copied(network)))
+        run = partial(_finished_or_run, network, folder, train, evaluate, bypass=bypass, progress=progress)
+        results = [run(arm, seed) for seed in chosen for arm in ARMS]
+        effects = _effects(network, results, example)
+        latency = _latency(network, example) if isinstance(example, Tensor) else None
+        metrics = compare_metrics(before, results)
+        comparison = Comparison(str(folder), tuple(chosen), metrics, effects, latency)
+        with replacing(folder / COMPARISON) as temporary:
+            Path(temporary).write_text(json.dumps(comparison.to_dict(), indent=2) + "\n")
+    return comparison
+
+
+def _claim_experiment(folder: Path, network: nn.Module) -> None:
+    """Write which network is compared, or require that the folder's experiment began with the same one."""
+    base, grafts = split_tensors(network)
+    start = {"network": hash_tensors(base | grafts), "grafts": [item.place for item in list_grafts(network)]}
+    path = folder / EXPERIMENT
+    if path.exists():
+        if read_json(path, ArtefactError) != start:
+            raise SettingsError("the folder is another network's comparison", str(folder), "choose another out")
+        return
+    if any(not file.name.startswith(".") for file in folder.iterdir()):
+        raise SettingsError("the folder is not empty", str(folder), "choose another out")
+    with replacing(path) as temporary:
+        Path(temporary).write_text(json.dumps(start, indent=2) + "\n")
+
+
+def _finished_or_run(
+    network: nn.Module,
+    folder: Path,
+    train: Train,
+    evaluate: Evaluate,
+    arm: str,
+    seed: int,
+    *,
+    bypass: bool,
+    progress: StepProgress,
+) -> ArmResult:
+    """Return the result of a training: the one of an earlier call, or a new one."""
+    own = folder / f"seed-{seed}-{arm}"
+    path = own / "result.json"
+    if path.exists():
+        return validated(ArmResult, read_json(path, ArtefactError), ArtefactError, str(path))
+    progress(f"train {arm}, seed {seed}")
+    own.mkdir(exist_ok=True)
+    start = copied(network) if arm == "grafts" else remove(network)
+    result = run_arm(start, arm, seed, own, train, evaluate, bypass=bypass)
+    with replacing(path) as temporary:
+        Path(temporary).write_text(json.dumps(asdict(result)) + "\n")
+    return result
+
+
+def _effects(network: nn.Module, results: Sequence[ArmResult], example: Example | None) -> tuple[GraftEffect, ...]:
+    """Return what each graft costs, and what bypassing it costs on average over the seeds."""
+    costs = {} if example is None else graft_costs(network, example)
+    trained = [result for result in results if result.arm == "grafts"]
+    effects = []
+    for item in list_grafts(network):
+        bypassed = [result.bypass_costs[item.place] for result in trained if item.place in result.bypass_costs]
+        names = bypassed[0] if bypassed else ()
+        effects.append(
+            GraftEffect(
+                item.place,
+                parameters(item.block),
+                costs[item.path].macs if item.path in costs else None,
+                {name: mean(tuple(cost[name] for cost in bypassed)) for name in names},
+                all(item.place not in result.unchanged for result in trained),
+            )
+        )
+    return tuple(effects)
+
+
+def _latency(network: nn.Module, example: Tensor) -> tuple[float, float]:
+    """Return the median latency with grafts and without, in milliseconds."""
+    with_grafts, without = latencies([copied(network), remove(network)], example)
+    return 1000 * with_grafts.median, 1000 * without.median

@@ -1,0 +1,144 @@
+"""The result of a comparison: both networks' metrics, their differences with intervals, and what each graft does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from attn_surgeon.control.arms import ArmResult
+from attn_surgeon.control.metrics import Values, mean
+from attn_surgeon.evaluate.runs import values_interval, welch_interval
+from attn_surgeon.tables import Table
+from attn_surgeon.tasks.statistics import Interval, verdict
+
+_ONE_TRAINING = "One training of each does not show how much of a difference is chance in training: use several seeds."
+
+
+@dataclass(frozen=True)
+class MetricComparison:
+    """One metric over all trainings: its value before, with grafts and in the control by seed, and the difference.
+
+    The interval is None for one training whose evaluation returned one number: nothing is known of its chance then.
+    """
+
+    before: float
+    grafts: tuple[float, ...]
+    control: tuple[float, ...]
+    interval: Interval | None
+    basis: str
+    sentence: str
+
+    @property
+    def difference(self) -> float:
+        """The mean of the network with grafts less that of the control."""
+        return mean(self.grafts) - mean(self.control)
+
+
+@dataclass(frozen=True)
+class GraftEffect:
+    """One graft: what it costs, None where that was not measured, and what bypassing it alone costs, by metric."""
+
+    place: str
+    parameters: int
+    macs: int | None
+    bypass_costs: Mapping[str, float]
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A network with grafts beside its control, both trained in the same loop with the same seeds.
+
+    Args:
+        folder: where the results are.
+        seeds: the seeds.
+        metrics: the comparison of each metric.
+        grafts: what each graft costs and does.
+        latency_ms: the median latency of the example with grafts and without, where it was measured.
+    """
+
+    folder: str
+    seeds: tuple[int, ...]
+    metrics: Mapping[str, MetricComparison]
+    grafts: tuple[GraftEffect, ...]
+    latency_ms: tuple[float, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain data."""
+        return asdict(self)
+
+    @property
+    def tables(self) -> list[Table]:
+        """The tables that are printed: the metrics by seed, and the grafts."""
+        return [self._metrics_table(), *([self._grafts_table()] if self.grafts else [])]
+
+    def __str__(self) -> str:
+        sentences = "\n".join(f"{name}: {item.sentence}" for name, item in self.metrics.items())
+        return "\n\n".join([*(str(table) for table in self.tables), sentences])
+
+    def _repr_html_(self) -> str:
+        sentences = "".join(f"<p>{name}: {item.sentence}</p>" for name, item in self.metrics.items())
+        return "".join(table.html() for table in self.tables) + sentences
+
+    def _metrics_table(self) -> Table:
+        rows = []
+        for name, item in self.metrics.items():
+            for seed, ours, theirs in zip(self.seeds, item.grafts, item.control, strict=True):
+                rows.append((name, str(seed), f"{ours:.4f}", f"{theirs:.4f}", f"{ours - theirs:+.4f}"))
+        columns = ("metric", "seed", "grafts", "control", "difference")
+        return Table("", columns, tuple(rows), columns[1:])
+
+    def _grafts_table(self) -> Table:
+        names = list(self.metrics)
+        columns = ("graft", "parameters", "MACs", "changed", *(f"{name} lost if bypassed" for name in names))
+        rows = [
+            (
+                item.place,
+                f"{item.parameters:,}",
+                "" if item.macs is None else f"{item.macs:,}",
+                "yes" if item.changed else "no",
+                *(f"{item.bypass_costs[name]:+.4f}" if name in item.bypass_costs else "" for name in names),
+            )
+            for item in self.grafts
+        ]
+        return Table("", columns, tuple(rows), (*columns[1:3], *columns[4:])).without_empty_columns()
+
+
+def compare_metrics(before: Values, results: Sequence[ArmResult]) -> dict[str, MetricComparison]:
+    """Return the comparison of each metric that all evaluations returned."""
+    ours, theirs = ([item for item in results if item.arm == arm] for arm in ("grafts", "control"))
+    names = [name for name in before if all(name in item.metrics for item in results)]
+    return {
+        name: _compare(before[name], *([item.metrics[name] for item in arm] for arm in (ours, theirs)))
+        for name in names
+    }
+
+
+def _compare(
+    before: Sequence[float], ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]
+) -> MetricComparison:
+    images = len(ours[0])
+    if images > 1:
+        interval: Interval | None = values_interval(ours, theirs)
+        basis = f"{images:,} images" if len(ours) == 1 else f"{len(ours)} trainings of each, {images:,} images"
+    elif len(ours) > 1:
+        interval = welch_interval([value for (value,) in ours], [value for (value,) in theirs])
+        basis = f"{len(ours)} trainings of each"
+    else:
+        interval, basis = None, "one training of each"
+    grafts, control = (tuple(mean(tuple(values)) for values in arm) for arm in (ours, theirs))
+    return MetricComparison(
+        mean(tuple(before)), grafts, control, interval, basis, _sentence((grafts, control), interval, basis)
+    )
+
+
+def _sentence(means: Sequence[tuple[float, ...]], interval: Interval | None, basis: str) -> str:
+    one = len(means[0]) == 1
+    if interval is None:
+        return f"The difference is {means[0][0] - means[1][0]:+.4f}. {_ONE_TRAINING}"
+    subject = "this network with grafts scores" if one else "training with the grafts scores"
+    against = "than this control on images like these" if one else "than training without them"
+    fraction = all(0 <= value <= 1 for arm in means for value in arm)
+    text = verdict(interval, (subject, against), basis, percent=fraction)
+    return f"{text} {_ONE_TRAINING}" if one else text

@@ -1,0 +1,49 @@
+"""What a user's evaluation returns, as plain numbers by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from attn_surgeon.errors import TrainingError
+
+SCORE = "score"  # the name of a number that came without one
+Values = dict[str, tuple[float, ...]]
+
+
+def metric_values(returned: object) -> Values:
+    """Return each metric's values: of single images where those were returned, else the one number.
+
+    Raises:
+        TrainingError: there is no metric, or one that is no finite number.
+
+    >>> metric_values(0.5), metric_values({"mAP": 0.25, "correct": [1, 0]})
+    ({'score': (0.5,)}, {'mAP': (0.25,), 'correct': (1.0, 0.0)})
+    """
+    named = returned if isinstance(returned, Mapping) else {SCORE: returned}
+    if not named:
+        raise TrainingError("evaluate returned no metric", "evaluate", 'return a number, or {"mAP": number}')
+    return {str(name): _numbers(str(name), value) for name, value in named.items()}
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    try:
+        plain = value.tolist() if hasattr(value, "tolist") else value  # tensors and arrays
+        several = isinstance(plain, Iterable) and not isinstance(plain, str)
+        numbers = tuple(map(float, plain)) if several else (float(plain),)
+    except (TypeError, ValueError):
+        what = f"{name} is {type(value).__name__}, no number"
+        raise TrainingError(what, "evaluate", "return numbers by name") from None
+    if not numbers or not all(map(math.isfinite, numbers)):
+        what = f"{name} is not finite: the training may have diverged" if numbers else f"{name} has no values"
+        raise TrainingError(what, "evaluate")
+    if several and not all(0 <= number <= 1 for number in numbers):
+        what = f"{name} has values of single images that are not from 0 to 1"
+        raise TrainingError(what, "evaluate", "return their mean instead")
+    return numbers
+
+
+def mean(values: tuple[float, ...]) -> float:
+    """Return the mean of the values."""
+    return math.fsum(values) / len(values)

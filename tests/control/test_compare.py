@@ -1,0 +1,202 @@
+"""A network with grafts and its control in the user's own training loop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import attn_surgeon
+from attn_surgeon import LostGraftError, SurgeonError, compare, graft_parameters, insert, list_grafts, remove
+from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.errors import SettingsError, TrainingError
+from attn_surgeon.finetune.control import fine_tune
+from attn_surgeon.finetune.job import open_job
+from attn_surgeon.finetune.loop import train as train_loop
+from attn_surgeon.finetune.settings import FinetuneSettings
+from attn_surgeon.networks.demo import load_demo
+
+X = torch.randn(16, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(16) % 10
+Train = Callable[[nn.Module, int, Path], nn.Module | None]
+
+
+def operated() -> nn.Module:
+    return insert(load_demo(), "se", after=["layer2", "layer3"], example=X[:1])
+
+
+def train(net: nn.Module, seed: int, folder: Path) -> None:
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.02)
+    for _ in range(2):
+        chosen = torch.randperm(16)[:8]
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(X[chosen]), Y[chosen]).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    (folder / "trained").write_text(str(seed))
+
+
+def correct(net: nn.Module) -> dict[str, list[float]]:
+    with torch.no_grad():
+        return {"accuracy": (net(X).argmax(1) == Y).double().tolist()}
+
+
+def test_both_start_alike_with_the_same_seed_each_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    drawn: dict[str, list[float]] = {}
+    weights: dict[str, Tensor] = {}
+
+    def remember(net: nn.Module, seed: int, folder: Path) -> None:
+        drawn[folder.name] = torch.rand(2).tolist()
+        weights[folder.name] = net.get_parameter("layer1.0.conv1.weight").detach().clone()
+        train(net, seed, folder)
+
+    network = operated()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    result = compare(network, train=remember, evaluate=correct, seeds=[3, 5], out=tmp_path / "run", example=X[:1])
+    assert list(drawn) == ["seed-3-grafts", "seed-3-control", "seed-5-grafts", "seed-5-control"]
+    assert drawn["seed-3-grafts"] == drawn["seed-3-control"] != drawn["seed-5-grafts"]
+    assert all(torch.equal(value, weights["seed-3-grafts"]) for value in weights.values())
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert [item.place for item in result.grafts] == ["after layer2", "after layer3"]
+    assert [item.parameters for item in result.grafts] == [162, 580]
+    document = json.loads((tmp_path / "run" / "comparison.json").read_text())
+    assert document == json.loads(json.dumps(result.to_dict()))
+    assert "accuracy: The evidence does not show whether training with the grafts scores" in str(result)
+
+
+def test_the_demo_gives_what_finetune_with_a_control_gives(tmp_path: Path) -> None:
+    base = open_network("demo")
+    network = replace(base, model=insert(base.model, "se", after=["layer2", "layer3"], example=X[:1]))
+    settings = FinetuneSettings(epochs=1, limit=60, lr=0.01)
+    job = open_job(network, "demo", settings, control=True, seeds=2).at(tmp_path / "theirs")
+    theirs = fine_tune(job)
+
+    def our_train(net: nn.Module, seed: int, folder: Path) -> nn.Module:
+        return train_loop(net, job.splits, replace(settings, seed=seed), folder, network.example).model
+
+    def evaluate(net: nn.Module) -> dict[str, tuple[float, ...]]:
+        return {"top1": job.task.score(net, job.splits.val).by_image}
+
+    ours = compare(network.model, train=our_train, evaluate=evaluate, seeds=2, out=tmp_path / "ours").metrics["top1"]
+    for arm, values in (("grafts", ours.grafts), ("control", ours.control)):
+        assert values == pytest.approx([run[arm]["top1"] for run in theirs["runs"]], abs=1e-12)
+    assert ours.interval is not None
+    found = (ours.difference, ours.interval.low, ours.interval.high)
+    assert found == pytest.approx([theirs["difference"][name] for name in ("estimate", "low", "high")], abs=1e-12)
+
+
+def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    def stop_in_the_third(net: nn.Module, seed: int, folder: Path) -> None:
+        if folder.name == "seed-1-grafts":
+            raise KeyboardInterrupt
+        train(net, seed, folder)
+
+    whole = compare(operated(), train=train, evaluate=correct, seeds=2, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        compare(operated(), train=stop_in_the_third, evaluate=correct, seeds=2, out=tmp_path / "parts")
+    trained: list[str] = []
+
+    def count(net: nn.Module, seed: int, folder: Path) -> None:
+        trained.append(folder.name)
+        train(net, seed, folder)
+
+    again = compare(operated(), train=count, evaluate=correct, seeds=2, out=tmp_path / "parts")
+    assert trained == ["seed-1-grafts", "seed-1-control"]
+    assert again.metrics == whole.metrics
+    assert again.grafts == whole.grafts
+
+
+def test_what_bypassing_a_graft_costs_is_measured(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    def evaluate(net: nn.Module) -> float:
+        with torch.no_grad():
+            seen.append(float(-nn.functional.cross_entropy(net(X), Y)))
+        return seen[-1]
+
+    result = compare(operated(), train=train, evaluate=evaluate, seeds=1, out=tmp_path / "run")
+    trained, without_2, without_3 = seen[1:4]  # the first is before training
+    costs = [item.bypass_costs["score"] for item in result.grafts]
+    assert costs == pytest.approx([trained - without_2, trained - without_3], abs=1e-12)
+    assert all(costs)
+    assert result.metrics["score"].interval is None
+    assert "use several seeds" in str(result)
+
+
+def rebuilt(net: nn.Module, seed: int, folder: Path) -> nn.Module:
+    """Train what ultralytics' trainer trains: a network built anew, without grafts."""
+    other = load_demo()
+    train(other, seed, folder)
+    return other
+
+
+def frozen(net: nn.Module, seed: int, folder: Path) -> None:
+    for parameter in graft_parameters(net):
+        parameter.requires_grad_(False)
+    train(net, seed, folder)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (rebuilt, LostGraftError, "no graft after layer2, after layer3: the trainer trained another network"),
+        (frozen, TrainingError, "training has changed no graft"),
+        (lambda net, seed, folder: "best.pt", TrainingError, "train returned str, no network"),
+    ],
+)
+def test_a_training_that_leaves_the_grafts_out_raises(
+    tmp_path: Path, wrong: Train, error: type[SurgeonError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        compare(operated(), train=wrong, evaluate=correct, out=tmp_path / "run")
+
+
+def test_an_evaluation_that_leaves_the_grafts_out_raises(tmp_path: Path) -> None:
+    with pytest.raises(LostGraftError, match="do not run when the trained network is evaluated"):
+        compare(operated(), train=train, evaluate=lambda net: correct(remove(net)), out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("nan"), "score is not finite"),
+        ({}, "returned no metric"),
+        ("0.5 %", "score is str, no number"),
+        ({"mAP": [0.5, 30.0]}, "not from 0 to 1"),
+    ],
+)
+def test_values_that_are_none_raise(tmp_path: Path, value: object, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        compare(operated(), train=train, evaluate=lambda net: value, out=tmp_path / "run")
+
+
+def test_requests_that_cannot_be_carried_out_raise_before_training(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no grafts"):
+        compare(load_demo(), train=train, evaluate=correct, out=tmp_path / "run")
+    with pytest.raises(SettingsError, match="no different seeds"):
+        compare(operated(), train=train, evaluate=correct, seeds=[1, 1], out=tmp_path / "run")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(SettingsError, match="not empty"):
+        compare(operated(), train=train, evaluate=correct, out=tmp_path / "full")
+    compare(operated(), train=train, evaluate=correct, seeds=1, out=tmp_path / "run")
+    other = insert(load_demo(), "eca", after="layer3", example=X[:1])
+    with pytest.raises(SettingsError, match="another network's comparison"):
+        compare(other, train=train, evaluate=correct, seeds=1, out=tmp_path / "run")
+
+
+def test_disabled_grafts_come_back(tmp_path: Path) -> None:
+    network = operated()
+    train(network, 0, tmp_path)
+    output = network(X)
+    with attn_surgeon.disabled(network, "layer3"):
+        assert torch.equal(network(X), remove(network, "layer3")(X))
+        assert not torch.equal(network(X), output)
+    assert torch.equal(network(X), output)
+    assert len(list_grafts(network)) == 2
+    with pytest.raises(SurgeonError, match="no graft is at 'layer9'"), attn_surgeon.disabled(network, "layer9"):
+        pass
