@@ -19,6 +19,7 @@ from attn_surgeon import __version__
 from attn_surgeon.cli import (
     bench_blocks,
     blocks,
+    compare,
     diff,
     evaluate,
     insert,
@@ -93,7 +94,21 @@ def _options(
     pass
 
 
-for _verb in (insert, inspect, blocks, bench_blocks, diff, verify, remove, evaluate, finetune, export, profile, run):
+for _verb in (
+    insert,
+    inspect,
+    blocks,
+    bench_blocks,
+    diff,
+    verify,
+    remove,
+    evaluate,
+    finetune,
+    compare,
+    export,
+    profile,
+    run,
+):
     _verb.register(app)
 
 

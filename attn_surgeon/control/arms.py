@@ -13,10 +13,28 @@ from torch import Tensor, nn
 from attn_surgeon.control.metrics import Values, mean, metric_values
 from attn_surgeon.errors import LostGraftError, TrainingError, first_few, function
 from attn_surgeon.surgery.installed import bypassed, list_grafts, ran, require_grafts
-from attn_surgeon.surgery.isolation import seeded
+from attn_surgeon.surgery.isolation import copied, seeded
+from attn_surgeon.surgery.perform import take_out
 
 Train = Callable[[nn.Module, int, Path], nn.Module | None]
 Evaluate = Callable[[nn.Module], Any]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The caller's training loop.
+
+    Args:
+        train: as for `compare`.
+        evaluate: as for `compare`.
+        in_process: whether `evaluate` runs the network itself, and not a file of it in another process.
+    """
+
+    train: Train
+    evaluate: Evaluate
+    in_process: bool = True
+
+
 ARMS = ("grafts", "control")
 
 
@@ -39,9 +57,7 @@ class ArmResult:
     unchanged: tuple[str, ...] = ()
 
 
-def run_arm(
-    start: nn.Module, arm: str, seed: int, folder: Path, train: Train, evaluate: Evaluate, *, bypass: bool
-) -> ArmResult:
+def run_arm(start: nn.Module, arm: str, seed: int, folder: Path, loop: Loop, *, bypass: bool) -> ArmResult:
     """Train a network, which is changed, evaluate it, and check its grafts.
 
     Raises:
@@ -50,21 +66,21 @@ def run_arm(
     """
     before = _graft_states(start)
     with seeded(seed):
-        returned: Any = train(start, seed, folder)
+        returned: Any = loop.train(start, seed, folder)
         trained = start if returned is None else returned
         if not isinstance(trained, nn.Module):
             what = f"train returned {type(trained).__name__}, no network"
             raise TrainingError(what, "train", "return the trained network, or None where it is trained in place")
         unchanged = _unchanged(trained, before)
         with ran(trained) as not_run:
-            metrics = metric_values(evaluate(trained))
-        if not_run:
+            metrics = metric_values(loop.evaluate(trained))
+        if not_run and loop.in_process:
             raise LostGraftError(
                 f"the grafts {first_few(sorted(not_run))} do not run when the trained network is evaluated",
                 f"{arm}, seed {seed}",
                 "evaluate the network that is passed, not one that is built or converted without grafts",
             )
-        return ArmResult(arm, seed, metrics, _bypass_costs(trained, metrics, evaluate) if bypass else {}, unchanged)
+        return ArmResult(arm, seed, metrics, _bypass_costs(trained, metrics, loop) if bypass else {}, unchanged)
 
 
 def _graft_states(model: nn.Module) -> dict[str, dict[str, Tensor]]:
@@ -100,10 +116,15 @@ def _is_same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def _bypass_costs(model: nn.Module, metrics: Values, evaluate: Evaluate) -> dict[str, dict[str, float]]:
+def _bypass_costs(model: nn.Module, metrics: Values, loop: Loop) -> dict[str, dict[str, float]]:
     costs = {}
     for item in list_grafts(model):
-        with bypassed([item.block]):
-            without = metric_values(evaluate(model))
+        if loop.in_process:
+            with bypassed([item.block]):
+                without = metric_values(loop.evaluate(model))
+        else:
+            less = copied(model)
+            take_out(less, item.graft.__eq__)
+            without = metric_values(loop.evaluate(less))
         costs[item.place] = {name: mean(values) - mean(without[name]) for name, values in metrics.items()}
     return costs

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
-from attn_surgeon.control.arms import ARMS, ArmResult, Evaluate, Train, run_arm
+from attn_surgeon.control.arms import ARMS, ArmResult, Evaluate, Loop, Train, run_arm
 from attn_surgeon.control.comparison import Comparison, GraftEffect, compare_metrics
 from attn_surgeon.control.metrics import mean, metric_values
 from attn_surgeon.errors import ArtefactError, SettingsError
@@ -87,19 +87,35 @@ def compare(
         >>> sorted(result.metrics), len(result.metrics["accuracy"].grafts)
         (['accuracy'], 2)
     """
+    loop = Loop(train, evaluate)
+    return run_comparison(
+        network, loop, seeds=seeds, folder=Path(out), example=example, bypass=bypass, progress=progress
+    )
+
+
+def run_comparison(
+    network: nn.Module,
+    loop: Loop,
+    *,
+    seeds: int | Sequence[int],
+    folder: Path,
+    example: Example | None,
+    bypass: bool,
+    progress: StepProgress,
+) -> Comparison:
+    """Carry out `compare` with a loop that may run in other processes."""
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not chosen or len(set(chosen)) < len(chosen):
         raise SettingsError(f"these are no different seeds: {chosen}", "seeds", "give a number of at least 1")
     if not list_grafts(network):
         raise SettingsError("the network has no grafts to compare", "network", "insert some first")
-    folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder):
         _claim_experiment(folder, network)
         remove_leftovers(folder)
         progress("evaluate before training")
-        before = metric_values(evaluate(copied(network)))
-        run = partial(_finished_or_run, network, folder, train, evaluate, bypass=bypass, progress=progress)
+        before = metric_values(loop.evaluate(copied(network)))
+        run = partial(_finished_or_run, network, folder, loop, bypass=bypass, progress=progress)
         results = [run(arm, seed) for seed in chosen for arm in ARMS]
         effects = _effects(network, results, example)
         latency = _latency(network, example) if isinstance(example, Tensor) else None
@@ -126,15 +142,7 @@ def _claim_experiment(folder: Path, network: nn.Module) -> None:
 
 
 def _finished_or_run(
-    network: nn.Module,
-    folder: Path,
-    train: Train,
-    evaluate: Evaluate,
-    arm: str,
-    seed: int,
-    *,
-    bypass: bool,
-    progress: StepProgress,
+    network: nn.Module, folder: Path, loop: Loop, arm: str, seed: int, *, bypass: bool, progress: StepProgress
 ) -> ArmResult:
     """Return the result of a training: the one of an earlier call, or a new one."""
     own = folder / f"seed-{seed}-{arm}"
@@ -144,7 +152,7 @@ def _finished_or_run(
     progress(f"train {arm}, seed {seed}")
     own.mkdir(exist_ok=True)
     start = copied(network) if arm == "grafts" else remove(network)
-    result = run_arm(start, arm, seed, own, train, evaluate, bypass=bypass)
+    result = run_arm(start, arm, seed, own, loop, bypass=bypass)
     with replacing(path) as temporary:
         Path(temporary).write_text(json.dumps(asdict(result)) + "\n")
     return result

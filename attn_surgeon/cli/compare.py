@@ -1,0 +1,78 @@
+"""`attn-surgeon compare`: the control experiment, with training and evaluation scripts of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attn_surgeon.cli.files import artefact_or_newest
+from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Trust, Weights
+from attn_surgeon.cli.output import console, print_json, rich_table, steps
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    example = "attn-surgeon compare m.safetensors --train 'python train.py {artefact} --seed {seed} --out {out}'"
+    app.command(epilog=f"Example: {example} --evaluate 'python val.py {{artefact}}'")(compare)
+
+
+def compare(
+    artefact: ArtefactPath = None,
+    train: Annotated[
+        str,
+        typer.Option(
+            metavar="COMMAND",
+            help="Command that trains the network in {artefact} with {seed} and writes the trained one, an artefact,"
+            " to the folder {out}.",
+        ),
+    ] = ...,  # type: ignore[assignment]
+    evaluate: Annotated[
+        str,
+        typer.Option(
+            metavar="COMMAND",
+            help="Command that evaluates the network in {artefact} and prints a JSON object of metrics last.",
+        ),
+    ] = ...,  # type: ignore[assignment]
+    seeds: Annotated[int, typer.Option(metavar="K", help="Number of trainings of each, seeds from 0.", min=1)] = 3,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the results.")] = "runs/compare",
+    bypass: Annotated[
+        bool, typer.Option("--bypass/--no-bypass", help="Evaluate without each single graft too.")
+    ] = True,
+    source: Source = None,
+    own: Own = None,
+    trust: Trust = False,
+    weights: Weights = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network with grafts, and the same one without them, by your own scripts, and compare them.
+
+    A comparison that was interrupted goes on where it stopped: give the same command again.
+    """
+    from attn_surgeon.artefact.opening import open_network
+    from attn_surgeon.control.compare import run_comparison
+    from attn_surgeon.control.scripts import script_loop
+
+    path = artefact_or_newest(artefact)
+    with steps(f"open {path}"):
+        network = open_network(path, source=source, trust=trust, weights=weights)
+    folder = Path(out)
+    loop = script_loop(train, evaluate, network.provenance, folder, source=source, trust=trust)
+    with steps("compare") as progress:
+        result = run_comparison(
+            network.model,
+            loop,
+            seeds=seeds,
+            folder=folder,
+            example=network.example,
+            bypass=bypass,
+            progress=progress,
+        )
+    if as_json:
+        print_json(result.to_dict())
+        return
+    for one in result.tables:
+        console().print(rich_table(one))
+    for name, metric in result.metrics.items():
+        console().print(f"{name}: {metric.sentence}", soft_wrap=True, markup=False)

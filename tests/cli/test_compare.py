@@ -1,0 +1,81 @@
+"""`attn-surgeon compare`: training and evaluation by scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.save import save
+from attn_surgeon.surgery.installed import graft_parameters
+
+from .helpers import Cli
+
+
+@pytest.fixture
+def prepared(cli: Cli) -> str:
+    """Prepare what two trainings would write, and return a command that copies it: importing torch takes seconds."""
+    assert cli("insert", "demo", "--block", "se", "--after", "layer3", "--no-verify", "-o", "m.safetensors").code == 0
+    Path("prepared").mkdir()
+    for seed in (0, 1):
+        network = open_network("m.safetensors")
+        with torch.no_grad():
+            for parameter in graft_parameters(network.model):
+                parameter.add_(0.1 * (seed + 1))
+        save(network.model, f"prepared/seed-{seed}-grafts.safetensors")
+        assert cli("remove", "m.safetensors", "-o", f"prepared/seed-{seed}-control.safetensors").code == 0
+    return "sh -c 'cp prepared/$(basename {out}).safetensors {out}/best.safetensors; : {artefact}'"
+
+
+def script(name: str, text: str) -> str:
+    """Write a shell script, and return its command."""
+    Path(name).write_text(text)
+    return f"sh {name}"
+
+
+def test_scripts_train_and_evaluate_both_networks(cli: Cli, prepared: str) -> None:
+    evaluate = script(
+        "val.sh", "grep -q 1.attn_surgeon.after $1 && n=5 || n=25; echo evaluated; echo '{\"mAP\": 0.'$n}"
+    )
+    asked = ("compare", "m.safetensors", "--train", prepared, "--evaluate", f"{evaluate} {{artefact}}", "--seeds", "2")
+    done = cli(*asked, "--json")
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
+    metric = document["metrics"]["mAP"]
+    assert (metric["before"], metric["grafts"], metric["control"]) == (0.5, [0.5, 0.5], [0.25, 0.25])
+    assert json.loads(Path("runs/compare/comparison.json").read_text())["metrics"]["mAP"]["grafts"] == [0.5, 0.5]
+    (graft,) = document["grafts"]
+    assert (graft["place"], graft["parameters"], graft["macs"], graft["changed"]) == ("after layer3", 580, 512, True)
+    assert graft["bypass_costs"] == {"mAP": 0.25}
+    before = {file: file.stat().st_mtime_ns for file in Path("runs").rglob("best.safetensors")}
+    printed = cli(*asked)
+    assert "after layer3" in printed.out
+    assert "mAP: The evidence does not show whether training with the grafts" in printed.out
+    assert {file: file.stat().st_mtime_ns for file in Path("runs").rglob("best.safetensors")} == before
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluate", "message"),
+    [
+        ("true {artefact}", "sh good.sh {artefact}", "the command has no {out}"),
+        ("true {artefact} {out}", "sh good.sh", "the command has no {artefact}"),
+        ("true {artefact} {out} 'x", "sh good.sh {artefact}", "malformed: No closing quotation"),
+        ("no-such-program {artefact} {out}", "sh good.sh {artefact}", "cannot be run"),
+        ("true {artefact} {out}", "echo {artefact}", "the last line is no JSON object"),
+        ("true {artefact} {out}", "true {artefact}", "the command printed nothing"),
+        ("true {artefact} {out}", "sh text.sh {artefact}", "file is str, no number"),
+        ("true {artefact} {out}", "sh good.sh {artefact}", "has written no artefact"),
+        ("sh fails.sh {artefact} {out}", "sh good.sh {artefact}", "failed with exit code 7: out of memory"),
+    ],
+)
+def test_wrong_commands_are_one_line(cli: Cli, prepared: str, train: str, evaluate: str, message: str) -> None:
+    script("good.sh", """echo '{"mAP": 0.5}'""")
+    script("text.sh", """echo '{"mAP": 0.5, "file": "x"}'""")
+    script("fails.sh", "echo out of memory >&2; exit 7")
+    done = cli("compare", "m.safetensors", "--train", train, "--evaluate", evaluate, "--seeds", "1")
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
