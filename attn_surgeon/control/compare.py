@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from attn_surgeon.errors import ArtefactError, SettingsError
 from attn_surgeon.files import claimed, remove_leftovers, replacing
 from attn_surgeon.measure.cost import graft_costs, parameters
 from attn_surgeon.measure.latency import latencies
+from attn_surgeon.operations.fitting import redraw_grafts
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.progress import StepProgress, no_steps
 from attn_surgeon.reading import read_json
@@ -42,7 +43,8 @@ def compare(
 ) -> Comparison:
     """Train a network with grafts and the same one without them in your own loop, and return how they compare.
 
-    Both networks start from the same weights with the same seed, each in a folder of its own. After each training it is
+    Both networks start from the same weights with the same seed, each in a folder of its own; seeds after the first
+    draw the initial weights of grafts that are still the identity again. After each training it is
     checked that the grafts are still in the network, have changed, and run. A comparison that was interrupted goes on
     at the training that had not finished: call it again with the same `out`.
 
@@ -115,8 +117,9 @@ def run_comparison(
         remove_leftovers(folder)
         progress("evaluate before training")
         before = metric_values(loop.evaluate(copied(network)))
-        run = partial(_finished_or_run, network, folder, loop, bypass=bypass, progress=progress)
-        results = [run(arm, seed) for seed in chosen for arm in ARMS]
+        run = partial(_finished_or_run, folder, loop, bypass=bypass, progress=progress)
+        start = partial(_start, network, first_seed=chosen[0])
+        results = [run(start, arm, seed) for seed in chosen for arm in ARMS]
         effects = _effects(network, results, example)
         latency = _latency(network, example) if isinstance(example, Tensor) else None
         metrics = compare_metrics(before, results)
@@ -141,8 +144,23 @@ def _claim_experiment(folder: Path, network: nn.Module) -> None:
         Path(temporary).write_text(json.dumps(start, indent=2) + "\n")
 
 
+def _start(network: nn.Module, arm: str, seed: int, *, first_seed: int) -> nn.Module:
+    """Return the network that a training starts from; seeds after the first draw untrained grafts again."""
+    start = copied(network) if arm == "grafts" else remove(network)
+    if seed != first_seed:
+        redraw_grafts(start, seed)
+    return start
+
+
 def _finished_or_run(
-    network: nn.Module, folder: Path, loop: Loop, arm: str, seed: int, *, bypass: bool, progress: StepProgress
+    folder: Path,
+    loop: Loop,
+    start: Callable[[str, int], nn.Module],
+    arm: str,
+    seed: int,
+    *,
+    bypass: bool,
+    progress: StepProgress,
 ) -> ArmResult:
     """Return the result of a training: the one of an earlier call, or a new one."""
     own = folder / f"seed-{seed}-{arm}"
@@ -151,8 +169,7 @@ def _finished_or_run(
         return validated(ArmResult, read_json(path, ArtefactError), ArtefactError, str(path))
     progress(f"train {arm}, seed {seed}")
     own.mkdir(exist_ok=True)
-    start = copied(network) if arm == "grafts" else remove(network)
-    result = run_arm(start, arm, seed, own, loop, bypass=bypass)
+    result = run_arm(start(arm, seed), arm, seed, own, loop, bypass=bypass)
     with replacing(path) as temporary:
         Path(temporary).write_text(json.dumps(asdict(result)) + "\n")
     return result

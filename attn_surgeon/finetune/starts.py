@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import nn
-
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
-from attn_surgeon.blocks.base.gate_report import is_identity
-from attn_surgeon.operations.fitting import build_blocks
-from attn_surgeon.surgery.installed import InstalledGraft, list_grafts
+from attn_surgeon.operations.fitting import identity_grafts, redraw_grafts
+from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.tasks.head import redraw_head
 
@@ -22,20 +19,13 @@ def with_seed(network: LoadedNetwork, seed: int) -> LoadedNetwork:
     """
     model = set_provenance(copied(network.model), network.provenance)
     redraw_head(replace(network, model=model), seed)
-    grafts = untrained(model)
-    for item, drawn in zip(grafts, build_blocks(model, [item.graft for item in grafts], seed), strict=True):
-        item.block.load_state_dict(drawn.state_dict())
+    redraw_grafts(model, seed)
     return replace(network, model=model)
-
-
-def untrained(model: nn.Module) -> list[InstalledGraft]:
-    """Return the grafts that are still exactly the identity."""
-    return [item for item in list_grafts(model) if is_identity(item.block)]
 
 
 def describe_seeds(network: LoadedNetwork) -> dict[str, list[str]]:
     """Return what differs between training runs of several seeds, and what does not, for people."""
-    drawn, grafts = len(untrained(network.model)), len(list_grafts(network.model))
+    drawn, grafts = len(identity_grafts(network.model)), len(list_grafts(network.model))
     varies, same = ["order and augmentation of the training images"], ["training and validation images"]
     (varies if network.fresh else same).append("head")
     if drawn:

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from attn_surgeon.blocks import BlockSpec, Second, build_block
+from attn_surgeon.blocks.base.gate_report import is_identity
 from attn_surgeon.blocks.base.own import probe
+from attn_surgeon.surgery.installed import InstalledGraft, list_grafts
 from attn_surgeon.surgery.plan import Graft, UnfitError
 from attn_surgeon.surgery.planner import BlockRequest
 from attn_surgeon.surgery.running import parameter_device
@@ -60,3 +62,18 @@ def build_blocks(model: nn.Module, grafts: Sequence[Graft], seed: int) -> list[n
             device = parameter_device(model.get_submodule(graft.placement.owner)) or parameter_device(model)
             blocks.append(block.to(device=device, dtype=getattr(torch, graft.feature.dtype)))
     return blocks
+
+
+def identity_grafts(model: nn.Module) -> list[InstalledGraft]:
+    """Return the grafts that are still exactly the identity."""
+    return [item for item in list_grafts(model) if is_identity(item.block)]
+
+
+def redraw_grafts(model: nn.Module, seed: int) -> None:
+    """Draw the initial weights of a network's grafts with another seed, in place.
+
+    Grafts that are not the identity keep their weights, which may be trained.
+    """
+    grafts = identity_grafts(model)
+    for item, drawn in zip(grafts, build_blocks(model, [item.graft for item in grafts], seed), strict=True):
+        item.block.load_state_dict(drawn.state_dict())

@@ -48,10 +48,13 @@ def correct(net: nn.Module) -> dict[str, list[float]]:
 def test_both_start_alike_with_the_same_seed_each_in_a_folder_of_its_own(tmp_path: Path) -> None:
     drawn: dict[str, list[float]] = {}
     weights: dict[str, Tensor] = {}
+    hidden: dict[str, Tensor] = {}
 
     def remember(net: nn.Module, seed: int, folder: Path) -> None:
         drawn[folder.name] = torch.rand(2).tolist()
         weights[folder.name] = net.get_parameter("layer1.0.conv1.weight").detach().clone()
+        for item in list_grafts(net):
+            hidden[f"{folder.name} {item.place}"] = next(item.block.parameters()).detach().clone()
         train(net, seed, folder)
 
     network = operated()
@@ -60,6 +63,8 @@ def test_both_start_alike_with_the_same_seed_each_in_a_folder_of_its_own(tmp_pat
     assert list(drawn) == ["seed-3-grafts", "seed-3-control", "seed-5-grafts", "seed-5-control"]
     assert drawn["seed-3-grafts"] == drawn["seed-3-control"] != drawn["seed-5-grafts"]
     assert all(torch.equal(value, weights["seed-3-grafts"]) for value in weights.values())
+    assert torch.equal(hidden["seed-3-grafts after layer3"], next(list_grafts(network)[1].block.parameters()))
+    assert not torch.equal(hidden["seed-3-grafts after layer3"], hidden["seed-5-grafts after layer3"])
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert [item.place for item in result.grafts] == ["after layer2", "after layer3"]
     assert [item.parameters for item in result.grafts] == [162, 580]

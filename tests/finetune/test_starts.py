@@ -7,7 +7,8 @@ import torch
 from attn_surgeon.artefact.opening import LoadedNetwork
 from attn_surgeon.finetune.control import network_of
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.finetune.starts import describe_seeds, untrained, with_seed
+from attn_surgeon.finetune.starts import describe_seeds, with_seed
+from attn_surgeon.operations.fitting import identity_grafts
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.tasks import get_task
 
@@ -46,7 +47,7 @@ def test_an_old_head_and_trained_grafts_keep_their_weights() -> None:
     kept = list_grafts(other.model)[0]
     assert same(kept.block, first.block)
     assert same(network_of(other, grafts=False), network_of(start, grafts=False))
-    drawn = len(untrained(start.model))
+    drawn = len(identity_grafts(start.model))
     assert drawn == len(list_grafts(start.model)) - 1
     assert describe_seeds(start) == {
         "vary": ["order and augmentation of the training images", f"initial weights of {drawn} grafts"],
