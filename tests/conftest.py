@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 
 import pytest
@@ -13,12 +14,18 @@ logging.getLogger("torch.__trace").propagate = True
 logging.getLogger("torch.__trace").handlers.clear()
 
 
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from walking over imported libraries and collected tests again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def same_draws() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Run small networks on one thread; more would only wait for each other."""
+    """Run small networks on one thread; more would only wait for each other. A test may have set another number."""
     torch.set_num_threads(1)

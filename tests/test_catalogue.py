@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import timm
@@ -16,6 +16,8 @@ from attn_surgeon.errors import PlanError
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.installed import list_grafts
 from attn_surgeon.surgery.isolation import seeded
+
+from .surveyed import surveyed_once
 
 
 # what is behind a site is cut off, for it takes most of the time
@@ -67,21 +69,27 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, set[str
     "NCL": (sequences, (2, 3, 30), "2", {"channels", "positions"}),
     "NC": (vectors, (2, 3, 64, 64), "global_pool", {"channels"}),
 }
-MADE: dict[str, nn.Module] = {}
 
 
-def network(layout: str) -> tuple[nn.Module, Tensor]:
-    """Build each network once; it is never changed."""
-    if layout not in MADE:
-        torch.manual_seed(0)
-        MADE[layout] = NETWORKS[layout][0]().eval()
-    return MADE[layout], torch.randn(NETWORKS[layout][1], generator=torch.Generator().manual_seed(1))
+@pytest.fixture(scope="module", params=NETWORKS)
+def layout(request: pytest.FixtureRequest) -> str:
+    """Return a layout; all blocks run on its network before the next is built."""
+    return str(request.param)
 
 
-@pytest.mark.parametrize("layout", NETWORKS)
+@pytest.fixture(scope="module")
+def network(layout: str) -> Iterator[tuple[nn.Module, Tensor]]:
+    """Build and survey each network once; it is never changed."""
+    build, shape, *_ = NETWORKS[layout]
+    torch.manual_seed(0)
+    model, x = build().eval(), torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    with surveyed_once(model, x):
+        yield model, x
+
+
 @pytest.mark.parametrize("name", block_names())
-def test_block_in_network(name: str, layout: str) -> None:
-    model, x = network(layout)
+def test_block_in_network(name: str, layout: str, network: tuple[nn.Module, Tensor]) -> None:
+    model, x = network
     site, reaches = NETWORKS[layout][2:]
     if get_card(name).runs_on not in reaches or get_card(name).selective:
         with pytest.raises(PlanError, match="no chosen site can take the block"):

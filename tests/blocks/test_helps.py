@@ -6,7 +6,10 @@ control is given. A graft starts from there.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 
 import pytest
 import torch
@@ -65,6 +68,25 @@ def loss(features: nn.Module, head: nn.Linear, x: Tensor, label: Tensor) -> Tens
     return F.binary_cross_entropy_with_logits(head(features(x).mean((2, 3)))[:, 0], label)
 
 
+@dataclass(frozen=True)
+class Control:
+    """A task's features and labels, the head that is the best without a graft, and the random state after all that."""
+
+    x: Tensor
+    label: Tensor
+    head: nn.Linear
+    lowest: float
+    state: Tensor
+
+
+@cache
+def control_of(task: Task, seed: int) -> Control:
+    torch.manual_seed(seed)
+    x, label = task()
+    head, lowest = best_without(x, label)
+    return Control(x, label, head, lowest, torch.get_rng_state())
+
+
 def best_without(x: Tensor, label: Tensor) -> tuple[nn.Linear, float]:
     """Fit the head alone, to the minimum of its convex loss."""
     head = nn.Linear(CHANNELS, 1)
@@ -81,13 +103,13 @@ def best_without(x: Tensor, label: Tensor) -> tuple[nn.Linear, float]:
 
 
 def gain(make: Callable[[], nn.Module], task: Task, rate: float) -> float:
-    """Give by how much the loss falls below the control's within ten steps, as the mean of three seeds."""
+    """Return by how much the loss falls below the control's within ten steps, as the mean of three seeds."""
     gains = []
     for seed in range(3):
-        torch.manual_seed(seed)
-        x, label = task()
-        head, control = best_without(x, label)
-        gains.append(control - lowest_loss(make().train(), head, x, label, rate))
+        control = control_of(task, seed)
+        torch.set_rng_state(control.state)
+        head = copy.deepcopy(control.head)
+        gains.append(control.lowest - lowest_loss(make().train(), head, control.x, control.label, rate))
     return sum(gains) / len(gains)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -27,44 +28,43 @@ INPUTS: dict[str, Callable[[Shape], Tensor]] = {
 }
 
 
-def assert_identity(name: str, x: Tensor, *, training: bool = False) -> None:
-    module = block(name, x.shape[1]).to(x.dtype).train(training)
-    with torch.no_grad():
-        y = module(x)
-    assert y.dtype == x.dtype
-    assert torch.equal(bits(y), bits(x))
+def assert_identity(name: str, *inputs: Tensor, training: bool = False) -> None:
+    """Build one block for inputs of equal channels and dtype; in train mode each has a block of its own."""
+    module = block(name, inputs[0].shape[1]).to(inputs[0].dtype).train(training)
+    for place, x in enumerate(inputs):
+        with torch.no_grad():
+            y = (copy.deepcopy(module) if training else module)(x)
+        assert y.dtype == x.dtype, place
+        assert torch.equal(bits(y), bits(x)), place
 
 
 @pytest.mark.parametrize("name", NAMES)
 @each("dtype", DTYPES)
-@each("kind", INPUTS)
-def test_identity(name: str, dtype: torch.dtype, kind: str) -> None:
-    for shape in SIZES:
-        assert_identity(name, INPUTS[kind](shape).to(dtype))
+@each("shape", SIZES)
+def test_identity(name: str, dtype: torch.dtype, shape: Shape) -> None:
+    assert_identity(name, *(make(shape).to(dtype) for make in INPUTS.values()))
 
 
 @pytest.mark.parametrize("name", NAMES)
-@each("kind", INPUTS)
-def test_identity_in_train_mode(name: str, kind: str) -> None:
-    for shape in SIZES:
-        assert_identity(name, INPUTS[kind](shape), training=True)
+@each("shape", SIZES)
+def test_identity_in_train_mode(name: str, shape: Shape) -> None:
+    assert_identity(name, *(make(shape) for make in INPUTS.values()), training=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@each("kind", INPUTS)
-def test_identity_under_autocast(name: str, kind: str) -> None:
-    for shape in SIZES:
-        with torch.autocast("cpu", torch.bfloat16):
-            assert_identity(name, INPUTS[kind](shape))
+@each("shape", SIZES)
+def test_identity_under_autocast(name: str, shape: Shape) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_identity(name, *(make(shape) for make in INPUTS.values()))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @each("channels", [1, 2, 3, 5, 7, 20, 96])
 @each("dtype", DTYPES)
 def test_identity_with_any_number_of_channels(name: str, channels: int, dtype: torch.dtype) -> None:
-    for level in (1.0, 1e4):
-        for training in (False, dtype == torch.float32):
-            assert_identity(name, (level * torch.randn(1, channels, 5, 3)).to(dtype), training=training)
+    levels = [(level * torch.randn(1, channels, 5, 3)).to(dtype) for level in (1.0, 1e4)]
+    for training in {False, dtype == torch.float32}:
+        assert_identity(name, *levels, training=training)
 
 
 @pytest.mark.parametrize("name", NAMES)

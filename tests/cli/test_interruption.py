@@ -62,7 +62,12 @@ SLOW_INSERT = ("insert", "slow.py:net", *INSERT[2:])
 
 @pytest.mark.parametrize(
     ("command", "calls", "kill"),
-    [(EVALUATE, 0, "SIGINT"), (EVALUATE, 4, "SIGTERM"), (SLOW_INSERT, 0, "SIGHUP"), (SLOW_INSERT, 4, "SIGTERM")],
+    [
+        (EVALUATE, 0, "SIGINT"),
+        pytest.param(EVALUATE, 4, "SIGTERM", marks=pytest.mark.slow),
+        (SLOW_INSERT, 0, "SIGHUP"),
+        (SLOW_INSERT, 4, "SIGTERM"),
+    ],
 )
 def test_interrupting_exits_130_in_one_line(command: tuple[str, ...], calls: int, kill: str) -> None:
     Path("slow.py").write_text(SLOW.replace("WAIT_AFTER", str(calls)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,14 @@ from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.opening import open_dataset
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 from attn_surgeon.tasks.accuracy import Accuracy, measure_accuracy
+from tests.surveyed import surveyed_once
 
 REPO = Path(__file__).parents[2]
 DATA = REPO.parent / "shared" / "data"
 WEIGHTS, ARCHIVE = DATA / "resnet20-12fca82f.th", DATA / "cifar10-jpeg.tar.xz"
 EXTRACTED = Path.home() / ".cache" / "attn-surgeon-data" / "cifar10-jpeg"
+
+FEW = 30  # images for each block
 
 pytestmark = pytest.mark.skipif(
     not (WEIGHTS.exists() and (ARCHIVE.exists() or EXTRACTED.is_dir())), reason="weights or images are not at hand"
@@ -26,9 +30,11 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def loaded() -> LoadedNetwork:
+def loaded() -> Iterator[LoadedNetwork]:
     images = PreprocessingOverrides((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (32, 32))
-    return open_network(f"{REPO / 'examples' / 'cifar_resnet.py'}:resnet20", weights=str(WEIGHTS), images=images)
+    made = open_network(f"{REPO / 'examples' / 'cifar_resnet.py'}:resnet20", weights=str(WEIGHTS), images=images)
+    with surveyed_once(made.model, made.example):
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +69,10 @@ def test_every_logit_stays(loaded: LoadedNetwork, data: ImageData, original: Acc
 
 @pytest.fixture(scope="module")
 def few(loaded: LoadedNetwork, data: ImageData) -> Accuracy:
-    return measure_accuracy(loaded.model, data, limit=100)
+    return measure_accuracy(loaded.model, data, limit=FEW)
 
 
 @pytest.mark.parametrize("block", [name for name in block_names() if not get_card(name).selective])
 def test_every_block_after_every_stage(loaded: LoadedNetwork, data: ImageData, few: Accuracy, block: str) -> None:
     operated = insert(loaded.model, block, after="layer*", example=loaded.example)
-    assert measure_accuracy(operated, data, limit=100).logits_sha256 == few.logits_sha256
+    assert measure_accuracy(operated, data, limit=FEW).logits_sha256 == few.logits_sha256

@@ -32,7 +32,7 @@ def require_all(
 
 
 def settle(model: nn.Module, example: Example) -> None:
-    """Give BatchNorms the statistics of an example, for without them a deep network at random gives almost nothing."""
+    """Set the statistics of BatchNorms to an example's: without them a deep random network returns almost nothing."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -43,7 +43,7 @@ def settle(model: nn.Module, example: Example) -> None:
 
 
 def outcome(model: nn.Module, example: Example, training: Example | None = None) -> list[Any]:
-    """Give the outputs in both modes, and the network's own state after the run in train mode."""
+    """Return the outputs in both modes, and the network's own state after the run in train mode."""
     trained = copy.deepcopy(model)
     outputs = [run_network(model, example), run_network(trained, training or example, training=True)]
     return [*outputs, *(value for key, value in trained.state_dict().items() if "attn_surgeon." not in key)]

@@ -42,8 +42,14 @@ DECODERS = {
 }
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("network", DECODERS)
+@pytest.mark.parametrize(
+    ("network", "encoder"),
+    [
+        pytest.param(network, encoder, marks=() if (i + j) % 4 == 0 else pytest.mark.slow)
+        for i, network in enumerate(DECODERS)
+        for j, encoder in enumerate(ENCODERS)
+    ],
+)
 def test_segmenters(network: str, encoder: str) -> None:
     model = getattr(smp, network)(encoder, encoder_weights=None, classes=2)
     decoder, sites = DECODERS[network]
@@ -66,7 +72,9 @@ def test_stages_end_on_no_pooling_branch(network: str, stages: list[str]) -> Non
     assert list(survey(model, torch.randn(2, 3, 128, 128)).groups["stages"]) == [(name, "after") for name in stages]
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+    "encoder", [name if name == "tu-convnext_atto" else pytest.param(name, marks=pytest.mark.slow) for name in ENCODERS]
+)
 def test_gates_on_the_skips_of_a_pyramid(encoder: str) -> None:
     """Each gate weighs what the encoder gives by the coarser level that it is added to."""
     model = smp.FPN(encoder, encoder_weights=None, classes=2)

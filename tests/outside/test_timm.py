@@ -31,8 +31,14 @@ EXTRACTORS: dict[str, Extractor] = {
 }
 
 
-@pytest.mark.parametrize("block", ["se", "cbam"])
-@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        pytest.param(name, block, marks=() if (i + j) % 2 else pytest.mark.slow)
+        for i, name in enumerate(EXTRACTORS)
+        for j, block in enumerate(("se", "cbam"))
+    ],
+)
 def test_feature_extractors(name: str, block: str) -> None:
     options, after, sites = EXTRACTORS[name]
     model = timm.create_model(name, features_only=True, **options)
@@ -43,7 +49,7 @@ def test_feature_extractors(name: str, block: str) -> None:
 
 
 def channels(level: Tensor) -> int:
-    """Give the length of the axis that is not the batch and not square."""
+    """Return the length of the axis that is not the batch and not square."""
     return level.shape[1] if level.shape[2] == level.shape[3] else level.shape[3]
 
 

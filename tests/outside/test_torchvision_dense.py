@@ -55,6 +55,10 @@ DETECTORS: dict[str, tuple[dict[str, Any], list[str], int]] = {
 }
 
 
+# a dictionary as output, boxes, and masks; the others are slow tests
+OFTEN = ("lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn")
+
+
 @cache
 def images() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """Make two images of unlike sizes, each with one object."""
@@ -77,7 +81,9 @@ def detector(name: str) -> nn.Module:
     return made
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.mark.parametrize(
+    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in SEGMENTERS]
+)
 def test_segmenters(name: str) -> None:
     made = segmentation.__dict__[name](weights=None, weights_backbone=None, num_classes=4)
     after, sites = SEGMENTERS[name]
@@ -87,7 +93,9 @@ def test_segmenters(name: str) -> None:
     require_learning(operated, x)
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(
+    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in DETECTORS]
+)
 def test_detectors(name: str) -> None:
     """Compare boxes, scores and masks in eval mode, and the losses with targets in train mode."""
     _, after, sites = DETECTORS[name]

@@ -70,7 +70,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str], int]] = {
 
 
 def calls() -> dict[str, torch.Tensor]:
-    """Give an example as keyword arguments, with labels that make the network compute its loss."""
+    """Return an example as keyword arguments, with labels that make the network compute its loss."""
     return {"pixel_values": image(), "labels": torch.tensor([0, 2])}
 
 

@@ -28,19 +28,19 @@ from tests.surgery.helpers import open_up
 
 # network: (sites of the grafts, options); the first word is the library
 NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "timm resnet18": ({"at": "stages@layer*"}, {"drop_path_rate": 0.1}),
+    "timm resnet18": ({"at": "stages@layer*"}, {"drop_path_rate": 0.1, "layers": (1, 2, 1, 1)}),
     "timm vit_tiny_patch16_224": (
         {"at": "residual", "after": "blocks.{1,3}"},
-        {"img_size": 64, "depth": 5, "drop_path_rate": 0.1},
+        {"img_size": 64, "depth": 5, "embed_dim": 48, "drop_path_rate": 0.1},
     ),
-    "timm convnext_atto": ({"at": ["residual", "stages"]}, {}),
-    "timm efficientnet_b0": ({"at": "residual", "after": "blocks.*"}, {"drop_rate": 0.1}),
+    "timm convnext_atto": ({"at": ["residual", "stages"]}, {"depths": (1, 1, 2, 1), "dims": (16, 24, 32, 48)}),
+    "timm tinynet_e": ({"at": "residual", "after": "blocks.*"}, {"drop_rate": 0.1}),
     "timm regnetx_002": ({"after": ["stem", "s[1-4]"], "at": "residual"}, {}),
     "timm swin_tiny_patch4_window7_224": (
         {"after": "layers.*", "at": "residual"},
-        {"img_size": 64, "window_size": 2, "depths": (1, 1, 2, 1)},
+        {"img_size": 64, "window_size": 2, "depths": (1, 1, 2, 1), "embed_dim": 24},
     ),
-    "timm dla34": ({"after": "level*"}, {}),
+    "timm dla34": ({"after": "level*"}, {"channels": (8, 16, 16, 24, 32, 48)}),
     "timm densenet121": ({"after": "features.denseblock*", "at": "fusions"}, {"block_config": (2, 3, 3, 2)}),
     "timm xcit_nano_12_p8_224": ({"after": "blocks.{1,3}"}, {"depth": 4}),
     "timm poolformer_s12": ({"at": ["stages", "residual"], "every": 2}, {}),
@@ -50,6 +50,13 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 OF_TIMM = [name for name in NETWORKS if name.startswith("timm")]  # they have entry points that others have not
 CHECKPOINTED = [name for name in OF_TIMM if name != "timm dla34"]  # which says that it cannot
 TIMM = pytest.mark.parametrize("case", OF_TIMM, indirect=True)
+
+
+def every_third(first: int) -> pytest.MarkDecorator:
+    """Parametrize by all networks; two thirds of them are slow tests."""
+    slow = pytest.mark.slow
+    cases = [pytest.param(name, marks=() if place % 3 == first else slow) for place, name in enumerate(NETWORKS)]
+    return pytest.mark.parametrize("case", cases, indirect=True)
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def gradients(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """Give the output of one step in train mode and the gradients of all parameters."""
+    """Return the output of one step in train mode and the gradients of all parameters."""
     model.train()
     with seeded(1):
         output = model(x)
@@ -198,6 +205,7 @@ def test_copies_compute_the_same(case: Case) -> None:
     assert torch.equal(run_network(remove(pickled), case.x), run_network(case.original, case.x))
 
 
+@every_third(0)
 @torch.no_grad()
 def test_compiles_as_one_graph(case: Case) -> None:
     torch.compiler.reset()
@@ -205,6 +213,7 @@ def test_compiles_as_one_graph(case: Case) -> None:
     assert torch.equal(compiled(case.x), case.opened(case.x))
 
 
+@every_third(1)
 @torch.no_grad()
 def test_exports(case: Case) -> None:
     program = torch.export.export(case.opened, (case.x,))

@@ -46,6 +46,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "vit_tiny_patch16_224": {"img_size": 64},
 }
 NETWORKS = [("torchvision", name) for name in TORCHVISION] + [("timm", name) for name in TIMM]
+OFTEN = [*NETWORKS[1::2], ("torchvision", "swin_t")]  # the others are slow tests
 
 
 def network(library: str, name: str) -> nn.Module:
@@ -59,7 +60,7 @@ def network(library: str, name: str) -> nn.Module:
 
 
 def original(library: str, name: str) -> tuple[nn.Module, Tensor, list[Tensor]]:
-    """Give the network, an input, and its outputs in both modes with its state after training."""
+    """Return the network, an input, and its outputs in both modes with its state after training."""
     model = network(library, name)
     size = (TORCHVISION if library == "torchvision" else TIMM)[name][1]
     x = torch.randn(2, 3, size, size)
@@ -72,7 +73,9 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
     return results + [value for key, value in trained.state_dict().items() if "attn_surgeon." not in key]
 
 
-@pytest.mark.parametrize(("library", "name"), NETWORKS)
+@pytest.mark.parametrize(
+    ("library", "name"), [item if item in OFTEN else pytest.param(*item, marks=pytest.mark.slow) for item in NETWORKS]
+)
 def test_identity_and_removal(library: str, name: str) -> None:
     model, x, expected = original(library, name)
     selector = (TORCHVISION if library == "torchvision" else TIMM)[name][0]
