@@ -166,14 +166,14 @@ def _inputs(
         return [first]
     if against != ORIGINAL:
         return [first, ProfileInput(against if against != path else f"{against} again", given(against))]
-    bare = original(first.given)
+    bare = original(first.source)
     if bare is None:
         raise OptionError("this network has no grafts", f"--against {ORIGINAL}", "name the other network")
     return [first, ProfileInput(ORIGINAL, bare)]
 
 
 def _notes(inputs: Sequence[ProfileInput]) -> list[str]:
-    return [note for item in inputs for note in item.given.notes]
+    return [note for item in inputs for note in item.source.notes]
 
 
 def read_runtimes(text: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""The same images as several networks take them, each read once."""
+"""Serve the same images to several networks with different preprocessing, reading each image once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from attn_surgeon.networks.preprocessing import Preprocessing
 
 
 class Views(Dataset[tuple[Any, ...]]):
-    """Serve the items of several datasets together.
+    """Serve the items of several datasets as tuples.
 
-    Where all of them are subsets of labelled images, the same ones, an image is read once, and corrupted and
-    transformed once for each preprocessing.
+    Where all are the same subset of labelled images, an image is read once, and corrupted and transformed once for each
+    preprocessing.
     """
 
     def __init__(self, datasets: Sequence[Dataset[Any]]) -> None:
@@ -30,17 +30,17 @@ class Views(Dataset[tuple[Any, ...]]):
         if not self.shared:
             return tuple(dataset[index] for dataset in self.datasets)
         subsets = cast(tuple[ImageSubset, ...], self.datasets)
-        place = subsets[0].chosen[index]
-        images = [cast(LabelledImages, subset.dataset) for subset in subsets]
-        picture, _ = images[0].pictures[place]
-        seen: dict[Preprocessing, Any] = {}
-        for own in images:
-            if own.preprocessing not in seen:
-                seen[own.preprocessing] = own.view(picture, place)
-        return tuple((seen[own.preprocessing], own.labels[place]) for own in images)
+        image_index = subsets[0].chosen[index]
+        datasets = [cast(LabelledImages, subset.dataset) for subset in subsets]
+        picture, _ = datasets[0].pictures[image_index]
+        views: dict[Preprocessing, Any] = {}
+        for dataset in datasets:
+            if dataset.preprocessing not in views:
+                views[dataset.preprocessing] = dataset.view(picture, image_index)
+        return tuple((views[dataset.preprocessing], dataset.labels[image_index]) for dataset in datasets)
 
 
 def _same_images(datasets: Sequence[Dataset[Any]]) -> bool:
-    """Whether datasets are subsets of labelled images with the same choice of them."""
-    labelled = all(isinstance(own, ImageSubset) and isinstance(own.dataset, LabelledImages) for own in datasets)
-    return labelled and len({tuple(cast(ImageSubset, own).chosen) for own in datasets}) == 1
+    """Return whether datasets are the same subset of labelled images."""
+    labelled = all(isinstance(item, ImageSubset) and isinstance(item.dataset, LabelledImages) for item in datasets)
+    return labelled and len({tuple(cast(ImageSubset, item).chosen) for item in datasets}) == 1

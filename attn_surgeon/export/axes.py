@@ -1,4 +1,4 @@
-"""The dynamic axes of an export, and the sizes at which it is compared with PyTorch."""
+"""The dynamic axes of an export, and the input sizes to trace and to compare at."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Size = dict[str, int]
 
 @dataclass(frozen=True)
 class Axis:
-    """A dynamic axis, from its smallest to its largest size; `ranged` where the user gave these."""
+    """A dynamic axis with its smallest and largest size; `ranged` is whether the user set these."""
 
     name: str
     low: int = 0
@@ -29,18 +29,18 @@ class Axis:
     ranged: bool = False
 
 
-def read_axes(given: str | Sequence[str]) -> tuple[Axis, ...]:
-    """Read the dynamic axes `batch,height=224:448`, `none`, or a list of such parts; raise ExportError otherwise.
+def read_axes(text: str | Sequence[str]) -> tuple[Axis, ...]:
+    """Read dynamic axes such as `batch,height=224:448`, `none`, or a list of such parts; raise ExportError otherwise.
 
     >>> [(axis.name, axis.low, axis.high) for axis in read_axes("height=224:448,batch")]
     [('batch', 0, 0), ('height', 224, 448)]
     """
-    parts = given.split(",") if isinstance(given, str) else list(given)
+    parts = text.split(",") if isinstance(text, str) else list(text)
     parts = [] if [part.strip() for part in parts] == ["none"] else parts
     axes = tuple(_read_axis(part.strip()) for part in parts if part.strip())
     names = [axis.name for axis in axes]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ExportError(f"the axis {twice[0]} is named twice", option("dynamic"), "name each once")
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise ExportError(f"the axis {duplicates[0]} is named twice", option("dynamic"), "name each once")
     return tuple(sorted(axes, key=lambda axis: NAMES.index(axis.name)))
 
 
@@ -60,10 +60,10 @@ def _read_axis(text: str) -> Axis:
 def fill_ranges(
     axes: Sequence[Axis], model: nn.Module, preprocessing: Preprocessing, *, seeded: bool = True
 ) -> tuple[Axis, ...]:
-    """Return the axes with a smallest and a largest size where the user gave none.
+    """Return the axes with default ranges where the user set none.
 
-    A batch goes from 1 to 3, or to 8 where images are not `seeded` but real; a height or width from the network's own
-    to another that it takes. Raises ExportError where it takes only one.
+    A batch ranges from 1 to 3, or to 8 with real instead of `seeded` images; a height or width from the input size to
+    another that the network accepts. Raises ExportError where it accepts only one.
     """
     batch = _SEEDED_IMAGES if seeded else _REAL_IMAGES
     return tuple(axis if axis.ranged else _with_range(axis, model, preprocessing, batch) for axis in axes)
@@ -72,17 +72,17 @@ def fill_ranges(
 def _with_range(axis: Axis, model: nn.Module, preprocessing: Preprocessing, batch: int) -> Axis:
     if axis.name == "batch":
         return replace(axis, low=1, high=batch)
-    own = preprocessing.size[NAMES.index(axis.name) - 1]
+    side = preprocessing.size[NAMES.index(axis.name) - 1]
     reason = ""
-    for other in dict.fromkeys((own + 32, own * 3 // 2, own * 2, own // 2)):
+    for other in dict.fromkeys((side + 32, side * 3 // 2, side * 2, side // 2)):
         size = list(preprocessing.size)
         size[NAMES.index(axis.name) - 1] = other
         try:
             run_network(model, _blank(replace(preprocessing, size=(size[0], size[1]))))
-            return replace(axis, low=min(own, other), high=max(own, other))
-        except Exception as error:  # whatever a network raises at a size that it does not take
+            return replace(axis, low=min(side, other), high=max(side, other))
+        except Exception as error:  # a network may raise anything at a size that it does not accept
             reason = reason or first_line(error)
-    what = f"the network takes no {axis.name} but {own}: {reason}"
+    what = f"the network takes no {axis.name} but {side}: {reason}"
     raise ExportError(what, option("dynamic"), "leave the axis out")
 
 
@@ -91,24 +91,24 @@ def _blank(preprocessing: Preprocessing) -> Tensor:
 
 
 def corners(axes: Sequence[Axis], size: tuple[int, int]) -> Iterator[Size]:
-    """Yield the sizes to check: each dynamic axis at both of its ends, in every combination."""
-    own: Mapping[str, tuple[int, ...]] = {"batch": (1,), "height": (size[0],), "width": (size[1],)}
-    ends = {**own, **{axis.name: (axis.low, axis.high) for axis in axes}}
+    """Yield the sizes to compare at: each dynamic axis at both ends of its range, in every combination."""
+    static: Mapping[str, tuple[int, ...]] = {"batch": (1,), "height": (size[0],), "width": (size[1],)}
+    ends = {**static, **{axis.name: (axis.low, axis.high) for axis in axes}}
     for values in itertools.product(*ends.values()):
         yield dict(zip(ends, values, strict=True))
 
 
 def traced(axes: Sequence[Axis], size: tuple[int, int]) -> Size:
-    """Return the size to trace at: on dynamic axes none, such as 1, that the exporter takes for a constant."""
-    own = {"batch": 1, "height": size[0], "width": size[1]}
+    """Return the size to trace at; a dynamic batch is not 1, because torch.export specialises sizes 0 and 1."""
+    sizes = {"batch": 1, "height": size[0], "width": size[1]}
     for axis in axes:
-        usual = _SEEDED_IMAGES if axis.name == "batch" else own[axis.name]
-        own[axis.name] = min(max(usual, axis.low), axis.high)
-    return own
+        default = _SEEDED_IMAGES if axis.name == "batch" else sizes[axis.name]
+        sizes[axis.name] = min(max(default, axis.low), axis.high)
+    return sizes
 
 
 def axis_index(axis: Axis, *, pixels: bool) -> int:
-    """Return the index of an axis in images (N, C, H, W), or in pixels (N, H, W, C).
+    """Return the index of an axis in images (N, C, H, W) or, with `pixels`, in images (N, H, W, C).
 
     >>> axis_index(Axis("height"), pixels=False), axis_index(Axis("height"), pixels=True)
     (2, 1)

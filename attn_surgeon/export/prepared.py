@@ -1,4 +1,4 @@
-"""A network ready for export, and the images that its files are compared on."""
+"""Prepare a network for export: single precision, CPU, eval mode, without identity grafts; and its example images."""
 
 from __future__ import annotations
 
@@ -27,8 +27,14 @@ from attn_surgeon.surgery.isolation import copied
 class PreparedNetwork:
     """A network in single precision on the CPU, with the module that exporters trace.
 
-    `grafts` are all of the network's, `closed` those that are exactly the identity, and `dropped` those of them that
-    the module does without.
+    Args:
+        network: the network with all of its grafts.
+        settings: the settings of the export.
+        exported: the module that exporters trace.
+        axes: the dynamic axes with their ranges.
+        grafts: the paths of all grafts.
+        closed: the paths of those that are exactly the identity.
+        dropped: the paths of those that are not in the exported module.
     """
 
     network: LoadedNetwork
@@ -56,16 +62,16 @@ class PreparedNetwork:
         return seeded_pixels(preprocessing.channels) if source is None else folder_pixels(source, preprocessing)[0]
 
     def normalised(self, size: Size) -> Tensor:
-        """Return images (N, C, H, W) as the network itself takes them."""
+        """Return images (N, C, H, W), normalised for the network."""
         return normalise(self.pixels(size), self.network.preprocessing)
 
     def inputs(self, size: Size) -> Tensor:
-        """Return images as the exported file takes them."""
+        """Return images as inputs of the exported file."""
         return self.pixels(size) if self.settings.preprocess else self.normalised(size)
 
     @property
     def example(self) -> Tensor:
-        """The input to trace with."""
+        """The input for tracing."""
         return self.inputs(traced(self.axes, self.network.preprocessing.size))
 
     def sizes(self) -> Iterator[Size]:
@@ -78,20 +84,20 @@ class PreparedNetwork:
 
 
 def prepare(network: LoadedNetwork, settings: ExportSettings) -> PreparedNetwork:
-    """Return a network ready for export, in single precision on the CPU; the given one is not changed.
+    """Return a network ready for export, in single precision on the CPU; the original is not changed.
 
     Raises:
-        ExportError: it cannot be exported in this way.
-        ExampleError: it does not run on images of its size.
+        ExportError: the network cannot be exported with these settings.
+        ExampleError: it does not run on images of its input size.
     """
     network = replace(network, model=_as_single(network.model))
     with suppress(ExampleError):  # raised below, with the size that was asked for
         check(network.model, network.example)
-    grafts = tuple(made.path for made in list_grafts(network.model))
-    closed = tuple(made.path for made in closed_grafts(network.model))
+    grafts = tuple(graft.path for graft in list_grafts(network.model))
+    closed = tuple(graft.path for graft in closed_grafts(network.model))
     dropped = () if settings.keep_identity else closed
     model = without_closed(network.model) if dropped else network.model
-    exported = _build(network, model, settings)  # runs at the network's own size, before others are tried
+    exported = _build(network, model, settings)  # runs at the input size, before fill_ranges tries others
     axes = fill_ranges(settings.axes, model, network.preprocessing, seeded=settings.images is None)
     for size in corners(axes, network.preprocessing.size):
         shape = (size["batch"], network.preprocessing.channels, size["height"], size["width"])
@@ -101,7 +107,7 @@ def prepare(network: LoadedNetwork, settings: ExportSettings) -> PreparedNetwork
 
 
 def _as_single(model: nn.Module) -> nn.Module:
-    """Return the model if it is ready, otherwise a copy in single precision, on the CPU, in eval mode."""
+    """Return a model in single precision, on the CPU and in eval mode: the same one if it is, otherwise a copy."""
     tensors = (*model.parameters(), *model.buffers())
     is_single = all(tensor.dtype == torch.float32 for tensor in tensors if tensor.is_floating_point())
     if is_single and all(tensor.device.type == "cpu" for tensor in tensors) and not _in_training(model):

@@ -1,4 +1,4 @@
-"""What is profiled: a PyTorch network or an ONNX file, under a name."""
+"""The networks and ONNX files to profile, with their parameters, MACs and memory."""
 
 from __future__ import annotations
 
@@ -22,41 +22,44 @@ from attn_surgeon.surgery.running import run_network
 
 @dataclass(frozen=True)
 class ProfileInput:
-    """A network or an ONNX file, under the name that tables call it by.
+    """A network or an ONNX file to profile.
 
-    `time_limit` are the seconds that running it once in ONNX Runtime may take, None for the default.
+    Args:
+        name: its name in tables.
+        source: the network or the file.
+        time_limit: the seconds that one run in ONNX Runtime may take; None for the default.
     """
 
     name: str
-    given: LoadedNetwork | OnnxInput
+    source: LoadedNetwork | OnnxInput
     time_limit: float | None = None
 
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """Parameters, MACs of one image (None where they are unknown), and the image's shape without the batch."""
+    """The parameters, the MACs for one image (None if unknown), and the shape of the image without the batch."""
 
     parameters: int
     macs: int | None
     image: tuple[int, ...]
 
 
-def original(given: LoadedNetwork | OnnxInput) -> LoadedNetwork | None:
-    """Return the same network without its grafts, or None where it has none."""
-    if isinstance(given, OnnxInput) or not list_grafts(given.model):
+def original(source: LoadedNetwork | OnnxInput) -> LoadedNetwork | None:
+    """Return the network without its grafts; None where it has none."""
+    if isinstance(source, OnnxInput) or not list_grafts(source.model):
         return None
-    return replace(given, model=given.base(), notes=())
+    return replace(source, model=source.base(), notes=())
 
 
 def cost_of(item: ProfileInput) -> NetworkCost:
     """Return parameters and multiply-accumulates; those of an ONNX file are not counted."""
-    given = item.given
-    if isinstance(given, OnnxInput):
-        return NetworkCost(given.parameters, None, given.image)
-    example = given.example.to(_device(given.model))
-    check(given.model, example)
-    run_once = partial(run_network, given.model, example)
-    return NetworkCost(parameters(given.model), macs(run_once), tuple(example.shape[1:]))
+    source = item.source
+    if isinstance(source, OnnxInput):
+        return NetworkCost(source.parameters, None, source.image)
+    example = source.example.to(_device(source.model))
+    check(source.model, example)
+    run_once = partial(run_network, source.model, example)
+    return NetworkCost(parameters(source.model), macs(run_once), tuple(example.shape[1:]))
 
 
 def images(loaded: LoadedNetwork, batch: int, device: torch.device) -> Tensor:
@@ -67,10 +70,10 @@ def images(loaded: LoadedNetwork, batch: int, device: torch.device) -> Tensor:
 
 
 def memory(loaded: LoadedNetwork, batch: int, device: torch.device) -> int:
-    """Return the most bytes that activations and kernels' workspaces take at one time in a forward pass."""
+    """Return the peak of the bytes of activations and kernel workspaces in a forward pass."""
     model, x = loaded.model.to(device), images(loaded, batch, device)
     with mode(model, training=False), torch.inference_mode():
-        model(x)  # what libraries allocate once is no activation
+        model(x)  # first, because libraries allocate memory once that is not for activations
         return peak_memory(partial(model, x), device)
 
 

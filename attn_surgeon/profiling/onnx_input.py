@@ -1,4 +1,4 @@
-"""An ONNX file to profile: its parameters, and inputs to run it on."""
+"""Read an ONNX file to profile: its number of parameters and the types and shapes of its inputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ InputShape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """An input's element type and shape, with None for dynamic axes."""
+    """The element type and shape of an input, with None for dynamic axes."""
 
     type: np.dtype[Any]
     shape: InputShape
@@ -40,7 +40,7 @@ class OnnxInput:
 
     @property
     def image(self) -> tuple[int, ...]:
-        """The first input's shape without its batch."""
+        """The shape of the first input without the batch axis."""
         first = next(iter(self.inputs.values()))
         return _filled(first.shape, 1, self.size)[1:]
 

@@ -70,8 +70,8 @@ def profile(
 
 def _network(item: ProfileInput, settings: ProfileSettings) -> Row:
     memory_by_batch = None
-    if isinstance(item.given, LoadedNetwork):
-        memory_by_batch = {batch: _memory(item.given, batch, settings.device) for batch in settings.batches}
+    if isinstance(item.source, LoadedNetwork):
+        memory_by_batch = {batch: _memory(item.source, batch, settings.device) for batch in settings.batches}
     return {"name": item.name, **asdict(cost_of(item)), "activation_bytes": memory_by_batch}
 
 
@@ -153,9 +153,9 @@ def _row(name: str, on: str, batch: int, seconds: Sequence[float], reference: Se
 
 def _grafts(item: ProfileInput, batch: int, settings: ProfileSettings) -> list[Row]:
     """Return the cost of each graft, and the milliseconds that bypassing it saves in eager PyTorch."""
-    if not isinstance(item.given, LoadedNetwork) or not list_grafts(item.given.model):
+    if not isinstance(item.source, LoadedNetwork) or not list_grafts(item.source.model):
         return []
-    loaded = item.given
+    loaded = item.source
     model, x = loaded.model.to(settings.device), images(loaded, batch, settings.device)
     costs = graft_costs(model, loaded.example.to(settings.device))
     saved = savings(model, x, settings.rounds)

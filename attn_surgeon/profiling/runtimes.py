@@ -1,4 +1,4 @@
-"""The runtimes in which networks are timed: eager PyTorch, torch.compile, and ONNX Runtime."""
+"""Prepare networks for timing in a runtime: eager PyTorch, torch.compile, ONNX Runtime, or its TensorRT provider."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ def _compile(loaded: LoadedNetwork, device: torch.device, batch: int) -> Work:
     with silenced():
         try:
             run(x)
-        except Exception as error:  # the compiler's own kinds, and those of what it calls
+        except Exception as error:  # of any kind, from the compiler or a backend
             raise ExportError(f"the network cannot be compiled: {short_reason(error)}") from error
     return partial(timed, run, x)
 
 
 @contextmanager
 def in_onnx(item: ProfileInput, device: torch.device) -> Iterator[PreparedRuntime]:
-    """Yield an ONNX file, or the export of a network, in ONNX Runtime; a note says where that fell back to the CPU.
+    """Yield an ONNX file, or the export of a network, in ONNX Runtime, with a note where it fell back to the CPU.
 
-    Its times include the copies to and from the device.
+    The times include copies to and from the device.
     """
     with _session(item, CPU if device.type == "cpu" else _on(CUDA, device)) as (session, notes):
         fell_back = device.type != "cpu" and session.providers[0] == CPU[0]
@@ -84,7 +84,7 @@ def in_onnx(item: ProfileInput, device: torch.device) -> Iterator[PreparedRuntim
 
 @contextmanager
 def in_tensorrt(item: ProfileInput, device: torch.device) -> Iterator[PreparedRuntime]:
-    """Yield an ONNX file in ONNX Runtime's TensorRT provider; raise ExportError where that is not available."""
+    """Yield an ONNX file in ONNX Runtime's TensorRT provider; raise ExportError where it is not available."""
     if device.type == "cpu":
         raise ExportError("TensorRT runs on a GPU", "", f"use {option('device', 'cuda')}")
     with _session(item, _on(TENSORRT_PROVIDERS, device)) as (session, notes):
@@ -103,9 +103,9 @@ def _session(item: ProfileInput, providers: Any) -> Iterator[tuple[OnnxSession, 
 
 
 def _file(item: ProfileInput, folder: Path) -> tuple[Path, tuple[str, ...]]:
-    if isinstance(item.given, OnnxInput):
-        return item.given.path, ()
-    result = write_onnx(ExportRequest(network=item.given, targets={"fp32": folder / "network.onnx"}))
+    if isinstance(item.source, OnnxInput):
+        return item.source.path, ()
+    result = write_onnx(ExportRequest(network=item.source, targets={"fp32": folder / "network.onnx"}))
     dropped, grafts = result.prepared.dropped, result.prepared.grafts
     count = f"{len(dropped)} of {len(grafts)} grafts"
     note = f"{item.name}: {count} are exactly the identity and are not in the ONNX file"
@@ -113,24 +113,24 @@ def _file(item: ProfileInput, folder: Path) -> tuple[Path, tuple[str, ...]]:
 
 
 def _on(providers: tuple[str, ...], device: torch.device) -> list[Any]:
-    """Return the providers with the device's index."""
+    """Return the providers with the index of the device as an option."""
     return [name if name in CPU else (name, {"device_id": device.index or 0}) for name in providers]
 
 
 def _running(item: ProfileInput, session: OnnxSession, notes: tuple[str, ...]) -> PreparedRuntime:
     def work(batch: int) -> Work:
-        given = item.given
-        if isinstance(given, OnnxInput):
-            return partial(session.time, given.feeds(batch))
-        return partial(session.time, as_feeds(INPUT, images(given, batch, torch.device("cpu"))))
+        source = item.source
+        if isinstance(source, OnnxInput):
+            return partial(session.time, source.feeds(batch))
+        return partial(session.time, as_feeds(INPUT, images(source, batch, torch.device("cpu"))))
 
     return PreparedRuntime(session.providers[0], notes, work)
 
 
 def _of_torch(item: ProfileInput) -> LoadedNetwork:
-    if isinstance(item.given, OnnxInput):
+    if isinstance(item.source, OnnxInput):
         raise ExportError("an ONNX file runs in ONNX Runtime only", "", f"use {option('runtime', 'onnx')}")
-    return item.given
+    return item.source
 
 
 RUNTIMES = {"eager": in_eager, "compile": compiled, "onnx": in_onnx, "tensorrt": in_tensorrt}

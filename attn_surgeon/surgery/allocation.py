@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from attn_surgeon.errors import MemoryLimitError
 from attn_surgeon.memory import available_memory, require_memory, size_of_tensors
 
-MOST_TENSORS = 10_000  # of a network of a library; the largest have some 3,000
-_SMALL = 2**26  # bytes of an input, from which on it is worth an estimate
-_LIVE = 3  # tensors of the largest size that there are at one time: an input, an output, a workspace
+MOST_TENSORS = 10_000  # in a network; the largest of timm and torchvision have about 3,000
+_SMALL = 2**26  # bytes; the memory for a smaller input is not estimated
+_LIVE = 3  # tensors of the largest size that exist at the same time: an input, an output, a workspace
 _FACTORIES = frozenset(
     getattr(torch, name)
     for name in ("empty", "zeros", "ones", "full", "rand", "randn", "randint", "randperm", "arange", "linspace", "eye")
@@ -26,7 +26,7 @@ _FACTORIES = frozenset(
 
 
 class _Budget(TorchFunctionMode):
-    """Count the tensors that are made, and their bytes, before they are."""
+    """Count the tensors that factory functions create, and their bytes, before they are allocated."""
 
     def __init__(self, what: str, hint: str, most: float) -> None:
         super().__init__()
@@ -66,27 +66,27 @@ def within_memory(what: str, hint: str, most: float = MOST_TENSORS) -> Iterator[
 
 
 class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Note the bytes of the largest tensor that an operator returns."""
+    """Record the size in bytes of the largest tensor that an operator returns."""
 
     size = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, (tuple, list)) else (made,):
+        output = func(*args, **(kwargs or {}))
+        for tensor in output if isinstance(output, (tuple, list)) else (output,):
             if isinstance(tensor, Tensor):
                 self.size = max(self.size, tensor.numel() * tensor.element_size())
-        return made
+        return output
 
 
 def require_runnable(model: nn.Module, shape: Sequence[int], what: str, hint: str) -> None:
-    """Raise MemoryLimitError where a forward pass in eval mode on images of a shape needs more memory than there is.
+    """Raise MemoryLimitError where a forward pass in eval mode needs more memory than the machine has.
 
     Args:
-        model: the network, of which a copy runs on the meta device.
+        model: the network; a copy runs on the meta device.
         shape: the shape (N, C, H, W) of the images.
-        what: what is run, for the error.
+        what: what is run, the subject of the error.
         hint: what to do next.
     """
     size = size_of_tensors([shape])
@@ -96,9 +96,9 @@ def require_runnable(model: nn.Module, shape: Sequence[int], what: str, hint: st
 
 
 def _largest_activation(model: nn.Module, shape: Sequence[int]) -> int:
-    """Return the bytes of the largest tensor of a forward pass, 0 for a network that does not run on meta."""
+    """Return the bytes of the largest tensor of a forward pass; 0 where the network does not run on the meta device."""
     largest = _Largest()  # type: ignore[no-untyped-call]
-    with suppress(Exception):  # whatever the network's code raises that needs values
+    with suppress(Exception):  # of any kind, from code that reads values
         twin = _on_meta(model).eval()
         with largest, torch.no_grad():
             twin(torch.empty(*shape, device="meta"))
@@ -106,7 +106,7 @@ def _largest_activation(model: nn.Module, shape: Sequence[int]) -> int:
 
 
 def _on_meta(model: nn.Module) -> nn.Module:
-    """Return a copy of a network on the meta device, for which no weight is copied."""
+    """Return a copy of a network on the meta device, made without copying any weight."""
     memo: dict[int, Any] = {}
     for tensor in itertools.chain(model.parameters(), model.buffers()):
         twin = torch.empty_like(tensor, device="meta")

@@ -179,9 +179,9 @@ def _without_duplicates(grafts: Sequence[Graft]) -> tuple[list[Graft], list[Refu
 
 
 def _input_notes(survey: Survey, grafts: Sequence[Graft]) -> list[str]:
-    """Return notes that name the other inputs of modules that a block stands before."""
-    found = [describe_inputs(survey.observation, graft.site) for graft in grafts if graft.side == "before"]
-    return [note for note in dict.fromkeys(found) if note]
+    """Return notes that name the other inputs of modules before which a block is inserted."""
+    notes = [describe_inputs(survey.observation, graft.site) for graft in grafts if graft.side == "before"]
+    return [note for note in dict.fromkeys(notes) if note]
 
 
 def _notes(grafts: Sequence[Graft], request: BlockRequest) -> tuple[str, ...]:

@@ -115,14 +115,14 @@ def measure_accuracies(
 
     Args:
         models: as for `measure_accuracy`.
-        data: the images as each network takes them.
+        data: the images, preprocessed for each network.
         batch_size: images per batch.
         workers: data-loading processes.
         device: where to run.
         progress: is called with the images done and their total, over all networks.
         watches: a function for each network, called with the logits (N, K) and labels (N,) of each batch, on the CPU.
     """
-    start, views = time.perf_counter(), Views([own.dataset for own in data])
+    start, views = time.perf_counter(), Views([item.dataset for item in data])
     total, sums = len(views) * len(models), [_Sums() for _ in models]
     if not total:
         raise DataError("no images to evaluate on", "the dataset is empty")
@@ -137,9 +137,9 @@ def measure_accuracies(
                 logits = _logits(models[number], images.to(device), len(data[number].class_names))
                 sums[number].add(logits, labels)
                 watches[number](logits, labels)
-                progress(sum(own.images for own in sums), total)
+                progress(sum(sum_.images for sum_ in sums), total)
     seconds = time.perf_counter() - start
-    return [own.accuracy(len(of.class_names), seconds) for own, of in zip(sums, data, strict=True)]
+    return [sum_.accuracy(len(item.class_names), seconds) for sum_, item in zip(sums, data, strict=True)]
 
 
 def ranks(logits: Tensor, labels: Tensor) -> Tensor:

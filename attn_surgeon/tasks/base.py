@@ -151,9 +151,9 @@ class Task(Protocol):
         options: ScoreOptions = DEFAULT_OPTIONS,
         progress: Progress = no_progress,
     ) -> list[Score]:
-        """Score networks on the same images, as each takes them; a task can override it to read an image once."""
+        """Score networks on the same images, preprocessed for each; a task can override it to read an image once."""
         steps = [of_jobs(progress, number, len(models)) for number in range(len(models))]
-        return [self.score(model, own, options, step) for model, own, step in zip(models, data, steps, strict=True)]
+        return [self.score(model, item, options, step) for model, item, step in zip(models, data, steps, strict=True)]
 
     def samples(self, data: ImageData) -> Iterable[Tensor]:
         """Yield batches (N, C, H, W) of the first images, preprocessed for the network."""

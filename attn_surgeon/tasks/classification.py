@@ -116,10 +116,10 @@ class Classification(Task):
         progress: Progress = no_progress,
     ) -> list[Score]:
         """Score classifiers on the same images, each read once."""
-        kept: list[list[Predictions]] = [[] for _ in models]
-        watches = [partial(_keep, own) for own in kept]
+        batches: list[list[Predictions]] = [[] for _ in models]
+        watches = [partial(_keep, of_model) for of_model in batches]
         measured = measure_accuracies(models, data, **vars(options), progress=progress, watches=watches)
-        return [_score(found, concatenated(own)) for found, own in zip(measured, kept, strict=True)]
+        return [_score(accuracy, concatenated(of_model)) for accuracy, of_model in zip(measured, batches, strict=True)]
 
     def samples(self, data: ImageData) -> Iterator[Tensor]:
         """Yield the first images in batches."""
@@ -203,10 +203,10 @@ def _keep(batches: list[Predictions], logits: Tensor, labels: Tensor) -> None:
     batches.append(predictions_of(logits, labels))
 
 
-def _score(found: Accuracy, predictions: Predictions) -> Score:
+def _score(accuracy: Accuracy, predictions: Predictions) -> Score:
     outcomes = tuple(predictions.correct.double().tolist())
-    figures = {"correct": found.correct, "correct5": found.correct5, "top5": found.top5}
-    return Score(found.top1, found.loss, outcomes, figures, found.logits_sha256, predictions)
+    figures = {"correct": accuracy.correct, "correct5": accuracy.correct5, "top5": accuracy.top5}
+    return Score(accuracy.top1, accuracy.loss, outcomes, figures, accuracy.logits_sha256, predictions)
 
 
 def match_classes(

@@ -52,7 +52,7 @@ def replace_head(network: LoadedNetwork, class_names: tuple[str, ...], width: in
 
 
 def redraw_head(network: LoadedNetwork, seed: int) -> None:
-    """Draw the weights of a network's new head with another seed, in place; an old head keeps its own."""
+    """Initialise the new head of a network again with another seed, in place; nothing for a head that is not new."""
     if not network.fresh:
         return
     spec = network.provenance.source
@@ -60,9 +60,9 @@ def redraw_head(network: LoadedNetwork, seed: int) -> None:
         spec = replace(network.trusted, args=spec.args)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        drawn = build_network(spec)
+        initialised = build_network(spec)
     for name in network.fresh:
-        network.model.get_submodule(name).load_state_dict(drawn.get_submodule(name).state_dict())
+        network.model.get_submodule(name).load_state_dict(initialised.get_submodule(name).state_dict())
 
 
 def _trusted(network: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:

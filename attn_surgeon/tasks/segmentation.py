@@ -103,7 +103,7 @@ class Segmentation(Task):
         options: ScoreOptions = DEFAULT_OPTIONS,
         progress: Progress = no_progress,
     ) -> Score:
-        """Score a network on whole images: mIoU over all pixels, and for each image over the classes in it."""
+        """Score a network on whole images: the mIoU over all pixels, and as outcomes that of each image."""
         return self.score_each([model], [data], options, progress)[0]
 
     def score_each(
@@ -113,7 +113,7 @@ class Segmentation(Task):
         options: ScoreOptions = DEFAULT_OPTIONS,
         progress: Progress = no_progress,
     ) -> list[Score]:
-        """Score networks on the same images, each read once for all that take it alike."""
+        """Score networks on the same images, each read once for all networks with the same preprocessing."""
         scenes, sums = [cast(Scenes, own.dataset) for own in data], [_Sums(len(own.class_names)) for own in data]
         count = len(scenes[0])
         with ExitStack() as stack:
@@ -192,7 +192,7 @@ class Segmentation(Task):
 
 
 class _Sums:
-    """What a network scored on the images so far."""
+    """The sums over images from which a score is computed."""
 
     def __init__(self, classes: int) -> None:
         self.classes, self.loss = classes, 0.0
@@ -201,21 +201,21 @@ class _Sums:
         self.overlaps: list[tuple[Tensor, Tensor]] = []
 
     def add(self, counts: Tensor, loss: float) -> None:
-        """Add an image's counts of pixels (K, K) by class and prediction, and its summed loss."""
+        """Add the confusion matrix (K, K) of an image's pixels, and their summed loss."""
         self.counts, self.loss = self.counts + counts, self.loss + loss
         self.outcomes.append(float(ious(counts).nanmean()))
         self.overlaps.append(hits_and_unions(counts))
 
     def score(self, class_names: Sequence[str]) -> Score:
         """Return the score over all images."""
-        each, pixels = ious(self.counts), int(self.counts.sum())
-        fractions = [None if math.isnan(value) else value for value in each.tolist()]
+        by_class, pixels = ious(self.counts), int(self.counts.sum())
+        fractions = [None if math.isnan(value) else value for value in by_class.tolist()]
         figures = {
             "pixel_accuracy": float(self.counts.diagonal().sum() / pixels),
             "iou": dict(zip(class_names, fractions, strict=True)),
         }
         by_image = mean_iou_by_image(*map(torch.stack, zip(*self.overlaps, strict=True))).tolist()
-        mean, loss = float(each.nanmean()), self.loss / pixels
+        mean, loss = float(by_class.nanmean()), self.loss / pixels
         return Score(mean, loss, tuple(self.outcomes), figures, pseudo_values=tuple(by_image))
 
 

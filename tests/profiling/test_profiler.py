@@ -47,11 +47,11 @@ def entrants() -> list[ProfileInput]:
 
 def test_a_profile_adds_up() -> None:
     grafted, bare = pair = entrants()
-    assert isinstance(grafted.given, LoadedNetwork)
-    assert isinstance(bare.given, LoadedNetwork)
+    assert isinstance(grafted.source, LoadedNetwork)
+    assert isinstance(bare.source, LoadedNetwork)
     found = profile(pair, ProfileSettings(CPU, ["eager"], [1, 3], rounds=2))
     whole, base = found["networks"]
-    cbam, se = graft_costs(grafted.given.model, X).values()
+    cbam, se = graft_costs(grafted.source.model, X).values()
     demo = load_demo()
     assert (base["parameters"], base["macs"]) == (parameters(demo), macs(partial(run_network, demo, X)))
     assert whole["parameters"] == base["parameters"] + cbam.parameters + se.parameters

@@ -1,4 +1,4 @@
-"""ONNX Runtime in a process of its own, which may crash on a graph without taking this one with it."""
+"""Run ONNX files in ONNX Runtime in a subprocess, because a graph can crash the runtime."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")  # both install the package 
 
 @dataclass(frozen=True)
 class OnnxSession:
-    """An ONNX file open in ONNX Runtime, and the providers that run it."""
+    """An inference session of ONNX Runtime for a file, with its execution providers."""
 
     path: Path
     providers: tuple[str, ...]
@@ -40,13 +40,13 @@ class OnnxSession:
 
     def run(self, feeds: Feeds) -> list[Array]:
         """Return all outputs; raise ExportError where ONNX Runtime fails."""
-        found: list[Array] = self.worker.ask("run", dict(feeds))
-        return found
+        outputs: list[Array] = self.worker.ask("run", dict(feeds))
+        return outputs
 
     def time(self, feeds: Feeds) -> float:
         """Run once and return the seconds it took."""
-        found: float = self.worker.ask("time", dict(feeds))
-        return found
+        seconds: float = self.worker.ask("time", dict(feeds))
+        return seconds
 
 
 class _Worker:
@@ -107,9 +107,9 @@ def open_session(
     worker = _Worker(process, path, time_limit)
     memory = available_memory() if tuple(providers) == CPU else None  # GPUs' address spaces count as memory
     try:
-        found = worker.ask("open", str(path), list(providers), threads, memory)
+        available = worker.ask("open", str(path), list(providers), threads, memory)
         _warn_of_conflict()
-        yield OnnxSession(path, tuple(found), worker)
+        yield OnnxSession(path, tuple(available), worker)
     finally:
         process.kill()
         process.communicate()
@@ -132,7 +132,7 @@ def _crash(code: int, path: Path) -> ExportError:
 
 
 def conflict() -> str:
-    """Return what to do where both packages of ONNX Runtime are installed and break each other; empty otherwise."""
+    """Return a hint where both packages of ONNX Runtime are installed, which break each other; empty otherwise."""
     if not all(map(_is_installed, _DISTRIBUTIONS)):
         return ""
     both = " and ".join(_DISTRIBUTIONS)
@@ -155,10 +155,10 @@ def _is_installed(name: str) -> bool:
 
 
 def without_places(message: str) -> str:
-    """Return a message of ONNX Runtime without the places in its C++ code."""
+    """Return a message of ONNX Runtime without the file names and lines of its C++ code."""
     return re.sub(r"/\S*onnxruntime/\S+:\d+ .*?\) (?=\S)", " ", " ".join(message.split()))
 
 
 def as_feeds(name: str, value: Any) -> dict[str, Array]:
-    """Return a tensor as the value of the one input."""
+    """Return a tensor as the feeds of a session with one input."""
     return {name: np.ascontiguousarray(value.numpy())}

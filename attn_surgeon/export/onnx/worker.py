@@ -1,6 +1,6 @@
-"""A process that runs ONNX Runtime: a graph that crashes it takes only this process with it.
+"""The subprocess that runs ONNX Runtime, so that a graph that crashes the runtime does not crash the main process.
 
-It reads pickled requests from its standard input and answers on its standard output; both ends are this package.
+It reads pickled requests from standard input and writes pickled answers to standard output; both ends are this package.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any, BinaryIO
 
 from attn_surgeon.memory import limit_memory
 
-_LOOK_EVERY = 0.5  # seconds
+_POLL_INTERVAL = 0.5  # seconds
 
 
 def main() -> None:
     """Answer requests for one session until the input ends."""
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not mix with the answers
+    os.dup2(2, 1)  # libraries print to stderr, so that the answers on stdout stay intact
     sessions: list[Any] = []
     for request in _requests(sys.stdin.buffer):
         try:
@@ -36,9 +36,9 @@ def main() -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """End this process, whatever it computes, once the one that started it has been killed."""
+    """Exit, even during a computation, once the parent process has ended."""
     while os.getppid() == parent:
-        time.sleep(_LOOK_EVERY)
+        time.sleep(_POLL_INTERVAL)
     os._exit(1)
 
 
@@ -62,13 +62,13 @@ def _open(sessions: list[Any], path: str, providers: list[str], threads: int, me
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=providers)
     sessions[:] = [session]
-    found: list[str] = session.get_providers()
-    return found
+    available: list[str] = session.get_providers()
+    return available
 
 
 def _run(sessions: list[Any], feeds: dict[str, Any]) -> list[Any]:
-    found: list[Any] = sessions[0].run(None, feeds)
-    return found
+    outputs: list[Any] = sessions[0].run(None, feeds)
+    return outputs
 
 
 def _time(sessions: list[Any], feeds: dict[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""The optimisation profile of an engine: its smallest, typical and largest images."""
+"""The optimisation profile of an engine: its smallest, typical and largest input shapes."""
 
 from __future__ import annotations
 
@@ -44,12 +44,14 @@ def read_shapes(text: str, channels: int) -> Shapes:
     """
     shapes = [_read(part) for part in text.split(",")]
     if len(shapes) not in (1, 3):
-        raise ExportError(f"{len(shapes)} shapes are given", _OPTION, "give one, or the smallest, typical and largest")
+        raise ExportError(
+            f"expected 1 or 3 shapes, got {len(shapes)}", _OPTION, "set the smallest, typical and largest"
+        )
     low, typical, high = shapes if len(shapes) == 3 else shapes * 3
     if any(shape[1] != channels for shape in shapes):
         raise ExportError(f"the network takes images of {channels} channels", _OPTION, "write NxCxHxW")
-    if not all(one <= two <= three for one, two, three in zip(low, typical, high, strict=True)):
-        raise ExportError("the shapes are not in ascending order", _OPTION, "give the smallest, typical and largest")
+    if not all(least <= middle <= most for least, middle, most in zip(low, typical, high, strict=True)):
+        raise ExportError("the shapes are not in ascending order", _OPTION, "set the smallest, typical and largest")
     return Shapes(low, typical, high)
 
 

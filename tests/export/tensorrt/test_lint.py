@@ -78,7 +78,7 @@ def test_shapes_are_read() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     {
-        "1x3x8": "invalid shape", "1x3x8x8,2x3x8x8": "2 shapes are given", "1x1x8x8": "images of 3 channels",
+        "1x3x8": "invalid shape", "1x3x8x8,2x3x8x8": "expected 1 or 3 shapes, got 2", "1x1x8x8": "images of 3 channels",
         "2x3x8x8,1x3x8x8,4x3x8x8": "not in ascending order", "": "invalid shape",
     }.items(),
 )  # fmt: skip
