@@ -167,12 +167,17 @@ def fitted(*parts: str) -> tuple[str, ...]:
     >>> [len(part) for part in fitted("x" * 500, "y" * 150, "z" * 100)]
     [60, 126, 100]
     """
-    lines = [" ".join(part.split()) for part in parts]
+    lines = [printable(" ".join(part.split())) for part in parts]
     for number, line in enumerate(lines):
         excess = len("; ".join(lines)) - LONGEST_LINE
         if excess > 0 and len(line) > _SHORTEST_PART:
             lines[number] = excerpt(line, max(_SHORTEST_PART, len(line) - excess))
     return tuple(lines)
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for what a terminal would act on, such as control characters in a file's names."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:

@@ -50,3 +50,7 @@ def test_flags_take_no_value() -> None:
 def test_errors_are_the_same_after_pickling() -> None:
     again = pickle.loads(pickle.dumps(ERROR))
     assert (type(again), str(again), again.option) == (SelectorError, str(ERROR), "layout")
+
+
+def test_errors_hold_no_control_characters() -> None:
+    assert str(SurgeonError("no \x1b[31msite\n\ud800", "ü\x00")) == "no \\x1b[31msite \\ud800; ü\\x00"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from attn_surgeon.data.images import read_image
 from attn_surgeon.errors import DataError, option
+from attn_surgeon.reading import read_text
 
 IGNORED = 255  # the ignore index of masks in datasets, whatever it is in the files
 TWO = ("background", "foreground")
@@ -82,8 +84,8 @@ def read_names(root: Path) -> tuple[str, ...] | None:
     path = root / "classes.txt"
     if not path.is_file():
         return None
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    twice = sorted({name for name in names if names.count(name) > 1})
+    names = tuple(line.strip() for line in read_text(path, DataError).splitlines() if line.strip())
+    twice = sorted({name for name, count in Counter(names).items() if count > 1})
     if twice:
         raise DataError(f"duplicate class name: {twice[0]}", str(path), "list each class once, from class 0 on")
     return names

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import math
+import os
 import re
 import tarfile
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from attn_surgeon.data.folders import IMAGE_SUFFIXES
 from attn_surgeon.data.images import NAMES_SHOWN, message_line
 from attn_surgeon.data.timm_sets import SPLIT_ALIASES
 from attn_surgeon.errors import DataError, excerpt, first_few, option
+from attn_surgeon.reading import parse_json, read_text
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -78,17 +79,17 @@ def open_shards(name: str, split: str, root: str | None, download: bool) -> tupl
 def shard_splits(name: str, root: str | None) -> list[str]:
     """Return the names of the splits in the `_info.json` of a folder; none for a pattern."""
     folder = Path(root or "", name)
-    return list(_info(folder)["splits"]) if folder.is_dir() else []
+    return list(_info(folder)["splits"]) if os.path.isdir(folder) else []  # noqa: PTH112 - a name can be too long
 
 
 def shard_files(name: str, root: str | None) -> list[Path]:
     """Return the shards on this machine that a pattern or a folder's description names."""
     folder = Path(root or "", name)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # noqa: PTH112
         paths = [folder / file for split in _info(folder)["splits"].values() for file in split["filenames"]]
     else:
         paths = [Path(root or "", shard.rpartition("/")[2] if "://" in shard else shard) for shard in _named(name)]
-    return sorted({path for path in paths if path.is_file()})
+    return sorted({path for path in paths if os.path.isfile(path)})  # noqa: PTH113
 
 
 def _named(name: str) -> list[str]:
@@ -98,7 +99,7 @@ def _named(name: str) -> list[str]:
 def _located(name: str, split: str, root: str | None, download: bool) -> tuple[list[Path], str]:
     """Return the paths of the shards, and the key of the label in `.json` members, used where there is no `.cls`."""
     folder = Path(root or "", name)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # noqa: PTH112
         splits = _info(folder)["splits"]
         found = next((alias for alias in SPLIT_ALIASES.get(split, (split,)) if alias in splits), None)
         if found is None:
@@ -106,7 +107,7 @@ def _located(name: str, split: str, root: str | None, download: bool) -> tuple[l
         paths, key = [folder / file for file in splits[found]["filenames"]], splits[found].get("alt_label")
     else:
         paths, key = [_local(shard, root, download) for shard in _named(name)], None
-    missing = [path.name for path in paths if not path.is_file()]
+    missing = [path.name for path in paths if not os.path.isfile(path)]  # noqa: PTH113
     if missing:
         hint = "expected a pattern such as wds/flowers-{000..127}.tar, or a folder with _info.json"
         raise DataError(f"no such shard: {first_few(missing, NAMES_SHOWN)}", f"wds/{name}", hint)
@@ -163,14 +164,19 @@ def _info(folder: Path) -> dict[str, Any]:
     """Read the description of a folder of shards."""
     for name in _INFO:
         try:
-            info = json.loads((folder / name).read_text(encoding="utf-8"))
-            if all(isinstance(part["filenames"], list) for part in info["splits"].values()):
+            if not (folder / name).exists():
+                continue
+            info = parse_json(read_text(folder / name, DataError))
+            if all(_is_split(split) for split in info["splits"].values()):
                 return dict(info)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"invalid description ({message_line(error)})", str(folder / name), _EXAMPLE) from error
     raise DataError("the folder has no _info.json", str(folder), _EXAMPLE)
+
+
+def _is_split(split: dict[str, Any]) -> bool:
+    label, names = split.get("alt_label"), split["filenames"]
+    return isinstance(names, list) and all(isinstance(word, str) for word in (*names, "" if label is None else label))
 
 
 def _members(path: Path, key: str) -> list[tuple[ShardMember, str]]:
@@ -201,6 +207,6 @@ def _add_label(labels: dict[str, str], name: str, suffix: str, file: Any, key: s
         labels[name] = text
     elif name not in labels:
         try:
-            labels[name] = str(json.loads(text)[key])
-        except (ValueError, KeyError, TypeError):
+            labels[name] = str(parse_json(text)[key])
+        except (ValueError, KeyError, TypeError, RecursionError):
             return

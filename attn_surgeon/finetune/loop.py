@@ -118,12 +118,12 @@ def _step(context: StageContext, images: Tensor, targets: Tensor) -> None:
             norm = clip_gradients(optimizer, settings.clip_grad)
             if settings.amp != "fp16":  # the gradient scaler of fp16 skips such a step
                 _require_finite(context, norm, images)
-        _update(optimizer)
+        update(optimizer)
     state.loss += float(loss.detach()) * len(images)
     state.images += len(images)
 
 
-def _update(optimizer: Any) -> None:
+def update(optimizer: Any) -> None:
     """Run the optimizer; raise TrainingError where the state that a checkpoint gave it does not fit."""
     try:
         optimizer.step()
