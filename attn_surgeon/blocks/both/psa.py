@@ -88,8 +88,8 @@ class ParallelPolarizedAttention(nn.Module):
     ) -> None:
         super().__init__()
         hidden = hidden_width(channels, reduction)
-        self.code = PolarizedCode(channels, hidden, False, init) if form == "code" else None
-        if self.code is not None:
+        self.variant = PolarizedCode(channels, hidden, False, init) if form == "code" else None
+        if self.variant is not None:
             return
         self.channel = ChannelBranch(channels, hidden, bias)
         self.position = PositionBranch(channels, hidden, bias, init)
@@ -97,8 +97,8 @@ class ParallelPolarizedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        if self.code is not None:
-            return self.code(x)  # type: ignore[no-any-return]
+        if self.variant is not None:
+            return self.variant(x)  # type: ignore[no-any-return]
         return self.gate(x, torch.sigmoid(self.channel(x)) + torch.sigmoid(self.position(x)))
 
 
@@ -127,8 +127,8 @@ class SequentialPolarizedAttention(nn.Module):
     ) -> None:
         super().__init__()
         hidden = hidden_width(channels, reduction)
-        self.code = PolarizedCode(channels, hidden, True, init) if form == "code" else None
-        if self.code is not None:
+        self.variant = PolarizedCode(channels, hidden, True, init) if form == "code" else None
+        if self.variant is not None:
             return
         self.channel = ChannelBranch(channels, hidden, bias)
         self.position = PositionBranch(channels, hidden, bias, init)
@@ -136,7 +136,7 @@ class SequentialPolarizedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
-        if self.code is not None:
-            return self.code(x)  # type: ignore[no-any-return]
+        if self.variant is not None:
+            return self.variant(x)  # type: ignore[no-any-return]
         gated = self.gate(x, self.channel(x))
         return self.gate(gated, self.position(gated))

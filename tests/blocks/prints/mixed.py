@@ -186,7 +186,7 @@ PSA_CODE = {
 }
 
 
-PSA_CODE = {f"code.{name}": other for name, other in PSA_CODE.items()} | {"code.expand": "conv_up"}
+PSA_CODE = {f"variant.{name}": other for name, other in PSA_CODE.items()} | {"variant.expand": "conv_up"}
 
 
 def shuffle_state(given: State) -> State:
