@@ -202,12 +202,12 @@ def test_classes_that_are_not_measured_leave_evaluate_its_numbers(cli: Cli, arte
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
-def test_a_killed_run_resumes_to_the_same_bits(artefact: str) -> None:
+def test_a_killed_run_resumes_to_the_same_bits(cli: Cli, artefact: str) -> None:
     killed = process("-c", DIES, "finetune", artefact, *LONGER, "--out", "killed")
     assert killed.code == -signal.SIGKILL, killed.err
     assert not Path("killed/comparison.json").exists()
-    resumed = process("-m", "attn_surgeon", "finetune", "--resume", "killed", "--json")
-    whole = process("-m", "attn_surgeon", "finetune", artefact, *LONGER, "--out", "whole", "--json")
+    resumed = cli("finetune", "--resume", "killed", "--json")
+    whole = cli("finetune", artefact, *LONGER, "--out", "whole", "--json")
     assert (resumed.code, whole.code) == (0, 0), resumed.err + whole.err
     assert same_tensors(Path("killed/last.safetensors"), Path("whole/last.safetensors"))
     assert same_tensors(Path("killed/best.safetensors"), Path("whole/best.safetensors"))
@@ -228,6 +228,7 @@ def test_a_signal_leaves_a_checkpoint_and_exits_130(artefact: str) -> None:
     assert torch.load("run/checkpoint.pt", weights_only=True)["position"]["step"] == 4
 
 
+@pytest.mark.slow  # test_processes.py has the same of torchrun, with two processes
 def test_it_runs_under_accelerate(artefact: str) -> None:
     launch = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1")
     rest = ("--mixed_precision", "no", "--dynamo_backend", "no", "-m", "attn_surgeon")
