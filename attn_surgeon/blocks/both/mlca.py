@@ -33,7 +33,7 @@ CARD = Card(
     identity="2σ(z), both conv1d = 0",
     parameters="2k, k = 2⌊t/2⌋ + 1, t = ⌊log2(2C)/2⌋",
     macs="10C·HW + 25C·(H + W) + 26kC",
-    nodes=25,
+    nodes=24,
     usual_sites="end of each residual branch; necks of detectors",
     kind="both",
     reach="map",

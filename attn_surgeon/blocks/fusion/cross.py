@@ -28,7 +28,7 @@ CARD = Card(
     identity="x + f(x), W = b = 0",
     parameters="4C² + 5C",
     macs="4C²·HW + 2C·(HW)²",
-    nodes=35,
+    nodes=31,
     usual_sites="low-resolution maps: where a skip and its decoder, or two views of one image, meet",
     kind="two inputs",
     reach="positions",
