@@ -26,6 +26,13 @@ GRADED: dict[str, tuple[Draw, float]] = {
         0.01,
     ),
 }
+# standard deviations of what a network is better by: in one run on all images, on one image in all runs, and in one run
+# on one image; the last two on three images of ten, with heavy tails
+SPREADS = {
+    "runs end alike": (0.0, 0.1, 0.1),
+    "some images suit one network": (0.003, 0.2, 0.02),
+    "runs differ": (0.02, 0.02, 0.2),
+}
 PRESENT = np.array([1.0, 0.7, 0.3, 0.1])  # how many images show each class
 QUALITY = (np.array([0.9, 0.8, 0.7, 0.6]), np.array([0.88, 0.78, 0.7, 0.55]))  # of each class, by two networks
 
@@ -59,3 +66,22 @@ def miou_differences(generator: np.random.Generator, repeats: int, images: int) 
         return np.asarray((first - second).numpy(), dtype=np.float64)
 
     return np.stack([by_image() for _ in range(repeats)])
+
+
+def scores_of_runs(
+    generator: np.random.Generator, spread: tuple[float, float, float], repeats: int, runs: int, images: int
+) -> tuple[Floats, Floats]:
+    """Return scores (R, K, N) of two networks that are equally good over runs and images."""
+    run, image, both = spread
+
+    def network() -> Floats:
+        suits = _some(generator, (repeats, 1, images)) * image * generator.exponential(1, (repeats, 1, images))
+        alone = _some(generator, (repeats, runs, images)) * both
+        return np.asarray(run * generator.standard_normal((repeats, runs, 1)) + suits + alone, dtype=np.float64)
+
+    return network(), network()
+
+
+def _some(generator: np.random.Generator, shape: tuple[int, int, int]) -> Floats:
+    """Return normal values, seven of ten of them zero."""
+    return np.asarray((generator.random(shape) < 0.3) * generator.standard_normal(shape), dtype=np.float64)

@@ -11,7 +11,7 @@ from attn_surgeon.tasks.statistics import image_bounds
 
 from .before import conditional, student
 from .draws import SETTINGS, Setting, answers
-from .masks import GRADED, miou_differences, true_miou_difference
+from .masks import GRADED, SPREADS, miou_differences, scores_of_runs, true_miou_difference
 from .rates import METHODS, Rates, rates, rates_of_runs
 
 RUNS, IMAGES, EFFECTS = (2, 3, 5), (50, 100, 200, 1000), (0.02, 0.05)
@@ -28,6 +28,10 @@ Claims of a gain or a loss in per cent, **before → after**, which should be 5 
 differences of the seeds, *after* the interval over runs and images ([runs.py](../../attn_surgeon/evaluate/runs.py)).
 Networks have an accuracy of 90 % unless it says otherwise, runs of a network differ by a standard deviation of so many
 points, and *no effect* means: on average over runs and over images like these.
+"""
+OTHER_SCORES = """
+The same for scores of an image that are no right or wrong, such as overlaps of masks; few images differ, some by much:
+
 """
 POWER = """
 ## With an effect
@@ -61,6 +65,7 @@ def document(repeats: int) -> str:
     """Return the whole document."""
     error = 200 * (0.05 * 0.95 / repeats) ** 0.5
     parts = [INTRODUCTION.format(repeats=repeats, error=error), _false_claims(repeats)]
+    parts += [OTHER_SCORES + _other_scores(repeats)]
     parts += [POWER, _power(max(repeats // 2, 1)), ONE_RUN, _one_run(repeats), _cause(max(repeats // 10, 1))]
     return "\n".join([*parts, GRADED_TEXT, _graded(repeats)])
 
@@ -76,6 +81,15 @@ def _false_claims(repeats: int) -> str:
         rows.append([str(runs), setting.name, *cells])
     worst = ", ".join(f"{100 * most:.1f} % with {images:,} images" for images, most in claims.items())
     return f"{_table(['runs of each', '', *_titles(IMAGES)], rows)}\nThe most of any cell *after*: {worst}.\n"
+
+
+def _other_scores(repeats: int) -> str:
+    generator, counts, rows = np.random.default_rng(0), (20, 50, 200), []
+    for runs, (name, spread) in product(RUNS, SPREADS.items()):
+        drawn = [scores_of_runs(generator, spread, repeats, runs, images) for images in counts]
+        cells = [[rates([method(*own)], 0.0).claims for method in METHODS.values()] for own in drawn]
+        rows.append([str(runs), name, *(f"{100 * old:.1f} → {100 * new:.1f}" for old, new in cells)])
+    return _table(["runs of each", "", *_titles(counts)], rows)
 
 
 def _power(repeats: int) -> str:

@@ -8,7 +8,7 @@ import pytest
 from attn_surgeon.tasks.statistics import image_bounds, t_interval
 
 from .draws import Setting
-from .masks import miou_differences, true_miou_difference
+from .masks import SPREADS, miou_differences, scores_of_runs, true_miou_difference
 from .rates import after, rates, rates_of_runs
 from .tables import document
 
@@ -23,6 +23,12 @@ SMALL = Setting("by half a point", noise=(0.5, 0.5))
 )
 def test_claims_without_an_effect_are_few(setting: Setting, runs: int, images: int) -> None:
     assert rates_of_runs(after, setting, runs, images, 1000).claims < 0.06
+
+
+@pytest.mark.parametrize("name", SPREADS)
+def test_claims_without_an_effect_are_few_for_other_scores(name: str) -> None:
+    drawn = scores_of_runs(np.random.default_rng(0), SPREADS[name], 1000, 3, 50)
+    assert rates([after(*drawn)], 0.0).claims < 0.06
 
 
 @pytest.mark.parametrize(("runs", "images", "least"), [(2, 200, 0.2), (3, 200, 0.7), (5, 100, 0.8)])
