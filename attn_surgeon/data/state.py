@@ -24,11 +24,11 @@ def read_data_state(spec: str, settings: DataSettings) -> DataState:
     This takes about 3 s for 100,000 files in the page cache. Empty for the demo datasets and for named datasets, which
     libraries store.
     """
-    places = {"": spec, "val_data": settings.val_data or ""}
+    specs = {"": spec, "val_data": settings.val_data or ""}
     return {
         f"{name}:{folder}" if name else folder: state
-        for name, place in places.items()
-        for folder, state in _states(place, settings)
+        for name, data in specs.items()
+        for folder, state in _states(data, settings)
     }
 
 
@@ -42,47 +42,47 @@ def require_same_data(before: DataState, now: DataState, spec: str) -> None:
     if changes:
         more = f" and {len(changes) - _MOST_NAMED:,} more" if len(changes) > _MOST_NAMED else ""
         what = f"the data has changed since the run began: {', '.join(changes[:_MOST_NAMED])}{more}"
-        raise DataError(what, spec, f"put it back, or start a new run with another {option('out')}")
+        raise DataError(what, spec, f"restore it, or start a new run with another {option('out')}")
 
 
 def _change(folder: str, before: tuple[int, str] | None, now: tuple[int, str] | None) -> str:
     if before is None:
         return f"{folder} is new"
     if now is None:
-        return f"{folder} is gone"
+        return f"{folder} is missing"
     if before[0] != now[0]:
         return f"{folder} has {now[0]:,} {'file' if now[0] == 1 else 'files'}, not {before[0]:,}"
-    return f"files of {folder} are others"
+    return f"{folder} has other files"
 
 
 def _states(spec: str, settings: DataSettings) -> Iterator[tuple[str, tuple[int, str]]]:
     if spec.startswith("wds/"):
         yield spec, _hash(shard_files(spec.partition("/")[2], settings.data_dir))
     elif os.path.isdir(spec):  # noqa: PTH112 - pathlib raises for a name that is too long
-        seen: set[tuple[int, int]] = set()
+        visited: set[tuple[int, int]] = set()
         for folder, below, files in os.walk(spec, followlinks=True):
             below[:] = sorted(name for name in below if not name.startswith("."))
-            there = os.stat(folder)  # noqa: PTH116
-            if (there.st_dev, there.st_ino) in seen:  # a link to a folder above
+            status = os.stat(folder)  # noqa: PTH116
+            if (status.st_dev, status.st_ino) in visited:  # a link to a folder above
                 below[:] = []
                 continue
-            seen.add((there.st_dev, there.st_ino))
-            shown = [Path(folder, name) for name in sorted(files) if not name.startswith(".")]
-            if shown:
-                yield Path(folder).relative_to(spec).as_posix(), _hash(shown)
+            visited.add((status.st_dev, status.st_ino))
+            paths = [Path(folder, name) for name in sorted(files) if not name.startswith(".")]
+            if paths:
+                yield Path(folder).relative_to(spec).as_posix(), _hash(paths)
 
 
 def _hash(files: list[Path]) -> tuple[int, str]:
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode(errors="surrogateescape") + b"\0")
-        with suppress(OSError):  # unreadable images are left out of the data too
+        with suppress(OSError):  # unreadable images are skipped in training too
             digest.update(_sample(path))
     return len(files), digest.hexdigest()
 
 
 def _sample(path: Path) -> bytes:
-    """Return the size of a regular file, and its first and last bytes."""
+    """Return the size, the first and the last bytes of a regular file; nothing for others."""
     if not path.is_file():
         return b""
     with path.open("rb") as file:

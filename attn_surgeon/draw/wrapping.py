@@ -38,9 +38,9 @@ def _height(node: DiagramNode) -> float:
 
 def _crossing_edges(diagram: Diagram) -> list[int]:
     """Return for every node the number of edges from an earlier node to it or to a later one."""
-    place = {node.name: index for index, node in enumerate(diagram.nodes)}
-    spans = [sorted((place[edge.source], place[edge.target])) for edge in diagram.edges]
-    return [sum(first < index <= last for first, last in spans) for index in range(len(place))]
+    order = {node.name: index for index, node in enumerate(diagram.nodes)}
+    spans = [sorted((order[edge.source], order[edge.target])) for edge in diagram.edges]
+    return [sum(first < index <= last for first, last in spans) for index in range(len(order))]
 
 
 def _shared_clusters(nodes: Sequence[DiagramNode], index: int) -> int:

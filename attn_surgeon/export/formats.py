@@ -117,5 +117,5 @@ def find_format(name: str) -> Format:
         hint = nearest(name, format_names()) or f"known: {', '.join(format_names())}"
         raise ExportError(f"unknown export format '{name}'", option("format"), hint)
     module, _, attribute = _BUILT_IN[name].partition(":")
-    found: Format = getattr(import_module(module), attribute)
-    return found
+    built_in: Format = getattr(import_module(module), attribute)
+    return built_in

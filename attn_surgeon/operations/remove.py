@@ -90,7 +90,7 @@ def disabled(model: nn.Module, sites: Selectors | None = None) -> Iterator[nn.Mo
     """Bypass the grafts at the chosen sites until the context ends; by default, all grafts.
 
     Args:
-        model: a network with grafts, whose forward then goes past these.
+        model: a network with grafts; bypassed grafts return their input.
         sites: selectors of the sites whose grafts to bypass, both before and after them.
 
     Yields:

@@ -37,18 +37,18 @@ class _Budget(TorchFunctionMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         if func in _FACTORIES and "out" not in kwargs:
-            self._spend(func(*args, **{**_without_place(kwargs), "device": "meta"}))
+            self._spend(func(*args, **{**_without_device(kwargs), "device": "meta"}))
         return func(*args, **kwargs)
 
-    def _spend(self, made: Tensor) -> None:
-        self.count, self.bytes = self.count + 1, self.bytes + made.numel() * made.element_size()
+    def _spend(self, tensor: Tensor) -> None:
+        self.count, self.bytes = self.count + 1, self.bytes + tensor.numel() * tensor.element_size()
         if self.bytes > self.free:
             require_memory(self.bytes, self.what, hint=self.hint)
         if self.count > self.most:
             raise MemoryLimitError(f"{self.what} has more than {self.most:,} tensors", "", self.hint)
 
 
-def _without_place(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _without_device(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if name not in ("device", "generator", "pin_memory")}
 
 

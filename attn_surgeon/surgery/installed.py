@@ -111,20 +111,20 @@ def graft_parameters(model: nn.Module) -> list[nn.Parameter]:
         model: a network with grafts.
 
     Returns:
-        The parameters in the order of `list_grafts`; one that several grafts share is there once.
+        The parameters in the order of `list_grafts`; a shared parameter is listed once.
 
     Example:
         >>> import torch, attn_surgeon
         >>> from attn_surgeon.networks.demo import load_demo
         >>> network = attn_surgeon.insert(load_demo(), "se", after="layer3", example=torch.zeros(1, 1, 32, 32))
         >>> grafts = attn_surgeon.graft_parameters(network)
-        >>> base = [p for p in network.parameters() if not any(p is one for one in grafts)]
+        >>> base = [p for p in network.parameters() if not any(p is other for other in grafts)]
         >>> optimizer = torch.optim.AdamW([{"params": base, "lr": 1e-4}, {"params": grafts, "lr": 1e-3}])
         >>> len(grafts), len(base)
         (4, 47)
     """
-    found = [parameter for graft in list_grafts(model) for parameter in graft.block.parameters()]
-    return list({id(parameter): parameter for parameter in found}.values())
+    parameters = (parameter for graft in list_grafts(model) for parameter in graft.block.parameters())
+    return list({id(parameter): parameter for parameter in parameters}.values())
 
 
 @contextmanager

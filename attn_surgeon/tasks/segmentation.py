@@ -114,7 +114,7 @@ class Segmentation(Task):
         progress: Progress = no_progress,
     ) -> list[Score]:
         """Score networks on the same images, each read once for all networks with the same preprocessing."""
-        scenes, sums = [cast(Scenes, own.dataset) for own in data], [_Sums(len(own.class_names)) for own in data]
+        scenes, sums = [cast(Scenes, item.dataset) for item in data], [_Sums(len(item.class_names)) for item in data]
         count = len(scenes[0])
         with ExitStack() as stack:
             for model in models:
@@ -122,13 +122,13 @@ class Segmentation(Task):
             stack.enter_context(torch.inference_mode())
             for index in range(count):
                 items: dict[Any, tuple[Tensor, Tensor]] = {}
-                for number, (model, own) in enumerate(zip(models, scenes, strict=True)):
-                    if own.preprocessing not in items:
-                        items[own.preprocessing] = own[index]
-                    item = items[own.preprocessing]
-                    sums[number].add(*self._score_image(model, own, item, sums[number].classes, options.device))
+                for number, (model, dataset) in enumerate(zip(models, scenes, strict=True)):
+                    if dataset.preprocessing not in items:
+                        items[dataset.preprocessing] = dataset[index]
+                    item = items[dataset.preprocessing]
+                    sums[number].add(*self._score_image(model, dataset, item, sums[number].classes, options.device))
                     progress(index * len(models) + number + 1, count * len(models))
-        return [own.score(of.class_names) for own, of in zip(sums, data, strict=True)]
+        return [sum_.score(item.class_names) for sum_, item in zip(sums, data, strict=True)]
 
     def samples(self, data: ImageData) -> Iterator[Tensor]:
         """Yield the central window of each of the first images, as batches (1, C, h, w)."""

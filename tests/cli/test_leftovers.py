@@ -49,7 +49,7 @@ def test_a_run_is_not_resumed_on_other_data(cli: Cli, artefact: str) -> None:
     assert cli("finetune", artefact, *run, "--out", "run").code == 0
     Path("data/train/1/1.png").unlink()
     line = refused(cli, "finetune", "--resume", "run")
-    assert "the data has changed since the run began: train/1 has 1 file, not 2; data; put it back" in line
+    assert "the data has changed since the run began: train/1 has 1 file, not 2; data; restore it" in line
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,13 @@ def test_what_has_changed_is_named(root: Path) -> None:
         content = bytearray(9000)
         content[end] = 1
         (root / "val/dog/0.png").write_bytes(bytes(content))
-        assert changed(root, before) == "files of val/dog are others"
+        assert changed(root, before) == "val/dog has other files"
     (root / "val/dog/0.png").write_bytes(bytes(9000))
     require_same_data(before, read_data_state(str(root), SETTINGS), str(root))
     (root / "val/dog/0.png").rename(root / "val/dog/7.png")
-    assert changed(root, before) == "files of val/dog are others"
+    assert changed(root, before) == "val/dog has other files"
     (root / "val/dog").rename(root / "val/wolf")
-    assert changed(root, before) == "val/dog is gone, val/wolf is new"
+    assert changed(root, before) == "val/dog is missing, val/wolf is new"
 
 
 def test_neither_dates_nor_hidden_files_nor_the_place_count(root: Path) -> None:

@@ -142,8 +142,8 @@ def conflict() -> str:
 
 @cache
 def _warn_of_conflict() -> None:
-    if found := conflict():
-        logging.getLogger(__name__).warning(found)
+    if hint := conflict():
+        logging.getLogger(__name__).warning(hint)
 
 
 def _is_installed(name: str) -> bool:
