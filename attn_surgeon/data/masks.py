@@ -85,9 +85,9 @@ def read_names(root: Path) -> tuple[str, ...] | None:
     if not path.is_file():
         return None
     names = tuple(line.strip() for line in read_text(path, DataError).splitlines() if line.strip())
-    twice = sorted({name for name, count in Counter(names).items() if count > 1})
-    if twice:
-        raise DataError(f"duplicate class name: {twice[0]}", str(path), "list each class once, from class 0 on")
+    duplicates = sorted({name for name, count in Counter(names).items() if count > 1})
+    if duplicates:
+        raise DataError(f"duplicate class name: {duplicates[0]}", str(path), "list each class once, from class 0 on")
     return names
 
 
