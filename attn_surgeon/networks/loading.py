@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 T = TypeVar("T")
-_LARGEST_ARGUMENT = 1_000_000
+_LARGEST_ARGUMENT = 100_000
 
 
 def load_source(spec: SourceSpec, *, allow_partial: bool = False, weights: str | None = None) -> Loaded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -61,7 +62,8 @@ def within_memory(what: str, hint: str, most: float = MOST_TENSORS) -> Iterator[
         hint: what to do next.
         most: how many tensors they may have.
     """
-    with _Budget(what, hint, most):
+    with _Budget(what, hint, most), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")  # of arguments that are zero
         yield
 
 

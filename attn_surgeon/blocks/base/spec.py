@@ -8,7 +8,9 @@ from typing import Any, Self
 
 from attn_surgeon.blocks.base.registry import canonical, get_card, is_own
 from attn_surgeon.blocks.base.starts import INITS
-from attn_surgeon.errors import BlockError, nearest
+from attn_surgeon.errors import BlockError, excerpt, nearest
+
+_MOST_PARTS = 64
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class BlockSpec:
         if init not in INITS:
             hint = nearest(init, INITS) or f"it is one of {', '.join(INITS)}"
             raise BlockError(f"no start is called '{init}'", f"block '{name}'", hint)
+        if name.count("+") >= _MOST_PARTS:
+            raise BlockError(f"a stack has at most {_MOST_PARTS} blocks", excerpt(name), "insert the others afterwards")
         parts = [canonical(part) for part in name.split("+")]
         name = "+".join(parts)
         if len(parts) == 1:

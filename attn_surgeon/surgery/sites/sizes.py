@@ -27,7 +27,7 @@ def other_sizes(example: running.Example) -> list[running.Example]:
     alike = [
         other for other in alike if other[0] % 32 == other[1] % 32 == 0 and shrunk[0] * width != shrunk[1] * height
     ]
-    others = dict.fromkeys([*alike, shrunk, (height * 2, width * 2)])
+    others = [other for other in dict.fromkeys([*alike, shrunk, (height * 2, width * 2)]) if min(other) > 0]
     return [_resized(example, other) for other in others if other[0] != height and other[1] != width]
 
 
