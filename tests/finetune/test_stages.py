@@ -54,7 +54,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train(operated(), parts(SETTINGS), SETTINGS, tmp_path_factory.mktemp("whole"), EXAMPLE)
 
 
-@pytest.mark.parametrize("steps", [2, 3, 4, 7])
+# in the middle of the first stage (slow), where it ends, and in the second
+@pytest.mark.parametrize(
+    "steps", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow), 7]
+)
 def test_a_run_goes_on_to_the_same_bits_in_any_stage(
     whole: Trained, tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
