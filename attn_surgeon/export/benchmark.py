@@ -20,11 +20,9 @@ from attn_surgeon.export.onnx.session import OnnxSession, as_feeds, open_session
 from attn_surgeon.export.prepared import PreparedNetwork
 from attn_surgeon.measure.latency import Latency, summarise, time_interleaved
 from attn_surgeon.progress import Progress, no_progress
-from attn_surgeon.tasks import get_task
-from attn_surgeon.tasks.base import ScoreOptions
+from attn_surgeon.tasks import get_task, infer_task
+from attn_surgeon.tasks.base import Metric, ScoreOptions, Task
 from attn_surgeon.tasks.settings import TaskSettings
-
-TASK = "classification"
 
 
 @dataclass(frozen=True)
@@ -33,14 +31,16 @@ class FileBenchmark:
 
     Args:
         precision: its precision.
-        top1: the top-1 accuracy; None without data.
+        metric: the task's metric; None without data.
+        score: its value; None without data.
         images: the number of images it was measured on.
         bytes: the size of the file with its external tensors.
         latency: the seconds for one image on one thread.
     """
 
     precision: str
-    top1: float | None
+    metric: Metric | None
+    score: float | None
     images: int
     bytes: int
     latency: Latency
@@ -48,7 +48,8 @@ class FileBenchmark:
     def to_dict(self) -> dict[str, Any]:
         """Return the values for JSON; `seconds` is the median, `spread` the interquartile range."""
         times = {"seconds": self.latency.median, "spread": self.latency.spread, "quartiles": self.latency.quartiles}
-        return {**{name: getattr(self, name) for name in ("precision", "top1", "images", "bytes")}, **times}
+        score = {} if self.metric is None else {self.metric.key: self.score}
+        return {"precision": self.precision, **score, "images": self.images, "bytes": self.bytes, **times}
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,15 @@ def _latencies(prepared: PreparedNetwork, sessions: Mapping[str, OnnxSession]) -
 
 def _score(
     prepared: PreparedNetwork, session: OnnxSession, data: EvaluationData | None, progress: Progress
-) -> tuple[float | None, int]:
+) -> tuple[Metric | None, float | None, int]:
     if data is None:
-        return None, 0
+        return None, None, 0
     batch = max(size["batch"] for size in prepared.sizes())
     module = _SessionModule(session, prepared.settings.preprocess, prepared.exported.classes or 0)
     dataset = open_evaluation_data(prepared, data)
-    score = get_task(TASK).score(module, dataset, ScoreOptions(batch), progress)
-    return score.metric, len(score.outcomes)
+    task = _task_of(data)
+    score = task.score(module, dataset, ScoreOptions(batch), progress)
+    return task.metric, score.metric, len(score.outcomes)
 
 
 def open_evaluation_data(prepared: PreparedNetwork, data: EvaluationData) -> ImageData:
@@ -104,9 +106,13 @@ def open_evaluation_data(prepared: PreparedNetwork, data: EvaluationData) -> Ima
     settings = TaskSettings(limit=data.limit, max_bad=0.0)
     classifier = _Classifier(prepared.network.model, prepared.exported.classes or 0).eval()
     network = LoadedNetwork(set_provenance(classifier, prepared.network.provenance))
-    return get_task(TASK).open_split(
+    return _task_of(data).open_split(
         network, data.folder, data.split, settings, preprocessing=preprocessing, by_index=True
     )
+
+
+def _task_of(data: EvaluationData) -> Task:
+    return get_task(infer_task(data.folder))
 
 
 class _Classifier(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from attn_surgeon.artefact.opening import LoadedNetwork
@@ -69,11 +69,20 @@ def open_job(
     for name in ("mixup", "cutmix"):
         if getattr(settings, name) and not task.mixable:
             raise DataError(f"the targets of {task.name} cannot be mixed", option(name), f"leave {option(name)} out")
+    _require_meaning(task, settings)
     splits = task.open_splits(data, network.preprocessing, settings)
     network = task.fit_head(network, splits.train.class_names, settings)
     job = FinetuneJob(network, splits, settings, Path(), control, seeds)
     check_job(job)
     return job
+
+
+def _require_meaning(task: Task, settings: FinetuneSettings) -> None:
+    """Raise DataError for a setting that was changed and has no meaning for the task."""
+    for item in fields(settings):
+        if item.name in task.unused_settings and getattr(settings, item.name) != item.default:
+            what = f"{item.name} has no meaning for {task.name}"
+            raise DataError(what, option(item.name), f"leave {option(item.name)} out")
 
 
 def check_job(job: FinetuneJob) -> None:

@@ -29,7 +29,7 @@ def load_source(spec: SourceSpec, *, allow_partial: bool = False, weights: str |
     if from_file:
         notes += load_weights(loaded.model, spec.weights, allow_partial=allow_partial)
     loaded.model.eval()
-    return replace(loaded, notes=tuple(notes))
+    return replace(loaded, notes=(*loaded.notes, *notes))
 
 
 def build_network(spec: SourceSpec) -> nn.Module:

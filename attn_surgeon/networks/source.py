@@ -81,6 +81,7 @@ class Source:
         has: whether a name without a prefix is one of this source.
         names: the names to offer for completion and in hints, as they are written.
         has_weights: whether a spec's weights are a name that the source knows, beside `default` and `none`.
+        classes_argument: the argument for the number of classes, by which a head for other classes is built.
         weights_hint: what could have been meant by weights that are neither a known name nor a file.
     """
 
@@ -94,6 +95,7 @@ class Source:
     has: Callable[[str], bool] = lambda name: False
     names: Callable[[], list[str]] = list
     has_weights: Callable[[SourceSpec], bool] = lambda spec: False
+    classes_argument: str = "num_classes"
     weights_hint: Callable[[SourceSpec], str] = lambda spec: "check the path"
 
 

@@ -21,6 +21,7 @@ from attn_surgeon.data.views import Views
 from attn_surgeon.errors import DataError, first_line, option
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.surgery.isolation import mode
+from attn_surgeon.tasks.outputs import main_output
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ def ranks(logits: Tensor, labels: Tensor) -> Tensor:
 
 def require_logits(output: Any) -> Tensor:
     """Return the output of a classifier; raise DataError where it is not logits (N, K)."""
+    output = main_output(output)
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise DataError("the network does not return logits (N, classes)", "classification", "use a classifier")
     return output

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -80,6 +80,7 @@ class Task(Protocol):
         image_metric: the metric that is the mean of the outcomes, by which results on corrupted images are compared.
         class_metric: the metric of single classes, if any; its key in a score's figures has it by class name.
         mixable: whether Mixup and CutMix can mix the targets.
+        unused_settings: the settings of a fine-tune that have no meaning for the task, and are refused.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Task(Protocol):
     image_metric: Metric
     class_metric: Metric | None = None
     mixable: bool = True
+    unused_settings: Collection[str] = ()
 
     def recognises(self, spec: str) -> bool:
         """Return whether data is recognisably for this task."""

@@ -78,7 +78,7 @@ def _trusted(network: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:
 def _argument(spec: SourceSpec, widths: tuple[int, int]) -> str:
     """Return the name of the source's argument for the number of classes."""
     if not get_source(spec.kind).user_code:
-        return _NAMES[0]
+        return get_source(spec.kind).classes_argument
     with found(spec.name, SourceError) as factory:
         parameters = [] if isinstance(factory, nn.Module) else list(inspect.signature(factory).parameters)
     name = next((name for name in _NAMES if name in parameters), None)

@@ -29,12 +29,12 @@ from attn_surgeon.surgery.running import run_network
 from attn_surgeon.tasks.base import DEFAULT_OPTIONS, Metric, Score, ScoreOptions, Task
 from attn_surgeon.tasks.gallery import draw_gallery
 from attn_surgeon.tasks.head import replace_head
+from attn_surgeon.tasks.outputs import main_output
 from attn_surgeon.tasks.overlap import confusion, dice_loss, hits_and_unions, ious, mean_iou_by_image
 from attn_surgeon.tasks.settings import TaskSettings
 from attn_surgeon.tasks.sliding_windows import bands
 
 AUXILIARY = 0.4  # weight of the loss of an auxiliary classifier (Zhao et al., PSPNet, 2017)
-MAIN = ("out", "logits")  # keys of the logits in outputs that are dicts
 SAMPLES = 64
 
 
@@ -220,8 +220,7 @@ class _Sums:
 
 
 def _main(output: Any) -> Tensor:
-    if isinstance(output, Mapping):
-        output = next((output[name] for name in MAIN if name in output), None)
+    output = main_output(output)
     if not isinstance(output, Tensor) or output.ndim != 4:
         what = "the network does not return scores (N, classes, H, W)"
         raise DataError(what, "segmentation", "use a network that classifies every pixel")

@@ -130,10 +130,16 @@ def _print_parity(name: str, parity: Parity, out: Console) -> None:
 
 
 def _print_measured(measured: Sequence[FileBenchmark], out: Console) -> None:
-    columns = ["precision", "top-1", "size", "one image: median (quartiles)"]
-    rows = [[row.precision, _percent(row.top1, 2), f"{row.bytes / 1e6:.2f} MB", row.latency.text()] for row in measured]
+    columns = ["precision", _metric_title(measured), "size", "one image: median (quartiles)"]
+    rows = [
+        [row.precision, _percent(row.score, 2), f"{row.bytes / 1e6:.2f} MB", row.latency.text()] for row in measured
+    ]
     print_table(out, table("ONNX Runtime on the CPU, one thread", columns, rows, right=columns[1:]))
     out.print()
+
+
+def _metric_title(measured: Sequence[FileBenchmark]) -> str:
+    return next((row.metric.title for row in measured if row.metric is not None), "top-1")
 
 
 def _percent(share: float | None, digits: int = 0) -> str:
