@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import timm
@@ -123,3 +124,8 @@ def still(model: nn.Module, x: Tensor) -> set[str]:
                 silent.discard(name)
                 parameter.data -= 0.01 * gradient / gradient.abs().max()
     return silent
+
+
+def test_the_readme_counts_the_blocks() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert f"| {len(block_names())} attention blocks" in readme

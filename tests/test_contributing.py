@@ -24,7 +24,7 @@ trained = insert(network.model, "max-gate", after="0", example=network.example, 
 assert not torch.equal(trained(network.example), network.model(network.example))
 save(model, "tiny.safetensors")
 assert torch.equal(load("tiny.safetensors")(network.example), network.model(network.example))
-sys.argv = ["attn-surgeon", "export", "tiny.safetensors", "--format", "torchscript", "--output", "tiny.ts"]
+sys.argv = ["attn-surgeon", "export", "tiny.safetensors", "--format", "traced", "--output", "tiny.ts"]
 try:
     main()
 except SystemExit as done:

@@ -32,7 +32,9 @@ def _versions() -> str:
     for package in _PACKAGES:
         with suppress(PackageNotFoundError):
             found.append(f"{package} {version(package)}")
-    return ", ".join(found)
+    library = Path(__file__).parents[1]  # in a checkout, a new source or block has no version of its own
+    changed = [path.stat().st_mtime_ns for path in (library / "networks" / "sources", *(library / "blocks").glob("*/"))]
+    return ", ".join([*found, str(max(changed))])
 
 
 def _read() -> dict[str, Any]:

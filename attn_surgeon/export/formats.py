@@ -11,7 +11,7 @@ The `write` of a format prepares the network, writes files, compares them with P
             parity = check_parity(prepared, lambda images: [module(images).detach().numpy()], 1e-4, target.name)
         return ExportResult(prepared=prepared, files=(ExportedFile(target, (parity,)),))
 
-    register_format(Format(name="torchscript", title="a TorchScript file", suffixes=(".ts",), write=write))
+    register_format(Format(name="traced", title="a traced TorchScript file", suffixes=(".ts",), write=write))
 """
 
 from __future__ import annotations

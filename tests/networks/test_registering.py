@@ -15,7 +15,8 @@ from attn_surgeon.artefact.opening import open_network
 from attn_surgeon.errors import ArtefactError, SourceError, WeightsError
 from attn_surgeon.networks import Loaded, Source, SourceSpec, model_names, parse_source, register_source
 from attn_surgeon.networks.preprocessing import Preprocessing
-from attn_surgeon.networks.source import _SOURCES, forms, library_name
+from attn_surgeon.networks.source import _SOURCES, forms, library_name, sources
+from attn_surgeon.tasks.head import replace_head
 
 from ..cli.helpers import process
 
@@ -36,7 +37,8 @@ def load(spec):
     model = build(spec)
     for parameter in model.parameters():
         nn.init.constant_(parameter, 0.5 if spec.weights == "HALF" else 1.0)
-    return Loaded(model, spec, Preprocessing((0.0,), (1.0,), (8, 8), channels=1), ("a", "b"))
+    notes = ("every weight is one",) if spec.weights != "HALF" else ()
+    return Loaded(model, spec, Preprocessing((0.0,), (1.0,), (8, 8), channels=1), ("a", "b"), notes)
 
 
 def has(name):
@@ -75,7 +77,9 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_registered_source_goes_through_insert_save_and_load(toy: Path) -> None:
+    assert open_network("toy/tiny").notes == ("every weight is one",)
     start = open_network("toy/tiny", args={"width": 6}, weights="HALF")
+    assert start.notes == ()
     assert start.provenance.source == SourceSpec("toy", "tiny", {"width": 6}, "HALF")
     assert start.example.shape == (1, 1, 8, 8)
     model = insert(start.model, "se", after="0", example=start.example, options={"reduction": 2})
@@ -127,6 +131,39 @@ def test_code_that_only_the_user_can_vouch_for_is_named_by_the_user(toy: Path) -
     with pytest.raises(ArtefactError, match="source=hub/owner/repo:net"):
         load("x.safetensors")
     assert load("x.safetensors", source="hub/owner/repo:net") is not None
+
+
+def test_its_argument_for_the_classes_makes_a_new_head(toy: Path) -> None:
+    def build(spec: SourceSpec) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, spec.args.get("num_labels", 5)))
+
+    def load_labels(spec: SourceSpec) -> Loaded:
+        return Loaded(build(spec), spec, Preprocessing((0.0,), (1.0,), (8, 8), channels=1))
+
+    prefix = "labels/"
+    register_source(
+        Source(
+            kind="labels",
+            form="labels/NAME",
+            prefix=prefix,
+            parse=lambda text: text.removeprefix(prefix) if text.startswith(prefix) else None,
+            build=build,
+            load=load_labels,
+            classes_argument="num_labels",
+        )
+    )
+    network = replace_head(open_network("labels/net"), ("a", "b", "c"), 5, 0)
+    assert network.model(network.example).shape == (1, 3)
+    assert network.provenance.source.args == {"num_labels": 3}
+
+
+def test_every_form_of_a_network_is_in_the_help_and_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    help_of_insert = " ".join(process("-m", "attn_surgeon", "insert", "--help", COLUMNS="200").out.split())
+    for source in sources():
+        if source.form:
+            assert source.form.lower() in readme.lower(), source.form
+            assert source.form.lower() in help_of_insert.lower(), source.form
 
 
 def test_case_does_not_matter_where_the_name_is_known_in_lower_case() -> None:

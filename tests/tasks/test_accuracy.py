@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,23 @@ def test_more_outputs_than_classes_are_fine_and_fewer_are_not() -> None:
     assert measure_accuracy(nn.Identity(), ImageData(rows, CLASSES[:7])).images == 50
     with pytest.raises(DataError, match="has 8 outputs, the data 9 classes"):
         measure_accuracy(nn.Identity(), ImageData(rows, (*CLASSES, "i")))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        lambda x: {"loss": x.sum(), "logits": x},
+        lambda x: {"aux": x.neg(), "out": x},
+        lambda x: SimpleNamespace(logits=x),
+    ],
+)
+def test_logits_are_found_by_name(output: Callable[[Tensor], Any]) -> None:
+    class Wrapped(nn.Identity):
+        def forward(self, input: Tensor) -> Any:  # noqa: A002
+            return output(input)
+
+    found = measure_accuracy(Wrapped(), data())
+    assert found.logits_sha256 == measure_accuracy(nn.Identity(), data()).logits_sha256
 
 
 def test_a_network_without_logits_is_refused() -> None:

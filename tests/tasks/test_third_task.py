@@ -22,8 +22,11 @@ from attn_surgeon.data.corrupted import Corrupt
 from attn_surgeon.data.corruptions import corrupt
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.splits import Splits
+from attn_surgeon.errors import DataError
 from attn_surgeon.evaluate.assess import assess, open_for_networks
 from attn_surgeon.evaluate.compare import ComparedNames
+from attn_surgeon.export.onnx.format import OnnxOptions, write_onnx
+from attn_surgeon.export.settings import ExportRequest
 from attn_surgeon.finetune.control import fine_tune
 from attn_surgeon.finetune.job import open_job
 from attn_surgeon.finetune.settings import FinetuneSettings
@@ -43,6 +46,7 @@ class Brightness(Task):
     name = "brightness"
     metric = image_metric = Metric("closeness", "closeness")
     mixable = False
+    unused_settings = ("label_smoothing", "distill")
 
     def recognises(self, spec: str) -> bool:
         return spec.endswith(".brightness")
@@ -160,6 +164,27 @@ def test_a_third_task_is_evaluated_against_another_network_and_on_corrupted_imag
     assert document["robust"]["trials"][0]["closeness"] != document["robust"]["trials"][4]["closeness"]
     assert "than b on corrupted images" in document["robust"]["gain"]["verdict"]
     assert task.rows(document)[1] == ("closeness", f"{100 * ours.metric:.2f} %")
+
+
+def test_settings_without_meaning_for_a_task_are_refused(network: LoadedNetwork) -> None:
+    plain = FinetuneSettings(task="brightness")
+    for name, settings in (
+        ("label_smoothing", replace(plain, label_smoothing=0.1)),
+        ("distill", replace(plain, distill=0.5)),
+    ):
+        with pytest.raises(DataError, match=f"{name} has no meaning for brightness"):
+            open_job(network, "lamps.brightness", settings, control=False, seeds=1)
+
+
+def test_an_exported_file_is_scored_by_the_task_of_the_data(network: LoadedNetwork, tmp_path: Path) -> None:
+    target = {"fp32": tmp_path / "net.onnx"}
+    options = OnnxOptions(data="lamps.brightness")
+    result = write_onnx(ExportRequest(network=network, options=options, targets=target))
+    (row,) = result.measured
+    task = get_task("brightness")
+    expected = task.score(network.model, task.open_split(network, "lamps.brightness", "val", TaskSettings())).metric
+    assert row.to_dict()["closeness"] == pytest.approx(expected, abs=1e-6)
+    assert "top1" not in row.to_dict()
 
 
 def test_a_registered_task_is_a_valid_setting(network: LoadedNetwork) -> None:
