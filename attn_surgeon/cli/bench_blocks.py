@@ -29,9 +29,9 @@ def bench_blocks(
         ),
     ] = None,
     at: Annotated[str, typer.Option(metavar="C,H,W", help="The features to run on: C,H,W.")] = "256,14,14",
-    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, max=10**6, help="Images in a batch.")] = 8,
     device: Device = "cpu",
-    threads: Annotated[int, typer.Option(min=0, help="Threads on the CPU; 0 leaves it to torch.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=1024, help="Threads on the CPU; 0 leaves it to torch.")] = 0,
     own: Own = None,
     as_json: AsJson = False,
 ) -> None:

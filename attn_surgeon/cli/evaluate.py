@@ -70,7 +70,9 @@ def evaluate(
     ] = "val",
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Use at most N images, balanced over the classes.", min=1, rich_help_panel=DATA),
+        typer.Option(
+            metavar="N", help="Use at most N images, balanced over the classes.", min=1, max=10**9, rich_help_panel=DATA
+        ),
     ] = None,
     data_dir: Annotated[str | None, option_of("data_dir")] = None,
     download: Annotated[bool, option_of("download")] = False,
@@ -126,9 +128,9 @@ def evaluate(
             rich_help_panel=SCORING,
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Images per batch.", min=1, rich_help_panel=SCORING)] = (
-        256
-    ),
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", help="Images per batch.", min=1, max=10**6, rich_help_panel=SCORING)
+    ] = (256),
     workers: Annotated[int, option_of("workers", SCORING)] = 0,
     device: Device = "cpu",
     source: Source = None,

@@ -120,6 +120,9 @@ AllowPartial = Annotated[
 ]
 
 
+_LARGEST_SIDE = 100_000  # of features, and their channels
+
+
 class OptionError(SurgeonError):
     """Report an option whose text cannot be read."""
 
@@ -212,7 +215,7 @@ def device_name(where: torch.device) -> str:
 def read_shape(text: str) -> tuple[int, int, int]:
     """Return C,H,W as integers."""
     sides = [side for side in map(read_count, text.split(",", 3)) if side is not None]
-    if len(sides) != 3 or text.count(",") != 2:
-        raise OptionError(f"expected C,H,W, got '{text}'", "--at", "write it as 256,14,14")
+    if len(sides) != 3 or text.count(",") != 2 or max(sides) > _LARGEST_SIDE:
+        raise OptionError(f"expected C,H,W of at most {_LARGEST_SIDE:,}, got '{text}'", "--at", "write it as 256,14,14")
     channels, height, width = sides
     return channels, height, width

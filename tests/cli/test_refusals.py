@@ -105,6 +105,9 @@ def test_with_json_the_error_is_the_one_document(cli: Cli, case: str) -> None:
         ("evaluate", "demo", "--data", "demo", "--limit", "9" * 100_000),
         ("evaluate", "demo", "--data", "x" * 100_000),
         ("x" * 100_000,),
+        ("blocks", "--at", "999999999999999999,999999999999999999,999999999999999999"),
+        ("bench-blocks", "se", "--threads", "1000000000"),
+        ("evaluate", "demo", "--data", "demo", "--batch-size", "9" * 30),
     ],
 )
 def test_an_error_quotes_little_of_a_long_value(cli: Cli, arguments: tuple[str, ...]) -> None:
