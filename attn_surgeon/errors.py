@@ -101,6 +101,10 @@ class PlanError(SurgeonError):
     """Report a plan that cannot be carried out as a whole."""
 
 
+class OtherCallError(SurgeonError, ValueError):
+    """Report a forward that is called in another way than it was rewritten for."""
+
+
 class LostGraftError(SurgeonError):
     """Report grafts that do not run any more because of what other code did to their network."""
 

@@ -111,7 +111,7 @@ def odd_tensors() -> SearchStrategy[Tensor]:
 def _states(draw: DrawFn) -> bytes:
     """Draw state dicts of the demo with other tensors, other names, or inside other tables."""
     state: dict[Any, Any] = dict(_state())
-    for name in draw(st.lists(st.sampled_from(list(state)), max_size=4)):
+    for name in draw(st.lists(st.sampled_from(list(state)), max_size=4, unique=True)):
         change = draw(st.sampled_from(["odd", "cast", "value", "remove", "rename"]))
         if change == "odd":
             state[name] = draw(odd_tensors())

@@ -15,9 +15,12 @@ from typing import Any, Self
 
 from torch import Tensor, fx, nn
 
+from attn_surgeon.errors import OtherCallError
 from attn_surgeon.surgery.observe.recorder import TensorHolder
 
 TENSOR = "<tensor>"
+
+_AS_CALLED = "insert the blocks with an example that calls it in this way"
 
 
 @dataclass(frozen=True)
@@ -116,30 +119,28 @@ def is_proxy(value: Any) -> bool:
 
 
 def require(name: str, value: Any, expected: Any) -> None:
-    """Raise ValueError for an argument other than the one that the forward was rewritten for.
+    """Raise OtherCallError for an argument other than the one that the forward was rewritten for.
 
     Where the argument is a proxy, a node that does this is added to the traced graph.
     """
     if isinstance(value, fx.Proxy):
         value.tracer.create_proxy("call_function", require, (name, value, expected), {})
     elif value is not expected and (isinstance(value, Tensor) or value != expected):
-        raise ValueError(
-            f"this module's forward was rewritten for {name}={expected!r}, but is called with {name}={value!r}; "
-            "insert the blocks with an example that calls it in this way"
-        )
+        found = "a tensor" if isinstance(value, Tensor) else repr(value)
+        what = f"this module's forward was rewritten for {name}={expected!r}, but is called with {name}={found}"
+        raise OtherCallError(what, "", _AS_CALLED)
 
 
 def require_container(name: str, value: Any, kind: str, keys: Sequence[str | int]) -> None:
-    """Raise ValueError for a container of tensors with another structure than the forward was rewritten for."""
+    """Raise OtherCallError for a container of tensors with another structure than the forward was rewritten for."""
     if isinstance(value, fx.Proxy):
         value.tracer.create_proxy("call_function", require_container, (name, value, kind, tuple(keys)), {})
         return
-    actual = list(value) if isinstance(value, dict) else list(range(len(value)))
+    length = len(value) if hasattr(value, "__len__") and not isinstance(value, Tensor) else 0
+    actual = list(value) if isinstance(value, dict) else list(range(length))
     if isinstance(value, dict) != (kind == "dict") or actual != list(keys):
-        raise ValueError(
-            f"this module's forward was rewritten for a {kind} {name} of {len(keys)} tensors, but is called with one "
-            f"that has {actual}; insert the blocks with an example that calls it in this way"
-        )
+        what = f"this module's forward was rewritten for a {kind} {name} of {len(keys)} tensors"
+        raise OtherCallError(f"{what}, but is called with one that has {actual}", "", _AS_CALLED)
 
 
 def take(value: Any, key: str | int) -> Any:
