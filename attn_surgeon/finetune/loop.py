@@ -129,7 +129,7 @@ def update(optimizer: Any) -> None:
         optimizer.step()
     except torch.OutOfMemoryError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         what = f"the optimizer cannot make a step: {first_line(error)}"
         raise TrainingError(what, option("optimizer"), "start a new run") from error
     optimizer.zero_grad()
