@@ -85,7 +85,7 @@ def profile(
         typer.Option(
             metavar="SECONDS",
             help="Longest that ONNX Runtime may take to open a file or to run it once"
-            " (default: 20, and 1 more for each MB of the file).",
+            " (default: 10, and 1 more for each MB of the file).",
             min=1,
             max=10**6,
             show_default=False,

@@ -86,7 +86,7 @@ def default_time_limit(path: Path) -> float:
     """Return the seconds that running an ONNX file once may take, more for a larger file."""
     beside = path.with_name(f"{path.name}.data")
     size = sum(file.stat().st_size for file in (path, beside) if file.is_file())
-    return 20 + size // 10**6
+    return 10 + size // 10**6
 
 
 @contextmanager
