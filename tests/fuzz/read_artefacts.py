@@ -100,5 +100,5 @@ def _read_safetensors(content: bytes) -> None:
 
 KINDS = {
     "artefact metadata": FuzzKind(_metadata, _load, often=60),
-    "safetensors": FuzzKind(_safetensors, _read_safetensors),
+    "safetensors": FuzzKind(_safetensors, _read_safetensors, often=100),
 }

@@ -94,6 +94,6 @@ def _read_checkpoint(content: bytes) -> None:
 
 KINDS = {
     "requests": FuzzKind(_requests, _read_request),
-    "option files": FuzzKind(_configs, _read_config, often=150),
-    "checkpoints": FuzzKind(_checkpoints, _read_checkpoint, often=150),
+    "option files": FuzzKind(_configs, _read_config, often=100),
+    "checkpoints": FuzzKind(_checkpoints, _read_checkpoint, often=60),
 }

@@ -168,4 +168,4 @@ def _load(content: bytes) -> None:
     load_weights(load_demo(), "x.pth", allow_partial=True)
 
 
-KINDS = {"weights": FuzzKind(_weights, _load, often=200)}
+KINDS = {"weights": FuzzKind(_weights, _load, often=100)}
