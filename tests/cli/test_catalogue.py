@@ -113,8 +113,15 @@ def test_measured_costs(cli: Cli, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", ["100000000,8,8", "99999999999999999999999999,1,1"])
-def test_a_shape_beyond_memory_or_numbers_is_no_fault(cli: Cli, shape: str) -> None:
-    assert cli("blocks", "--at", shape).code == 0
+def test_a_shape_beyond_memory_or_numbers_is_refused(cli: Cli, shape: str) -> None:
+    done = cli("blocks", "--at", shape)
+    assert done.code == 2
+    assert "expected C,H,W of at most 100,000" in done.err
+
+
+def test_costs_beyond_memory_are_still_computed(cli: Cli) -> None:
+    (card,) = cli("blocks", "eca", "--at", "100000,10000,1000", "--json").document
+    assert card["cost"]["parameters"] < 100
 
 
 def test_a_block_that_cannot_run_there_has_no_cost(cli: Cli) -> None:
