@@ -3,7 +3,7 @@ from attn_surgeon.artefact.load import load as load
 from attn_surgeon.artefact.recipe import read_recipe as read_recipe
 from attn_surgeon.artefact.recipe_schema import Recipe as Recipe
 from attn_surgeon.artefact.save import save as save
-from attn_surgeon.blocks.base.own import register_block as register_block
+from attn_surgeon.blocks.base.user_blocks import register_block as register_block
 from attn_surgeon.control.compare import compare as compare
 from attn_surgeon.errors import LostGraftError as LostGraftError
 from attn_surgeon.errors import SurgeonError as SurgeonError
@@ -14,9 +14,9 @@ from attn_surgeon.operations.insert import insert as insert
 from attn_surgeon.operations.remove import disabled as disabled
 from attn_surgeon.operations.remove import remove as remove
 from attn_surgeon.surgery.certificate import certify as certify
-from attn_surgeon.surgery.check import check as check
-from attn_surgeon.surgery.installed import graft_parameters as graft_parameters
-from attn_surgeon.surgery.installed import list_grafts as list_grafts
+from attn_surgeon.surgery.graft_check import check as check
+from attn_surgeon.surgery.installed_grafts import graft_parameters as graft_parameters
+from attn_surgeon.surgery.installed_grafts import list_grafts as list_grafts
 from attn_surgeon.surgery.sites.survey import find_sites as find_sites
 
 __version__: str

@@ -16,7 +16,18 @@ PACKAGE = Path(__file__).parents[1] / "attn_surgeon"
 
 # from the lowest floor to the highest; a room imports from its own floor and from those below
 FLOORS = (
-    ("errors", "files", "memory", "progress", "extras", "reading", "settings", "tables", "user_code", "validation"),
+    (
+        "errors",
+        "files",
+        "memory",
+        "progress",
+        "optional_dependencies",
+        "text_files",
+        "settings",
+        "tables",
+        "user_code",
+        "validation",
+    ),
     ("networks", "blocks", "surgery"),
     ("operations",),
     ("artefact",),

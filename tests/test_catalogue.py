@@ -15,7 +15,7 @@ from attn_surgeon.blocks import block_names, get_card
 from attn_surgeon.blocks.base.card import REACHES
 from attn_surgeon.errors import PlanError
 from attn_surgeon.operations.insert import insert
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import seeded
 
 from .surveyed import surveyed_once

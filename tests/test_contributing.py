@@ -14,7 +14,7 @@ import sys
 import torch
 
 from attn_surgeon import certify, insert, load, save
-from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.open_network import open_network
 from attn_surgeon.cli.app import main
 
 network = open_network("tiny/net", args={"width": 6})

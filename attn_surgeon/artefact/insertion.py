@@ -10,16 +10,16 @@ from pathlib import Path
 from torch import nn
 
 from attn_surgeon.artefact.load import load
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.save import save
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.operations.insert import insert_block
 from attn_surgeon.progress import StepProgress, no_steps
 from attn_surgeon.surgery.certificate import Certificate, certify
+from attn_surgeon.surgery.edit import take_out
 from attn_surgeon.surgery.gradient_check import ignored_grafts, why_ignored
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import copied
-from attn_surgeon.surgery.perform import take_out
 from attn_surgeon.surgery.plan import Plan, Refusal, join_plans
 from attn_surgeon.surgery.sites.selection import Selection
 

@@ -15,13 +15,13 @@ from attn_surgeon.artefact.trust import require_blocks, trusted_source
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import ArtefactError, option
 from attn_surgeon.networks import build_network, load_source
-from attn_surgeon.operations.fitting import build_blocks
+from attn_surgeon.operations.block_fitting import build_blocks
+from attn_surgeon.surgery.edit import perform
 from attn_surgeon.surgery.isolation import copied, isolates
-from attn_surgeon.surgery.perform import perform
 from attn_surgeon.surgery.plan import UnfitError
 from attn_surgeon.surgery.rewrite.binding import UntraceableError, helper_methods
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
-from attn_surgeon.surgery.rewrite.operated import original_class
+from attn_surgeon.surgery.rewrite.operated_class import original_class
 from attn_surgeon.user_code import one_line
 
 _OTHER_NETWORK = f"name the network it was made from with {option('source', 'FACTORY')}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attn_surgeon.errors import RecipeError, function, nearest
-from attn_surgeon.reading import read_yaml
+from attn_surgeon.text_files import read_yaml
 
 if TYPE_CHECKING:
     from attn_surgeon.artefact.recipe_schema import Recipe

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from attn_surgeon.artefact.header import is_artefact
 from attn_surgeon.artefact.metadata import FORMAT
 from attn_surgeon.artefact.provenance import provenance_of
-from attn_surgeon.artefact.recipe_of import recipe_of
-from attn_surgeon.artefact.savable import require_no_graft_weights, require_plain_values
+from attn_surgeon.artefact.recipe_from_network import recipe_of
+from attn_surgeon.artefact.saving_checks import require_no_graft_weights, require_plain_values
 from attn_surgeon.artefact.storage import write
 from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
 from attn_surgeon.errors import ArtefactError, option
 from attn_surgeon.networks import load_source
 from attn_surgeon.surgery.certificate import Certificate
-from attn_surgeon.surgery.check import check_remembered
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.graft_check import check_remembered
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 
 def save(

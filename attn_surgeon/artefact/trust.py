@@ -15,8 +15,8 @@ from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.artefact.provenance import Provenance
 from attn_surgeon.artefact.recipe_schema import Recipe
 from attn_surgeon.blocks import BlockSpec
-from attn_surgeon.blocks.base.own import adopt
 from attn_surgeon.blocks.base.registry import is_known
+from attn_surgeon.blocks.base.user_blocks import adopt
 from attn_surgeon.errors import ArtefactError, BlockError, RecipeError, first_few, function, option
 from attn_surgeon.networks import SourceSpec, parse_source
 from attn_surgeon.networks.source import get_source

@@ -10,10 +10,10 @@ from attn_surgeon.blocks import both, channel, fusion, self_attention, spatial
 from attn_surgeon.blocks.base.build import build_alone, build_block
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate_report import closing_parameters, gate_maps, gates_of, is_identity, openness
-from attn_surgeon.blocks.base.own import adopt, register_block
-from attn_surgeon.blocks.base.paired import Second
 from attn_surgeon.blocks.base.registry import block_names, get_card
 from attn_surgeon.blocks.base.spec import BlockSpec
+from attn_surgeon.blocks.base.two_inputs import Second
+from attn_surgeon.blocks.base.user_blocks import adopt, register_block
 
 __all__ = [
     "BlockSpec",

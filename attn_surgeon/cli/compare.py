@@ -50,7 +50,7 @@ def compare(
 
     A comparison that was interrupted goes on where it stopped: give the same command again.
     """
-    from attn_surgeon.artefact.opening import open_network
+    from attn_surgeon.artefact.open_network import open_network
     from attn_surgeon.control.compare import run_comparison
     from attn_surgeon.control.scripts import script_loop
 

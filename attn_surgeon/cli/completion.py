@@ -131,7 +131,7 @@ def _look_up_sites(source: str) -> list[str]:
     """Return the sites of a network, built without weights; none where that would run the user's own code."""
     if not source or ":" in source or source.endswith(".safetensors"):
         return []
-    from attn_surgeon.artefact.opening import open_network
+    from attn_surgeon.artefact.open_network import open_network
     from attn_surgeon.errors import SurgeonError
     from attn_surgeon.surgery.sites.survey import find_sites
 

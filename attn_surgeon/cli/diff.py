@@ -20,8 +20,8 @@ from attn_surgeon.cli.output import console, print_json, steps, table
 
 if TYPE_CHECKING:
     from attn_surgeon.measure.cost import Cost
-    from attn_surgeon.surgery.difference import Difference
-    from attn_surgeon.surgery.installed import InstalledGraft
+    from attn_surgeon.surgery.forward_diff import Difference
+    from attn_surgeon.surgery.installed_grafts import InstalledGraft
 
 _BESIDE = 120
 
@@ -40,10 +40,10 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show the generated forward beside the original, and the parameters and MACs each graft adds."""
-    from attn_surgeon.artefact.opening import open_network
+    from attn_surgeon.artefact.open_network import open_network
     from attn_surgeon.measure.cost import graft_costs, macs, parameters
-    from attn_surgeon.surgery.difference import differences
-    from attn_surgeon.surgery.installed import list_grafts
+    from attn_surgeon.surgery.forward_diff import differences
+    from attn_surgeon.surgery.installed_grafts import list_grafts
 
     path = artefact_or_newest(artefact)
     with steps(f"read {path}"):

@@ -36,7 +36,7 @@ from attn_surgeon.errors import nearest
 from attn_surgeon.tasks import TASKS
 
 if TYPE_CHECKING:
-    from attn_surgeon.artefact.opening import LoadedNetwork
+    from attn_surgeon.artefact.open_network import LoadedNetwork
 
 ORIGINAL = "original"
 DATA, SCORING, NETWORK = "Data", "Scoring", "Network"
@@ -152,7 +152,7 @@ def evaluate(
     from attn_surgeon.evaluate.assess import assess, open_for_networks
     from attn_surgeon.evaluate.compare import ComparedNames
     from attn_surgeon.evaluate.report import require_folder, write_report
-    from attn_surgeon.surgery.check import check
+    from attn_surgeon.surgery.graft_check import check
     from attn_surgeon.tasks import get_task, infer_task
     from attn_surgeon.tasks.base import ScoreOptions
     from attn_surgeon.tasks.settings import TaskSettings
@@ -218,7 +218,7 @@ def _compared(
     network: LoadedNetwork, compare: str | None, opened: Callable[[str], LoadedNetwork], *, without_grafts: bool
 ) -> list[LoadedNetwork]:
     """Return the network to compare with, if any; raise OptionError where it would be the same one."""
-    from attn_surgeon.surgery.installed import list_grafts
+    from attn_surgeon.surgery.installed_grafts import list_grafts
 
     if compare is None:
         return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from attn_surgeon.cli.insertion import SurgeryOptions, carry_out, output_file
 from attn_surgeon.cli.options import (
     AllowPartial,
     Arguments,
@@ -41,7 +42,6 @@ from attn_surgeon.cli.site_options import (
     Strict,
     With,
 )
-from attn_surgeon.cli.surgery import SurgeryOptions, carry_out, output_file
 
 
 def register(app: typer.Typer) -> None:

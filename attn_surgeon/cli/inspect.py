@@ -27,7 +27,7 @@ from attn_surgeon.cli.options import (
 from attn_surgeon.cli.output import console, print_json, say, steps
 
 if TYPE_CHECKING:
-    from attn_surgeon.artefact.opening import LoadedNetwork
+    from attn_surgeon.artefact.open_network import LoadedNetwork
     from attn_surgeon.surgery.sites.survey import Site, Survey
 
 
@@ -124,7 +124,7 @@ def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int |
 
 
 def _show(loaded: LoadedNetwork, surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> None:
-    from attn_surgeon.cli.tree import ROWS, sites_table, tree_table
+    from attn_surgeon.cli.site_tree import ROWS, sites_table, tree_table
     from attn_surgeon.draw.outline import build_outline, choose_opened
     from attn_surgeon.tables import short_count
 
@@ -152,7 +152,7 @@ def _show_groups(surveyed: Survey) -> None:
 
 
 def _code(loaded: LoadedNetwork, surveyed: Survey, selector: str, *, show: bool) -> Sequence[Mapping[str, object]]:
-    from attn_surgeon.cli.code import forwards, plain, print_code
+    from attn_surgeon.cli.forward_code import forwards, plain, print_code
     from attn_surgeon.surgery.sites.selectors import select
 
     found = forwards(loaded.model, select(surveyed.sites, selector, surveyed.unused))

@@ -14,7 +14,7 @@ from attn_surgeon.validation import read_count
 if TYPE_CHECKING:
     import torch
 
-    from attn_surgeon.artefact.opening import LoadedNetwork
+    from attn_surgeon.artefact.open_network import LoadedNetwork
     from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
 AsJson = Annotated[
@@ -66,7 +66,7 @@ Arguments = Annotated[
 def _adopt_each(places: list[str] | None) -> list[str] | None:
     """Register blocks of the user's own, before an artefact with such blocks is read."""
     if places:
-        from attn_surgeon.blocks.base.own import adopt_as
+        from attn_surgeon.blocks.base.user_blocks import adopt_as
 
         for place in places:
             name, _, code = place.rpartition("=")
@@ -140,7 +140,7 @@ def open_from_options(
     trust: bool = False,
 ) -> LoadedNetwork:
     """Open a network by the texts of the options."""
-    from attn_surgeon.artefact.opening import open_network
+    from attn_surgeon.artefact.open_network import open_network
 
     if text.endswith(".onnx"):
         raise OptionError("this is an ONNX file", text, "name a network or an artefact; ONNX files are for profile")

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attn_surgeon.errors import fitted, for_command_line
-from attn_surgeon.extras import is_installed
+from attn_surgeon.optional_dependencies import is_installed
 
 if TYPE_CHECKING:
     from attn_surgeon.surgery.certificate import Certificate

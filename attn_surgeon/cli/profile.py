@@ -30,13 +30,13 @@ from attn_surgeon.cli.options import (
 )
 from attn_surgeon.cli.output import print_json, say, steps
 from attn_surgeon.errors import for_command_line, nearest
-from attn_surgeon.extras import require_extra
+from attn_surgeon.optional_dependencies import require_extra
 from attn_surgeon.validation import read_count
 
 if TYPE_CHECKING:
-    from attn_surgeon.artefact.opening import LoadedNetwork
-    from attn_surgeon.profiling.inputs import ProfileInput
-    from attn_surgeon.profiling.onnx_input import OnnxInput
+    from attn_surgeon.artefact.open_network import LoadedNetwork
+    from attn_surgeon.profiling.onnx_file import OnnxInput
+    from attn_surgeon.profiling.profiled_network import ProfileInput
 
 ORIGINAL = "original"
 DEVICES = ("cpu", "cuda")
@@ -123,7 +123,7 @@ def profile(
     from attn_surgeon.files import staged
     from attn_surgeon.profiling import profiler
     from attn_surgeon.profiling.latency_chart import to_png
-    from attn_surgeon.profiling.onnx_input import read_onnx
+    from attn_surgeon.profiling.onnx_file import read_onnx
 
     path = given_or_newest(network)
     opened = partial(
@@ -156,7 +156,7 @@ def _inputs(
     path: str, against: str | None, opened: Callable[[str], LoadedNetwork], read: Callable[[str], OnnxInput]
 ) -> list[ProfileInput]:
     """Open the network and the one to compare with; raise OptionError where there is no original."""
-    from attn_surgeon.profiling.inputs import ProfileInput, original
+    from attn_surgeon.profiling.profiled_network import ProfileInput, original
 
     def given(text: str) -> LoadedNetwork | OnnxInput:
         return read(text) if text.endswith(ONNX) else opened(text)

@@ -48,10 +48,10 @@ def remove(
     path = artefact_or_newest(artefact)
     target = writable(output or f"{Path(path).stem}-removed.safetensors", force=force)
 
-    from attn_surgeon.artefact.opening import open_network
+    from attn_surgeon.artefact.open_network import open_network
     from attn_surgeon.artefact.save import save
     from attn_surgeon.operations.remove import remove as remove_grafts
-    from attn_surgeon.surgery.installed import list_grafts
+    from attn_surgeon.surgery.installed_grafts import list_grafts
 
     with steps(f"read {path}"):
         loaded = open_network(path, source=source, trust=trust, weights=weights)

@@ -11,10 +11,10 @@ from rich.markup import escape
 
 from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.cli.files import writable
+from attn_surgeon.cli.insertion import SurgeryOptions, carry_out, output_file
 from attn_surgeon.cli.options import AsJson, Force, Output, Own, Source, Trust, Weights
 from attn_surgeon.cli.output import console, print_json, say, steps, table
 from attn_surgeon.cli.site_options import DryRun, NoVerify, Patch
-from attn_surgeon.cli.surgery import SurgeryOptions, carry_out, output_file
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +57,7 @@ def run(
     says so.
     """
     from attn_surgeon.artefact.insertion import Insertion
-    from attn_surgeon.artefact.opening import open_network
+    from attn_surgeon.artefact.open_network import open_network
     from attn_surgeon.artefact.recipe import read_recipe
     from attn_surgeon.artefact.trust import code_named, trusted_recipe
     from attn_surgeon.blocks import BlockSpec, adopt

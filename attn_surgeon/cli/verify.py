@@ -25,7 +25,7 @@ def verify(
     """Check an artefact again, against its original rebuilt with its stored weights. Exit 1 where a check fails."""
     from attn_surgeon.artefact.insertion import certify_loaded
     from attn_surgeon.artefact.load import load_original
-    from attn_surgeon.artefact.opening import open_network
+    from attn_surgeon.artefact.open_network import open_network
 
     path = artefact_or_newest(artefact)
     with steps(f"verify {path}") as progress:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from attn_surgeon.control.metrics import Values, mean, metric_values
 from attn_surgeon.errors import LostGraftError, TrainingError, first_few, function
-from attn_surgeon.surgery.installed import bypassed, list_grafts, ran, require_grafts
+from attn_surgeon.surgery.edit import take_out
+from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts, ran, require_grafts
 from attn_surgeon.surgery.isolation import copied, seeded
-from attn_surgeon.surgery.perform import take_out
 
 Train = Callable[[nn.Module, int, Path], nn.Module | None]
 Evaluate = Callable[[nn.Module], Any]

@@ -18,13 +18,13 @@ from attn_surgeon.errors import ArtefactError, SettingsError
 from attn_surgeon.files import claimed, remove_leftovers, replacing
 from attn_surgeon.measure.cost import graft_costs, parameters
 from attn_surgeon.measure.latency import latencies
-from attn_surgeon.operations.fitting import redraw_grafts
+from attn_surgeon.operations.block_fitting import redraw_grafts
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.progress import StepProgress, no_steps
-from attn_surgeon.reading import read_json
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.running import Example
+from attn_surgeon.text_files import read_json
 from attn_surgeon.validation import validated
 
 EXPERIMENT, COMPARISON = "experiment.json", "comparison.json"

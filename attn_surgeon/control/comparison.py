@@ -8,7 +8,7 @@ from typing import Any
 
 from attn_surgeon.control.arms import ArmResult
 from attn_surgeon.control.metrics import Values, mean
-from attn_surgeon.evaluate.runs import values_interval, welch_interval
+from attn_surgeon.evaluate.paired_runs import values_interval, welch_interval
 from attn_surgeon.tables import Table
 from attn_surgeon.tasks.statistics import Interval, verdict
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
-from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.open_network import open_network
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.artefact.save import save
 from attn_surgeon.control.arms import Loop

@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from attn_surgeon.data.corruptions import corrupt
 from attn_surgeon.data.images import ImageData, Pictures
 from attn_surgeon.data.masks import IGNORED
-from attn_surgeon.data.scenes import Scenes
+from attn_surgeon.data.segmentation_images import Scenes
 from attn_surgeon.data.subsets import ImageSubset, balanced, labels_of
 from attn_surgeon.errors import DataError, option
 from attn_surgeon.networks.preprocessing import Preprocessing, fit

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attn_surgeon.data.images import read_image
 from attn_surgeon.errors import DataError, option
-from attn_surgeon.reading import read_text
+from attn_surgeon.text_files import read_text
 
 IGNORED = 255  # the ignore index of masks in datasets, whatever it is in the files
 TWO = ("background", "foreground")

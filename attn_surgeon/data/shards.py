@@ -21,7 +21,7 @@ from attn_surgeon.data.folders import IMAGE_SUFFIXES
 from attn_surgeon.data.images import NAMES_SHOWN, message_line
 from attn_surgeon.data.timm_sets import SPLIT_ALIASES
 from attn_surgeon.errors import DataError, excerpt, first_few, option
-from attn_surgeon.reading import parse_json, read_text
+from attn_surgeon.text_files import parse_json, read_text
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")

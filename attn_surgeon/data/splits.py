@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from attn_surgeon.data import processes
+from attn_surgeon.data import distributed
 from attn_surgeon.data.augment import Augment, augmentation
 from attn_surgeon.data.checks import DataReport, inspect_images, report_on
 from attn_surgeon.data.images import NAMES_SHOWN, ImageData, Pictures, relabelled
 from attn_surgeon.data.opening import has_splits, open_dataset
 from attn_surgeon.data.settings import DataSettings
 from attn_surgeon.data.subsets import ImageSubset, balanced, labels_of, stratified
-from attn_surgeon.data.substitutes import BadImages, Substituting
+from attn_surgeon.data.unreadable_images import BadImages, Substituting
 from attn_surgeon.errors import DataError, first_few, option
 from attn_surgeon.networks.preprocessing import Preprocessing
 
@@ -48,8 +48,8 @@ def open_labelled_splits(spec: str, preprocessing: Preprocessing, settings: Data
         return with_held_out(lambda changed: open_labelled_splits(spec, preprocessing, changed), settings)
     if settings.val_split is not None and settings.val_data is not None:
         raise DataError("two validation sets", f"{option('val_split')} and {option('val_data')}", "leave one out")
-    if settings.download and processes.world_size() > 1:
-        processes.run_on_first(lambda: _download(spec, preprocessing, settings))
+    if settings.download and distributed.world_size() > 1:
+        distributed.run_on_first(lambda: _download(spec, preprocessing, settings))
     train = open_dataset(spec, "train", preprocessing, settings)
     labels = labels_of(train.dataset)
     train_indices = list(range(len(labels)))
@@ -125,6 +125,6 @@ def with_substitutes(splits: Splits, folder: Path, max_bad: float) -> Splits:
         return splits
     train = facts["train"]["images"] + facts["train"]["unreadable"]
     bad = BadImages(folder, int(max_bad * train) + facts["val"]["unreadable"])
-    if splits.report.unreadable and processes.is_first():
+    if splits.report.unreadable and distributed.is_first():
         bad.add(splits.report.unreadable)
     return replace(splits, train=ImageData(Substituting(splits.train.dataset, bad), splits.train.class_names))

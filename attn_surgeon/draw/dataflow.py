@@ -19,7 +19,7 @@ from attn_surgeon.surgery.observe.observe import Call
 from attn_surgeon.surgery.observe.recorder import Event
 from attn_surgeon.surgery.rewrite.trace import ShallowGraph
 from attn_surgeon.surgery.running import tensors
-from attn_surgeon.surgery.sites.routes import Routes
+from attn_surgeon.surgery.sites.placements import Routes
 from attn_surgeon.surgery.sites.survey import Survey
 
 _MAX_NODES = 34  # without an explicit depth

@@ -18,7 +18,7 @@ from attn_surgeon.draw.diagram import Diagram
 from attn_surgeon.draw.dot import FONT, to_dot
 from attn_surgeon.draw.wrapping import column_starts
 from attn_surgeon.errors import ArtefactError
-from attn_surgeon.extras import require_extra
+from attn_surgeon.optional_dependencies import require_extra
 
 _RENDER = """\
 import sys, pygraphviz

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.measure.cost import parameters
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.sites.survey import Site, Survey
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")

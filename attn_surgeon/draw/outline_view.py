@@ -13,10 +13,10 @@ from attn_surgeon.draw.outline import OutlineEntry
 from attn_surgeon.surgery.observe.flow import flow
 from attn_surgeon.surgery.observe.observe import Call, Observation
 from attn_surgeon.surgery.observe.recorder import Event
-from attn_surgeon.surgery.rewrite.items import get_item
+from attn_surgeon.surgery.rewrite.output_items import get_item
 from attn_surgeon.surgery.rewrite.trace import ShallowGraph
 from attn_surgeon.surgery.running import tensors
-from attn_surgeon.surgery.sites.routes import Routes
+from attn_surgeon.surgery.sites.placements import Routes
 
 
 @dataclass(frozen=True, eq=False)

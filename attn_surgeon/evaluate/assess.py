@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.errors import DataError, option
 from attn_surgeon.evaluate.compare import ComparedNames, compare_scores, require_comparable

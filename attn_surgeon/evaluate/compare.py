@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.errors import DataError, option
-from attn_surgeon.evaluate.runs import score_interval
+from attn_surgeon.evaluate.paired_runs import score_interval
 from attn_surgeon.tasks.base import Score, Task
 from attn_surgeon.tasks.statistics import verdict
 

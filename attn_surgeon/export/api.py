@@ -11,12 +11,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.jit import ScriptModule
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.errors import ExportError, nearest
-from attn_surgeon.export.axes import read_axes
+from attn_surgeon.export.dynamic_axes import read_axes
+from attn_surgeon.export.example_images import require_images
 from attn_surgeon.export.formats import Format, find_format
-from attn_surgeon.export.images import require_images
 from attn_surgeon.export.onnx.convert import DEFAULT_OPSET, require_opset
 from attn_surgeon.export.onnx.format import OnnxOptions
 from attn_surgeon.export.program import ProgramOptions

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.export.module import INPUT, named_tensors

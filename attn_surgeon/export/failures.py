@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attn_surgeon.errors import ExportError
-from attn_surgeon.export.axes import Axis
+from attn_surgeon.export.dynamic_axes import Axis
 
 _MAX_CHARACTERS = 200
 

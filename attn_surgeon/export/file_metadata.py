@@ -8,7 +8,7 @@ from typing import Any
 
 from attn_surgeon import __version__
 from attn_surgeon.artefact.metadata import read_artefact
-from attn_surgeon.artefact.recipe_of import recipe_of
+from attn_surgeon.artefact.recipe_from_network import recipe_of
 from attn_surgeon.export.prepared import PreparedNetwork
 
 PREFIX = "attn_surgeon."

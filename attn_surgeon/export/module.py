@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attn_surgeon.errors import ExampleError, ExportError, first_line, option
-from attn_surgeon.export.images import normalise
+from attn_surgeon.export.example_images import normalise
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
 from attn_surgeon.surgery.running import run_network

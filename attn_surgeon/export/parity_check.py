@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from attn_surgeon.errors import ExportError, option
-from attn_surgeon.export.axes import Size
+from attn_surgeon.export.dynamic_axes import Size
 from attn_surgeon.export.module import apply_softmax, named_tensors, run_on_images
 from attn_surgeon.export.parity import Array, OutputDifference, Parity, ParityError, difference
 from attn_surgeon.export.prepared import PreparedNetwork

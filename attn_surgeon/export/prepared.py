@@ -10,16 +10,16 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.errors import ExampleError, option
-from attn_surgeon.export.axes import Axis, Size, corners, fill_ranges, traced
-from attn_surgeon.export.identity import closed_grafts, without_closed
-from attn_surgeon.export.images import Pixels, folder_pixels, normalise, seeded_pixels
+from attn_surgeon.export.dynamic_axes import Axis, Size, corners, fill_ranges, traced
+from attn_surgeon.export.example_images import Pixels, folder_pixels, normalise, seeded_pixels
+from attn_surgeon.export.identity_grafts import closed_grafts, without_closed
 from attn_surgeon.export.module import ExportModule, build_export_module
 from attn_surgeon.export.settings import ExportSettings
 from attn_surgeon.surgery.allocation import require_runnable
-from attn_surgeon.surgery.check import check
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.graft_check import check
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import copied
 
 

@@ -14,16 +14,16 @@ from torch import Tensor
 from torch.export import Dim
 
 from attn_surgeon.errors import ExportError
-from attn_surgeon.export.axes import Axis, axis_index
+from attn_surgeon.export.dynamic_axes import Axis, axis_index
 from attn_surgeon.export.failures import export_failure, short_reason
 from attn_surgeon.export.file_metadata import build_metadata
 from attn_surgeon.export.formats import Format
 from attn_surgeon.export.parity import Array, Parity
 from attn_surgeon.export.parity_check import check_parity
 from attn_surgeon.export.prepared import PreparedNetwork, prepare
+from attn_surgeon.export.quiet import silenced
 from attn_surgeon.export.result import ExportedFile, ExportResult
 from attn_surgeon.export.settings import ExportRequest
-from attn_surgeon.export.silence import silenced
 from attn_surgeon.files import staged
 from attn_surgeon.surgery.running import tensors
 

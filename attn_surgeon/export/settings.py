@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.errors import ExportError, option
-from attn_surgeon.export.axes import Axis
+from attn_surgeon.export.dynamic_axes import Axis
 from attn_surgeon.progress import StepProgress, no_steps
 
 

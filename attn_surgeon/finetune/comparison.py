@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from attn_surgeon.evaluate.runs import score_interval
+from attn_surgeon.evaluate.paired_runs import score_interval
 from attn_surgeon.finetune.loop import Trained
 from attn_surgeon.tasks.base import Task
 from attn_surgeon.tasks.statistics import Interval, better_and_worse, verdict

@@ -9,8 +9,8 @@ from typing import Any
 
 from attn_surgeon.errors import SettingsError
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.reading import read_yaml
 from attn_surgeon.settings import read_settings, setting, validate
+from attn_surgeon.text_files import read_yaml
 
 _JOB = ("artefact", "data", "control", "seeds")
 

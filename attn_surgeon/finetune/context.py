@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 
-from attn_surgeon.data import processes
+from attn_surgeon.data import distributed
 from attn_surgeon.data.sampling import EpochImages, EpochSampler
 from attn_surgeon.data.splits import Splits
 from attn_surgeon.errors import TrainingError, first_line, option
@@ -101,14 +101,14 @@ def begin(
     from accelerate.utils import set_seed
     from timm.utils import ModelEmaV3
 
-    device = processes.device()
+    device = distributed.device()
     model.to(device).to(memory_format=memory_format(settings))
     # without a warm-up of its decay, the average of a short run would end close to the initial weights
     ema = ModelEmaV3(model, decay=settings.ema, use_warmup=True) if settings.ema else None
     set_seed(settings.seed)
     state = RunState()
     if has_checkpoint(folder):
-        state = read_checkpoint(folder, {"model": model, "ema": ema}, processes.rank())
+        state = read_checkpoint(folder, {"model": model, "ema": ema}, distributed.rank())
     task = get_task(settings.task)
     if any(line.get(f"val_{task.metric.key}") is None for line in state.history):
         raise TrainingError(f"the checkpoint has no {task.metric.title}", str(folder), "start a new run")
@@ -126,7 +126,7 @@ def prepared(run: RunContext, stage: Stage, example: Tensor, teacher: nn.Module 
         context = _stage_context(run, stage, settings, frozen_norms, teacher)
         fresh = run.state.epoch == stage.start and run.state.batch == 0
         if has_checkpoint(run.folder) and not fresh:  # a fresh stage does not take over the optimizer's state
-            read_checkpoint(run.folder, context.stateful, processes.rank())
+            read_checkpoint(run.folder, context.stateful, distributed.rank())
         yield context
         context.accelerator.free_memory()
         remove_autocast(run.model)
@@ -186,10 +186,10 @@ def make_accelerator(settings: FinetuneSettings) -> Any:
     """Return Accelerate's Accelerator; raise TrainingError where it does not support the settings."""
     from accelerate import Accelerator, DataLoaderConfiguration
 
-    if settings.batch_size % processes.world_size():
-        what = f"a batch of {settings.batch_size} cannot be split over {processes.world_size()} processes"
+    if settings.batch_size % distributed.world_size():
+        what = f"a batch of {settings.batch_size} cannot be split over {distributed.world_size()} processes"
         raise TrainingError(what, option("batch_size"), "it is the number of images of all processes together")
-    device = processes.device()
+    device = distributed.device()
     if settings.amp == "fp16" and device.type == "cpu":  # Accelerate would ignore it without notice
         hint = f"use {option('amp', 'bf16')}, or leave {option('amp')} out"
         raise TrainingError("half precision needs a GPU", option("amp", "fp16"), hint)

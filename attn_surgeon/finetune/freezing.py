@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from attn_surgeon.errors import TrainingError, excerpt, function, nearest, option
 from attn_surgeon.finetune.parameter_groups import graft_names, norm_names
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import mode, seeded
 from attn_surgeon.surgery.running import hooked, run_network, tensors
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.data.images import ImageData
-from attn_surgeon.surgery.installed import bypassed, list_grafts
+from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
 from attn_surgeon.surgery.isolation import mode
 from attn_surgeon.surgery.running import hooked
 from attn_surgeon.tasks.base import ScoreOptions, Task

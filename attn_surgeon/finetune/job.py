@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.data.splits import Splits, with_substitutes
 from attn_surgeon.errors import DataError, TrainingError, option
 from attn_surgeon.finetune.context import require_possible
 from attn_surgeon.finetune.parameter_groups import require_optimizer
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.surgery.check import check as check_grafts
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.graft_check import check as check_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.tasks import DEFAULT, get_task, infer_task
 from attn_surgeon.tasks.base import Task
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.data import processes
+from attn_surgeon.data import distributed
 from attn_surgeon.data.sampling import batches
 from attn_surgeon.data.splits import Splits
 from attn_surgeon.errors import TrainingError, first_line, option
@@ -137,7 +137,7 @@ def update(optimizer: Any) -> None:
 
 def _require_finite(context: StageContext, value: Tensor, images: Tensor) -> None:
     """Stop all processes where a loss or gradient norm of one is not finite; the error names the first module."""
-    (bad,) = processes.any_process(not bool(value.isfinite()), device=context.accelerator.device)
+    (bad,) = distributed.any_process(not bool(value.isfinite()), device=context.accelerator.device)
     if not bad:
         return
     run = context.run
@@ -165,7 +165,7 @@ def _finish_epoch(context: StageContext, speed: float | None) -> None:
     run, state = context.run, context.run.state
     score = run.score(lambda done, total: _stop_if_requested(context))
     value = score.metric if run.settings.best_by == "metric" else -score.loss
-    losses, images = zip(*processes.gather_objects((state.loss, state.images)), strict=True)
+    losses, images = zip(*distributed.gather_objects((state.loss, state.images)), strict=True)
     state.history.append(
         {
             "epoch": state.epoch + 1,
@@ -176,7 +176,7 @@ def _finish_epoch(context: StageContext, speed: float | None) -> None:
             "images_per_second": speed and speed * len(images),
         }
     )
-    if processes.is_first():
+    if distributed.is_first():
         write_epoch(run.folder, run.evaluated, state.history, better=value > state.best)
     state.best = max(state.best, value)
     state.epoch, state.batch, state.loss, state.images = state.epoch + 1, 0, 0.0, 0
@@ -184,13 +184,13 @@ def _finish_epoch(context: StageContext, speed: float | None) -> None:
 
 
 def _checkpoint(context: StageContext) -> None:
-    generators = processes.gather_objects(generator_states())
-    if processes.is_first():
+    generators = distributed.gather_objects(generator_states())
+    if distributed.is_first():
         write_checkpoint(context.run.folder, context.stateful, context.run.state, generators)
 
 
 def _stop_if_requested(context: StageContext) -> None:
-    if processes.any_process(context.run.stop.requested, device=context.accelerator.device)[0]:
+    if distributed.any_process(context.run.stop.requested, device=context.accelerator.device)[0]:
         _checkpoint(context)
         raise KeyboardInterrupt
 

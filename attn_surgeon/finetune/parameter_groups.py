@@ -10,7 +10,7 @@ from torch import nn
 from attn_surgeon.blocks.base.gate_report import closing_parameters
 from attn_surgeon.errors import TrainingError, first_line, nearest, option
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 
 def require_optimizer(name: str) -> None:

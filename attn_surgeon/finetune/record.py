@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from attn_surgeon.artefact.save import save
-from attn_surgeon.extras import is_installed
 from attn_surgeon.finetune.checkpoint import write_file
+from attn_surgeon.optional_dependencies import is_installed
 
 METRICS = "metrics.jsonl"
 BOARD = "tensorboard"

@@ -18,7 +18,7 @@ from attn_surgeon.errors import SurgeonError, TrainingError, option
 from attn_surgeon.files import claimed, is_leftover, remove_leftovers
 from attn_surgeon.finetune.checkpoint import write_file
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.reading import read_json
+from attn_surgeon.text_files import read_json
 from attn_surgeon.validation import validated
 
 REQUEST = "request.json"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
-from attn_surgeon.operations.fitting import identity_grafts, redraw_grafts
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.operations.block_fitting import identity_grafts, redraw_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.tasks.head import redraw_head
 

@@ -2,9 +2,9 @@
 
 from attn_surgeon.networks import sources as _registered  # noqa: F401 - importing them registers them
 from attn_surgeon.networks.loading import build_network, load_source
-from attn_surgeon.networks.parsing import model_names, parse_source
 from attn_surgeon.networks.preprocessing import DEFAULT_PREPROCESSING
 from attn_surgeon.networks.source import Loaded, Scalar, Source, SourceSpec, register_source
+from attn_surgeon.networks.source_names import model_names, parse_source
 
 __all__ = [
     "DEFAULT_PREPROCESSING",

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from attn_surgeon.reading import opened
+from attn_surgeon.text_files import opened
 
 _CONTAINERS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
 _FORBIDDEN = {"__builtin__ bytearray", "builtins bytearray"}  # of any length, and filled at once

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.errors import WeightsError, first_line, option
 from attn_surgeon.networks.torch_files import UnboundedError, load_torch_file
-from attn_surgeon.reading import opened
+from attn_surgeon.text_files import opened
 
 _NESTED = (
     "state_dict",

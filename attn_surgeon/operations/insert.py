@@ -10,12 +10,12 @@ from torch import nn
 
 from attn_surgeon.blocks import BlockSpec, adopt
 from attn_surgeon.errors import PlanError, SourceError
-from attn_surgeon.operations.fitting import block_request, build_blocks
-from attn_surgeon.surgery.check import remember_example
-from attn_surgeon.surgery.evidence import Evidence, gather
-from attn_surgeon.surgery.installed import bypassed, list_grafts, ran
+from attn_surgeon.operations.block_fitting import block_request, build_blocks
+from attn_surgeon.surgery.compared_tensors import Evidence, gather
+from attn_surgeon.surgery.edit import perform_checked, take_out
+from attn_surgeon.surgery.graft_check import remember_example
+from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts, ran
 from attn_surgeon.surgery.isolation import copied, isolates
-from attn_surgeon.surgery.perform import perform_checked, take_out
 from attn_surgeon.surgery.plan import Plan
 from attn_surgeon.surgery.planner import make_plan
 from attn_surgeon.surgery.running import Example, same_bits

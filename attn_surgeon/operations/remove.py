@@ -10,10 +10,10 @@ from typing import NoReturn
 from torch import nn
 
 from attn_surgeon.errors import PlanError, SelectorError, excerpt, nearest, option
-from attn_surgeon.surgery.installed import bypassed, list_grafts
+from attn_surgeon.surgery.edit import take_out
+from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
 from attn_surgeon.surgery.isolation import copied
-from attn_surgeon.surgery.perform import take_out
-from attn_surgeon.surgery.rewrite.expected import remembered
+from attn_surgeon.surgery.rewrite.expected_grafts import remembered
 from attn_surgeon.surgery.rewrite.placement import Side
 from attn_surgeon.surgery.rewrite.references import wraps_grafts
 from attn_surgeon.surgery.running import Example

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from attn_surgeon.extras import require_extra
+from attn_surgeon.optional_dependencies import require_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

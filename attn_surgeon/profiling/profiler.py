@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.errors import ExportError, first_line
 from attn_surgeon.measure.cost import graft_costs
 from attn_surgeon.measure.latency import ROUNDS, Latency, summarise, time_interleaved, timed
-from attn_surgeon.profiling.inputs import ProfileInput, cost_of, images, memory
+from attn_surgeon.profiling.profiled_network import ProfileInput, cost_of, images, memory
 from attn_surgeon.profiling.runtimes import RUNTIMES, PreparedRuntime, Work
 from attn_surgeon.progress import StepProgress, no_steps
-from attn_surgeon.surgery.installed import bypassed, list_grafts
+from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
 from attn_surgeon.surgery.isolation import mode
 
 Row = dict[str, Any]

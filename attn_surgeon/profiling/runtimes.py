@@ -12,18 +12,18 @@ from typing import Any
 
 import torch
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.errors import ExportError, option
 from attn_surgeon.export.failures import short_reason
 from attn_surgeon.export.module import INPUT
 from attn_surgeon.export.onnx.format import write_onnx
 from attn_surgeon.export.onnx.session import CPU, OnnxSession, as_feeds, default_time_limit, open_session
 from attn_surgeon.export.program import require_compiler
+from attn_surgeon.export.quiet import silenced
 from attn_surgeon.export.settings import ExportRequest
-from attn_surgeon.export.silence import silenced
 from attn_surgeon.measure.latency import timed
-from attn_surgeon.profiling.inputs import ProfileInput, images
-from attn_surgeon.profiling.onnx_input import OnnxInput
+from attn_surgeon.profiling.onnx_file import OnnxInput
+from attn_surgeon.profiling.profiled_network import ProfileInput, images
 from attn_surgeon.surgery.isolation import mode
 
 CUDA = ("CUDAExecutionProvider", *CPU)

@@ -11,15 +11,15 @@ from torch import Tensor, fx, nn
 
 from attn_surgeon.errors import ArtefactError, ExampleError, SurgeonError, first_few, first_line
 from attn_surgeon.progress import StepProgress, no_steps
-from attn_surgeon.surgery.check import check
-from attn_surgeon.surgery.evidence import Evidence, gather
+from attn_surgeon.surgery.compared_tensors import Evidence, gather
+from attn_surgeon.surgery.edit import take_out
 from attn_surgeon.surgery.gradient_check import Status, check_gradients
-from attn_surgeon.surgery.installed import bypassed, list_grafts
+from attn_surgeon.surgery.graft_check import check
+from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
 from attn_surgeon.surgery.isolation import copied, isolates
-from attn_surgeon.surgery.perform import take_out
-from attn_surgeon.surgery.rewrite.operated import original_class
+from attn_surgeon.surgery.rewrite.operated_class import original_class
 from attn_surgeon.surgery.running import Example, enlarged, map_tensors, same_bits, tensors
-from attn_surgeon.surgery.sites.sizes import other_sizes
+from attn_surgeon.surgery.sites.example_sizes import other_sizes
 from attn_surgeon.tables import Table
 from attn_surgeon.validation import validated
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from attn_surgeon.errors import first_few, first_line
-from attn_surgeon.surgery.installed import InstalledGraft, list_grafts
+from attn_surgeon.surgery.installed_grafts import InstalledGraft, list_grafts
 from attn_surgeon.surgery.isolation import copied, isolates, mode
 from attn_surgeon.surgery.observe.dataflow import Dataflow
 from attn_surgeon.surgery.observe.observe import observe

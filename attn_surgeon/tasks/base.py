@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.data.corrupted import Corrupt
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.splits import Splits

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.data.checks import enlargement_notes, sampled_sizes, without_unreadable
 from attn_surgeon.data.corrupted import Corrupt, LabelledImages, corrupted_labelled_images
 from attn_surgeon.data.images import ImageData, Pictures, relabelled
@@ -21,8 +21,8 @@ from attn_surgeon.data.opening import open_pictures
 from attn_surgeon.data.splits import Splits, open_labelled_splits
 from attn_surgeon.data.subsets import ImageSubset, balanced
 from attn_surgeon.errors import DataError, option
-from attn_surgeon.extras import is_installed
 from attn_surgeon.networks.preprocessing import Preprocessing
+from attn_surgeon.optional_dependencies import is_installed
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.surgery.running import run_network
 from attn_surgeon.tasks.accuracy import Accuracy, measure_accuracies, require_logits

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attn_surgeon.data.masks import IGNORED
-from attn_surgeon.data.scenes import Scenes
+from attn_surgeon.data.segmentation_images import Scenes
 
 EACH = 3
 SIDE = 512  # pixels; larger images are subsampled

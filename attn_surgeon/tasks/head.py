@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.artefact.tensors import split_tensors
 from attn_surgeon.errors import SourceError, TrainingError
 from attn_surgeon.networks import SourceSpec, build_network
 from attn_surgeon.networks.source import get_source
-from attn_surgeon.surgery.rewrite.operated import grafts_in
+from attn_surgeon.surgery.rewrite.operated_class import grafts_in
 from attn_surgeon.user_code import found
 
 # Names of a factory's argument for the number of classes.

@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.data.corrupted import Corrupt, corrupted_scenes
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.mask_pairs import is_masked
 from attn_surgeon.data.masks import IGNORED
-from attn_surgeon.data.scenes import Scenes, open_scene_splits, open_scenes, windowed
+from attn_surgeon.data.segmentation_images import Scenes, open_scene_splits, open_scenes, windowed
 from attn_surgeon.data.splits import Splits
 from attn_surgeon.errors import DataError, first_line, option
-from attn_surgeon.extras import is_installed
 from attn_surgeon.networks.preprocessing import Preprocessing
+from attn_surgeon.optional_dependencies import is_installed
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.surgery.isolation import mode
 from attn_surgeon.surgery.running import run_network

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from attn_surgeon import insert, load, remove, save
 from attn_surgeon.artefact.load import load_original
 from attn_surgeon.artefact.metadata import read_artefact
-from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.open_network import open_network
 from attn_surgeon.artefact.recipe_schema import Recipe
 from attn_surgeon.errors import ArtefactError, SurgeonError
 from attn_surgeon.networks.demo import load_demo
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from tests.toy_networks import Root, SharedRelu, Tied, conv
 
 EXAMPLE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))

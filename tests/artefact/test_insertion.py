@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.insertion import Insertion, perform_insertions
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.preprocessing import Preprocessing
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.sites.selection import Selection
 
 

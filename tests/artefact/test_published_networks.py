@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.artefact.recipe import read_recipe
 from attn_surgeon.operations.insert import insert
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from tests.blocks.helpers import at_random
 from tests.blocks.prints.cbam import CbamBlock
 from tests.blocks.prints.coord import CABlock

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from attn_surgeon import insert, load, save
-from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.open_network import open_network
 from attn_surgeon.artefact.recipe_schema import Recipe
 from attn_surgeon.artefact.trust import code_named, trusted_recipe
 from attn_surgeon.blocks.base import registry
-from attn_surgeon.blocks.base.own import adopt
+from attn_surgeon.blocks.base.user_blocks import adopt
 from attn_surgeon.errors import ArtefactError, BlockError, RecipeError, TrainingError
 from attn_surgeon.finetune.run_folders import read_request
 

@@ -6,7 +6,7 @@ import os
 import tarfile
 from pathlib import Path
 
-from attn_surgeon.artefact.opening import LoadedNetwork, open_network
+from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.opening import open_dataset
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides

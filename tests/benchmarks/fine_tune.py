@@ -14,7 +14,7 @@ from pathlib import Path
 
 from attn_surgeon import insert
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.tasks.statistics import t_interval
 
 from .trials import Bench, Trial, mean_and_deviation, one_core

@@ -16,7 +16,7 @@ from timm.layers import create_attn
 from torch import nn
 
 from attn_surgeon import insert, register_block
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.tasks.accuracy import measure_accuracy
 

@@ -22,7 +22,7 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck, resnet50
 
 from attn_surgeon import register_block
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.blocks import closing_parameters
 from attn_surgeon.export.module import INPUT
@@ -33,7 +33,7 @@ from attn_surgeon.measure.latency import time_interleaved
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.operations.insert import insert
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 BLOCKS = {"se": {"rd_ratio": 1 / 16}, "eca": {}, "cbam": {"rd_ratio": 1 / 16}, "coord": None}
 

@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import LoadedNetwork, open_network
+from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.data.images import ImageData
-from attn_surgeon.data.scenes import Scenes
+from attn_surgeon.data.segmentation_images import Scenes
 from attn_surgeon.data.splits import Splits
 from attn_surgeon.finetune.graft_effects import openings
 from attn_surgeon.finetune.loop import train

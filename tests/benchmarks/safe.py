@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.blocks.base.registry import block_names, get_card
 from attn_surgeon.data.splits import open_labelled_splits

@@ -21,13 +21,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import LoadedNetwork, open_network
+from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.data.sampling import EpochImages, EpochSampler
 from attn_surgeon.data.splits import Splits, open_labelled_splits
-from attn_surgeon.finetune.allocation import keep_freed_memory
 from attn_surgeon.finetune.clipping import clip_gradients
 from attn_surgeon.finetune.loop import train
+from attn_surgeon.finetune.memory_allocator import keep_freed_memory
 from attn_surgeon.finetune.parameter_groups import make_optimizer
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides

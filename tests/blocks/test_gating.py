@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from attn_surgeon.blocks.base.gate import Multiply, hard_sigmoid
-from attn_surgeon.blocks.base.starts import start_hidden
+from attn_surgeon.blocks.base.initialisation import start_hidden
 
 from .helpers import block
 

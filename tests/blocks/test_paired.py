@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec, Second, block_names, build_block, get_card
-from attn_surgeon.blocks.base.paired import Paired
 from attn_surgeon.blocks.base.registry import get_factory
+from attn_surgeon.blocks.base.two_inputs import Paired
 
 from .helpers import ALONE, NAMES, PAIRS, at_random, bits
 

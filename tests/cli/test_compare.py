@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.open_network import open_network
 from attn_surgeon.artefact.save import save
-from attn_surgeon.surgery.installed import graft_parameters
+from attn_surgeon.surgery.installed_grafts import graft_parameters
 
 from .helpers import Cli
 

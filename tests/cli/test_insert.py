@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from attn_surgeon.artefact.load import load
 from attn_surgeon.artefact.metadata import read_artefact
 from attn_surgeon.networks.demo import load_demo
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 from .helpers import INSERT, Cli, contents
 

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from attn_surgeon import insert, register_block, save
-from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.open_network import open_network
 from attn_surgeon.blocks.base import registry
 
 from .helpers import Cli

@@ -14,7 +14,7 @@ from attn_surgeon.artefact.metadata import read_artefact
 from attn_surgeon.artefact.save import save
 from attn_surgeon.networks.demo import load_demo
 from attn_surgeon.networks.demo.network import WEIGHTS
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 from .helpers import INSERT, Cli, contents, refused
 from .test_insert import CHECKS
@@ -131,8 +131,8 @@ def test_an_output_that_exists_is_noticed_before_anything_is_loaded(
     def fail(*args: object, **kwargs: object) -> None:
         raise AssertionError("something was loaded")
 
-    monkeypatch.setattr("attn_surgeon.artefact.opening.load", fail)
-    monkeypatch.setattr("attn_surgeon.artefact.opening.load_source", fail)
+    monkeypatch.setattr("attn_surgeon.artefact.open_network.load", fail)
+    monkeypatch.setattr("attn_surgeon.artefact.open_network.load_source", fail)
     Path("demo-cbam-removed.safetensors").touch()
     assert "the output exists already; demo-cbam.safetensors" in refused(cli, *INSERT)
     assert "the output exists already; demo-cbam.safetensors" in refused(

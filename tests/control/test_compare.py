@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import attn_surgeon
 from attn_surgeon import LostGraftError, SurgeonError, compare, graft_parameters, insert, list_grafts, remove
-from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.open_network import open_network
 from attn_surgeon.errors import SettingsError, TrainingError
-from attn_surgeon.finetune.control import fine_tune
+from attn_surgeon.finetune.control_run import fine_tune
 from attn_surgeon.finetune.job import open_job
 from attn_surgeon.finetune.loop import train as train_loop
 from attn_surgeon.finetune.settings import FinetuneSettings

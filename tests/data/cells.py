@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks import SourceSpec

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.data.corrupted import (
     CorruptedScenes,
@@ -25,7 +25,7 @@ from attn_surgeon.data.corruptions import CORRUPTION_KINDS, corrupt
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.masks import IGNORED
 from attn_surgeon.data.opening import open_dataset
-from attn_surgeon.data.scenes import Scenes, open_scenes
+from attn_surgeon.data.segmentation_images import Scenes, open_scenes
 from attn_surgeon.data.subsets import ImageSubset
 from attn_surgeon.errors import DataError
 from attn_surgeon.networks import SourceSpec

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from attn_surgeon.data.sampling import EpochImages, EpochSampler, shuffled
 from attn_surgeon.data.splits import open_labelled_splits, with_substitutes
 from attn_surgeon.data.subsets import labels_of, stratified
-from attn_surgeon.data.substitutes import listed
+from attn_surgeon.data.unreadable_images import listed
 from attn_surgeon.errors import DataError, for_python
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks.demo import DEMO_PREPROCESSING

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torchvision.models import resnet18
 
-from attn_surgeon import extras
+from attn_surgeon import optional_dependencies
 from attn_surgeon.draw import graphviz, picture
 from attn_surgeon.draw.diagram import Diagram, DiagramEdge, DiagramNode
 from attn_surgeon.draw.dot import to_dot
@@ -200,7 +200,7 @@ def test_a_png_has_two_pixels_to_a_point() -> None:
 
 
 def test_a_missing_package_is_told_with_the_extra_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr(optional_dependencies, "find_spec", lambda name: None)
     with pytest.raises(SurgeonError, match="drawing needs pygraphviz and matplotlib") as raised:
         graphviz.require_graphviz()
     assert raised.value.hint == "pip install 'attn-surgeon[draw]'"

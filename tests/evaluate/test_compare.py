@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.errors import DataError

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.data.corrupted import CorruptedScenes, LabelledImages
 from attn_surgeon.data.corruptions import CORRUPTION_KINDS, LEVELS, STRENGTHS, corrupt
 from attn_surgeon.data.images import ImageData
-from attn_surgeon.data.scenes import open_scenes
+from attn_surgeon.data.segmentation_images import open_scenes
 from attn_surgeon.data.subsets import ImageSubset, balanced
 from attn_surgeon.evaluate.compare import ComparedNames
 from attn_surgeon.evaluate.robust import TRIALS, Trial, describe_trials, means, robust_gain, run_trials

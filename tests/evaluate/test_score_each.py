@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from attn_surgeon.data.images import ImageData
-from attn_surgeon.data.scenes import Scenes, open_scenes
+from attn_surgeon.data.segmentation_images import Scenes, open_scenes
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.base import ScoreOptions

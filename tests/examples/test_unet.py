@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.operations.remove import remove
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.running import run_network
 from tests.examples.example_files import example
 from tests.surgery.helpers import block_at, identical

@@ -15,7 +15,7 @@ from attn_surgeon.artefact.load import load
 from attn_surgeon.cli.app import main
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.running import run_network, same_bits
 from tests.examples.example_files import REPO, example
 from tests.surgery.helpers import block_at, identical

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attn_surgeon.artefact.opening import LoadedNetwork, open_network
+from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.operations.insert import insert
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 
 @pytest.fixture(scope="session")

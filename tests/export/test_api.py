@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 import attn_surgeon
-from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.open_network import open_network
 from attn_surgeon.blocks import closing_parameters
 from attn_surgeon.errors import ExportError, SurgeonError
 from attn_surgeon.export import api as library
-from attn_surgeon.export.images import folder_pixels, normalise
+from attn_surgeon.export.example_images import folder_pixels, normalise
 from attn_surgeon.export.parity import ParityError
-from attn_surgeon.profiling.onnx_input import read_onnx
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.profiling.onnx_file import read_onnx
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 EXAMPLE = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(3))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.splits import Splits, open_labelled_splits

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from attn_surgeon.finetune.clipping import clip_gradients
-from attn_surgeon.finetune.control import network_of
+from attn_surgeon.finetune.control_run import network_of
 from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.parameter_groups import graft_names, make_optimizer
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 from .helpers import EXAMPLE, loaded, operated, parts
 

@@ -6,7 +6,7 @@ import torch
 
 from attn_surgeon.finetune.graft_effects import openings
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.tasks import get_task
 
 from .helpers import operated, parts

@@ -22,7 +22,7 @@ from attn_surgeon.finetune import checkpoint, loop
 from attn_surgeon.finetune.context import StageContext
 from attn_surgeon.finetune.loop import Trained, train
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.tasks.accuracy import measure_accuracy
 from attn_surgeon.tasks.base import Score
 from attn_surgeon.tasks.classification import Classification

@@ -17,7 +17,7 @@ from attn_surgeon.finetune.freezing import freeze, train_mode
 from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.parameter_groups import make_optimizer, parameter_groups, require_optimizer
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 from .helpers import EXAMPLE, operated, parts
 

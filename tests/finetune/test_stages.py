@@ -13,7 +13,7 @@ from attn_surgeon.finetune.context import StageContext
 from attn_surgeon.finetune.loop import Trained, train
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.finetune.stages import Stage, parse_stages
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 from .helpers import EXAMPLE, operated, parts, same
 

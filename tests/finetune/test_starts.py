@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from attn_surgeon.artefact.opening import LoadedNetwork
-from attn_surgeon.finetune.control import network_of
+from attn_surgeon.artefact.open_network import LoadedNetwork
+from attn_surgeon.finetune.control_run import network_of
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.finetune.starts import describe_seeds, with_seed
-from attn_surgeon.operations.fitting import identity_grafts
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.operations.block_fitting import identity_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.tasks import get_task
 
 from .helpers import EXAMPLE, equal, loaded, same

@@ -16,7 +16,7 @@ from hypothesis.strategies import SearchStrategy
 from attn_surgeon import insert, load, save
 from attn_surgeon.artefact.header import is_artefact
 from attn_surgeon.artefact.load import load_original
-from attn_surgeon.artefact.opening import network_name, open_network
+from attn_surgeon.artefact.open_network import network_name, open_network
 from attn_surgeon.errors import SurgeonError
 from attn_surgeon.networks.demo import load_demo
 from attn_surgeon.networks.weights import load_weights

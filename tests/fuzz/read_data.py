@@ -18,7 +18,7 @@ from PIL import Image
 from attn_surgeon.data.opening import has_splits, open_dataset
 from attn_surgeon.data.settings import DataSettings
 from attn_surgeon.networks.preprocessing import Preprocessing
-from attn_surgeon.profiling.onnx_input import read_onnx
+from attn_surgeon.profiling.onnx_file import read_onnx
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.settings import TaskSettings
 from tests.fuzz.draws import changed, damaged, texts

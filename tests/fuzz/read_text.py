@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from attn_surgeon.artefact.insertion import Insertion
-from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.open_network import open_network
 from attn_surgeon.artefact.recipe import read_recipe
 from attn_surgeon.artefact.trust import trusted_recipe
 from attn_surgeon.blocks import BlockSpec
@@ -20,7 +20,7 @@ from attn_surgeon.blocks.base.registry import block_names
 from attn_surgeon.cli.options import read_images, read_pairs, read_shape, read_size
 from attn_surgeon.networks import DEFAULT_PREPROCESSING, build_network, parse_source
 from attn_surgeon.networks.source import get_source
-from attn_surgeon.operations.fitting import fit_block
+from attn_surgeon.operations.block_fitting import fit_block
 from attn_surgeon.surgery.plan import UnfitError
 from attn_surgeon.surgery.sites.layouts import Feature
 from attn_surgeon.surgery.sites.selection import Selection, choose

@@ -11,7 +11,7 @@ from torch import nn
 
 import attn_surgeon
 from attn_surgeon.errors import SurgeonError
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 from . import __main__ as program
 from .host import Host, call

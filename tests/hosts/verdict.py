@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import attn_surgeon
 from attn_surgeon.artefact.metadata import read_artefact
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 from .host import Host, call
 from .messages import brief, names_graft

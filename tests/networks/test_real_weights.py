@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import LoadedNetwork, open_network
+from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.blocks import block_names, get_card
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.data.opening import open_dataset

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from attn_surgeon import insert, load, save
-from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.open_network import open_network
 from attn_surgeon.errors import ArtefactError, SourceError, WeightsError
 from attn_surgeon.networks import Loaded, Source, SourceSpec, model_names, parse_source, register_source
 from attn_surgeon.networks.preprocessing import Preprocessing

@@ -12,7 +12,7 @@ from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import BlockError, PlanError, SelectorError, SourceError, for_python
 from attn_surgeon.operations.insert import insert, insert_block, plan_insertion
 from attn_surgeon.operations.remove import remove
-from attn_surgeon.surgery.installed import bypassed, list_grafts
+from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
 from attn_surgeon.surgery.running import run_network, same_bits
 from attn_surgeon.surgery.sites.selection import Selection
 from tests import toy_networks

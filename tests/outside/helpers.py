@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import seeded
 from attn_surgeon.surgery.running import Example, call, run_network, same_bits, tensors
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import open_network
+from attn_surgeon.artefact.open_network import open_network
 from attn_surgeon.finetune.loop import train
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.running import run_network
 from attn_surgeon.surgery.sites.survey import survey
 from attn_surgeon.tasks import get_task

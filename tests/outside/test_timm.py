@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attn_surgeon.operations.insert import insert
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.running import run_network
 
 from .helpers import require_all, require_learning

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.errors import ExportError, for_python
 from attn_surgeon.measure.cost import graft_costs, macs, parameters
@@ -19,11 +19,11 @@ from attn_surgeon.measure.peak_memory import peak_memory
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.demo import DEMO_PREPROCESSING, load_demo
 from attn_surgeon.operations.insert import insert
-from attn_surgeon.profiling.inputs import ProfileInput, original
 from attn_surgeon.profiling.latency_chart import draw_latencies
-from attn_surgeon.profiling.onnx_input import read_onnx
+from attn_surgeon.profiling.onnx_file import read_onnx
+from attn_surgeon.profiling.profiled_network import ProfileInput, original
 from attn_surgeon.profiling.profiler import ProfileSettings, profile, savings
-from attn_surgeon.surgery.installed import bypassed, list_grafts
+from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
 from attn_surgeon.surgery.running import run_network
 
 from .helpers import scaling

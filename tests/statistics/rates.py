@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attn_surgeon.evaluate.runs import runs_reach
+from attn_surgeon.evaluate.paired_runs import runs_reach
 from attn_surgeon.tasks.statistics import Floats
 
 from . import before

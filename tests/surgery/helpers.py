@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.operations.insert import insert
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.rewrite.placement import Side
 from attn_surgeon.surgery.running import Example, run_network, same_bits
 from attn_surgeon.surgery.sites.selection import Selectors

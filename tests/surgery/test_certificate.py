@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attn_surgeon.errors import ExampleError
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.certificate import Certificate, Check, certify
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from tests import toy_networks
 
 from .helpers import blocks, grafted, image, opened

@@ -19,8 +19,8 @@ from attn_surgeon.artefact.save import save
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.certificate import certify
-from attn_surgeon.surgery.check import check
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.graft_check import check
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.running import run_network
 from attn_surgeon.surgery.sites.survey import find_sites
 from tests import toy_networks

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError
-from attn_surgeon.operations.fitting import block_request
+from attn_surgeon.operations.block_fitting import block_request
 from attn_surgeon.operations.insert import insert, plan_insertion
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.planner import make_plan
 from attn_surgeon.surgery.sites.selection import Selection
 from attn_surgeon.surgery.sites.survey import survey

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.errors import first_line
-from attn_surgeon.surgery.installed import InstalledGraft, list_grafts
+from attn_surgeon.surgery.installed_grafts import InstalledGraft, list_grafts
 from attn_surgeon.surgery.isolation import mode, seeded
 from attn_surgeon.surgery.running import call, run_network, same_bits, tensors
 

@@ -24,19 +24,19 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attn_surgeon.artefact.opening import LoadedNetwork, open_network
+from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.blocks import block_names as blocks
 from attn_surgeon.blocks import closing_parameters
 from attn_surgeon.errors import SurgeonError, first_line
-from attn_surgeon.export.axes import read_axes
-from attn_surgeon.export.images import normalise, seeded_pixels
+from attn_surgeon.export.dynamic_axes import read_axes
+from attn_surgeon.export.example_images import normalise, seeded_pixels
 from attn_surgeon.export.onnx.format import OnnxOptions, write_onnx
 from attn_surgeon.export.settings import ExportRequest, ExportSettings
 from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.operations.insert import insert
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 LARGEST = 150_000_000  # parameters: these take minutes and gigabytes each
 SMALL = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (64, 64))

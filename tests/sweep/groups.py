@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import PlanError, first_line
 from attn_surgeon.operations import insert as operations
-from attn_surgeon.operations.fitting import block_request, build_blocks
-from attn_surgeon.surgery.installed import list_grafts
-from attn_surgeon.surgery.perform import perform_checked, take_out
+from attn_surgeon.operations.block_fitting import block_request, build_blocks
+from attn_surgeon.surgery.edit import perform_checked, take_out
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.plan import Plan
 from attn_surgeon.surgery.planner import make_plan
-from attn_surgeon.surgery.rewrite.operated import is_operated
+from attn_surgeon.surgery.rewrite.operated_class import is_operated
 from attn_surgeon.surgery.running import run_network, same_bits
 from attn_surgeon.surgery.sites.selection import Selection
 from attn_surgeon.surgery.sites.survey import Survey

@@ -12,14 +12,14 @@ from torchvision.models import get_model_weights
 
 from attn_surgeon import insert
 from attn_surgeon.artefact.load import load
-from attn_surgeon.artefact.opening import LoadedNetwork, open_network
+from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.artefact.save import save
 from attn_surgeon.errors import DataError, TrainingError
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks import SourceSpec, build_network, load_source, parse_source
 from attn_surgeon.networks.preprocessing import Preprocessing, PreprocessingOverrides
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.tasks import get_task
 
 from ..finetune.helpers import loaded, operated, same

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from attn_surgeon import extras
+from attn_surgeon import optional_dependencies
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.base import Score, ScoreOptions
@@ -131,7 +131,7 @@ def test_without_matplotlib_the_confusion_matrix_is_a_table_alone(monkeypatch: p
     predictions = Predictions(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), torch.tensor([0.9, 0.8, 0.6]))
     score = Score(0.5, 0.1, (1.0, 1.0, 0.0), predictions=predictions)
     both = task.pictures(nn.Identity(), data, score)
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr(optional_dependencies, "find_spec", lambda name: None)
     table = task.pictures(nn.Identity(), data, score)
     assert (set(both), set(table)) == ({"confusion.csv", "confusion.png"}, {"confusion.csv"})
     assert table["confusion.csv"] == both["confusion.csv"]

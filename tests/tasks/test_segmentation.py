@@ -19,11 +19,11 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from attn_surgeon import insert
 from attn_surgeon.artefact.load import load
 from attn_surgeon.data.masks import IGNORED
-from attn_surgeon.data.scenes import open_scene_splits
+from attn_surgeon.data.segmentation_images import open_scene_splits
 from attn_surgeon.data.splits import Splits
 from attn_surgeon.errors import DataError
 from attn_surgeon.finetune import loop
-from attn_surgeon.finetune.control import fine_tune, network_of
+from attn_surgeon.finetune.control_run import fine_tune, network_of
 from attn_surgeon.finetune.gradient_checkpointing import checkpointed
 from attn_surgeon.finetune.graft_effects import openings
 from attn_surgeon.finetune.job import FinetuneJob, open_job

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from attn_surgeon import insert
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.data.corrupted import Corrupt
 from attn_surgeon.data.corruptions import corrupt
@@ -27,7 +27,7 @@ from attn_surgeon.evaluate.assess import assess, open_for_networks
 from attn_surgeon.evaluate.compare import ComparedNames
 from attn_surgeon.export.onnx.format import OnnxOptions, write_onnx
 from attn_surgeon.export.settings import ExportRequest
-from attn_surgeon.finetune.control import fine_tune
+from attn_surgeon.finetune.control_run import fine_tune
 from attn_surgeon.finetune.job import open_job
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks import SourceSpec

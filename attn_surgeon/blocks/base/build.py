@@ -8,10 +8,10 @@ from torch import nn
 
 from attn_surgeon.blocks.base.card import Card
 from attn_surgeon.blocks.base.layout import Flat, Permuted, Sequence, Tokens
-from attn_surgeon.blocks.base.paired import Doubled, Paired, Second
 from attn_surgeon.blocks.base.registry import get_card, get_factory
 from attn_surgeon.blocks.base.spec import BlockSpec
 from attn_surgeon.blocks.base.stack import Stack
+from attn_surgeon.blocks.base.two_inputs import Doubled, Paired, Second
 from attn_surgeon.errors import MemoryLimitError, first_line
 from attn_surgeon.surgery.allocation import within_memory
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from attn_surgeon.blocks.base.initialisation import INITS
 from attn_surgeon.blocks.base.registry import canonical, get_card, is_own
-from attn_surgeon.blocks.base.starts import INITS
 from attn_surgeon.errors import BlockError, excerpt, nearest
 
 _MOST_PARTS = 64

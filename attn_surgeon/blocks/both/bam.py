@@ -20,10 +20,10 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
+from attn_surgeon.blocks.base.initialisation import start_hidden
 from attn_surgeon.blocks.base.norms import PooledNorm
 from attn_surgeon.blocks.base.options import least_option
 from attn_surgeon.blocks.base.registry import register
-from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 _PAPER = "Park et al. 2018, BAM: Bottleneck Attention Module"

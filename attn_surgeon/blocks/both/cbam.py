@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Blend, Multiply
+from attn_surgeon.blocks.base.initialisation import start_hidden
 from attn_surgeon.blocks.base.options import (
     GATE,
     HIDDEN,
@@ -28,7 +29,6 @@ from attn_surgeon.blocks.base.options import (
     momentum_option,
 )
 from attn_surgeon.blocks.base.registry import register
-from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 _PAPER = "Woo et al. 2018, CBAM: Convolutional Block Attention Module"

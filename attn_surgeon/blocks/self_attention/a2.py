@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import output_gate
+from attn_surgeon.blocks.base.initialisation import start_at_zero
 from attn_surgeon.blocks.base.options import RESIDUAL
 from attn_surgeon.blocks.base.registry import register
-from attn_surgeon.blocks.base.starts import start_at_zero
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import output_gate
+from attn_surgeon.blocks.base.initialisation import start_at_zero
 from attn_surgeon.blocks.base.options import RESIDUAL
 from attn_surgeon.blocks.base.registry import register
-from attn_surgeon.blocks.base.starts import start_at_zero
 from attn_surgeon.blocks.self_attention.attend import share
 
 _PAPER = "Zhai et al. 2021, An Attention Free Transformer"

@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.exporting import exporting_onnx
 from attn_surgeon.blocks.base.gate import Blend
+from attn_surgeon.blocks.base.initialisation import start_hidden
 from attn_surgeon.blocks.base.norms import PooledNorm
 from attn_surgeon.blocks.base.registry import register
-from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import divisor, hidden_width
 from attn_surgeon.blocks.self_attention.attend import share as spatial_softmax
 from attn_surgeon.blocks.self_attention.windows import parts_of

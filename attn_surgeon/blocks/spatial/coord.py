@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
+from attn_surgeon.blocks.base.initialisation import start_hidden
 from attn_surgeon.blocks.base.options import GATE, HIDDEN, activation_option, least_option, make_activation
 from attn_surgeon.blocks.base.registry import register
-from attn_surgeon.blocks.base.starts import start_hidden
 from attn_surgeon.blocks.base.widths import hidden_width
 
 CARD = Card(

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
+from attn_surgeon.blocks.base.initialisation import start_at_zero
 from attn_surgeon.blocks.base.registry import register
-from attn_surgeon.blocks.base.starts import start_at_zero
 from attn_surgeon.blocks.base.widths import hidden_width
 from attn_surgeon.blocks.spatial.lka import depthwise
 from attn_surgeon.blocks.spatial.projected import PROJECTIONS, Projected

@@ -133,8 +133,8 @@ def export(
     """Export a network and compare the file with PyTorch at the sizes it is made for. Exit 1 if they differ."""
     from attn_surgeon.cli.export.checks import chosen_format, chosen_precisions, require_effect
     from attn_surgeon.cli.export.printing import parity_errors, show
-    from attn_surgeon.export.axes import read_axes
-    from attn_surgeon.export.images import require_images
+    from attn_surgeon.export.dynamic_axes import read_axes
+    from attn_surgeon.export.example_images import require_images
     from attn_surgeon.export.onnx.convert import require_opset
     from attn_surgeon.export.settings import ExportRequest, ExportSettings
 
@@ -190,6 +190,6 @@ def _stem(path: str) -> str:
         return Path(path).stem
     if path.endswith(".onnx"):
         raise OptionError("this is an ONNX file", path, "name a network or an artefact; ONNX files are for profile")
-    from attn_surgeon.artefact.opening import network_name
+    from attn_surgeon.artefact.open_network import network_name
 
     return network_name(path)

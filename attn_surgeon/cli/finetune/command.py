@@ -22,7 +22,7 @@ from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.progress import no_progress
 
 if TYPE_CHECKING:
-    from attn_surgeon.artefact.opening import LoadedNetwork
+    from attn_surgeon.artefact.open_network import LoadedNetwork
     from attn_surgeon.finetune.job import FinetuneJob
     from attn_surgeon.finetune.run_folders import FinetuneRequest
 
@@ -93,7 +93,7 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a network with grafts; --control trains the one without them too and tests whether they help."""
-    from attn_surgeon.data.processes import is_first, run_on_first
+    from attn_surgeon.data.distributed import is_first, run_on_first
     from attn_surgeon.finetune.run_folders import fingerprint, new_run, read_request, require_unused
 
     _silence_other_processes()
@@ -180,7 +180,7 @@ def _require_same_data(request: FinetuneRequest) -> None:
 
 
 def _open(path: str, source: str | None, trust: bool, weights: str | None) -> LoadedNetwork:
-    from attn_surgeon.artefact.opening import open_network
+    from attn_surgeon.artefact.open_network import open_network
 
     with steps(f"open {path}"):
         return open_network(path, source=source, trust=trust, weights=weights)
@@ -195,16 +195,16 @@ def _open_job(request: FinetuneRequest, network: LoadedNetwork) -> FinetuneJob:
 
 def _silence_other_processes() -> None:
     """Silence standard output in all processes but the first; errors are still printed."""
-    from attn_surgeon.data.processes import is_first
+    from attn_surgeon.data.distributed import is_first
 
     if not is_first():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
 
 
 def _run(job: FinetuneJob, *, as_json: bool) -> None:
-    from attn_surgeon.data.processes import is_first
-    from attn_surgeon.finetune.allocation import keep_freed_memory
-    from attn_surgeon.finetune.control import fine_tune
+    from attn_surgeon.data.distributed import is_first
+    from attn_surgeon.finetune.control_run import fine_tune
+    from attn_surgeon.finetune.memory_allocator import keep_freed_memory
 
     keep_freed_memory()
     prints = is_first() and not as_json

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attn_surgeon.errors import ExportError, option
-from attn_surgeon.export.axes import Axis, axis_index
+from attn_surgeon.export.dynamic_axes import Axis, axis_index
 from attn_surgeon.export.failures import export_failure
 from attn_surgeon.export.module import INPUT, WRAPPED, ExportModule, InputOutputWrapper
-from attn_surgeon.export.onnx.attention import explicit_attention
+from attn_surgeon.export.onnx.explicit_attention import explicit_attention
 from attn_surgeon.export.onnx.simplify import simplify
-from attn_surgeon.export.silence import silenced
+from attn_surgeon.export.quiet import silenced
 
 MIN_OPSET, MAX_OPSET = 18, 25
 DEFAULT_OPSET = 20

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from attn_surgeon.export.benchmark import EvaluationData, FileBenchmark, benchmark_files, open_evaluation_data
+from attn_surgeon.export.example_images import folder_pixels, normalise
 from attn_surgeon.export.file_metadata import build_metadata
 from attn_surgeon.export.formats import Format
-from attn_surgeon.export.images import folder_pixels, normalise
 from attn_surgeon.export.module import INPUT
 from attn_surgeon.export.onnx.convert import convert_to_onnx, default_opset
 from attn_surgeon.export.onnx.precisions.bfloat16 import bfloat16_to_float, to_bfloat16

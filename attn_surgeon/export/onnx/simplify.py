@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from attn_surgeon.export.onnx.factors import move_factors
+from attn_surgeon.export.onnx.gate_factors import move_factors
 from attn_surgeon.export.onnx.rewrites.fuse import fuse_for_runtime
 from attn_surgeon.export.onnx.rewrites.unsqueeze import merge_unsqueezes
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.errors import ExportError, option
-from attn_surgeon.export.axes import NAMES
+from attn_surgeon.export.dynamic_axes import NAMES
 from attn_surgeon.export.formats import Format, ending
 from attn_surgeon.export.onnx.format import TOLERANCES, OnnxOptions, write_onnx
 from attn_surgeon.export.parity import Array

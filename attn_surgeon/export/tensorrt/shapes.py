@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attn_surgeon.errors import ExportError, excerpt, option
-from attn_surgeon.export.axes import NAMES, Axis
+from attn_surgeon.export.dynamic_axes import NAMES, Axis
 from attn_surgeon.validation import read_count
 
 BatchShape = tuple[int, int, int, int]

@@ -1,7 +1,14 @@
 """The sources of networks, one file each. The last that is registered is asked first."""
 
 from attn_surgeon.networks.source import register_source
-from attn_surgeon.networks.sources import demo, own, passed, timm, torchvision
+from attn_surgeon.networks.sources import demo, passed_module, timm, torchvision, user_factory
 
-for _source in (passed.SOURCE, own.MODULE, torchvision.SOURCE, timm.SOURCE, own.FILE, demo.SOURCE):
+for _source in (
+    passed_module.SOURCE,
+    user_factory.MODULE,
+    torchvision.SOURCE,
+    timm.SOURCE,
+    user_factory.FILE,
+    demo.SOURCE,
+):
     register_source(_source)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attn_surgeon.errors import WeightsError, option
-from attn_surgeon.networks.calls import check_arguments, library_errors
+from attn_surgeon.networks.constructor_calls import check_arguments, library_errors
 from attn_surgeon.networks.source import Loaded, Source, SourceSpec
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from attn_surgeon.errors import SourceError, WeightsError, nearest
-from attn_surgeon.networks.calls import check_reserved, library_errors
+from attn_surgeon.networks.constructor_calls import check_reserved, library_errors
 from attn_surgeon.networks.downloads import WAYS_ON, fetch_hub, fetch_url, no_weights
 from attn_surgeon.networks.preprocessing import INTERPOLATIONS, Preprocessing
 from attn_surgeon.networks.source import Loaded, Scalar, Source, SourceSpec, library_name

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from attn_surgeon.errors import SourceError, WeightsError, nearest
-from attn_surgeon.networks.calls import check_arguments, check_reserved, library_errors
+from attn_surgeon.networks.constructor_calls import check_arguments, check_reserved, library_errors
 from attn_surgeon.networks.downloads import WAYS_ON, fetch_url, no_weights
 from attn_surgeon.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from attn_surgeon.networks.source import Loaded, Scalar, Source, SourceSpec, library_name

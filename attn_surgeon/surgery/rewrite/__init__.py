@@ -7,7 +7,7 @@ Ways to make a module call a graft, and why the third is used:
 - A *generated subclass* runs in all of these cases. But a `forward` that is assigned to the object hides it, and a
   class that is assigned replaces it.
 - A generated subclass whose methods are *data descriptors* (`assigned.py`), with a descriptor for `__class__`
-  (`operated.py`), keeps its grafts in both cases.
+  (`operated_class.py`), keeps its grafts in both cases.
 - A module that other code *rebuilds* loses them in any case. So the network records the grafts that it should have
   (`expected.py`), reinstalls those at leaf modules at its next call, and raises for the others.
 - A `torch.fx.GraphModule` generates its class from its graph, so there the *graph* is rewritten (`graph_module.py`).

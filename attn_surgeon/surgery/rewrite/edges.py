@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import fx
 
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
-from attn_surgeon.surgery.rewrite.items import get_item, put_item
+from attn_surgeon.surgery.rewrite.output_items import get_item, put_item
 from attn_surgeon.surgery.rewrite.placement import Placement
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
-from attn_surgeon.surgery.rewrite.items import get_item, put_item
+from attn_surgeon.surgery.rewrite.output_items import get_item, put_item
 from attn_surgeon.surgery.rewrite.placement import Placement
 from attn_surgeon.surgery.rewrite.signature import first_parameter, write_signature
 

@@ -13,12 +13,12 @@ from attn_surgeon.surgery import running
 from attn_surgeon.surgery.observe.flow import flow
 from attn_surgeon.surgery.observe.observe import Call, Observation
 from attn_surgeon.surgery.rewrite.edges import node_inputs
-from attn_surgeon.surgery.rewrite.items import list_items
+from attn_surgeon.surgery.rewrite.output_items import list_items
 from attn_surgeon.surgery.rewrite.trace import ShallowGraph
+from attn_surgeon.surgery.sites.example_sizes import image_size
 from attn_surgeon.surgery.sites.layouts import Feature, read_feature, vector_lengths
-from attn_surgeon.surgery.sites.routes import Routes, caller_nodes, is_sequential
+from attn_surgeon.surgery.sites.placements import Routes, caller_nodes, is_sequential
 from attn_surgeon.surgery.sites.site import Site
-from attn_surgeon.surgery.sites.sizes import image_size
 
 
 class Finder:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from attn_surgeon.surgery.observe.dataflow import Dataflow
 from attn_surgeon.surgery.observe.functions import ACTIVATIONS, NORMS, RESHAPES, plain_name
 from attn_surgeon.surgery.rewrite.placement import Side
-from attn_surgeon.surgery.sites.carriers import Carriers
-from attn_surgeon.surgery.sites.joins import Fusion, Residual, find_joins
+from attn_surgeon.surgery.sites.heads import find_heads
+from attn_surgeon.surgery.sites.residuals_and_fusions import Fusion, Residual, find_joins
 from attn_surgeon.surgery.sites.site import Site
 from attn_surgeon.surgery.sites.stages import find_stage_ends
-from attn_surgeon.surgery.sites.trunk import find_heads
+from attn_surgeon.surgery.sites.values_at_sites import Carriers
 
 GROUPS: Mapping[str, str] = {
     "stages": "the last feature map before each downsampling, and the last of all",

@@ -9,7 +9,7 @@ from attn_surgeon.surgery.observe.dataflow import Dataflow
 from attn_surgeon.surgery.observe.functions import RESHAPES, plain_name
 from attn_surgeon.surgery.observe.observe import Call
 from attn_surgeon.surgery.running import tensors
-from attn_surgeon.surgery.sites.detours import DOWN, Detours, Maps, whole_images
+from attn_surgeon.surgery.sites.resolution_detours import DOWN, Detours, Maps, whole_images
 
 _MOST_LAYERS = 1
 

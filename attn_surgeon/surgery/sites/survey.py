@@ -11,17 +11,17 @@ from torch import nn
 
 from attn_surgeon.errors import ExampleError, SourceError, either, first_line
 from attn_surgeon.surgery import running
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import isolates
 from attn_surgeon.surgery.observe.dataflow import Dataflow
 from attn_surgeon.surgery.observe.observe import Observation, observe
 from attn_surgeon.surgery.observe.taint import TaintAnalysis
-from attn_surgeon.surgery.sites.carriers import Carriers
+from attn_surgeon.surgery.sites.example_sizes import other_sizes
 from attn_surgeon.surgery.sites.finder import Finder
-from attn_surgeon.surgery.sites.followers import followers, is_foldable
 from attn_surgeon.surgery.sites.groups import Groups, find_groups
+from attn_surgeon.surgery.sites.norms_and_activations import followers, is_foldable
 from attn_surgeon.surgery.sites.site import Site, Sites
-from attn_surgeon.surgery.sites.sizes import other_sizes
+from attn_surgeon.surgery.sites.values_at_sites import Carriers
 
 _logger = logging.getLogger(__name__)
 __all__ = ["Site", "Survey", "find_sites", "survey"]

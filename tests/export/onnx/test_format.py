@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon import __version__
-from attn_surgeon.artefact.opening import LoadedNetwork
+from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.blocks import get_card
 from attn_surgeon.errors import ExportError
-from attn_surgeon.export.axes import read_axes
+from attn_surgeon.export.dynamic_axes import read_axes
 from attn_surgeon.export.failures import export_failure
 from attn_surgeon.export.onnx import format as onnx_format
 from attn_surgeon.export.onnx.convert import convert_to_onnx

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from attn_surgeon.errors import PlanError
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.running import run_network, same_bits
 from attn_surgeon.surgery.sites.survey import find_sites
 from tests import toy_networks

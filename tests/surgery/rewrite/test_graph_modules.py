@@ -15,8 +15,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.certificate import certify
-from attn_surgeon.surgery.check import check
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.graft_check import check
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.running import run_network, same_bits
 from attn_surgeon.surgery.sites.survey import find_sites
 

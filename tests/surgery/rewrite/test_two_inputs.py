@@ -18,7 +18,7 @@ from attn_surgeon.errors import PlanError, SelectorError
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.certificate import certify
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.running import Example, run_network, same_bits
 from tests.toy_networks import Residual, Root, paired
 from tests.toy_networks.joins import Between

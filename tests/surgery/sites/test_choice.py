@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.errors import PlanError, SelectorError
 from attn_surgeon.operations.insert import insert
-from attn_surgeon.surgery.installed import list_grafts
+from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.rewrite.placement import Side
 from attn_surgeon.surgery.sites.selection import Selection, choose
 from attn_surgeon.surgery.sites.selectors import is_within, matches, select

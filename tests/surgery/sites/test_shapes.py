@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from attn_surgeon.errors import PlanError
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.certificate import certify
+from attn_surgeon.surgery.sites.example_sizes import image_size, other_sizes
 from attn_surgeon.surgery.sites.layouts import Feature
-from attn_surgeon.surgery.sites.sizes import image_size, other_sizes
 from attn_surgeon.surgery.sites.survey import find_sites
 from tests.toy_networks import OneSize, Tokens, shapes
 

@@ -20,7 +20,7 @@ from attn_surgeon.export.module import INPUT, in_graft
 from attn_surgeon.export.onnx.rewrites.pooling import pool_globally
 from attn_surgeon.export.onnx.session import conflict, open_session
 from attn_surgeon.export.parity import Array
-from attn_surgeon.export.silence import silenced
+from attn_surgeon.export.quiet import silenced
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,116 @@
+"""What an operation starts from: a network from a source or an artefact, with an example to run it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.artefact.load import load
+from attn_surgeon.artefact.metadata import read_artefact
+from attn_surgeon.artefact.provenance import Provenance, provenance_of, set_provenance
+from attn_surgeon.artefact.trust import trusted_source
+from attn_surgeon.errors import option
+from attn_surgeon.networks import DEFAULT_PREPROCESSING, SourceSpec, load_source, parse_source
+from attn_surgeon.networks.preprocessing import Preprocessing, PreprocessingOverrides
+from attn_surgeon.surgery.allocation import require_runnable
+from attn_surgeon.surgery.edit import take_out
+from attn_surgeon.surgery.installed_grafts import list_grafts
+from attn_surgeon.surgery.isolation import copied
+
+_NORMALISATION_UNKNOWN = "the normalisation of the images is not known: ImageNet's mean and std are assumed"
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network in eval mode, and what is known of it beside its provenance, which is on the network itself.
+
+    `trusted` is the source that the user has named or trusts, whose code may run again.
+    `fresh` are the layers that were given new weights for a fine-tune.
+    """
+
+    model: nn.Module
+    notes: tuple[str, ...] = ()
+    trusted: SourceSpec | None = None
+    fresh: tuple[str, ...] = ()
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where the network comes from."""
+        return provenance_of(self.model)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the network expects of its images; ImageNet's habits where that is not known."""
+        return self.provenance.preprocessing or DEFAULT_PREPROCESSING
+
+    @property
+    def example(self) -> Tensor:
+        """One input (1, C, H, W) of seeded normal noise."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(1, self.preprocessing.channels, *self.preprocessing.size, generator=generator)
+
+    @property
+    def name(self) -> str:
+        """A short name for files made from this network."""
+        return _short_name(self.provenance.source)
+
+    def base(self) -> nn.Module:
+        """Return a copy of the network without any grafts."""
+        base = copied(self.model)
+        if list_grafts(base):
+            take_out(base, lambda graft: True)
+        return base
+
+
+def network_name(text: str) -> str:
+    """Return the short name of a network by source, or of an artefact by path; only its metadata is read."""
+    return _short_name(read_artefact(text).provenance.source if text.endswith(".safetensors") else parse_source(text))
+
+
+def _short_name(source: SourceSpec) -> str:
+    name = source.name
+    return name.rpartition(":")[2] if ":" in name else name.partition(".")[0]
+
+
+def open_network(
+    text: str,
+    *,
+    weights: str | None = None,
+    args: Mapping[str, object] | None = None,
+    images: PreprocessingOverrides | None = None,
+    source: str | None = None,
+    allow_partial: bool = False,
+    trust: bool = False,
+) -> LoadedNetwork:
+    """Open a network by source, or an artefact by path.
+
+    `source` is the user's own network behind an artefact; with `trust`, the code that an artefact names is run.
+    """
+    if text.endswith(".safetensors"):
+        loaded = _open_artefact(text, source, weights, trust)
+    else:
+        loaded = _open_source(text, weights, args, allow_partial)
+    preprocessing = (images or PreprocessingOverrides()).applied(loaded.preprocessing)
+    shape = (1, preprocessing.channels, *preprocessing.size)
+    require_runnable(loaded.model, shape, f"{text} on an image of its size", f"choose a smaller {option('size')}")
+    set_provenance(loaded.model, replace(loaded.provenance, preprocessing=preprocessing))
+    return replace(loaded, notes=(*loaded.notes, _NORMALISATION_UNKNOWN)) if preprocessing.assumed else loaded
+
+
+def _open_artefact(path: str, source: str | None, weights: str | None, trust: bool) -> LoadedNetwork:
+    model = load(path, source=source, weights=weights, trust=trust)
+    known = source is not None or trust
+    trusted = trusted_source(provenance_of(model), source, Path(path), trust=trust) if known else None
+    return LoadedNetwork(model, trusted=trusted)
+
+
+def _open_source(
+    text: str, weights: str | None, args: Mapping[str, object] | None, allow_partial: bool
+) -> LoadedNetwork:
+    built = load_source(parse_source(text, args=args, weights=weights or "default"), allow_partial=allow_partial)
+    set_provenance(built.model, Provenance(built.spec, built.preprocessing, built.class_names))
+    return LoadedNetwork(built.model, built.notes, built.spec)
