@@ -29,6 +29,7 @@ _NONE: frozenset[str] = frozenset()
 GUARD = "_require_expected"  # the name of `require_expected` in generated code
 _BASE, _CODE = "_attn_surgeon_base", "_attn_surgeon_code"
 _set_class: Callable[[object, type], None] = vars(object)["__class__"].__set__
+_scriptable: list[Callable[[nn.Module], nn.Module]] = []
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +282,10 @@ def _assign_class(module: nn.Module, cls: type[nn.Module]) -> None:
     _set_class(module, operated_class(cls, code))
 
 
-def _prepare_scriptable(module: nn.Module) -> nn.Module:
-    from attn_surgeon.surgery.rewrite.torchscript import prepare_scriptable
+def set_scriptable(prepare: Callable[[nn.Module], nn.Module]) -> None:
+    """Set what `torch.jit.script` compiles in place of an operated network: torchscript.py builds on this module."""
+    _scriptable.append(prepare)
 
-    return prepare_scriptable(module)
+
+def _prepare_scriptable(module: nn.Module) -> nn.Module:
+    return _scriptable[-1](module)
