@@ -8,9 +8,9 @@ from tests.sweep.exclusions import EXCLUSIONS
 from tests.sweep.row import LIBRARIES, Settings, shortfalls, sweep_one
 from tests.sweep.sample import SAMPLE
 
-# a third of the sample is run every time, without those that take longest
+# a sixth of the sample is run every time, without those that take longest
 LONG = ("mc3_18", "beit_base_patch16_224", "maxvit_pico_rw_256", "hiera_tiny_224", "deit_tiny_distilled_patch16_224")
-OFTEN = [item for item in SAMPLE[::3] if item[1] not in LONG]
+OFTEN = [item for item in SAMPLE[::6] if item[1] not in LONG]
 NETWORKS = [item if item in OFTEN else pytest.param(*item, marks=pytest.mark.slow) for item in SAMPLE]
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.blocks import get_card
 from attn_surgeon.measure.peak_memory import peak_memory
+from tests.turns import in_turns
 
 from .helpers import NAMES, block
 
@@ -24,7 +25,7 @@ KINDS = [name for name in NAMES if get_card(name).kind == "self-attention"]
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", in_turns(KINDS, 2))
 def test_peak_at_64_by_64(name: str) -> None:
     q, k, v = torch.randn(3, 1, 1, 64 * 64, 256)
     plain = 3 * q.nbytes + peak_memory(lambda: F.scaled_dot_product_attention(q, k, v), CPU)

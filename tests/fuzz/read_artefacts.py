@@ -99,6 +99,6 @@ def _read_safetensors(content: bytes) -> None:
 
 
 KINDS = {
-    "artefact metadata": FuzzKind(_metadata, _load, often=60),
-    "safetensors": FuzzKind(_safetensors, _read_safetensors, often=100),
+    "artefact metadata": FuzzKind(_metadata, _load, often=30),
+    "safetensors": FuzzKind(_safetensors, _read_safetensors, often=50),
 }

@@ -148,8 +148,8 @@ def _read_model(content: bytes) -> None:
 
 
 KINDS = {
-    "images": FuzzKind(_images, _read_images, often=60),
-    "masks": FuzzKind(_masks, _read_masks, often=60),
-    "shards": FuzzKind(_shards, _read_shards, often=150),
+    "images": FuzzKind(_images, _read_images, often=30),
+    "masks": FuzzKind(_masks, _read_masks, often=30),
+    "shards": FuzzKind(_shards, _read_shards, often=100),
     "onnx": FuzzKind(_models, _read_model),
 }

@@ -95,5 +95,5 @@ def _read_checkpoint(content: bytes) -> None:
 KINDS = {
     "requests": FuzzKind(_requests, _read_request),
     "option files": FuzzKind(_configs, _read_config, often=100),
-    "checkpoints": FuzzKind(_checkpoints, _read_checkpoint, often=60),
+    "checkpoints": FuzzKind(_checkpoints, _read_checkpoint, often=30),
 }

@@ -192,4 +192,4 @@ def _surgery() -> SearchStrategy[Any]:
     return _draws()
 
 
-KINDS = {"surgery": FuzzKind(_surgery, _operate, often=12, longest=60.0, minimised=False)}
+KINDS = {"surgery": FuzzKind(_surgery, _operate, often=8, longest=60.0, minimised=False)}

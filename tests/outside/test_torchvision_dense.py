@@ -55,8 +55,8 @@ DETECTORS: dict[str, tuple[dict[str, Any], list[str], int]] = {
 }
 
 
-# a dictionary as output, boxes, and masks; the others are slow tests
-OFTEN = ("lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn")
+# a dictionary as output, and boxes; the others are slow tests
+OFTEN = ("lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn")
 
 
 @cache

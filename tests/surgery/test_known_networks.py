@@ -46,7 +46,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "vit_tiny_patch16_224": {"img_size": 64},
 }
 NETWORKS = [("torchvision", name) for name in TORCHVISION] + [("timm", name) for name in TIMM]
-OFTEN = [*NETWORKS[1::2], ("torchvision", "swin_t")]  # the others are slow tests
+OFTEN = [*NETWORKS[1::3], ("torchvision", "swin_t")]  # the others are slow tests
 
 
 def network(library: str, name: str) -> nn.Module:
