@@ -25,7 +25,8 @@ to ± {error:.1f} points (two standard errors). `--quick` prints the same with f
 ## Several training runs of each network, without an effect
 
 Claims of a gain or a loss in per cent, **before → after**, which should be 5 at most. *Before* is Student's t over the
-differences of the seeds, *after* the interval over runs and images ([code](../../attn_surgeon/evaluate/paired_runs.py)).
+differences of the seeds, *after* the interval over runs and images
+([code](../../attn_surgeon/evaluate/paired_runs.py)).
 Networks have an accuracy of 90 % unless it says otherwise, runs of a network differ by a standard deviation of so many
 points, and *no effect* means: on average over runs and over images like these.
 """
