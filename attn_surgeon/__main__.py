@@ -1,4 +1,4 @@
-"""The command line's entry, also as `python -m attn_surgeon`."""
+"""Entry point of the command line, also as `python -m attn_surgeon`."""
 
 import os
 import signal
@@ -17,13 +17,13 @@ def main() -> None:
     limit_to_machine()
     try:
         run()
-    finally:  # all is done, but Python takes a while to end, with its handlers taken away
+    finally:  # the work is done; a signal during Python's shutdown would print a traceback
         for number in caught:
             signal.signal(number, signal.SIG_IGN)
 
 
 def _leave(signum: int, frame: object) -> None:
-    """End before there is anything that could be left half done."""
+    """Exit at once: the command has not started, so nothing is half written."""
     sys.stderr.write("error: interrupted\n")
     sys.stderr.flush()
     os._exit(130)

@@ -1,8 +1,8 @@
-"""The errors a user can cause: what is wrong, where, and what to do next.
+"""Errors a user can cause: what is wrong, where, and what to do next.
 
-The same error reaches callers of two kinds. Its texts name options and functions by `option` and `function`, and are
-rendered for the caller: `layout='tokens'` and `attn_surgeon.find_sites(network, example)` in Python,
-`--layout tokens` and `attn-surgeon inspect NETWORK` on the command line.
+Messages refer to options and functions by `option` and `function`, which are rendered for the reader: `layout=tokens`
+and `attn_surgeon.find_sites(network, example)` in Python, `--layout tokens` and `attn-surgeon inspect NETWORK` on the
+command line.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-LONGEST_LINE = 290  # characters of an error, before which the command line puts "error: "
+LONGEST_LINE = 290  # characters; with the command line's "error: " in front, a message stays below 300
 _SHORTEST_PART = 60
-_MOST_BITS = 4096
+_MOST_BITS = 4096  # Python refuses to convert much larger integers to decimal
 _LONGEST_NAME = 200
 _REFERENCE = re.compile("\x00(.*?)\x01(.*?)\x02", re.DOTALL)
 
 
 def option(name: str, value: object = "") -> str:
-    """Return a reference to an option for an error's text: `name=value` in Python, `--name value` on the command line.
+    """Return a reference to an option for a message: `name=value` in Python, `--name value` on the command line.
 
     Args:
         name: the option's name in Python, such as `graft_lr_mult`.
-        value: the value to show, if any; `True` stands for a flag that takes none.
+        value: the value to show, if any; `True` for a flag, which takes no value.
     """
     in_python = f"{name}={value}" if value != "" else name
     dashes = f"--{name.rstrip('_').replace('_', '-')}"
@@ -31,7 +31,7 @@ def option(name: str, value: object = "") -> str:
 
 
 def function(in_python: str, command: str) -> str:
-    """Return a reference to what a caller can run next, by its name in Python and as a command.
+    """Return a reference, for a message, to a function and to the command that does the same.
 
     >>> str(SurgeonError("no site", "", f"list them: {function('find_sites(network, x)', 'inspect NETWORK')}"))
     'no site; list them: attn_surgeon.find_sites(network, x)'
@@ -40,26 +40,26 @@ def function(in_python: str, command: str) -> str:
 
 
 def either(in_python: str, on_command_line: str) -> str:
-    """Return a text that reads otherwise in Python and on the command line."""
+    """Return a text that is rendered differently in Python and on the command line."""
     return f"\x00{in_python}\x01{on_command_line}\x02"
 
 
 def for_python(text: str) -> str:
-    """Return a text with its references as a Python caller writes them."""
+    """Return a message with its references rendered for Python."""
     return _REFERENCE.sub(r"\1", text)
 
 
 def for_command_line(text: str) -> str:
-    """Return a text with its references as they are typed on the command line."""
+    """Return a message with its references rendered for the command line."""
     return _REFERENCE.sub(r"\2", text)
 
 
 class SurgeonError(Exception):
-    """Report a request that cannot be carried out.
+    """Base class of the errors that a user can cause.
 
     Args:
         what: what is wrong.
-        where: the file, site or option that it is about.
+        where: the file, site or option with the problem.
         hint: the nearest valid name, or what to do next.
     """
 
@@ -72,9 +72,9 @@ class SurgeonError(Exception):
 
     @property
     def option(self) -> str | None:
-        """The option that the error is about, by its name in Python, or None."""
-        found = _REFERENCE.fullmatch(self.where)
-        return found[1].partition("=")[0] if found and found[2].startswith("--") else None
+        """The Python name of the option with the problem, or None."""
+        match = _REFERENCE.fullmatch(self.where)
+        return match[1].partition("=")[0] if match and match[2].startswith("--") else None
 
 
 class SourceError(SurgeonError):
@@ -82,7 +82,7 @@ class SourceError(SurgeonError):
 
 
 class ExampleError(SurgeonError):
-    """Report a network that does not run on its example."""
+    """Report a network that does not run on its example input."""
 
 
 class WeightsError(SurgeonError):
@@ -90,7 +90,7 @@ class WeightsError(SurgeonError):
 
 
 class SelectorError(SurgeonError):
-    """Report a selector that chooses nothing."""
+    """Report a selector that matches no site."""
 
 
 class BlockError(SurgeonError):
@@ -98,15 +98,15 @@ class BlockError(SurgeonError):
 
 
 class PlanError(SurgeonError):
-    """Report a plan that cannot be carried out as a whole."""
+    """Report a plan of which not every graft can be inserted."""
 
 
 class OtherCallError(SurgeonError, ValueError):
-    """Report a forward that is called in another way than it was rewritten for."""
+    """Report a call of a rewritten forward that takes another path than the one it was rewritten for."""
 
 
 class LostGraftError(SurgeonError):
-    """Report grafts that do not run any more because of what other code did to their network."""
+    """Report grafts that no longer run, because other code changed their network."""
 
 
 class ArtefactError(SurgeonError):
@@ -130,11 +130,11 @@ class SettingsError(SurgeonError):
 
 
 class TrainingError(SurgeonError):
-    """Report a fine-tune that cannot start, or that had to stop."""
+    """Report fine-tuning that cannot start or had to stop."""
 
 
 class ExportError(SurgeonError):
-    """Report a network that cannot be exported as it was asked for."""
+    """Report a network that cannot be exported as requested."""
 
 
 class MemoryLimitError(SurgeonError):
@@ -146,17 +146,17 @@ class BusyError(SurgeonError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its class where it has none."""
+    """Return the first line of an error's message, or the name of its class if there is no message."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def excerpt(value: object, most: int = 80) -> str:
-    """Return a value as text for an error: the start and the end of what is long.
+    """Return a value as text for an error, with the middle of long texts left out.
 
     >>> excerpt("9" * 5000, 20)
     '999999999999 … 99999'
     """
-    if isinstance(value, int) and value.bit_length() > _MOST_BITS:  # which Python does not write in decimals
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         value = hex(value)
     text = " ".join(str(value).split())
     end = most // 4
@@ -164,9 +164,9 @@ def excerpt(value: object, most: int = 80) -> str:
 
 
 def fitted(*parts: str) -> tuple[str, ...]:
-    """Return the parts of an error in one line each, shortened so that all fit in one short line.
+    """Return the parts of an error message, each on one line, shortened so that together they fit `LONGEST_LINE`.
 
-    The last, what to do next, is the last to be shortened.
+    Earlier parts are shortened first, so that the last one, what to do next, stays readable.
 
     >>> [len(part) for part in fitted("x" * 500, "y" * 150, "z" * 100)]
     [60, 126, 100]
@@ -180,12 +180,12 @@ def fitted(*parts: str) -> tuple[str, ...]:
 
 
 def printable(text: str) -> str:
-    """Return a text with escapes for what a terminal would act on, such as control characters in a file's names."""
+    """Return a text with control characters escaped, for example those in a file name."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
-    """Return the closest valid names as `did you mean a, b?`, or an empty text where none is close."""
+    """Return the closest valid names as `did you mean a, b?`, or an empty text if none is close."""
     close = get_close_matches(name[:_LONGEST_NAME], list(names), n=count, cutoff=0.5)
     return f"did you mean {', '.join(close)}?" if close else ""
 

@@ -1,7 +1,7 @@
-"""Atomic writes by one process at a time: after an error or a kill, a file is complete or what it was before.
+"""Atomic file writes with locks: after an error or a kill, a file is either complete or unchanged.
 
-Who writes a file holds a lock on it, which the system releases when the process ends, however it ends. What a killed
-process leaves, a hidden lock file and hidden temporary files, is removed by the next one that writes there.
+The writing process holds a lock, which the operating system releases when the process ends, however it ends. The
+hidden lock and temporary files that a killed process leaves behind are removed by the next one that writes there.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if sys.platform != "win32":
 
 _LONGEST_NAME = 200
 _LOCK = ".lock"
-_RANDOM = r"\.[a-z0-9_]{8}\.tmp"  # the end of the names that tempfile makes here
+_RANDOM = r"\.[a-z0-9_]{8}\.tmp"  # how the names of temporary files end
 _guard = threading.Lock()
 
 
 @dataclass
 class _Claim:
-    """The handle of a lock file, None where there is none, and how often this process claims the path."""
+    """The handle of a lock file, None if there is none, and how many times this process has claimed the path."""
 
     handle: int | None
     holders: int = 0
@@ -42,9 +42,9 @@ _claims: dict[tuple[int, Path], _Claim] = {}
 
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Keep other processes from writing a file or folder, and remove what killed ones have left of it.
+    """Lock a file or folder against other processes, and remove temporary files that killed processes left.
 
-    Raises BusyError where another process writes it. Where the file system has no locks, nothing is kept.
+    Raises BusyError if another process is writing it. On file systems without locks, nothing is locked.
     """
     key = (os.getpid(), Path(os.path.realpath(path.parent)) / path.name)
     with _guard:
@@ -63,7 +63,7 @@ def claimed(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[str]:
-    """Yield a temporary path beside `path`; what is written there replaces it atomically at the end."""
+    """Yield a temporary path beside `path`; the file written there atomically replaces `path` at the end."""
     with claimed(path):
         handle, temporary = tempfile.mkstemp(prefix=f".{_short(path.name)}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
@@ -77,40 +77,41 @@ def replacing(path: Path) -> Iterator[str]:
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """Yield a path of the same name in a temporary folder; it and the files written beside it replace the target.
+    """Yield a path of the same name in a temporary folder; that file and those written beside it replace the target.
 
-    Where the body raises, nothing is left behind.
+    If the body raises, nothing is left behind.
     """
     with claimed(path):
         folder = Path(tempfile.mkdtemp(prefix=f".{_short(path.name)}.", suffix=".tmp", dir=path.parent))
         try:
             yield folder / path.name
-            for made in sorted(folder.iterdir(), key=lambda file: file.name == path.name):  # what it refers to first
-                _sync_and_rename(str(made), path.parent / made.name)
+            # the target last, because it refers to the files beside it
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
+                _sync_and_rename(str(file), path.parent / file.name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a file is a lock or a temporary file of this module, by its name."""
+    """Whether a file is, by its name, a lock or a temporary file written by this module."""
     return re.fullmatch(rf"\..+({_RANDOM}|{re.escape(_LOCK)})", path.name) is not None
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the locks and temporary files in a folder, and in those inside it, that is claimed as a whole."""
+    """Remove the locks and temporary files in a folder, which must be claimed, and its subfolders."""
     for path in [path for path in folder.rglob(".*") if is_leftover(path)]:
         _remove(path)
 
 
 def _sync_and_rename(temporary: str, path: Path) -> None:
-    """Rename a finished file such that a crash leaves the old file or the new one, never a part of one."""
+    """Rename a finished file such that a crash leaves the old file or the new one, never a partial one."""
     mask = os.umask(0)
     os.umask(mask)
     with Path(temporary).open("rb+") as file:
         os.fsync(file.fileno())
     Path(temporary).chmod(0o666 & ~mask)
     Path(temporary).replace(path)
-    with suppress(OSError):  # not every system lets a folder be opened
+    with suppress(OSError):  # not every system can open a folder
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -119,19 +120,19 @@ def _sync_and_rename(temporary: str, path: Path) -> None:
 
 
 def _lock(place: Path) -> int | None:
-    """Lock a path by a file beside it, and return its handle, or None where that cannot be made."""
+    """Lock a path by a file beside it, and return its handle, or None if the lock file cannot be created."""
     if sys.platform == "win32":
         return None
     file = _lock_file(place)
     while True:
         try:
             handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError:  # writing the file itself reports why
+        except OSError:  # writing the target will report the reason
             return None
         try:
-            # unlike those of flock, these locks are not inherited by workers that outlive their parent for a moment
+            # unlike with flock, worker processes that briefly outlive their parent do not inherit these locks
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_same_file(file, handle):  # or who held it has removed it meanwhile
+            if _is_same_file(file, handle):  # otherwise its previous owner has removed it
                 os.truncate(handle, 0)
                 os.write(handle, str(os.getpid()).encode())
                 return handle
@@ -169,7 +170,7 @@ def _busy(place: Path, owner: str) -> BusyError:
 
 
 def _remove_temporaries(place: Path) -> None:
-    """Remove the temporary files and folders of earlier processes for a path whose lock is held."""
+    """Remove temporary files and folders that earlier processes left for a path, whose lock must be held."""
     temporary = re.compile(re.escape(f".{_short(place.name)}") + _RANDOM)
     with suppress(OSError):
         for entry in list(os.scandir(place.parent)):
@@ -186,7 +187,7 @@ def _remove(path: Path) -> None:
 
 
 def _short(name: str) -> str:
-    """Return a name with room for more in the longest that file systems take."""
+    """Return a name that stays within the file system's limit after a suffix is appended."""
     if len(name.encode()) <= _LONGEST_NAME:
         return name
     return f"{name[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"

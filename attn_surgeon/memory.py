@@ -1,4 +1,4 @@
-"""The memory that is left, and requests that need more, which are refused before anything is allocated."""
+"""Available memory, and errors for requests that need more, raised before anything is allocated."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _UNKNOWN = 2**63
 
 
 def available_memory() -> int:
-    """Return the bytes that this process may still allocate: of the machine, or its container."""
-    return min(_of_machine(), _of_group())
+    """Return the bytes that this process can still allocate on the machine or in its container."""
+    return min(_machine_memory(), _container_memory())
 
 
 def limit_memory(size: int) -> None:
-    """Let allocations of this process fail beyond a number of bytes, instead of the system killing some process."""
+    """Limit this process to a number of bytes, so that allocations fail instead of the system killing a process."""
     if sys.platform != "win32":
         import resource
 
@@ -29,32 +29,32 @@ def limit_memory(size: int) -> None:
 
 
 def limit_to_machine() -> None:
-    """Let allocations of this process fail beyond the machine's memory; a GPU's would count too, so not with one."""
-    total = min(_of_machine("MemTotal"), _of_group(used=0))
+    """Limit this process to the machine's memory, unless there is a GPU, whose memory would count as well."""
+    total = min(_machine_memory("MemTotal"), _container_memory(used=0))
     if total < _UNKNOWN and not any(Path("/dev").glob("nvidia*")):
         limit_memory(total)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory could not be allocated."""
+    """Whether an error means that memory could not be allocated."""
     text = str(error)
     return isinstance(error, MemoryError) or "DefaultCPUAllocator" in text or "out of memory" in text.lower()
 
 
 def require_memory(needed: int, what: str, where: str = "", hint: str = "") -> None:
-    """Raise MemoryLimitError where something needs more bytes than there are.
+    """Raise MemoryLimitError if something needs more bytes than are available.
 
     >>> require_memory(10**30, "a batch of images", hint="use smaller ones")
     Traceback (most recent call last):
         ...
     attn_surgeon.errors.MemoryLimitError: a batch of images needs ...
     """
-    if needed > (there := available_memory()):
-        raise MemoryLimitError(f"{what} needs {_size(needed)} of memory, and {_size(there)} are free", where, hint)
+    if needed > (available := available_memory()):
+        raise MemoryLimitError(f"{what} needs {_size(needed)} of memory, and {_size(available)} are free", where, hint)
 
 
 def size_of_tensors(shapes: Iterable[Iterable[int]], item: int = 4) -> int:
-    """Return the bytes of tensors of these shapes, with `item` bytes for each element.
+    """Return the total size in bytes of tensors of these shapes, with `item` bytes per element.
 
     >>> size_of_tensors([(1, 3, 224, 224)])
     602112
@@ -73,7 +73,7 @@ def _size(count: int) -> str:
     return f"1e{excerpt(int(math.log10(count)) - 9, 20)} GB"
 
 
-def _of_machine(kind: str = "MemAvailable") -> int:
+def _machine_memory(kind: str = "MemAvailable") -> int:
     with suppress(OSError, ValueError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             name, _, value = line.partition(":")
@@ -84,8 +84,8 @@ def _of_machine(kind: str = "MemAvailable") -> int:
     return _UNKNOWN
 
 
-def _of_group(used: int | None = None) -> int:
-    """Return what a container's limit leaves beside what is used."""
+def _container_memory(used: int | None = None) -> int:
+    """Return the bytes left under a container's (cgroup's) memory limit."""
     group = Path("/sys/fs/cgroup")
     with suppress(OSError, ValueError):
         most = int((group / "memory.max").read_text())

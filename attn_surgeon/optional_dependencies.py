@@ -1,4 +1,4 @@
-"""Optional dependencies: errors that name the extra of attn-surgeon to install."""
+"""Check for optional dependencies; the error names the extra of attn-surgeon to install."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attn_surgeon.errors import SurgeonError
 
 
 def is_installed(module: str) -> bool:
-    """Return whether a top-level module can be imported; it is not imported.
+    """Return whether a top-level module can be imported, without importing it.
 
     >>> is_installed("json"), is_installed("no_such_module")
     (True, False)
@@ -17,7 +17,7 @@ def is_installed(module: str) -> bool:
 
 
 def require_extra(extra: str, *modules: str, what: str = "this") -> None:
-    """Raise SurgeonError where a module of an extra is not installed.
+    """Raise SurgeonError if a module of an extra is not installed.
 
     Args:
         extra: the extra of attn-surgeon, as in `pip install 'attn-surgeon[draw]'`.

@@ -17,7 +17,7 @@ def no_steps(step: str) -> None:
 
 
 def of_jobs(progress: Progress, number: int, jobs: int) -> Progress:
-    """Return a callback for job `number` of several of equal size, which reports the progress of all together.
+    """Return a callback for job `number` of several of equal size that reports the progress over all of them.
 
     >>> of_jobs(lambda done, total: print(done, "of", total), 1, 3)(5, 10)
     15 of 30

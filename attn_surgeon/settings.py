@@ -1,7 +1,7 @@
-"""Settings as frozen dataclasses: each field has a meaning and limits, and one validator serves all callers.
+"""Settings as frozen dataclasses whose fields have a help text and limits, with one validator for all callers.
 
-Python callers construct the dataclass, files are read by `read_settings`, and the command line makes an option of each
-field; all of them get the same checks and the same messages.
+Python callers construct the dataclass, `read_settings` reads files, and the command line has an option for each
+field; all get the same checks and the same messages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attn_surgeon.errors import SettingsError, excerpt, nearest, option
 from attn_surgeon.validation import validated
 
 S = TypeVar("S")
-_LARGEST = 10**9  # of whole numbers
+_LARGEST_INTEGER = 10**9
 
 
 def setting(default: Any, meaning: str, metavar: str | None = None, *, panel: str, **limits: Any) -> Any:
@@ -25,17 +25,17 @@ def setting(default: Any, meaning: str, metavar: str | None = None, *, panel: st
     Args:
         default: the field's default.
         meaning: its help text.
-        metavar: what stands for its value in the help.
+        metavar: the placeholder for its value in the help.
         panel: the heading under which the help lists it.
         limits: `least`, `most`, `positive`, `fraction` (at least 0 and below 1), `choices`, `check` (a function that
-            returns what is wrong with a value), `hint`, `near` (words to suggest the nearest of) and `only` (the one
-            task that the setting is for).
+            returns what is wrong with a value), `hint`, `near` (valid words, for suggestions) and
+            `only` (the one task that uses the setting).
     """
     return field(default=default, metadata={"meaning": meaning, "metavar": metavar, "panel": panel, **limits})
 
 
 def validate(settings: Any) -> None:
-    """Raise SettingsError where a field's value is outside its limits."""
+    """Raise SettingsError if a field's value is outside its limits."""
     for item in fields(settings):
         value, limits = getattr(settings, item.name), item.metadata
         if value is not None and (problem := _problem(value, **limits)):
@@ -44,24 +44,24 @@ def validate(settings: Any) -> None:
 
 
 def read_settings(kind: type[S], values: Mapping[str, Any], where: str) -> S:
-    """Return settings from the plain values of a file.
+    """Return settings from the values in a file.
 
     Args:
         kind: the dataclass.
-        values: values by the names of its fields, which may be written with dashes.
+        values: values by field name; dashes stand for underscores.
         where: the file, for errors.
 
     Raises:
         SettingsError: if a name is unknown, or a value has the wrong type or is outside its limits.
     """
-    hints, known = get_type_hints(kind), {item.name: item.metadata for item in fields(kind)}  # type: ignore[arg-type]
+    hints, limits = get_type_hints(kind), {item.name: item.metadata for item in fields(kind)}  # type: ignore[arg-type]
     named = {str(name).replace("-", "_"): value for name, value in values.items()}
-    plain = {name: _as_meant(value, hints.get(name), known.get(name, {})) for name, value in named.items()}
+    plain = {name: _undo_yaml(value, hints.get(name), limits.get(name, {})) for name, value in named.items()}
     return validated(kind, plain, SettingsError, where)
 
 
-def _as_meant(value: Any, hint: Any, limits: Mapping[str, Any]) -> Any:
-    """Return a value that YAML reads differently than it is meant: an unquoted `no`, and 1e-3, which has no point."""
+def _undo_yaml(value: Any, hint: Any, limits: Mapping[str, Any]) -> Any:
+    """Return `no` and `1e-3` as meant: YAML reads an unquoted `no` as False and a number without a point as text."""
     if value is False and "no" in limits.get("choices", ()):
         return "no"
     if isinstance(value, str) and hint in (float, float | None):
@@ -81,11 +81,11 @@ def _problem(
     check: Callable[[Any], str] = lambda value: "",
     **_: object,
 ) -> str:
-    """Return what a value must be and is not, or an empty text."""
+    """Return the limit that a value violates, such as `must be above 0`, or an empty text."""
     if isinstance(value, float) and not math.isfinite(value):
         return "must be finite"
-    if isinstance(value, int) and abs(value) > _LARGEST:
-        return f"must be at most {_LARGEST:,}" if value > 0 else f"must be at least -{_LARGEST:,}"
+    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        return f"must be at most {_LARGEST_INTEGER:,}" if value > 0 else f"must be at least -{_LARGEST_INTEGER:,}"
     if least is not None and value < least:
         return f"must be at least {least}"
     if positive and value <= 0:

@@ -33,7 +33,7 @@ class Table:
         return replace(self, columns=tuple(self.columns[index] for index in kept), rows=rows)
 
     def without_empty_columns(self) -> Self:
-        """Return the table without the columns that are empty in every row."""
+        """Return the table without columns that are empty in every row."""
         return self.only([name for index, name in enumerate(self.columns) if any(row[index] for row in self.rows)])
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class Table:
 
 
 def short_count(number: int) -> str:
-    """Return a count in at most four characters and a unit, such as `25.6M`; an empty text for 0."""
+    """Return a count rounded to at most four characters and a unit, such as `25.6M`; an empty text for 0."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if number >= size:
             value = number / size

@@ -1,7 +1,7 @@
-"""Read text files that others wrote: of a limited size, in UTF-8, as plain data of a limited extent.
+"""Read untrusted text, JSON and YAML files: UTF-8, of limited size, as plain data.
 
-YAML that is small can stand for data without end, by aliases of aliases or by nesting. Its size and depth are therefore
-known before anything is built from it.
+A small YAML file can expand to unlimited data by nested aliases. Its expanded size and depth are therefore checked
+before anything is built from it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from attn_surgeon.errors import SurgeonError, first_line
 
 LARGEST_TEXT = 4_000_000  # bytes
-_LARGEST_YAML = 400_000  # bytes; a second of parsing
+_LARGEST_YAML = 400_000  # bytes; parsed in about a second
 _MOST_VALUES = 50_000
 _DEEPEST = 50
 _LONGEST_VALUE = 20_000  # characters
@@ -24,15 +24,15 @@ Kind = type[SurgeonError]
 
 
 def read_text(path: Path, kind: Kind, largest: int = LARGEST_TEXT) -> str:
-    """Return the text of a file in UTF-8, without a byte order mark.
+    """Return the text of a UTF-8 file, without a byte order mark.
 
     Args:
         path: the file.
         kind: the class of the error to raise.
-        largest: the most bytes that it may have.
+        largest: the maximum size in bytes.
 
     Raises:
-        SurgeonError: where it cannot be read, is no regular file, or is too large.
+        SurgeonError: if it cannot be read, is not a regular file, or is too large.
     """
     try:
         with opened(path) as file:
@@ -49,14 +49,14 @@ def _decoded(content: bytes, largest: int) -> str:
 
 
 def opened(path: Path) -> BinaryIO:
-    """Open a regular file in binary mode; raise OSError for what would not end, such as a pipe or a device."""
+    """Open a regular file in binary mode; raise OSError for pipes and devices, which may never end."""
     if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(0, "it is no regular file")
+        raise OSError(0, "it is not a regular file")
     return path.open("rb")
 
 
 def read_json(path: Path, kind: Kind) -> Any:
-    """Return the plain data in a JSON file; raise an error of this class where it is none."""
+    """Return the data in a JSON file; raise an error of class `kind` if it is invalid."""
     try:
         return parse_json(read_text(path, kind))
     except (ValueError, RecursionError) as error:
@@ -64,7 +64,7 @@ def read_json(path: Path, kind: Kind) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Return the plain data in a JSON text; raise ValueError where it is none, or where a name stands twice."""
+    """Return the data in a JSON text; raise ValueError if it is invalid or a name occurs twice."""
     return json.loads(text, object_pairs_hook=_named_once)
 
 
@@ -78,7 +78,7 @@ def _named_once(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 def read_yaml(path: Path, kind: Kind) -> Any:
-    """Return the plain data in a YAML file; raise an error of this class where it is none. No code is run."""
+    """Return the data in a YAML file; raise an error of class `kind` if it is invalid. No code is run."""
     import yaml
 
     try:
@@ -88,7 +88,7 @@ def read_yaml(path: Path, kind: Kind) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Return the plain data in a YAML text; raise ValueError or yaml.YAMLError where it is none.
+    """Return the data in a YAML text; raise ValueError or yaml.YAMLError if it is invalid or too large.
 
     >>> parse_yaml("{a: [1, x], b: null}")
     {'a': [1, 'x'], 'b': None}
@@ -104,7 +104,7 @@ def parse_yaml(text: str) -> Any:
         extent.add(event)
 
     class Loader(loader):  # type: ignore[misc, valid-type]
-        """The safe loader, for tables whose names stand once."""
+        """The safe loader, which rejects mappings with a name that occurs twice."""
 
     def construct(self: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
@@ -117,14 +117,11 @@ def parse_yaml(text: str) -> Any:
 
 
 class _Extent:
-    """How deep the YAML of some events is nested, and for how many values it stands with its aliases.
-
-    Raises ValueError where that is too much.
-    """
+    """Count a YAML text's nesting depth, and its values with aliases expanded; raise ValueError beyond the limits."""
 
     def __init__(self) -> None:
         self.values = 0
-        self.sizes: dict[str, int] = {}  # of what has an anchor
+        self.sizes: dict[str, int] = {}  # by anchor
         self.open: list[tuple[str | None, int]] = []
 
     def add(self, event: Any) -> None:

@@ -1,4 +1,4 @@
-"""Import code of the user's own by `file.py:NAME` or `package.module:NAME`, with short errors."""
+"""Import the user's code by `file.py:NAME` or `package.module:NAME`, with short errors."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Send what is printed to standard error, so that standard output holds results only."""
+    """Redirect standard output to standard error, so that standard output has results only."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
 
 
 def is_file(name: str) -> bool:
-    """Whether a name is `file.py:NAME` and not `package.module:NAME`."""
+    """Whether a name has the form `file.py:NAME`, not `package.module:NAME`."""
     return ".py:" in name
 
 
 @contextlib.contextmanager
 def found(name: str, kind: ErrorType) -> Iterator[Any]:
-    """Yield the callable that a name means; an exception inside becomes a short error of this class."""
+    """Yield the callable that a name refers to; an exception in the body becomes a short error of class `kind`."""
     place, _, attribute = name.rpartition(":")
     path = Path(place).expanduser()
     if is_file(name) and not path.is_file():
@@ -55,13 +55,13 @@ def _callable(module: ModuleType, name: str, where: str, kind: ErrorType) -> Any
     target = getattr(module, name, None)
     if callable(target):
         return target
-    own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    callables = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
     what = f"{name!r} is not callable" if hasattr(module, name) else f"there is no factory {name!r}"
-    raise kind(what, where, nearest(name, own) or f"it has: {', '.join(own) or 'none'}")
+    raise kind(what, where, nearest(name, callables) or f"it has: {', '.join(callables) or 'none'}")
 
 
 def _import_file(path: Path, kind: ErrorType) -> ModuleType:
-    """Import a file under a private module name, once for each content."""
+    """Import a file under a private module name made from its path and content, so that edits count."""
     digest = hashlib.sha256(str(path).encode() + b"\0" + path.read_bytes()).hexdigest()[:12]
     stem = re.sub(r"\W", "_", path.stem)
     name = f"_attn_surgeon_source_{stem}_{digest}"
@@ -71,7 +71,7 @@ def _import_file(path: Path, kind: ErrorType) -> ModuleType:
     if spec is None or spec.loader is None:
         raise kind("the file cannot be imported", str(path))
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs, because dataclasses and pickle look their module up there
+    sys.modules[name] = module  # before it runs: dataclasses and pickle look their module up there
     try:
         with quiet():
             spec.loader.exec_module(module)
@@ -82,7 +82,7 @@ def _import_file(path: Path, kind: ErrorType) -> ModuleType:
 
 
 def _import_module(name: str, kind: ErrorType) -> ModuleType:
-    """Import a module; one that is missing has an error of its own."""
+    """Import a module; report one that does not exist apart from an import that fails inside it."""
     try:
         with quiet():
             return importlib.import_module(name)
@@ -105,7 +105,7 @@ def _importable(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _short_errors(where: str, folder: Path, kind: ErrorType) -> Iterator[None]:
-    """Raise a short error with file and line for exceptions of the user's code."""
+    """Turn exceptions in the user's code into a short error with file and line."""
     try:
         with quiet():
             yield
@@ -117,7 +117,7 @@ def _short_errors(where: str, folder: Path, kind: ErrorType) -> Iterator[None]:
 
 
 def _line(error: BaseException, folder: Path) -> str:
-    """Return `file:line` of the deepest frame in the user's folder."""
+    """Return `file:line` of the innermost frame in the user's folder, or an empty text."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -127,6 +127,6 @@ def _line(error: BaseException, folder: Path) -> str:
 
 
 def _files_near(path: Path) -> str:
-    """Return a hint to Python files in the folder with similar names."""
+    """Return a hint with the Python files of similar names in the folder."""
     files = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
     return nearest(path.name, files) or "check the path"

@@ -1,7 +1,6 @@
-"""Validation of plain data, such as files hold, against the types of frozen dataclasses.
+"""Validate plain data, such as parsed JSON or YAML, against frozen dataclasses.
 
-Types are checked here, by pydantic. Ranges, and what values mean together, are checked by the class itself, in
-`__post_init__`.
+pydantic checks the types. Each class checks ranges, and values that depend on each other, in `__post_init__`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LONGEST_TEXT = 300
 _LONGEST_VALUE = 40
-_MOST_DIGITS = 18  # of a number of 64 bits
+_MOST_DIGITS = 18  # every such number fits in 64 bits
 _PLAIN_WORDS = {
     "a valid array": "a list",
     "a valid tuple": "a list",
@@ -34,7 +33,7 @@ _PLAIN_WORDS = {
 
 
 def read_count(text: str) -> int | None:
-    """Return the positive whole number that a text is, or None where it is none, or has more than 18 digits.
+    """Return a text as a positive integer, or None if it is not one or has more than 18 digits.
 
     >>> read_count("224"), read_count("0"), read_count("-3"), read_count("9" * 5000)
     (224, None, None, None)
@@ -52,11 +51,11 @@ def validated(kind: type[T], data: object, error: type[SurgeonError], where: str
         kind: a dataclass, or another type that pydantic knows.
         data: a dict, list, string, number, boolean or None.
         error: the class of the error to raise.
-        where: the file or part that the data is from; None where the fields are options of a call, of which the first
-            that is wrong is then named.
+        where: the file or part that the data is from; None for the options of a call, of which the error names the
+            first that is invalid.
 
     Raises:
-        SurgeonError: with all faults in one line of at most 300 characters.
+        SurgeonError: listing all faults in one line of at most 300 characters.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -75,13 +74,13 @@ def validated(kind: type[T], data: object, error: type[SurgeonError], where: str
     try:
         # as JSON, since strict validation of Python objects takes no dict for a dataclass and no list for a tuple
         values: tuple[T] = _adapter(cast(Hashable, kind)).validate_json(json.dumps([data]), strict=True)
-    except ValidationError as found:
-        faults = found.errors(include_url=False)
+    except ValidationError as invalid:
+        faults = invalid.errors(include_url=False)
         first = faults[0]["loc"][1:2]
         place = option(str(first[0])) if where is None and first else where or ""
         raise error(_joined([_fault(dict(fault), kind) for fault in faults]), place) from None
-    except (TypeError, ValueError, RecursionError) as found:
-        line = " ".join(str(found).split())[:_LONGEST_TEXT]
+    except (TypeError, ValueError, RecursionError) as invalid:
+        line = " ".join(str(invalid).split())[:_LONGEST_TEXT]
         raise error(f"this is no plain data: {line}", where or "") from None
     return values[0]
 
@@ -90,12 +89,12 @@ def validated(kind: type[T], data: object, error: type[SurgeonError], where: str
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     from pydantic import ConfigDict, TypeAdapter
 
-    # a dataclass of the standard library takes no configuration by itself, but inherits that of a tuple around it
+    # a dataclass of the standard library cannot be configured itself, but inherits that of a tuple around it
     return TypeAdapter(tuple[kind,], config=ConfigDict(extra="forbid"))
 
 
 def _fault(fault: Mapping[str, Any], kind: type[Any]) -> str:
-    """Return what is wrong with one value, as `images.size must be a valid tuple, got 32`."""
+    """Return one fault as text, such as `images.size must be a list, got 32`."""
     path = [str(part) for part in fault["loc"][1:]]
     place, message = ".".join(path) or "the whole", str(fault["msg"])
     if fault["type"] in ("missing", "missing_argument"):
@@ -112,7 +111,7 @@ def _fault(fault: Mapping[str, Any], kind: type[Any]) -> str:
 
 
 def _names(kind: Any) -> Iterator[str]:
-    """Yield the names of all fields of a dataclass and of those inside it."""
+    """Yield the names of all fields of a dataclass and of the dataclasses nested in it."""
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         for field in fields(kind):
@@ -123,7 +122,7 @@ def _names(kind: Any) -> Iterator[str]:
 
 
 def _joined(faults: Sequence[str]) -> str:
-    """Return distinct faults in one line, as many as there is room for."""
+    """Return the distinct faults in one line, as many as fit."""
     distinct = list(dict.fromkeys(" ".join(fault.split())[:_LONGEST_TEXT] for fault in faults))
     shown = distinct[:1]
     for fault in distinct[1:]:

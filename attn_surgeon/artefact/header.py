@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read without torch, so that listing a folder's artefacts is fast."""
+"""Recognise artefacts by the header of a safetensors file, without torch, so that listing a folder is fast."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Insertion:
 
 @dataclass(frozen=True)
 class InsertionResult:
-    """The operated network, the plan as it was carried out, and the certificate if one was made."""
+    """The operated network, the plan of the inserted grafts, and the certificate, or None if none was requested."""
 
     model: nn.Module
     plan: Plan
@@ -50,7 +50,7 @@ def perform_insertions(
     verify: bool = True,
     progress: StepProgress = no_steps,
 ) -> InsertionResult:
-    """Insert blocks one after the other and certify the result against the network without any grafts."""
+    """Insert blocks in order, and certify the result against the network without grafts unless `verify` is off."""
     model = copied(loaded.model) if verify else loaded.model
     plans = []
     for insertion in insertions:
@@ -73,12 +73,15 @@ def perform_insertions(
 
 
 def _without_ignored(model: nn.Module, plan: Plan, loaded: LoadedNetwork, *, strict: bool) -> Plan:
-    """Remove and refuse the grafts that cannot affect the output; where that is all of them, the certificate fails."""
-    found = [made for made in ignored_grafts(model, loaded.example) if made.graft in plan.grafts]
-    if len(found) == len(plan.grafts):
+    """Remove the grafts that cannot affect the output, and list them as refusals.
+
+    If no graft can affect the output, all are kept, and the certificate fails.
+    """
+    unused = [item for item in ignored_grafts(model, loaded.example) if item.graft in plan.grafts]
+    if len(unused) == len(plan.grafts):
         return plan
-    ignored = [made.graft for made in found]
-    refusals = [Refusal(made.graft.site, made.graft.side, why_ignored(made)) for made in found]
+    ignored = [item.graft for item in unused]
+    refusals = [Refusal(item.graft.site, item.graft.side, why_ignored(item)) for item in unused]
     kept = tuple(graft for graft in plan.grafts if graft not in ignored)
     reduced = Plan(kept, (*plan.refusals, *refusals), plan.notes)
     reduced.require(strict=strict)
@@ -89,15 +92,15 @@ def _without_ignored(model: nn.Module, plan: Plan, loaded: LoadedNetwork, *, str
 def certify_loaded(
     original: nn.Module, model: nn.Module, loaded: LoadedNetwork, progress: StepProgress = no_steps
 ) -> Certificate:
-    """Certify an operated network against its original, with saving and loading among the checks.
+    """Certify an operated network against its original, including a check that saving and loading keeps it.
 
-    Grafts that start by the published formula are bypassed where outputs are compared.
+    Grafts with `init="paper"` are not the identity; they are bypassed when outputs are compared.
     """
     return certify(
         original,
         model,
         loaded.example,
-        expect_identity=all(made.graft.block["init"] == "identity" for made in list_grafts(model)),
+        expect_identity=all(item.graft.block["init"] == "identity" for item in list_grafts(model)),
         round_trip=lambda network: _saved_and_loaded(network, original),
         progress=progress,
     )

@@ -1,4 +1,4 @@
-"""Load operated networks and the networks they were made from."""
+"""Load operated networks from artefacts, and the original networks they were made from."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from attn_surgeon.user_code import one_line
 
 _OTHER_NETWORK = f"name the network it was made from with {option('source', 'FACTORY')}"
 
-
-# what torch and Python raise for grafts of another network, or of sizes that no memory holds
+# what torch and Python raise for grafts of another network, or of sizes that do not fit in memory
 _MISFITS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
@@ -42,24 +41,23 @@ def load(
 ) -> nn.Module:
     """Load an operated network in eval mode.
 
-    Code never runs because an artefact names it, unless `trust` says so. A network of timm, torchvision or the demo is
-    built by itself; the user's own has to be named again with `source`, and one that was passed in Python has to be
-    passed as `model`.
+    Code that an artefact names is not run unless `trust` is set. Networks of timm, torchvision and the demo are rebuilt
+    from the artefact; name your own network again with `source`, or pass it as `model`.
 
     Args:
         path: an artefact or a patch.
-        source: the user's own network that the artefact was made from: `file.py:factory` or `package.module:factory`.
+        source: your own network that the artefact was made from: `file.py:factory` or `package.module:factory`.
         model: the network that the artefact was made from, without grafts. It is not changed.
-        weights: where the weights of a patch's base are now; `default` for the pretrained ones.
-        trust: run the code that the artefact names: its network's factory, and its blocks'.
+        weights: the file with the weights of a patch's base, if it has moved; `default` for the pretrained ones.
+        trust: run the code that the artefact names: the factories of its network and its blocks.
 
     Returns:
         The network, with the same tensors bit for bit.
 
     Raises:
-        ArtefactError: where the file is no artefact, is damaged, or does not fit the network.
-        BlockError: where it has a block of the user's own that is not registered.
-        SourceError: where its network cannot be built.
+        ArtefactError: if the file is not an artefact, is damaged, or does not fit the network.
+        BlockError: if it has a block of your own that is not registered.
+        SourceError: if its network cannot be built.
 
     >>> import tempfile, torch, attn_surgeon
     >>> from attn_surgeon.networks.demo import load_demo
@@ -75,11 +73,11 @@ def load(
     artefact = read_artefact(path)
     require_blocks((BlockSpec(**graft.block) for _, graft in artefact.grafts), trust=trust)
     base = load_base(artefact, source=source, model=model, weights=weights, trust=trust)
-    own, grafts = _read_split(artefact)
+    base_tensors, grafts = _read_split(artefact)
     if hash_tensors(grafts) != artefact.grafts_sha256:
         raise damaged(artefact.path, "the grafts' tensors do not match their checksum")
     if not artefact.patch:
-        _fill_base(base, own, artefact)
+        _fill_base(base, base_tensors, artefact)
     regraft(base, artefact)
     _fill(base, grafts, artefact, strict=False)
     return set_provenance(base, artefact.provenance).eval()
@@ -88,7 +86,7 @@ def load(
 def load_original(
     path: str | Path, *, source: str | None = None, weights: str | None = None, trust: bool = False
 ) -> nn.Module:
-    """Load the network an artefact was made from, built anew and never operated on, in eval mode."""
+    """Load the network an artefact was made from, rebuilt without grafts, in eval mode."""
     artefact = read_artefact(path)
     base = load_base(artefact, source=source, weights=weights, trust=trust)
     if not artefact.patch:
@@ -104,20 +102,20 @@ def load_base(
     weights: str | None = None,
     trust: bool = False,
 ) -> nn.Module:
-    """Build the network an artefact was made from, without grafts; with its own weights for a patch only."""
+    """Build the network an artefact was made from, without grafts; its weights are loaded only for a patch."""
     if model is not None:
         base = copied(model)
     else:
         spec = trusted_source(artefact.provenance, source, artefact.path, trust=trust)
         base = load_source(spec, weights=weights).model if artefact.patch else build_network(spec)
     if artefact.patch and hash_tensors(split_tensors(base)[0]) != artefact.base_sha256:
-        what = "the patch does not fit this base: its weights are others"
-        raise ArtefactError(what, str(artefact.path), f"give those it was made for: {option('weights', 'FILE')}")
+        what = "the patch does not fit this base: its weights differ"
+        raise ArtefactError(what, str(artefact.path), f"name the weights it was made for: {option('weights', 'FILE')}")
     return base
 
 
 def _read_split(artefact: Artefact) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Read the base's tensors and the grafts'."""
+    """Return the tensors of the base and those of the grafts."""
     tensors = read_artefact_tensors(artefact.path)
     prefixes = tuple(f"{graft.placement.owner}.{RESERVED}.{key}.".removeprefix(".") for key, graft in artefact.grafts)
     grafts = {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
@@ -144,7 +142,7 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], artefact: Artefact, *
 
 
 def regraft(base: nn.Module, artefact: Artefact, *, seed: int = 0) -> None:
-    """Insert an artefact's grafts into its base, freshly initialised; raise ArtefactError where they do not fit."""
+    """Insert an artefact's grafts into its base, freshly initialised; raise ArtefactError if they do not fit."""
     keys = [key for key, _ in artefact.grafts]
     grafts = [graft for _, graft in artefact.grafts]
     try:
@@ -157,6 +155,6 @@ def regraft(base: nn.Module, artefact: Artefact, *, seed: int = 0) -> None:
 
 
 def _require_own_method(owner: nn.Module, method: str) -> None:
-    """Raise UnfitError for a method that is not the owner's own: those of torch do more than compute."""
+    """Raise UnfitError unless the owner's class defines the method: torch's own methods do more than compute."""
     if method != "forward" and method not in helper_methods(original_class(owner)):
         raise UnfitError(f"{type(owner).__name__} has no method {method} to rewrite")

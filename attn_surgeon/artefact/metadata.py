@@ -1,4 +1,4 @@
-"""What an artefact says of itself, without its tensors; every value is checked before it is used."""
+"""Read an artefact's metadata without its tensors, and validate every value before it is used."""
 
 from __future__ import annotations
 
@@ -27,7 +27,18 @@ _LARGEST_SIZE = 2**31 - 1
 
 @dataclass(frozen=True)
 class Artefact:
-    """The metadata of an artefact; `grafts` are pairs of the graft's key within its owner and the graft."""
+    """The metadata of an artefact.
+
+    Args:
+        path: the file.
+        patch: whether it has only the grafts' tensors.
+        provenance: where the network comes from.
+        grafts: pairs of a graft's key within its owner, and the graft.
+        base_sha256: the hash of the base's tensors.
+        grafts_sha256: the hash of the grafts' tensors.
+        certificate: the stored certificate, if any.
+        recipe: the recipe as plain data.
+    """
 
     path: Path
     patch: bool
@@ -41,7 +52,7 @@ class Artefact:
 
 @dataclass(frozen=True)
 class _Stored:
-    """The metadata as JSON holds it."""
+    """The metadata as stored in JSON."""
 
     patch: bool
     source: SourceSpec
@@ -55,11 +66,11 @@ class _Stored:
 
 
 def read_artefact(path: str | Path) -> Artefact:
-    """Read an artefact's metadata; raise ArtefactError where it is none, damaged, or of a newer format."""
+    """Read an artefact's metadata; raise ArtefactError if the file is no artefact, damaged, or of a newer format."""
     path = Path(path)
     payload = read_payload(path)
-    if (given := payload.pop("format", None)) != FORMAT:
-        what = f"its format is {given}, this version reads {FORMAT}"
+    if (found := payload.pop("format", None)) != FORMAT:
+        what = f"its format is {found}, this version reads {FORMAT}"
         raise ArtefactError(what, str(path), "install the newest attn-surgeon")
     try:
         stored = validated(_Stored, payload, ArtefactError)
@@ -73,7 +84,7 @@ def read_artefact(path: str | Path) -> Artefact:
 
 
 def _graft(entry: Mapping[str, Any]) -> tuple[str, Graft]:
-    """Return a graft and its key; raise ArtefactError for invalid identifiers, because code is generated with them."""
+    """Return a graft and its key; raise ArtefactError for invalid identifiers, because code is generated from them."""
     graft = validated(Graft, {name: value for name, value in entry.items() if name != "key"}, ArtefactError)
     validated(BlockSpec, graft.block, ArtefactError)
     key, place = validated(str, entry.get("key"), ArtefactError), graft.placement
@@ -88,7 +99,7 @@ def _graft(entry: Mapping[str, Any]) -> tuple[str, Graft]:
 
 
 def _is_consistent(feature: Feature) -> bool:
-    """Whether blocks can be built for a feature; with its channels in the shape, they are of the size they were."""
+    """Whether a feature's shape, layout, channels and dtype agree, so that blocks can be built for it."""
     sizes = dict(zip(feature.layout, feature.shape, strict=False))
     dtype = getattr(torch, feature.dtype, None)
     return (

@@ -1,4 +1,4 @@
-"""What an operation starts from: a network from a source or an artefact, with an example to run it on."""
+"""Open a network from a source or an artefact, with an example input to run it on."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ _NORMALISATION_UNKNOWN = "the normalisation of the images is not known: ImageNet
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network in eval mode, and what is known of it beside its provenance, which is on the network itself.
+    """A network in eval mode, with notes about how it was opened.
 
-    `trusted` is the source that the user has named or trusts, whose code may run again.
-    `fresh` are the layers that were given new weights for a fine-tune.
+    Args:
+        model: the network, with its provenance attached.
+        notes: remarks for the user.
+        trusted: the source that the user has named or trusts, whose code may run again.
+        fresh: the layers that were given new weights for fine-tuning.
     """
 
     model: nn.Module
@@ -39,12 +42,12 @@ class LoadedNetwork:
 
     @property
     def provenance(self) -> Provenance:
-        """Where the network comes from."""
+        """The source, preprocessing and class names of the network."""
         return provenance_of(self.model)
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What the network expects of its images; ImageNet's habits where that is not known."""
+        """The image size and normalisation of the network; ImageNet's where they are not known."""
         return self.provenance.preprocessing or DEFAULT_PREPROCESSING
 
     @property
@@ -55,7 +58,7 @@ class LoadedNetwork:
 
     @property
     def name(self) -> str:
-        """A short name for files made from this network."""
+        """A short name, used for the names of files."""
         return _short_name(self.provenance.source)
 
     def base(self) -> nn.Module:
@@ -67,7 +70,7 @@ class LoadedNetwork:
 
 
 def network_name(text: str) -> str:
-    """Return the short name of a network by source, or of an artefact by path; only its metadata is read."""
+    """Return the short name of a network named by its source, or of an artefact, of which only the metadata is read."""
     return _short_name(read_artefact(text).provenance.source if text.endswith(".safetensors") else parse_source(text))
 
 
@@ -86,9 +89,16 @@ def open_network(
     allow_partial: bool = False,
     trust: bool = False,
 ) -> LoadedNetwork:
-    """Open a network by source, or an artefact by path.
+    """Open a network by its source, or an artefact by its path.
 
-    `source` is the user's own network behind an artefact; with `trust`, the code that an artefact names is run.
+    Args:
+        text: the source, such as `timm:resnet50`, or the path of an artefact.
+        weights: `default`, `none` or a file of weights.
+        args: arguments of the network's factory.
+        images: image size and normalisation that replace the known ones.
+        source: your own network that an artefact was made from.
+        allow_partial: accept weights that do not cover the whole network.
+        trust: run the code that an artefact names.
     """
     if text.endswith(".safetensors"):
         loaded = _open_artefact(text, source, weights, trust)

@@ -1,4 +1,4 @@
-"""Where a network comes from, remembered on the network itself."""
+"""The provenance of a network: its source and preprocessing, stored on the network itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Provenance:
-    """A network's source, what it expects of its images, and the names of its classes."""
+    """A network's source, its image size and normalisation, and the names of its classes."""
 
     source: SourceSpec
     preprocessing: Preprocessing | None = None
@@ -24,12 +24,12 @@ class Provenance:
 
 
 def provenance_of(model: nn.Module) -> Provenance:
-    """Return where a network comes from; one that was passed in Python has the source `object`."""
+    """Return a network's provenance; a network that was passed in Python has a source of kind `object`."""
     known: Provenance | None = vars(model).get(_ATTRIBUTE)
     return known or Provenance(SourceSpec("object", type(model).__name__))
 
 
 def set_provenance(model: AnyModule, provenance: Provenance) -> AnyModule:
-    """Remember where a network comes from, on the network and its copies; return the network."""
+    """Store a network's provenance on the network, which copies keep; return the network."""
     object.__setattr__(model, _ATTRIBUTE, provenance)
     return model

@@ -1,4 +1,4 @@
-"""Recipes: everything an artefact is made from, in YAML, to be run again."""
+"""Find and read recipes: YAML files that describe how to make an artefact."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDERS = (Path("recipes"), Path(__file__).parents[1] / "_recipes", Path(__file_
 
 
 def list_recipes() -> dict[str, Path]:
-    """Return the recipes in the current folder's `recipes/` and those that come with the package, by name."""
+    """Return the paths of the recipes in `./recipes` and of those in the package, by name."""
     found: dict[str, Path] = {}
     for folder in FOLDERS:
         for path in sorted(folder.glob("*.yaml")):
@@ -37,13 +37,13 @@ def read_recipe(name: str) -> Recipe:
     """Read and validate a recipe.
 
     Args:
-        name: a path, or the name of a recipe in `./recipes` or of one that comes with the package.
+        name: a path, or the name of a recipe in `./recipes` or in the package.
 
     Returns:
-        The recipe. Nothing that it names is built, fetched or imported.
+        The recipe. Nothing that it names is built, downloaded or imported.
 
     Raises:
-        RecipeError: where there is none of that name, or with everything that is wrong in it.
+        RecipeError: if no recipe has that name, or with all faults of an invalid one.
 
     >>> import attn_surgeon
     >>> recipe = attn_surgeon.read_recipe("demo-cbam")
@@ -57,8 +57,8 @@ def read_recipe(name: str) -> Recipe:
 
 
 def find_recipe(name: str) -> Path:
-    """Return the file of a recipe, by path or by name; raise RecipeError where there is none."""
-    if os.path.isfile(name):  # noqa: PTH113 - a name too long is no file, where pathlib raises
+    """Return the file of a recipe, by path or by name; raise RecipeError if there is none."""
+    if os.path.isfile(name):  # noqa: PTH113 - pathlib raises for a name that is too long
         return Path(name)
     recipes = list_recipes()
     if name in recipes:

@@ -1,4 +1,4 @@
-"""The recipe of an operated network, as its artefact stores it."""
+"""Build the recipe of an operated network, which is stored in its artefact."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def recipe_of(model: nn.Module) -> dict[str, Any]:
         images = provenance.preprocessing.to_dict()
         names = ("size",) if provenance.preprocessing.assumed else ("mean", "std", "size")
         recipe["images"] = {name: images[name] for name in names}
-    return recipe | {"operations": _operations([made.graft for made in list_grafts(model)])}
+    return recipe | {"operations": _operations([item.graft for item in list_grafts(model)])}
 
 
 def _operations(grafts: Sequence[Graft]) -> list[dict[str, Any]]:
-    """Describe grafts as operations, one for each run of grafts of the same block on the same side."""
+    """Return grafts as operations; consecutive grafts of the same block on the same side become one."""
     operations: list[dict[str, Any]] = []
     for graft in grafts:
         block = {"block": graft.block["name"], "options": dict(graft.block["options"]), "init": graft.block["init"]}

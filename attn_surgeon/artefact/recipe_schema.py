@@ -1,4 +1,4 @@
-"""The schema of recipes."""
+"""The schema of recipes as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RecipeSource:
 
 @dataclass(frozen=True)
 class Insert:
-    """One insertion: a block, its options, and the sites as `Selection` chooses them."""
+    """One insertion: a block, its options, and selectors of sites with the meaning that `Selection` describes."""
 
     block: str
     at: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Insert:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     def selection(self) -> Selection:
-        """Return what chooses the sites."""
+        """Return the selection of sites."""
         return Selection.read(**{field.name: getattr(self, field.name) for field in fields(Selection)})
 
 
@@ -62,14 +62,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network and what is inserted into it: all that an artefact can be made from again.
+    """A network and the blocks to insert: everything needed to make an artefact again.
 
     Args:
         source: the network, its weights and the arguments of its factory.
         operations: the insertions, in order.
-        images: what the network expects of its images, where its source does not know.
+        images: image size and normalisation, if the network's source does not know them.
         strict: whether a site that cannot take its block is an error.
-        seed: the seed of the blocks' hidden layers, from 0 to 2**63 - 1.
+        seed: the seed for the initial weights of the blocks, from 0 to 2**63 - 1.
         output: the artefact to write, or None for a name made from network and blocks.
 
     >>> recipe = Recipe.from_dict({"source": "demo", "operations": [{"insert": {"block": "se", "after": "layer3"}}]})
@@ -92,20 +92,20 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: object, where: str = "recipe") -> Recipe:
-        """Return the recipe that plain data holds.
+        """Return the recipe in plain data.
 
         Args:
-            data: what the YAML holds. A `source` can be a name alone, and a list of selectors one selector.
+            data: the parsed YAML. `source` can be a name, and a list of selectors can be a single one.
             where: the file it is from, for errors.
 
         Raises:
-            RecipeError: with all that is wrong.
+            RecipeError: with all faults of an invalid recipe.
         """
         return validated(cls, _written_out(data), RecipeError, where)
 
 
 def _written_out(data: object) -> object:
-    """Return a recipe's data with abbreviations written out; what is no recipe stays as it is."""
+    """Return a recipe's data with abbreviations expanded; other data is returned unchanged."""
     if not isinstance(data, Mapping):
         return data
     full = dict(data)

@@ -32,20 +32,20 @@ def save(
 ) -> None:
     """Save an operated network as one file: an artefact, or a patch of the grafts alone.
 
-    Writing is atomic: after an error the file is what it was before. An artefact that exists already is replaced, as
-    `torch.save` and `safetensors.torch.save_file` do, so that a program can save again and again. Any other file is
-    kept unless `overwrite`: `model.safetensors` is also what downloaded weights are called, and those would be lost.
+    Writing is atomic: after an error the file is unchanged. An existing artefact is replaced, as `torch.save` and
+    `safetensors.torch.save_file` do. Any other existing file is kept unless `overwrite`, because downloaded weights are
+    often called `model.safetensors` too.
 
     Args:
         model: a network with grafts; one without any can be saved too.
         path: the file to write, usually `NAME.safetensors`.
-        patch: write only the grafts' tensors and the hash of the base's, to be loaded onto the same base.
-        certificate: what `certify` has found, to be stored with the network.
-        overwrite: replace a file that is no artefact.
+        patch: write only the grafts' tensors and the hash of the base's tensors; it loads onto the same base only.
+        certificate: a certificate of `certify` to store with the network.
+        overwrite: replace a file that is not an artefact.
 
     Raises:
-        LostGraftError: where a graft does not run any more.
-        ArtefactError: where the network has no plain values to save, or the file exists or cannot be written.
+        LostGraftError: if a graft no longer runs.
+        ArtefactError: if the network's tensors cannot be saved, or the file exists or cannot be written.
 
     >>> import tempfile, torch, attn_surgeon
     >>> from attn_surgeon.networks.demo import load_demo
@@ -64,7 +64,7 @@ def save(
     base, grafts = split_tensors(model)
     require_no_graft_weights(base)
     provenance = provenance_of(model)
-    made = list_grafts(model)
+    grafted = list_grafts(model)
     payload = {
         "format": FORMAT,
         "patch": patch,
@@ -73,7 +73,7 @@ def save(
         "class_names": provenance.class_names,
         "grafts": [
             {"key": item.key, **item.graft.moved(replace(item.graft.placement, owner=item.owner)).to_dict()}
-            for item in made
+            for item in grafted
         ],
         "recipe": recipe_of(model),
         "base_sha256": hash_tensors(base),
@@ -90,16 +90,16 @@ def _require_replaceable(path: Path, *, overwrite: bool) -> None:
 
 
 def _meta_input(model: nn.Module) -> Tensor | None:
-    """Return an input (1, C, H, W) on the meta device, or None where the preprocessing is not known."""
+    """Return an input (1, C, H, W) on the meta device, or None if the preprocessing is not known."""
     images = provenance_of(model).preprocessing
     return None if images is None else torch.empty(1, images.channels, *images.size, device="meta")
 
 
 def require_base_again(model: nn.Module) -> None:
-    """Raise ArtefactError where a network's source gives other weights each time, so that no patch would fit."""
+    """Raise ArtefactError if a network's source has different weights each time, so that no patch would fit."""
     spec = provenance_of(model).source
     again = hash_tensors(split_tensors(load_source(spec).model)[0])
     if again != hash_tensors(split_tensors(model)[0]):
-        what = "a patch needs its base again, and this source gives other weights each time"
-        hint = f"give weights that stay, with {option('weights', 'FILE')}, or write a whole artefact"
+        what = "a patch needs the same base again, but this source has different weights each time"
+        hint = f"name fixed weights with {option('weights', 'FILE')}, or write a whole artefact"
         raise ArtefactError(what, spec.text, hint)

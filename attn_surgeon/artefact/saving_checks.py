@@ -1,4 +1,4 @@
-"""Checks of what a network must be to be saved: the one operated on, with its values in plain tensors."""
+"""Check that a network can be saved: its tensors are plain, and it is the operated network, not a converted one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def require_plain_values(model: nn.Module) -> None:
 
 
 def require_no_graft_weights(base: Mapping[str, Tensor]) -> None:
-    """Raise LostGraftError where a network has grafts' weights and no grafts, as a scripted or exported one has."""
+    """Raise LostGraftError where a network has grafts' weights but no grafts, as scripted and exported networks do."""
     unknown = next((name for name in base if _OF_A_GRAFT.search(name)), None)
     if unknown is not None:
         what = f"the network has weights of attn_surgeon's grafts, such as {unknown}, but is not the one operated on"

@@ -1,4 +1,4 @@
-"""The file format: safetensors, with a JSON text and its checksum in the metadata."""
+"""Read and write the file format of artefacts: safetensors with JSON and its checksum in the metadata."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PAYLOAD, _DIGEST = "attn_surgeon", "attn_surgeon_sha256"
 def write(path: Path, tensors: Mapping[str, Tensor], payload: Mapping[str, Any]) -> None:
     """Write tensors and metadata to one file, atomically.
 
-    Raises ArtefactError where the folder cannot be written; nothing is left behind then.
+    Raises ArtefactError if it cannot be written; no partial file is left behind.
     """
     metadata = _metadata(json.dumps(payload, sort_keys=True))
     try:
@@ -41,26 +41,26 @@ def _sort_metadata(path: Path) -> None:
         header = json.loads(file.read(length))
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
-        if len(text) == length:  # tensors begin behind the header, so another length would move them
+        if len(text) == length:  # the tensors follow the header, so a different length would shift them
             file.seek(8)
             file.write(text)
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return every tensor with memory of its own, which the format demands; tied parameters and views share it."""
-    seen: set[int] = set()
+    """Return the tensors without shared memory, which safetensors requires: tied parameters and views are copied."""
+    addresses: set[int] = set()
     separate = {}
     for name, tensor in tensors.items():
         plain = tensor.detach().cpu().contiguous()
         address = plain.untyped_storage().data_ptr()
-        shared = address in seen or plain.untyped_storage().nbytes() != plain.nbytes
+        shared = address in addresses or plain.untyped_storage().nbytes() != plain.nbytes
         separate[name] = plain.clone() if shared and plain.numel() else plain
-        seen.add(address)
+        addresses.add(address)
     return separate
 
 
 def read_payload(path: Path) -> dict[str, Any]:
-    """Read an artefact's metadata without its tensors; raise ArtefactError where it is none or damaged."""
+    """Read an artefact's metadata without its tensors; raise ArtefactError if the file is no artefact or damaged."""
     with _opened(path) as file:
         metadata: dict[str, str] = file.metadata() or {}
     text = metadata.get(_PAYLOAD)
@@ -85,17 +85,17 @@ def _metadata(text: str) -> dict[str, str]:
 def read_artefact_tensors(path: Path) -> dict[str, Tensor]:
     """Read all tensors of an artefact."""
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a mapping
 
 
 def _opened(path: Path) -> Any:
     if not path.is_file():
         what = "this is a folder" if path.is_dir() else "there is no such file"
-        above = path.parent.parent / path.name
+        one_folder_up = path.parent.parent / path.name
         make = "make one with: " + function(
             "insert(network, block, after=site, example=x) and save", "insert NETWORK --block BLOCK --after SITE"
         )
-        raise ArtefactError(what, str(path), f"did you mean {above}?" if above.is_file() else make)
+        raise ArtefactError(what, str(path), f"did you mean {one_folder_up}?" if one_folder_up.is_file() else make)
     if not os.access(path, os.R_OK):
         raise ArtefactError("this file may not be read", str(path), "see its permissions")
     try:
@@ -105,5 +105,5 @@ def _opened(path: Path) -> Any:
 
 
 def damaged(path: Path, reason: str) -> ArtefactError:
-    """Return the error for a file that is not as it was written."""
+    """Return the error for a damaged artefact."""
     return ArtefactError(f"the artefact is damaged: {reason}", str(path), "make it again, or take it from a backup")

@@ -1,4 +1,4 @@
-"""The tensors of an operated network: the base's, the grafts', and a hash that identifies them."""
+"""Split an operated network's tensors into the base's and the grafts', and hash them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from attn_surgeon.surgery.rewrite.grafts import RESERVED, grafts_of
 
 
 def split_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return a network's state as the base's tensors and the grafts' tensors, each graft's under one name."""
-    own = tuple(f"{made.path}." for made in list_grafts(model))
+    """Return a network's state as the base's tensors and the grafts', each graft's under one name."""
+    graft_paths = tuple(f"{item.path}." for item in list_grafts(model))
     every_module = model.named_modules(remove_duplicate=False)  # one module can have several names
     reserved = tuple(f"{path}.{RESERVED}.".removeprefix(".") for path, module in every_module if grafts_of(module))
     state = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     base = {name: tensor for name, tensor in state.items() if not name.startswith(reserved)}
-    return base, {name: tensor for name, tensor in state.items() if name.startswith(own)}
+    return base, {name: tensor for name, tensor in state.items() if name.startswith(graft_paths)}
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:

@@ -1,8 +1,7 @@
-"""Whose code may run.
+"""Decide whether code that a file names may run.
 
-The rule: a file is data, passed around like weights, whether it is an artefact, a recipe or a run folder. The code that
-it names, a factory of a network or of a block in a Python file or in an installed package, runs only where the user
-says so: by naming that code, or by trusting the file.
+Artefacts, recipes and run folders are data, shared like weights. They can name code, the factory of a network or of a
+block in a Python file or an installed package. It runs only if the user names that code too, or trusts the file.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from attn_surgeon.networks.source import get_source
 
 
 def trusted_source(provenance: Provenance, given: str | None, path: Path, *, trust: bool = False) -> SourceSpec:
-    """Return the source to build an artefact's network from: the one the user has given, or the one it names.
+    """Return the source to build an artefact's network from: the one given by the user, or else the one it names.
 
     Args:
-        provenance: what the artefact says of its network.
+        provenance: the provenance stored in the artefact.
         given: the source that the user has named, if any.
         path: the artefact.
         trust: whether code that the artefact names may run.
 
     Raises:
-        ArtefactError: where that would run code that only the artefact names, or where only Python has the network.
+        ArtefactError: if that would run code that only the artefact names, or if the network was passed in Python.
     """
     spec = provenance.source
     if given is not None:
@@ -48,15 +47,15 @@ def trusted_source(provenance: Provenance, given: str | None, path: Path, *, tru
 
 
 def given_source(provenance: Provenance, given: str) -> SourceSpec:
-    """Return the source that the user has given for an artefact, with the arguments and weights of its own."""
+    """Return the source given by the user, with the arguments and weights stored in the artefact."""
     spec = provenance.source
     return replace(parse_source(given), args=spec.args, weights=spec.weights)
 
 
 def require_blocks(specs: Iterable[BlockSpec], *, trust: bool = False) -> None:
-    """Raise BlockError for a block that is neither in the catalogue nor registered, or that takes other options.
+    """Raise BlockError for a block that is neither in the catalogue nor registered, or whose options are invalid.
 
-    With `trust`, code that the name of a block is the place of is imported and registered.
+    With `trust`, a block named as `file.py:Factory` is imported and registered.
     """
     for spec in specs:
         name = adopt(spec.name) if trust else spec.name
@@ -74,7 +73,7 @@ def _unknown(block: str) -> BlockError:
 
 
 def code_named(recipe: Recipe) -> list[str]:
-    """Return the places of code that a recipe names and that is not registered: its network's first, then its blocks'.
+    """Return the unregistered code that a recipe names, as `file.py:NAME`: its network's first, then its blocks'.
 
     >>> from attn_surgeon.artefact.recipe_schema import Recipe
     >>> step = {"insert": {"block": "se+mine.py:Scale", "after": "layer3"}}
@@ -91,23 +90,23 @@ def _is_code(source: str) -> bool:
 
 
 def trusted_recipe(recipe: Recipe, file: str, *, source: str | None = None, trust: bool = False) -> Recipe:
-    """Return a recipe whose code may run, with the source that the user has named in place of its own.
+    """Return a recipe whose code may run, with its network replaced by `source` if given.
 
     Args:
         recipe: the recipe.
-        file: where it is from, for errors.
+        file: the recipe's file, for errors.
         source: the network to build instead of the one that the recipe names.
         trust: whether code that the recipe names may run.
 
     Raises:
-        RecipeError: with the code that the recipe names and that nobody has allowed.
+        RecipeError: if the recipe names code that was not allowed.
     """
     if source is not None and not recipe.source.name.endswith(ARTEFACT_SUFFIX):
         recipe = replace(recipe, source=replace(recipe.source, name=source))
     named = [code for code in code_named(recipe) if code != source]
     if named and not trust:
-        own = " ".join(option("own", code) for code in named if code != recipe.source.name)
+        blocks = " ".join(option("own", code) for code in named if code != recipe.source.name)
         network = option("source", recipe.source.name) if recipe.source.name in named else ""
-        hint = f"if you trust it, add {option('trust', True)}, or name it: {f'{network} {own}'.strip()}"
+        hint = f"if you trust it, add {option('trust', True)}, or name it: {f'{network} {blocks}'.strip()}"
         raise RecipeError(f"a recipe runs no code by itself, and this one names {first_few(named)}", file, hint)
     return recipe

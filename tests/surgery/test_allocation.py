@@ -22,7 +22,7 @@ from attn_surgeon.surgery.allocation import MOST_TENSORS, require_runnable, with
 @pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let there be 1 GB of memory."""
-    monkeypatch.setattr(memory, "_of_machine", lambda kind="": 10**9)
+    monkeypatch.setattr(memory, "_machine_memory", lambda kind="": 10**9)
 
 
 def peak() -> int:
