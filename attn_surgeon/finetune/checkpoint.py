@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to resume as if it had never stopped, in one file written atomically."""
+"""Write and read checkpoints, so that a resumed run continues exactly where it stopped."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _EVERY_EPOCH = ("epoch", "step", "train_loss", "val_loss")
 
 @dataclass
 class RunState:
-    """Where a run stands.
+    """The progress of a training run.
 
     Args:
         epoch: finished epochs.
         batch: batches done in this epoch.
         step: optimizer steps of the run.
-        loss: summed loss of this epoch's images.
-        images: how many these are.
+        loss: sum of the loss over this epoch's images so far.
+        images: the number of these images.
         best: the best metric so far, or the negative of the lowest loss.
         history: the metrics of each finished epoch.
     """
@@ -55,12 +55,12 @@ class RunState:
 
 
 def write_checkpoint(folder: Path, stateful: Mapping[str, Any], state: RunState, generators: Sequence[Any]) -> None:
-    """Write a checkpoint; if that fails, the one before is kept.
+    """Write a checkpoint; if that fails, the previous one is kept.
 
     Args:
         folder: the run folder.
-        stateful: what has a `state_dict`, by name; None is skipped.
-        state: where the run stands.
+        stateful: objects with a `state_dict`, by name; None is skipped.
+        state: the progress of the run.
         generators: the states of the random number generators of each process.
     """
     states = {name: item.state_dict() for name, item in stateful.items() if item is not None}
@@ -74,7 +74,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def read_checkpoint(folder: Path, stateful: Mapping[str, Any], rank: int = 0) -> RunState:
-    """Load the states of a checkpoint, those of the random number generators included; return where the run stands."""
+    """Load the states of a checkpoint, including those of the random number generators; return the run's progress."""
     with _unreadable_raises(folder):
         content = load_torch_file(folder / CHECKPOINT)
         state = validated(RunState, content["position"], TrainingError, "position")
@@ -87,18 +87,19 @@ def read_checkpoint(folder: Path, stateful: Mapping[str, Any], rank: int = 0) ->
 
 
 def in_order(saved: dict[str, Any], optimizer: Any) -> dict[str, Any]:
-    """Return an optimizer's saved state with its parameters, which it has by number, in the order they have now.
+    """Return an optimizer's saved state with its parameters, which are stored by number, in the current order.
 
-    Version 0.2.0 had grafts behind their module's other children, which are before them since.
+    In version 0.2.0 a module's grafts came after its other children; now they come before them.
     """
     by_title = {group.get("group"): group for group in saved["param_groups"]}
     groups = []
-    for own in optimizer.param_groups:
-        old = by_title.get(own.get("group"), {})
+    for group in optimizer.param_groups:
+        names = group.get("names", ())
+        old = by_title.get(group.get("group"), {})
         numbers = dict(zip(old.get("names", ()), old.get("params", ()), strict=False))
-        if numbers.keys() != set(own.get("names", ())):
-            return saved  # which the optimizer refuses if it does not fit
-        groups.append(old | {"names": list(own["names"]), "params": [numbers[name] for name in own["names"]]})
+        if numbers.keys() != set(names):
+            return saved  # load_state_dict raises if it does not fit
+        groups.append(old | {"names": list(names), "params": [numbers[name] for name in names]})
     return saved | {"param_groups": groups}
 
 
@@ -112,7 +113,7 @@ def _unreadable_raises(folder: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, write: Callable[[str], Any]) -> None:
-    """Write a file atomically: `write` is called with a temporary path; raise TrainingError where it fails."""
+    """Write a file atomically: `write` is called with a temporary path; raise TrainingError if it fails."""
     try:
         with replacing(path) as temporary:
             write(temporary)

@@ -1,7 +1,7 @@
-"""Clip gradients, those of the grafts apart from all others.
+"""Clip the gradients of the grafts separately from all others.
 
-Were they clipped together, large gradients of the grafts would shorten the steps of the base and the head, and a
-control without grafts would be trained with longer ones.
+Clipped together, large gradients of the grafts would shrink the steps of the base and the head, which would then train
+more slowly than in a control without grafts.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 
 def clip_gradients(optimizer: Any, maximum: float) -> Tensor:
-    """Scale gradients down to a maximum norm, over the grafts and over all else; return the sum of both norms.
+    """Scale gradients down to a maximum norm, separately for the grafts and for all other parameters; return the sum of both norms.
 
     Args:
-        optimizer: one with the groups of `parameter_groups`.
-        maximum: the largest norm of either.
+        optimizer: an optimizer with the groups of `parameter_groups`.
+        maximum: the maximum norm of each of the two.
     """
     parts: dict[str, list[Tensor]] = {}
     for group in optimizer.param_groups:

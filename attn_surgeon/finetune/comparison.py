@@ -1,4 +1,4 @@
-"""What the runs of a fine-tune show together: differences, intervals, and one sentence."""
+"""Compare the training runs with and without grafts: difference, confidence interval and a one-sentence verdict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ARMS = {"only_first": "only_grafts", "only_second": "only_control"}
 
 @dataclass(frozen=True)
 class SeedResult:
-    """The networks trained with one seed, what bypassing each graft costs, and how far each has opened."""
+    """The networks trained with one seed; `openings` and `bypass_costs` are by graft, as in `graft_effects`."""
 
     seed: int
     grafts: Trained
@@ -37,7 +37,7 @@ class SeedResult:
 
     @property
     def difference(self) -> float | None:
-        """The metric of the network with grafts less that of the control."""
+        """The metric of the network with grafts minus that of the control, or None without a control."""
         return None if self.control is None else self.grafts.score.metric - self.control.score.metric
 
 
@@ -51,32 +51,33 @@ def describe_seed(result: SeedResult, task: Task) -> dict[str, Any]:
 
 
 def compare_arms(results: Sequence[SeedResult], task: Task) -> dict[str, Any]:
-    """Return the difference between both networks with its interval, and a sentence; of one run of each, a test too.
+    """Return the difference between both networks with its interval and verdict as plain data.
 
-    Over several runs there is no test beside the interval; an image counts once, with its mean difference.
+    For one run of each network, the result of the task's paired test is added. For several runs there is no test; each
+    image counts once, with its mean difference over the runs.
     """
     pairs = [(result.grafts.score, result.control.score) for result in results if result.control is not None]
     grafts, control = zip(*pairs, strict=True)
     interval, images = score_interval(grafts, control), f"{len(grafts[0].outcomes):,} images"
     if len(pairs) > 1:
         basis, sentence = f"{len(pairs)} training runs of each, {images}", training_verdict
-        apart = np.mean([np.subtract(ours.outcomes, theirs.outcomes) for ours, theirs in pairs], 0)
-        further: dict[str, Any] = {"by_image": better_and_worse(apart.tolist())}
+        by_image = np.mean([np.subtract(ours.outcomes, theirs.outcomes) for ours, theirs in pairs], 0)
+        details: dict[str, Any] = {"by_image": better_and_worse(by_image.tolist())}
     else:
         basis, sentence = images, one_run_verdict
         test = task.compare(grafts[0].outcomes, control[0].outcomes)
-        further = {test.name: {_ARMS.get(name, name): value for name, value in test.values.items()}}
+        details = {test.name: {_ARMS.get(name, name): value for name, value in test.values.items()}}
     difference = {**asdict(interval), "how": f"over {basis}"}
-    return {"difference": difference, "verdict": sentence(interval, basis), **further}
+    return {"difference": difference, "verdict": sentence(interval, basis), **details}
 
 
 def training_verdict(interval: Interval, basis: str) -> str:
-    """Return one sentence with what several training runs show of the grafts."""
+    """Return one sentence with what several training runs show about the grafts."""
     claim = "training with the grafts scores", "than training without them on images like these"
     return verdict(interval, claim, basis)
 
 
 def one_run_verdict(interval: Interval, basis: str) -> str:
-    """Return what is known of two trained networks, and that one training run of each does not show the cause."""
+    """Return the verdict on two trained networks, with the caveat that one run of each does not show the cause."""
     claim = "this network with grafts scores", "than this control on images like these"
     return f"{verdict(interval, claim, basis)} {ONE_RUN}"

@@ -1,4 +1,4 @@
-"""The options of a fine-tune in a YAML file: the settings, and what is trained on what."""
+"""Read the options of fine-tuning from a YAML file: the settings, the artefact and the data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class FinetuneConfig(_Job):
-    """The options of a fine-tune.
+    """The options of fine-tuning.
 
     Args:
         artefact: the path of the artefact.
@@ -45,10 +45,10 @@ def read_config(path: Path) -> tuple[FinetuneConfig, list[str]]:
     """Return the options in a YAML file, and their names.
 
     Args:
-        path: a file with options by their names, such as `batch_size: 32` or `batch-size: 32`.
+        path: a file with a mapping of options, such as `batch_size: 32` or `batch-size: 32`.
 
     Raises:
-        SettingsError: if the file is not a table of options, or one is unknown or invalid.
+        SettingsError: if the file is not a mapping, or an option is unknown or invalid.
     """
     values = read_yaml(path, SettingsError) or {}
     if not isinstance(values, Mapping):

@@ -1,4 +1,4 @@
-"""What the steps of a run need: the network as Accelerate wraps it, optimizer, data, and the checkpoint's states."""
+"""Set up training: the model wrapped by Accelerate, the optimizer, the data loader and the state of a checkpoint."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from attn_surgeon.tasks.base import Score, ScoreOptions, Task
 
 @dataclass(frozen=True)
 class RunContext:
-    """What stays the same over all stages of a run; `ema` is the average of the weights, or None."""
+    """The objects that all stages of a run share; `ema` is the exponential moving average of the weights, or None."""
 
     model: nn.Module
     ema: Any
@@ -49,7 +49,7 @@ class RunContext:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is evaluated and saved: the average of the weights where there is one."""
+        """The network that is evaluated and saved: the one with averaged weights if there is one."""
         return self.model if self.ema is None else cast(nn.Module, self.ema.module)
 
     def score(self, progress: Progress = no_progress) -> Score:
@@ -60,9 +60,9 @@ class RunContext:
 
 @dataclass(frozen=True)
 class StageContext:
-    """What the steps of a stage need.
+    """The objects that the steps of one stage use.
 
-    `wrapped` is the network as Accelerate wraps it, `forward` what is called, which may be compiled.
+    `wrapped` is the network wrapped by Accelerate; `forward` is the same, compiled if the settings request it.
     """
 
     run: RunContext
@@ -79,7 +79,7 @@ class StageContext:
 
     @property
     def stateful(self) -> dict[str, Any]:
-        """What a checkpoint keeps the state of."""
+        """The objects whose state a checkpoint stores."""
         run, scaler = self.run, self.accelerator.scaler
         return {"model": run.model, "optimizer": self.optimizer, "ema": run.ema, "scaler": scaler}
 
@@ -97,13 +97,13 @@ class StageContext:
 def begin(
     model: nn.Module, splits: Splits, settings: FinetuneSettings, folder: Path, stop: StopRequest, progress: Progress
 ) -> RunContext:
-    """Return the context of a run, at the checkpoint of an earlier one in the same folder."""
+    """Return the context of a run, resumed from the folder's checkpoint if there is one."""
     from accelerate.utils import set_seed
     from timm.utils import ModelEmaV3
 
     device = distributed.device()
     model.to(device).to(memory_format=memory_format(settings))
-    # without a warm-up of its decay, the average of a short run would end close to the initial weights
+    # without warm-up of the decay, the average of a short run would stay close to the initial weights
     ema = ModelEmaV3(model, decay=settings.ema, use_warmup=True) if settings.ema else None
     set_seed(settings.seed)
     state = RunState()
@@ -117,7 +117,7 @@ def begin(
 
 @contextmanager
 def prepared(run: RunContext, stage: Stage, example: Tensor, teacher: nn.Module | None) -> Iterator[StageContext]:
-    """Yield the context of a stage, at the folder's checkpoint where that is within the stage."""
+    """Yield the context of a stage, resumed from the folder's checkpoint if that is within the stage."""
     settings = replace(run.settings, freeze=stage.freeze, stages=None)
     with ExitStack() as stack:
         frozen_norms = freeze(run.model, settings, example.to(run.device))
@@ -125,7 +125,7 @@ def prepared(run: RunContext, stage: Stage, example: Tensor, teacher: nn.Module 
             stack.enter_context(checkpointed(run.model))
         context = _stage_context(run, stage, settings, frozen_norms, teacher)
         fresh = run.state.epoch == stage.start and run.state.batch == 0
-        if has_checkpoint(run.folder) and not fresh:  # a fresh stage does not take over the optimizer's state
+        if has_checkpoint(run.folder) and not fresh:  # a new stage starts with a new optimizer
             read_checkpoint(run.folder, context.stateful, distributed.rank())
         yield context
         context.accelerator.free_memory()
@@ -175,7 +175,7 @@ def memory_format(settings: FinetuneSettings) -> torch.memory_format:
 
 
 def require_possible(model: nn.Module, settings: FinetuneSettings, example: Tensor) -> None:
-    """Raise TrainingError where this machine, or this network, cannot be trained with these settings."""
+    """Raise TrainingError if this machine or this network does not support the settings."""
     make_accelerator(settings)
     for stage in settings.plan:
         freeze(model, replace(settings, freeze=stage.freeze, stages=None), example)
@@ -183,21 +183,21 @@ def require_possible(model: nn.Module, settings: FinetuneSettings, example: Tens
 
 
 def make_accelerator(settings: FinetuneSettings) -> Any:
-    """Return Accelerate's Accelerator; raise TrainingError where it does not support the settings."""
+    """Return Accelerate's Accelerator; raise TrainingError if it does not support the settings."""
     from accelerate import Accelerator, DataLoaderConfiguration
 
     if settings.batch_size % distributed.world_size():
         what = f"a batch of {settings.batch_size} cannot be split over {distributed.world_size()} processes"
         raise TrainingError(what, option("batch_size"), "it is the number of images of all processes together")
     device = distributed.device()
-    if settings.amp == "fp16" and device.type == "cpu":  # Accelerate would ignore it without notice
+    if settings.amp == "fp16" and device.type == "cpu":  # Accelerate would silently ignore it
         hint = f"use {option('amp', 'bf16')}, or leave {option('amp')} out"
         raise TrainingError("half precision needs a GPU", option("amp", "fp16"), hint)
     try:
         return Accelerator(
             mixed_precision=settings.amp,
             gradient_accumulation_steps=settings.accumulate,
-            # batches are split over the processes, so that the number of these does not change the training
+            # split batches over the processes, so that their number does not change the training
             dataloader_config=DataLoaderConfiguration(split_batches=True),
         )
     except (ValueError, RuntimeError, ImportError) as error:
@@ -205,9 +205,9 @@ def make_accelerator(settings: FinetuneSettings) -> Any:
 
 
 def _loader(splits: Splits, settings: FinetuneSettings) -> tuple[EpochSampler, DataLoader[Any]]:
-    """Return the loader of training batches; an incomplete last one is dropped, because of BatchNorm."""
+    """Return the sampler and loader of training batches; a smaller last batch is dropped, for BatchNorm's sake."""
     data = EpochImages(splits, settings.seed)
     sampler = EpochSampler(len(data), settings.seed)
     batches = BatchSampler(cast(Any, sampler), settings.batch_size, drop_last=len(data) >= settings.batch_size)
-    # a loader draws a seed for its workers: from its own generator, or a resumed run would draw once more
+    # the loader draws a seed for its workers; from the global generator, a resumed run would draw it once more
     return sampler, DataLoader(data, batch_sampler=batches, num_workers=settings.workers, generator=torch.Generator())

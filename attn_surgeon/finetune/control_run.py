@@ -1,4 +1,4 @@
-"""Fine-tune a network with grafts and, with the same budget, the one without: is there evidence of a gain?"""
+"""Fine-tune a network with grafts and, with the same budget, a control without them, and compare the two."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ COMPARISON = "comparison.json"
 
 
 def fine_tune(job: FinetuneJob, progress: Progress = no_progress) -> dict[str, Any]:
-    """Carry out a fine-tune, resuming what its run folder holds already.
+    """Fine-tune, continuing from whatever the run folder already has.
 
     Args:
         job: from `open_job`, at its run folder.
         progress: is called with the batches done and their total, over all training runs.
 
     Returns:
-        The result as plain data, which comparison.json in the run folder holds too.
+        The result as plain data, the same as in comparison.json in the run folder.
 
     Raises:
-        BusyError: another process trains in the run folder.
+        BusyError: if another process is training in the run folder.
     """
     if not distributed.is_first():
         return _fine_tune(job, progress)
@@ -76,18 +76,18 @@ def _train_arms(job: FinetuneJob, number: int, progress: Progress) -> SeedResult
 
 
 def _train_arm(job: FinetuneJob, name: str, seed: int, progress: Progress) -> Trained:
-    """Train one network with one seed, in a folder of its own where there are several."""
+    """Train one network with one seed; if there are several, each gets its own subfolder."""
     alone = job.seeds == 1 and not job.control
     folder = job.folder if alone else job.folder / f"seed-{seed}-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     start = job.network if seed == job.settings.seed else with_seed(job.network, seed)
     model = network_of(start, grafts=name == "grafts")
     teacher = network_of(job.network, grafts=False) if job.settings.distill else None
-    done = train(model, job.splits, replace(job.settings, seed=seed), folder, job.network.example, progress, teacher)
+    trained = train(model, job.splits, replace(job.settings, seed=seed), folder, job.network.example, progress, teacher)
     if distributed.is_first():
-        for file, content in job.task.pictures(done.model, job.splits.val, done.score).items():
+        for file, content in job.task.pictures(trained.model, job.splits.val, trained.score).items():
             write_file(folder / file, lambda path, content=content: Path(path).write_bytes(content))  # type: ignore[misc]
-    return done
+    return trained
 
 
 def network_of(network: LoadedNetwork, *, grafts: bool) -> nn.Module:
@@ -104,7 +104,7 @@ def _histories(results: Sequence[SeedResult]) -> Iterator[tuple[str, int, Sequen
 
 
 def _describe(job: FinetuneJob, results: Sequence[SeedResult]) -> dict[str, Any]:
-    """Return what all runs gave together as plain values."""
+    """Return the results of all runs as plain values."""
     document = {
         "folder": str(job.folder),
         "notes": list(job.network.notes),

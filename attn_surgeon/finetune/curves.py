@@ -1,4 +1,4 @@
-"""A picture of the learning curves: training loss and validation metric."""
+"""Draw the learning curves: training loss and validation metric by epoch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ History = Sequence[Mapping[str, Any]]
 
 
 def draw_curves(folder: Path, runs: Iterable[tuple[str, int, History]], task: Task) -> None:
-    """Draw a thin line for each run, (arm, seed, history), in the colour of its arm."""
+    """Write curves.png to the folder, with a line for each run (arm, seed, history) in the colour of its arm."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
