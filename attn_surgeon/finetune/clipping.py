@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def clip_gradients(optimizer: Any, maximum: float) -> Tensor:
-    """Scale gradients down to a maximum norm, separately for the grafts and for all other parameters; return the sum of both norms.
+    """Clip the gradient norm of the grafts and that of all other parameters; return the sum of both norms.
 
     Args:
         optimizer: an optimizer with the groups of `parameter_groups`.
