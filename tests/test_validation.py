@@ -35,7 +35,7 @@ def fault(data: object, where: str | None = "here") -> DataError:
     return caught.value
 
 
-def test_plain_data_becomes_what_it_says() -> None:
+def test_plain_data_becomes_an_instance() -> None:
     data = {"part": {"name": "x", "sizes": [1, 2]}, "rate": 2, "free": {"a": [1]}}
     assert validated(Whole, data, DataError, "") == Whole(Part("x", (1, 2)), 2.0, free={"a": [1]})
 
@@ -55,7 +55,7 @@ def test_plain_data_becomes_what_it_says() -> None:
         ({"free": {"x": object()}}, "this is no plain data: Object of type object is not JSON serializable"),
     ],
 )
-def test_a_fault_is_told_by_its_place(change: dict[str, Any], what: str) -> None:
+def test_a_fault_is_reported_with_its_place(change: dict[str, Any], what: str) -> None:
     error = fault({"part": {"name": "x"}} | change)
     assert (error.what, error.where) == (what, "here")
 

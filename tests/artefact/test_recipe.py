@@ -71,11 +71,11 @@ def test_the_shortest_recipe_has_the_usual_defaults() -> None:
         (("weights: none", "weights: 3"), "source.weights must be a string, got 3"),
     ],
 )
-def test_a_fault_is_told_by_its_place(change: tuple[str, str], place: str) -> None:
+def test_a_fault_is_reported_with_its_place(change: tuple[str, str], place: str) -> None:
     assert place in faults(FULL.replace(*change))
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     text = faults("source: {nam: x}\noperations: [{insert: {block: se}}]\nsedd: 1\n")
     for part in ("source.name", "source.nam", "operations.0.insert", "after or before", "sedd", "x.yaml"):
         assert part in text

@@ -66,7 +66,7 @@ def test_all_pairs_are_never_held(name: str) -> None:
     assert channels * side**2 <= largest.found < side**4 / 4
 
 
-def test_pairs_that_are_held_are_seen() -> None:
+def test_referenced_pairs_are_found() -> None:
     module, x = block("nonlocal", 16, mode="concatenation"), torch.randn(1, 16, 40, 40)
     with Largest() as largest:
         module(x)

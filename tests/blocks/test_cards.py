@@ -70,7 +70,7 @@ def test_formulas_are_read(text: str, value: float) -> None:
     assert evaluate(text, get_card("se"), 64, 5, 7) == value
 
 
-def test_a_wrong_formula_is_told() -> None:
+def test_a_wrong_formula_is_reported() -> None:
     card = get_card("se")
     assert isinstance(card, Card)
     assert evaluate("2C²/r", card, 64, 5, 7) != evaluate(card.parameters, card, 64, 5, 7)

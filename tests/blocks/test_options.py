@@ -144,7 +144,7 @@ def test_wrong_values(option: Option, value: Any, reason: str) -> None:
         (Option("a", True, ""), "true | false"),
     ],
 )
-def test_ranges_are_told(option: Option, text: str) -> None:
+def test_ranges_are_shown(option: Option, text: str) -> None:
     assert option.range == text
 
 

@@ -172,7 +172,7 @@ def test_a_card_tells_what_must_be_given_and_no_words_of_a_base_class() -> None:
     ]
 
 
-def test_an_error_in_forward_is_told_with_its_type() -> None:
+def test_an_error_in_forward_is_reported_with_its_type() -> None:
     class Failing(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             raise ValueError("no luck")

@@ -39,7 +39,7 @@ def test_its_options_learn(case: Print) -> None:
     assert still(block.train(), *inputs) == set()
 
 
-def test_a_difference_is_seen() -> None:
+def test_a_difference_is_detected() -> None:
     case = next(each for each in PRINTS if each.block == "cbam" and "order" in each.options)
     wrong = Print(case.source, case.block, {**case.options, "order": "max-mean"}, case.module, case.names)
     assert dict(differences(wrong, 32))["eval"] > 1e-3

@@ -66,7 +66,7 @@ def test_groups_and_filters(cli: Cli, arguments: tuple[str, ...], sites: list[st
         (("--at", "blocks", "--layout", "NHCW"), ("no layout is called 'NHCW'", "NCHW")),
     ],
 )
-def test_wrong_choices_are_told_in_one_line(cli: Cli, arguments: tuple[str, ...], parts: tuple[str, ...]) -> None:
+def test_wrong_choices_are_reported_in_one_line(cli: Cli, arguments: tuple[str, ...], parts: tuple[str, ...]) -> None:
     done = cli("insert", "demo", "--block", "se", *arguments)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert [part for part in parts if part not in done.err] == [], done.err

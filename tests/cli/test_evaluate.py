@@ -42,7 +42,7 @@ def test_the_numbers_are_those_of_a_plain_loop(cli: Cli, task: str) -> None:
     assert found["logits_sha256"] == hashlib.sha256(logits.numpy().tobytes()).hexdigest()
 
 
-def test_the_table_says_the_same(cli: Cli) -> None:
+def test_the_table_has_the_same_values(cli: Cli) -> None:
     document = cli("evaluate", "demo", "--data", "demo", "--limit", "50", "--json").document
     done = cli("evaluate", "demo", "--data", "demo", "--limit", "50")
     assert done.out.startswith("demo on demo")
@@ -54,7 +54,7 @@ def test_the_table_says_the_same(cli: Cli) -> None:
     assert done.err == ""
 
 
-def test_classes_that_the_network_does_not_tell_are_said(cli: Cli, folder: Path) -> None:
+def test_classes_that_the_network_does_not_predict_are_reported(cli: Cli, folder: Path) -> None:
     for name in ("a", "b"):
         (folder / "two" / "val" / name).mkdir(parents=True)
         for index in range(2):

@@ -170,7 +170,7 @@ def two():
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_request_is_told_in_one_line(cli: Cli, case: str) -> None:
+def test_a_wrong_request_is_reported_in_one_line(cli: Cli, case: str) -> None:
     Path("empty").mkdir()
     Path("tiny.py").write_text(TINY)
     arguments, parts = WRONG[case]
@@ -213,7 +213,7 @@ def test_a_network_that_cannot_be_exported(cli: Cli) -> None:
         assert "its control flow depends on computed values" in line
 
 
-def test_a_head_of_zeros_is_told(cli: Cli) -> None:
+def test_a_head_of_zeros_is_reported(cli: Cli) -> None:
     Path("own.py").write_text(
         "from torch import nn\n"
         "def net():\n"
@@ -234,7 +234,7 @@ def test_a_head_of_zeros_is_told(cli: Cli) -> None:
         ("os.kill(os.getpid(), 9)", "as it does when memory runs out"),
     ],
 )
-def test_a_crash_of_the_runtime_is_told_in_a_line(
+def test_a_crash_of_the_runtime_is_reported_in_one_line(
     end: str, told: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("attn_surgeon.export.onnx.session.WORKER", ("-c", f"import os; {end}"))

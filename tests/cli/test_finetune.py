@@ -162,7 +162,7 @@ def test_unreadable_images_are_left_out_and_listed(cli: Cli, artefact: str) -> N
     assert "cannot read this image" in refused(cli, "evaluate", artefact, "--data", "digits")
 
 
-def test_leaks_are_said_or_refused(cli: Cli, artefact: str) -> None:
+def test_leaks_are_reported_or_refused(cli: Cli, artefact: str) -> None:
     one = next(Path("digits/val/4").iterdir())
     shutil.copy(one, "digits/train/4/copy.png")
     assert "byte for byte among the training images: 1" in refused(
@@ -313,7 +313,7 @@ def test_a_precision_the_machine_lacks_is_refused(cli: Cli, artefact: str) -> No
     assert "--amp bf16" in line
 
 
-def test_another_artefact_under_the_same_name_is_not_gone_on_with(cli: Cli, artefact: str) -> None:
+def test_a_run_is_not_resumed_with_another_artefact_of_the_same_name(cli: Cli, artefact: str) -> None:
     assert cli("finetune", artefact, *QUICK, "--out", "run").code == 0
     Path(artefact).write_bytes(Path("run/last.safetensors").read_bytes())
     before = contents()

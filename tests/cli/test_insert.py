@@ -56,7 +56,7 @@ def test_people_see_plan_certificate_and_file(cli: Cli) -> None:
     assert "wrote the artefact demo-cbam.safetensors (" in out
 
 
-def test_json_tells_the_same(cli: Cli) -> None:
+def test_json_has_the_same_values(cli: Cli) -> None:
     document = cli(*INSERT, "--json").document
     assert document["source"] == {"kind": "demo", "name": "demo", "args": {}, "weights": "default"}
     assert document["output"] == "demo-cbam.safetensors"
@@ -79,7 +79,7 @@ def test_a_dry_run_writes_nothing_and_plans_the_same(cli: Cli) -> None:
     assert list(contents()) == ["demo-cbam.safetensors"]
 
 
-def test_refusals_are_told_and_the_others_made(cli: Cli) -> None:
+def test_refusals_are_reported_and_the_other_grafts_inserted(cli: Cli) -> None:
     plan = cli("insert", "demo", "-b", "cbam", "-a", "fc", "-a", "layer3", "--json", "--no-verify").document["plan"]
     assert [graft["site"] for graft in plan["grafts"]] == ["layer3"]
     (refusal,) = plan["refusals"]

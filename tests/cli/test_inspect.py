@@ -19,7 +19,7 @@ def rows(out: str) -> dict[str, list[str]]:
     return {first: rest for first, *rest in cells}
 
 
-def test_a_site_is_told_in_full(cli: Cli) -> None:
+def test_a_site_is_described_in_full(cli: Cli) -> None:
     document = cli("inspect", "demo", "layer2.0.bn2", "--json").document
     feature = {"dtype": "float32", "layout": "NCHW", "channels": 32, "prefix": 0, "grid": None}
     feature["shape"] = [1, 32, 16, 16]

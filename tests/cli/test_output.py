@@ -46,7 +46,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:2]))
-def test_json_is_one_document_and_nothing_else_is_said(cli: Cli, artefact: str, command: tuple[str, ...]) -> None:
+def test_json_is_one_document_and_nothing_else_is_printed(cli: Cli, artefact: str, command: tuple[str, ...]) -> None:
     done = cli(*command, "--json")
     assert (done.code, done.err) == (0, "")
     assert done.document
@@ -77,7 +77,7 @@ def test_the_help_imports_no_torch() -> None:
         assert process("-c", code, *arguments).out.splitlines()[-1] == "[]"
 
 
-def test_a_real_process_says_the_same(artefact: str) -> None:
+def test_a_real_process_prints_the_same(artefact: str) -> None:
     done = process("-m", "attn_surgeon", "verify")
     assert (done.code, done.err) == (0, f"taking {artefact}, the newest artefact in this folder\n")
     assert "certificate: passed" in done.out

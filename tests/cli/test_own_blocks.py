@@ -80,7 +80,7 @@ def test_a_default_name_holds_the_factorys(cli: Cli, folder: Path) -> None:
         ("def other(channels): pass", "there is no factory 'Scale'"),
     ],
 )
-def test_broken_code_is_told_in_one_line(cli: Cli, folder: Path, code: str, reason: str) -> None:
+def test_broken_code_is_reported_in_one_line(cli: Cli, folder: Path, code: str, reason: str) -> None:
     (folder / "mine.py").write_text(code)
     done = cli("insert", "demo", "-b", "mine.py:Scale", "-a", "layer3")
     assert done.code == 2

@@ -14,7 +14,7 @@ from .helpers import Cli, contents, refused
 QUICK = ("--rounds", "2", "--batch", "1")
 
 
-def test_the_table_says_what_the_document_says(cli: Cli, artefact: str, monkeypatch: Any) -> None:
+def test_the_table_has_the_values_of_the_document(cli: Cli, artefact: str, monkeypatch: Any) -> None:
     from attn_surgeon.cli import timings
 
     shown: list[Any] = []
@@ -72,7 +72,7 @@ def test_an_onnx_file_alone(cli: Cli) -> None:
     assert list(contents()) == ["demo.onnx"]
 
 
-def test_what_is_wrong_is_said_in_one_line(cli: Cli) -> None:
+def test_errors_are_one_line(cli: Cli) -> None:
     for arguments, said in (
         (("demo", "--runtime", "eagre"), "unknown runtime 'eagre'; --runtime; did you mean eager?"),
         (("demo", "--device", "gpu"), "unknown device 'gpu'; --device; did you mean cpu?"),

@@ -74,7 +74,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_request_is_told_in_one_line(cli: Cli, case: str) -> None:
+def test_a_wrong_request_is_reported_in_one_line(cli: Cli, case: str) -> None:
     arguments, parts = WRONG[case]
     line = refused(cli, *arguments)
     assert [part for part in parts if part not in line] == [], line
@@ -250,7 +250,7 @@ def test_removing_what_is_not_there(cli: Cli, artefact: str) -> None:
     assert "layer3" in line
 
 
-def test_all_faults_of_a_recipe_are_told_at_once(cli: Cli) -> None:
+def test_all_faults_of_a_recipe_are_reported_together(cli: Cli) -> None:
     Path("bad.yaml").write_text(RECIPE)
     line = refused(cli, "run", "bad.yaml")
     for fault in (

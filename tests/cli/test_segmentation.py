@@ -67,7 +67,7 @@ def test_a_unet_is_trained_and_measured(cli: Cli, unet: str) -> None:
     assert f"{100 * line['val_miou']:.2f} %" in shown.out
 
 
-def test_wrong_requests_are_said_in_one_line(cli: Cli, unet: str) -> None:
+def test_wrong_requests_are_reported_in_one_line(cli: Cli, unet: str) -> None:
     assert "--task segmentation" in refused(cli, "finetune", unet, *OWN, "--data", "cells")
     assert "segmentation" in refused(cli, "evaluate", unet, *OWN, "--data", "cells", "--task", "segmentatio")
     assert "windows of 10×10" in refused(cli, "finetune", unet, *OWN, *QUICK, "--crop", "10")

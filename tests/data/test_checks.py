@@ -41,7 +41,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_sound_is_counted_and_nothing_said_but_sizes(root: Path) -> None:
+def test_sound_images_are_counted_and_only_sizes_reported(root: Path) -> None:
     found = reported(root)
     sound = {"empty_classes": [], "unreadable": 0, "too_small": {"count": 0, "first": []}}
     assert found.facts == {

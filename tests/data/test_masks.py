@@ -69,7 +69,7 @@ def test_what_has_no_partner_another_size_or_colours_is_named(tmp_path: Path) ->
         readable_pairs(tmp_path / "val" / "masks")
 
 
-def test_values_are_class_numbers_and_255_says_nothing(tmp_path: Path) -> None:
+def test_values_are_class_indices_and_255_is_the_ignore_index(tmp_path: Path) -> None:
     def some_unknown(mask: np.ndarray) -> np.ndarray:
         return np.where(np.indices(mask.shape)[0] < 4, 255, mask).astype(np.uint8)
 

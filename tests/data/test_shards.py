@@ -66,7 +66,7 @@ def test_a_folder_says_which_shards_are_for_what(shards: Path) -> None:
         open_dataset(f"wds/{shards}", "test", PLAIN)
 
 
-def test_wrong_shards_are_said_in_a_line(shards: Path) -> None:
+def test_wrong_shards_are_reported_in_one_line(shards: Path) -> None:
     with tarfile.open(shards / "c.tar", "w:gz"):
         pass
     write_tar(shards / "d.tar", {"0.png": png(1)})

@@ -63,7 +63,7 @@ def test_an_order_is_a_permutation_that_seed_and_epoch_decide() -> None:
     assert len({tuple(shuffled(50, seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
-def test_going_on_within_an_epoch_gives_the_rest_of_it() -> None:
+def test_resuming_within_an_epoch_yields_the_rest_of_it() -> None:
     whole, rest = EpochSampler(20, 3), EpochSampler(20, 3)
     whole.epoch = rest.epoch = 2
     rest.start = 12

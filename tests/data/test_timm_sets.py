@@ -102,7 +102,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         open_dataset("hfds/user/name", "train", PLAIN)
 
 
-def test_wrong_names_are_said_in_a_line(tmp_path: Path) -> None:
+def test_wrong_names_are_reported_in_one_line(tmp_path: Path) -> None:
     settings = DataSettings(data_dir=str(tmp_path))
     with pytest.raises(DataError, match="did you mean cifar10"):
         open_dataset("torch/cifar11", "train", PLAIN, settings)

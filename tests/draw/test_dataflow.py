@@ -90,7 +90,7 @@ def test_a_run_of_blocks_shows_the_flow_of_one_and_a_module_called_twice_is_two_
     assert diagram(Small(), depth=3).clusters["blocks.{0..1}"] == 2
 
 
-def test_functions_of_a_forward_that_cannot_be_traced_are_seen() -> None:
+def test_functions_of_a_forward_that_cannot_be_traced_are_recorded() -> None:
     assert edges(Pyramid()) == {
         ("input", "fine"), ("fine", "coarse"), ("coarse", "interpolate"), ("interpolate", "add"), ("fine", "add"),
         ("add", "out"), ("coarse", "out"), ("out", "output"),
@@ -105,14 +105,14 @@ def test_nodes_tell_shapes_counts_and_parameters() -> None:
     assert nodes["cat"].shapes == ("1×16×16×16",)
 
 
-def test_groups_are_told_on_the_node_that_makes_the_value() -> None:
+def test_groups_are_labelled_on_the_node_that_computes_the_value() -> None:
     nodes = {node.name: node for node in diagram(Small(), depth=2).nodes}
     assert nodes["blocks.{0..1}"].groups == ("blocks",)
     assert "residual" in nodes["blocks.{0..1}"].inner_groups
     assert "fusions" in nodes["cat"].groups
 
 
-def test_grafts_are_told_on_the_nodes_of_their_sites() -> None:
+def test_grafts_are_labelled_on_the_nodes_of_their_sites() -> None:
     operated = insert(Small(), block="eca", after=["blocks.1.bn", "stem", "blocks"], example=IMAGE)
     made = diagram(operated, depth=2)
     assert {node.name: node.grafts for node in made.nodes if node.grafts} == {

@@ -86,7 +86,7 @@ def test_clusters_are_nested_and_those_that_tell_nothing_left_out() -> None:
     }
 
 
-def test_how_often_clusters_repeat_is_told_on_the_outermost() -> None:
+def test_the_repeat_count_of_clusters_is_labelled_on_the_outermost() -> None:
     nodes = (node("x", "b", "b.c"), node("y", "b", "b.c"), node("z", "b"), node("w", "b", "b.d"))
     made = chain(*nodes, clusters={"b": 3, "b.c": 3, "b.d": 6})
     assert tree_of(pygraphviz.AGraph(string=to_dot(made))) == {
@@ -124,7 +124,7 @@ def test_nodes_are_as_wide_as_their_names_in_a_font_of_known_width() -> None:
     assert widths[2] - widths[1] == pytest.approx(4 * LETTER, abs=1)
 
 
-def test_shapes_are_told_on_edges_where_they_are_not_those_of_the_source() -> None:
+def test_shapes_label_edges_where_they_differ_from_those_of_the_source() -> None:
     edges = (DiagramEdge("a", "b", ("1×8",)), DiagramEdge("b", "c", ("1×4", "1×2")))
     graph = pygraphviz.AGraph(string=to_dot(Diagram("shapes", (node("a"), node("b"), node("c")), edges, {})))
     assert [graph.get_edge(*ends).attr["label"] or "" for ends in ("ab", "bc")] == ["", "  1×4  +1"]
@@ -199,13 +199,13 @@ def test_a_png_has_two_pixels_to_a_point() -> None:
         assert list(image.size) == pytest.approx([2 * length for length in points], abs=3)
 
 
-def test_a_missing_package_is_told_with_the_extra_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optional_dependencies, "find_spec", lambda name: None)
     with pytest.raises(SurgeonError, match="drawing needs pygraphviz and matplotlib") as raised:
         graphviz.require_graphviz()
     assert raised.value.hint == "pip install 'attn-surgeon[draw]'"
 
 
-def test_what_graphviz_cannot_read_is_told() -> None:
+def test_input_that_graphviz_cannot_read_is_reported() -> None:
     with pytest.raises(ArtefactError, match=r"Graphviz cannot draw this network: .*Invalid Input"):
         graphviz.render("digraph { a -> ", "svg")

@@ -113,7 +113,7 @@ def test_the_difference_of_masks_is_in_the_metric_and_not_in_the_mean_over_image
     assert "does not show whether a scores higher or lower than b" in found["verdict"]
 
 
-def test_networks_that_do_the_same_on_masks_are_told_so() -> None:
+def test_networks_with_equal_scores_on_masks_are_reported_as_equal() -> None:
     one = Score(0.7, 0.1, (0.5, 0.6))
     assert compare_scores(SEGMENTATION, one, one, ComparedNames("a", "b"))["verdict"].endswith(
         "nothing tells them apart."

@@ -67,7 +67,7 @@ def test_many_classes_are_drawn_in_a_picture_of_bounded_size() -> None:
     assert max(image.size) < 2500
 
 
-def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(DataError, match="cannot write the report"):

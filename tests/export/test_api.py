@@ -128,7 +128,7 @@ def story(path: Path) -> dict[str, Any]:
     return {item.key: item.value for item in onnx.load(path).metadata_props}
 
 
-def test_of_images_that_nothing_is_known_of_only_the_size_is_told(network: nn.Module, tmp_path: Path) -> None:
+def test_only_the_size_is_stored_when_preprocessing_is_unknown(network: nn.Module, tmp_path: Path) -> None:
     attn_surgeon.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE)
     told = story(tmp_path / "m.onnx")
     assert json.loads(told["attn_surgeon.preprocessing"]) == {
@@ -244,7 +244,7 @@ def test_a_folder_of_the_files_name(network: nn.Module, tmp_path: Path) -> None:
         library.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE)
 
 
-def test_outputs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_outputs_of_one_name_are_distinguished(tmp_path: Path) -> None:
     class Same(nn.Module):
         def forward(self, x: Tensor) -> dict[str, Any]:
             return {"a": {"b": x}, "a_b": x * 2, "probabilities": x.mean((2, 3)), "logits": x.amax((2, 3))}
@@ -255,7 +255,7 @@ def test_outputs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     torch.testing.assert_close(found["probabilities_1"], EXAMPLE.amax((2, 3)).softmax(1))
 
 
-def test_a_program_that_draws_numbers_is_told_so(tmp_path: Path) -> None:
+def test_a_program_that_draws_random_numbers_is_reported(tmp_path: Path) -> None:
     class Drawing(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.mean((2, 3)) + torch.randn(x.shape[0], 4)

@@ -35,7 +35,7 @@ def test_axes_are_read_in_their_order() -> None:
         "batch=0:3": ("'0:3'",), "batch=a:b": ("'a:b'",),
     }.items(),
 )  # fmt: skip
-def test_what_is_no_axis_is_told(text: str, parts: tuple[str, ...]) -> None:
+def test_an_invalid_axis_is_reported(text: str, parts: tuple[str, ...]) -> None:
     with pytest.raises(ExportError) as error:
         read_axes(text)
     assert [part for part in parts if part not in str(error.value)] == []

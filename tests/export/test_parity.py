@@ -38,7 +38,7 @@ def test_what_is_no_number_agrees_only_with_itself() -> None:
         assert not difference("x", [one], [other]).within(1e9)
 
 
-def test_outputs_without_a_value_are_told() -> None:
+def test_outputs_without_a_value_are_reported() -> None:
     nothing = np.zeros((1, 3))
     assert difference("x", [nothing], [nothing]).silent
     assert not difference("x", [nothing, ONE], [nothing, ONE]).silent

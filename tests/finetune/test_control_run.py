@@ -90,7 +90,7 @@ def test_one_seed_takes_the_interval_over_images(tmp_path: Path) -> None:
     assert result["verdict"].endswith("repeat it with several seeds.")
 
 
-def test_closing_a_graft_costs_what_a_plain_measurement_says(tmp_path: Path) -> None:
+def test_bypass_costs_equal_a_direct_measurement(tmp_path: Path) -> None:
     todo = job(tmp_path)
     result = fine_tune(todo)
     model = network_of(todo.network, grafts=True)

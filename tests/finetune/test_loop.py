@@ -257,7 +257,7 @@ def test_other_ways_to_compute_give_the_same_steps(
         torch.testing.assert_close(other[name], plain[name], rtol=0, atol=0.01 * moved)
 
 
-def test_what_compiling_meets_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compilation_error_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("no C++ compiler")
 

@@ -47,7 +47,7 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:
         read_onnx(scaling(tmp_path / "x.onnx", [2, 3, 4, "w"]), (6, 7))
 
 
-def test_a_file_of_ours_tells_its_size(tmp_path: Path) -> None:
+def test_the_size_of_an_exported_file_is_reported(tmp_path: Path) -> None:
     story = {"attn_surgeon.preprocessing": '{"size": [6, 7]}'}
     path = scaling(tmp_path / "x.onnx", ["n", 3, "h", "w"], story=story)
     assert read_onnx(path).image == (3, 6, 7)
@@ -60,7 +60,7 @@ def test_a_fixed_batch_is_no_other(tmp_path: Path) -> None:
         file.feeds(1)
 
 
-def test_damage_is_told(tmp_path: Path) -> None:
+def test_damage_is_reported(tmp_path: Path) -> None:
     path = Path(scaling(tmp_path / "whole.onnx", ["n", 3, 4, 5]))
     whole = path.read_bytes()
     for data in (b"", b"no model at all", whole[: len(whole) // 2], b"\x08\x0a" * 50):
@@ -73,7 +73,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
 
 @no_gpu
 @pytest.mark.filterwarnings("ignore")
-def test_a_fall_back_to_the_cpu_is_told(tmp_path: Path) -> None:
+def test_a_fall_back_to_the_cpu_is_reported(tmp_path: Path) -> None:
     entrant = ProfileInput("mine", read_onnx(scaling(tmp_path / "x.onnx", ["n", 1, 4, 5])))
     with in_onnx(entrant, CUDA) as running:
         assert running.on == "CPUExecutionProvider"
@@ -83,7 +83,7 @@ def test_a_fall_back_to_the_cpu_is_told(tmp_path: Path) -> None:
         pass
 
 
-def test_no_compiler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entrant = ProfileInput("mine", read_onnx(scaling(tmp_path / "x.onnx", ["n", 1, 4, 5])))
     with pytest.raises(ExportError, match="runs in ONNX Runtime only"), compiled(entrant, torch.device("cpu")):
         pass

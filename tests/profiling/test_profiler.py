@@ -121,7 +121,7 @@ def test_the_ratio_is_that_to_the_other_network(tmp_path: Path) -> None:
     ]
 
 
-def test_a_batch_that_does_not_run_is_told_and_the_others_are_timed() -> None:
+def test_a_batch_that_does_not_run_is_reported_and_the_others_are_timed() -> None:
     class Single(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -208,7 +208,7 @@ def test_other_class_after_removal_fails() -> None:
     assert checks(net, grafted(other, "stage"))[REMOVE] == Check(REMOVE, "failed", "modules differ in class")
 
 
-def test_network_that_differs_from_itself_is_told_apart() -> None:
+def test_a_nondeterministic_network_is_distinguished() -> None:
     class Random(toy_networks.Residual):
         calls = 0
 
@@ -314,7 +314,7 @@ class ReadsClassToken(nn.Module):
         return out
 
 
-def test_grafts_beside_the_one_token_that_is_read_are_told_as_such() -> None:
+def test_grafts_beside_the_one_token_that_is_read_are_reported() -> None:
     net, x = ReadsClassToken().eval(), image(size=16)
     model = insert(net, "se", after="norm", example=x, options={"reduction": 2})
     found = {check.name: check for check in certify(net, model, x).checks}

@@ -59,7 +59,7 @@ def test_a_graft_that_a_fused_kernel_would_pass_by_is_refused() -> None:
         assert not torch.equal(operated(image()), net(image()))
 
 
-def test_a_module_whose_calls_differ_in_channels_says_so() -> None:
+def test_a_module_whose_calls_differ_in_channels_is_reported() -> None:
     with pytest.raises(PlanError, match="its calls differ in channels: 8, 16"):
         plan_insertion(Widths(), ECA, Selection(after=("act",)), image())
 

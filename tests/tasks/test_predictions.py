@@ -98,7 +98,7 @@ def test_scores_and_confusions_are_the_matrix() -> None:
     assert [pair.images for pair in found] == sorted(wrong.values(), reverse=True)
 
 
-def test_what_is_no_class_is_told_apart() -> None:
+def test_values_without_a_class_are_distinguished() -> None:
     nan = float("nan")
     logits = torch.tensor([[0.0, 1.0, 0.0, 9.0], [nan, 1.0, 0.0, 0.0], [0.0, 0.0, 5.0, 0.0]])
     predictions = predictions_of(logits, torch.tensor([1, 0, 2]))

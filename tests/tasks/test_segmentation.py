@@ -271,7 +271,7 @@ def test_the_windows_are_the_crops_and_travel_in_the_artefact(parts: Splits) -> 
     assert start.provenance.class_names == ("0", "1", "2")
 
 
-def test_a_size_that_the_network_does_not_take_is_said(parts: Splits) -> None:
+def test_a_size_that_the_network_does_not_take_is_reported(parts: Splits) -> None:
     class Picky(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.cat([x, F.max_pool2d(x, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)], 1)

@@ -210,12 +210,12 @@ class Drawing(nn.Module):
         return x.mean((2, 3)) + torch.randn(x.shape[0], 3)
 
 
-def test_a_network_that_draws_numbers_is_told_so(tmp_path: Path) -> None:
+def test_a_network_that_draws_random_numbers_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ParityError, match="the network draws random numbers"):
         written(of_own(Drawing()), tmp_path / "x.onnx")
 
 
-def test_the_file_tells_its_story_and_no_place_on_a_disk(
+def test_the_file_stores_its_provenance_without_local_paths(
     trained: LoadedNetwork, open_file: tuple[PreparedNetwork, ExportResult, Any], folder: Path
 ) -> None:
     model = open_file[2]
@@ -259,7 +259,7 @@ class Cancelling(nn.Module):
         return (high - 1e4) * self.factor
 
 
-def test_what_rounding_alone_does_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_effect_of_rounding_alone_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared, other = (prepare(of_own(Cancelling(factor)), ExportSettings()) for factor in (1e3, 2e3))
     size = next(iter(prepared.sizes()))
     exact = prepared.inputs(size).double().mean((2, 3)).numpy() * 1e3
@@ -334,7 +334,7 @@ class Deciding(nn.Module):
 
 
 @pytest.mark.parametrize("model", [Deciding(), Fixed()], ids=["data", "batch"])
-def test_a_network_that_cannot_be_exported_is_told_in_a_line(model: nn.Module, tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_exported_is_reported_in_one_line(model: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(ExportError) as error, warnings.catch_warnings():
         written(of_own(model), tmp_path / "x.onnx")
     assert "\n" not in str(error.value)
@@ -342,7 +342,7 @@ def test_a_network_that_cannot_be_exported_is_told_in_a_line(model: nn.Module, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_an_exporter_said_is_told_in_a_line() -> None:
+def test_an_exporters_error_is_reported_in_one_line() -> None:
     error = RuntimeError("failed")
     error.__cause__ = ValueError("Could not convert:\n  - " + "x" * 5000 + "\nand so on")
     told = str(export_failure(error, read_axes("batch")))

@@ -84,7 +84,7 @@ def test_two_packages_that_overwrite_each_other_are_named(tmp_path: Path, monkey
     assert "keep one" not in str(raised.value)
 
 
-def test_a_package_that_is_damaged_is_told_apart_from_a_damaged_file(
+def test_a_damaged_package_is_distinguished_from_a_damaged_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('no capi')")

@@ -82,7 +82,7 @@ def test_every_option_reaches_its_call(tmp_path: Path) -> None:
     assert dict(calls)["IBuilderConfig.create_timing_cache"] == (b"times",)
 
 
-def test_the_parsers_own_words_are_told(tmp_path: Path) -> None:
+def test_the_parsers_message_is_reported(tmp_path: Path) -> None:
     trt, _ = fake(OnnxParser__parse_from_file=lambda path: False, OnnxParser__num_errors=lambda: 1)
     error = trt.ParserError()
     refusing, _ = fake(
@@ -117,7 +117,7 @@ def test_an_engine_runs_on_tensors_where_they_lie() -> None:
         load_engine(unreadable, b"engine")
 
 
-def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_parts_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> Any:
         raise ImportError(name)
 

@@ -82,6 +82,6 @@ def test_shapes_are_read() -> None:
         "2x3x8x8,1x3x8x8,4x3x8x8": "not in ascending order", "": "invalid shape",
     }.items(),
 )  # fmt: skip
-def test_what_is_no_shape_is_told(text: str, what: str) -> None:
+def test_an_invalid_shape_is_reported(text: str, what: str) -> None:
     with pytest.raises(ExportError, match=what):
         read_shapes(text, 3)

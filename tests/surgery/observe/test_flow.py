@@ -93,7 +93,7 @@ def test_every_node_is_an_operation_of_the_run(function: Callable[[Tensor, Tenso
     assert seen.output is list(values.values())[-1]
 
 
-def test_nodes_that_are_alike_are_told_apart_by_their_order() -> None:
+def test_equal_nodes_are_distinguished_by_their_order() -> None:
     values, seen = flowing(Forward(alike))
     means = [event.output for event in seen.events if event.function == "mean"]
     assert [values[name] is mean for name, mean in zip(("mean", "mean_1", "mean_2", "mean_3"), means, strict=True)] == [

@@ -397,7 +397,7 @@ def test_an_assigned_forward_that_changes_is_searched_again() -> None:
 
 @pytest.mark.parametrize("site", SITES, ids=str)
 @torch.no_grad()
-def test_a_copy_that_an_assigned_forward_holds_and_does_not_run_is_told(site: dict[str, str]) -> None:
+def test_a_copy_that_an_assigned_forward_holds_and_does_not_run_is_reported(site: dict[str, str]) -> None:
     model, x = opened(net(), **site), image()
     average = copy.deepcopy(stage(model))
     stage(model).forward = lambda x: 3 * x if average is not None else x

@@ -63,7 +63,7 @@ def test_a_folded_norm_keeps_the_graft_behind_it() -> None:
 
 
 @pytest.mark.parametrize("site", [{"after": "0"}, {"before": "1"}], ids=str)
-def test_a_norm_folded_across_a_graft_is_told(site: dict[str, str]) -> None:
+def test_a_norm_folded_across_a_graft_is_reported(site: dict[str, str]) -> None:
     model: Any = opened(chain(), **site)
     model[0], model[1] = fuse_conv_bn_eval(model[0], model[1]), nn.Identity()
     with pytest.raises(LostGraftError, match="'1', after one, was folded"):
@@ -71,7 +71,7 @@ def test_a_norm_folded_across_a_graft_is_told(site: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("site", [{"after": "conv"}, {"before": "bn"}], ids=str)
-def test_a_norm_folded_across_an_edge_is_told(site: dict[str, str]) -> None:
+def test_a_norm_folded_across_an_edge_is_reported(site: dict[str, str]) -> None:
     model: Any = opened(InForward().eval(), **site)
     model.conv, model.bn = fuse_conv_bn_eval(model.conv, model.bn), nn.Identity()
     with pytest.raises(LostGraftError, match="folded"):
@@ -194,7 +194,7 @@ def test_children_are_cut_as_the_originals_are() -> None:
 
 
 @pytest.mark.parametrize("change", [lambda seq: seq.__setitem__(1, seq[2]), lambda seq: seq.__delitem__(1)])
-def test_a_neighbour_in_the_place_of_a_leaf_is_told(change: Any) -> None:
+def test_a_neighbour_in_the_place_of_a_leaf_is_reported(change: Any) -> None:
     plain = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4)).eval()
     model = copy.deepcopy(opened(plain, after=["1", "2"]))
     change(model)

@@ -157,7 +157,7 @@ def test_a_tensor_that_is_not_at_hand_is_refused(net: nn.Module, site: str, seco
         insert(net, "gate", after=site, with_=second, example=image())
 
 
-def test_an_unknown_second_tensor_is_told_with_the_nearest() -> None:
+def test_an_unknown_second_tensor_is_reported_with_the_nearest() -> None:
     with pytest.raises(SelectorError, match="no site is called 'wid'; with_; did you mean wide"):
         insert(paired.Guided(), "gate", after="a", with_="wid", example=image())
 

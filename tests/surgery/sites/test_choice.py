@@ -114,12 +114,12 @@ def test_width_is_that_of_the_side() -> None:
         ({"at": "head", "exclude": "[b-a]"}, "'[b-a]' is an invalid pattern"),
     ],
 )
-def test_what_chooses_nothing_says_why(selection: dict[str, Any], message: str) -> None:
+def test_a_selector_without_matches_reports_why(selection: dict[str, Any], message: str) -> None:
     text = str(refused(resnet(), **selection)).replace(f"{len(resnet().sites)} sites", "45 sites")
     assert message in text
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     text = str(refused(resnet(), at=["heads", "residual"], after="layr1", before="layr2"))
     assert "no group is called 'heads' (did you mean head" in text
     assert "no site is called 'layr1'" in text
@@ -151,7 +151,7 @@ def test_what_makes_no_sense_is_refused_before_any_run(selection: Any, what: str
     assert caught.value.what == what
 
 
-def test_a_wrong_layout_is_told_with_the_nearest() -> None:
+def test_a_wrong_layout_is_reported_with_the_nearest() -> None:
     with pytest.raises(SelectorError, match="layout; did you mean NHWC, NDHWC"):
         Selection.read(at="head", layout="NHWCC")
 

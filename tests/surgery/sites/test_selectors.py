@@ -60,7 +60,7 @@ def test_a_miss_names_the_nearest_sites() -> None:
     assert caught.value.hint.startswith("did you mean stage.0.conv")
 
 
-def test_a_miss_far_from_all_says_how_to_list_them() -> None:
+def test_a_name_unlike_all_others_hints_how_to_list_them() -> None:
     with pytest.raises(SelectorError, match=r"list them with attn_surgeon.find_sites\(network, example\)"):
         select(find_sites(toy_networks.Residual(), image()), "qqqqqqqq")
 
