@@ -40,13 +40,13 @@ ARMS = ("grafts", "control")
 
 @dataclass(frozen=True)
 class ArmResult:
-    """What one training gave.
+    """The result of one training run.
 
     Args:
         arm: `grafts` or `control`.
         seed: the seed.
         metrics: the values of each metric: one number, or one for each validation image.
-        bypass_costs: by graft, how much of each metric is lost if that graft alone is bypassed.
+        bypass_costs: by graft, how much of each metric is lost if only that graft is bypassed.
         unchanged: the grafts whose parameters the training has not changed.
     """
 
@@ -92,7 +92,7 @@ def _graft_states(model: nn.Module) -> dict[str, dict[str, Tensor]]:
 
 
 def _unchanged(trained: nn.Module, before: Mapping[str, Mapping[str, Tensor]]) -> tuple[str, ...]:
-    """Return the places of grafts that are as before; raise where grafts were lost, or none of them has changed."""
+    """Return the places of unchanged grafts; raise if grafts were lost, or if none has changed."""
     require_grafts(trained)
     after = _graft_states(trained)
     lost = [place for place in before if place not in after]

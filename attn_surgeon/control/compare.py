@@ -54,7 +54,7 @@ def compare(
         evaluate: is called as `evaluate(network)`; returns a number, or numbers by name. A sequence of numbers instead
             of one are the values of single validation images, always the same images in the same order: the number is
             their mean, and the interval is over images too.
-        seeds: how many times both are trained, with the seeds 0, 1, …; or the seeds themselves.
+        seeds: the number of training runs of each, with seeds 0, 1, …; or the seeds themselves.
         out: the folder of the results.
         example: one input of the network, usually (N, C, H, W), to measure what the grafts cost; without it they are
             not measured.
@@ -68,7 +68,7 @@ def compare(
     Raises:
         LostGraftError: the trained network has lost grafts, or they do not run when it is evaluated.
         TrainingError: no graft has changed in training, or a value that was returned is none.
-        SettingsError: the network has no grafts, there are no seeds, or the folder holds something else.
+        SettingsError: the network has no grafts, there are no seeds, or the folder has other files.
         BusyError: another process writes the folder.
 
     Example:
@@ -130,7 +130,7 @@ def run_comparison(
 
 
 def _claim_experiment(folder: Path, network: nn.Module) -> None:
-    """Write which network is compared, or require that the folder's experiment began with the same one."""
+    """Write the hash of the compared network, or raise SettingsError if the folder has another network's comparison."""
     base, grafts = split_tensors(network)
     start = {"network": hash_tensors(base | grafts), "grafts": [item.place for item in list_grafts(network)]}
     path = folder / EXPERIMENT

@@ -1,4 +1,4 @@
-"""What a user's evaluation returns, as plain numbers by name."""
+"""Convert the return value of a user's evaluation to metrics by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from attn_surgeon.errors import TrainingError
 
-SCORE = "score"  # the name of a number that came without one
+SCORE = "score"  # the name of a metric that was returned without one
 Values = dict[str, tuple[float, ...]]
 
 

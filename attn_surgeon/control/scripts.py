@@ -1,4 +1,4 @@
-"""Training and evaluation by scripts, which take the network as an artefact and return one or print metrics."""
+"""Train and evaluate with external commands, which read the network from an artefact and write one or print metrics."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def script_loop(
         trust: whether to run the code that they name.
 
     Raises:
-        SettingsError: a command line is malformed, or has not the placeholders that it needs.
+        SettingsError: a command line is malformed, or lacks a required placeholder.
     """
     _require_placeholders("train", train, ("{artefact}", "{out}"))
     _require_placeholders("evaluate", evaluate, ("{artefact}",))

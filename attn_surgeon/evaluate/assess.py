@@ -1,4 +1,4 @@
-"""Evaluate one network, or two on the same images, clean and corrupted, and return all of it as plain data."""
+"""Evaluate one network, or compare two on the same images, clean and corrupted; the results are plain data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from attn_surgeon.tasks.settings import TaskSettings
 
 @dataclass(frozen=True)
 class Assessment:
-    """What came of an evaluation: a document of plain values, and each network's score."""
+    """The result of an evaluation: a document of plain values, and each network's score."""
 
     document: dict[str, Any]
     scores: list[Score]
@@ -81,11 +81,11 @@ def assess(
 
     Returns:
         The document: the first network's scores; under `compare` those of the second, the difference, the paired test
-        and a sentence; under `robust` what came of corrupted images.
+        and a sentence; under `robust` the results on corrupted images.
     """
     since, models = time.perf_counter(), [network.model for network in networks]
     scores = task.score_each(models, data, options, progress)
-    seconds = {"seconds": time.perf_counter() - since}  # of all networks together, which read the images once
+    seconds = {"seconds": time.perf_counter() - since}  # for all networks together, since images are read once
     documents = [describe_score(task, score, own) | seconds for score, own in zip(scores, data, strict=True)]
     document = dict(documents[0])
     if compared is not None:

@@ -1,4 +1,4 @@
-"""Compare two networks on the same images: which networks are comparable, and what a difference shows."""
+"""Compare two networks on the same images: difference, paired test and a one-sentence verdict."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from attn_surgeon.evaluate.paired_runs import score_interval
 from attn_surgeon.tasks.base import Score, Task
 from attn_surgeon.tasks.statistics import verdict
 
-SAME_OUTPUTS = "Both networks give the same logits to the last bit on these images: nothing tells them apart."
-SAME_SCORES = "Both networks score the same on each image, and have the same loss: nothing tells them apart."
+SAME_OUTPUTS = "Both networks give the same logits to the last bit on these images: no difference can be measured."
+SAME_SCORES = "Both networks score the same on each image, and have the same loss: no difference can be measured."
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,21 @@ class ComparedNames:
 
     @property
     def claim(self) -> tuple[str, str]:
-        """What a difference is between, before and after the word that says which scores higher."""
+        """The parts of the verdict before and after `higher` or `lower`."""
         if self.second is None:
             return f"{self.first} with its grafts scores", "than without them"
         return f"{self.first} scores", f"than {self.second}"
 
     @property
     def cost(self) -> tuple[str, str]:
-        """What corruption costs one more than the other, before and after the word that says which."""
+        """The parts of the verdict on robustness before and after `more` or `less`."""
         if self.second is None:
             return f"corrupted images cost {self.first} with its grafts", "than without them"
         return f"corrupted images cost {self.first}", f"than {self.second}"
 
     @property
     def scope(self) -> str:
-        """What a difference does not show."""
+        """The caveat of the verdict."""
         if self.second is None:
             return "It was trained with them, so this is no control: fine-tune with a control to see what grafts add."
         return "This holds for these weights, not for other training runs."
@@ -60,7 +60,7 @@ def compare_scores(task: Task, first: Score, second: Score, names: ComparedNames
 
 
 def require_comparable(task: Task, networks: Sequence[LoadedNetwork]) -> None:
-    """Raise DataError where networks have different classes."""
+    """Raise DataError if networks have different classes."""
     first, *others = networks
     for second in others:
         _require_same_classes(first, second)

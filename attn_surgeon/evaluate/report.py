@@ -12,7 +12,7 @@ REPORT = "report.json"
 
 
 def require_folder(folder: Path) -> None:
-    """Raise DataError where a folder cannot be made because a file is in its place."""
+    """Raise DataError if a folder cannot be created because a file is in its place."""
     taken = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     if taken.exists() and not taken.is_dir():
         raise _unwritable(folder, f"{taken} is a file")
@@ -22,7 +22,7 @@ def write_report(folder: Path, document: str, pictures: Sequence[Mapping[str, by
     """Write a document and the pictures of one network, or of two; files of an earlier report are replaced.
 
     Args:
-        folder: is made where it does not exist.
+        folder: the folder, which is created if it does not exist.
         document: the evaluation as JSON.
         pictures: for each network, files by name; those of the second get `-compare` in their names.
     """

@@ -1,4 +1,4 @@
-"""Robustness: score networks on corrupted images, and whether what sets them apart helps there."""
+"""Measure robustness: score networks on corrupted images, and compare two of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Trial:
 
     @property
     def level(self) -> float:
-        """What the strength stands for."""
+        """The parameter of the corruption at this strength."""
         return LEVELS[self.kind][self.strength - 1]
 
     @property
@@ -114,7 +114,7 @@ def robust_gain(trials: Sequence[Trial], clean: Sequence[Tensor], names: Compare
 def describe_trials(
     task: Task, trials: Sequence[Trial], clean: Sequence[Tensor], names: ComparedNames | None
 ) -> dict[str, Any]:
-    """Return what came of corrupted images as plain values."""
+    """Return the results on corrupted images as plain values."""
     document: dict[str, Any] = {"trials": [_describe(task, trial) for trial in trials], "means": means(trials)}
     if names is not None:
         gain = robust_gain(trials, clean, names)

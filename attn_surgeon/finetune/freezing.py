@@ -1,4 +1,4 @@
-"""Freezing: parameters without gradients, and BatchNorms that stay in eval mode."""
+"""Freeze parts of a network: parameters without gradients, and BatchNorms that stay in eval mode."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from attn_surgeon.surgery.running import hooked, run_network, tensors
 
 
 def freeze(model: nn.Module, settings: FinetuneSettings, example: Tensor) -> tuple[nn.Module, ...]:
-    """Disable the gradients of what is frozen; return the BatchNorms whose statistics are frozen too."""
+    """Disable the gradients of frozen parameters; return the BatchNorms whose statistics are frozen too."""
     model.requires_grad_(True)
     if settings.freeze == "none":
         return ()
@@ -51,7 +51,7 @@ def head_names(model: nn.Module, example: Tensor) -> set[str]:
 def heads(model: nn.Module, example: Tensor) -> list[str]:
     """Return the names of the head: the last linear layers or convolutions before the network's outputs.
 
-    There are several where the network has several outputs, or adds the scores of several maps.
+    There are several if the network has several outputs, or sums the scores of several maps.
     """
     made: dict[Any, str] = {}
     handles = (
@@ -71,21 +71,21 @@ def _with_gradients(model: nn.Module, example: Tensor) -> list[Tensor]:
 
 def _first_behind(outputs: list[Any], made: dict[Any, str]) -> list[str]:
     """Follow the autograd graph back from the outputs to the first layer on each path; return their names."""
-    found: dict[str, None] = {}
-    seen, ahead = set(outputs), list(outputs)
+    heads: dict[str, None] = {}
+    visited, ahead = set(outputs), list(outputs)
     while ahead:
         step = ahead.pop()
         if step in made:
-            found[made[step]] = None
+            heads[made[step]] = None
             continue
-        behind = [before for before, _ in step.next_functions if before is not None and before not in seen]
-        seen.update(behind)
+        behind = [before for before, _ in step.next_functions if before is not None and before not in visited]
+        visited.update(behind)
         ahead += behind
-    return list(found)
+    return list(heads)
 
 
 def _freeze_until(model: nn.Module, mark: str, example: Tensor) -> tuple[nn.Module, ...]:
-    """Freeze what runs before a module, or before the child of that index; grafts are always trained."""
+    """Freeze the modules that run before a module, given by name or child index; grafts are always trained."""
     before = _ran_before(model, _module(model, mark, example), example)
     grafts = {id(part) for made in list_grafts(model) for part in made.block.modules()}
     frozen = [module for module in before if id(module) not in grafts]
@@ -96,7 +96,7 @@ def _freeze_until(model: nn.Module, mark: str, example: Tensor) -> tuple[nn.Modu
 
 
 def _module(model: nn.Module, mark: str, example: Tensor) -> nn.Module:
-    """Return the module of a name or index."""
+    """Return the module with a name, or the child with an index in the order of execution."""
     known: dict[str, nn.Module] = dict(model.named_modules())
     if not mark.isdecimal() or len(mark) > 18:
         if mark in known and mark:

@@ -1,4 +1,4 @@
-"""What each graft does once it is trained: how far it has opened, and what bypassing it alone costs."""
+"""Measure trained grafts: how much each changes its input, and how much of the metric is lost if it is bypassed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def openings(model: nn.Module, task: Task, data: ImageData) -> dict[str, float]:
 
 @contextmanager
 def _squared_norms(model: nn.Module) -> Iterator[dict[str, tuple[float, float]]]:
-    """Yield the summed squares of each graft's change and of its input, which running the network adds to."""
+    """Yield the summed squares of each graft's change and of its input, updated whenever the network runs."""
     sums = {made.path: (0.0, 0.0) for made in list_grafts(model)}
 
     def look(path: str, x: Tensor, out: Tensor) -> None:

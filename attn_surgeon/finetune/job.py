@@ -1,4 +1,4 @@
-"""A fine-tune made ready: its data opened, its head fitted, everything checked before anything is written."""
+"""Prepare fine-tuning: open the data, fit the head and check everything before anything is written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FinetuneJob:
 
     @property
     def task(self) -> Task:
-        """The task."""
+        """The task that the network is trained for."""
         return get_task(self.settings.task)
 
     def at(self, folder: Path) -> FinetuneJob:
@@ -78,7 +78,7 @@ def open_job(
 
 
 def _require_meaning(task: Task, settings: FinetuneSettings) -> None:
-    """Raise DataError for a setting that was changed and has no meaning for the task."""
+    """Raise DataError for a setting that was changed but is not used by the task."""
     for item in fields(settings):
         if item.name in task.unused_settings and getattr(settings, item.name) != item.default:
             what = f"{item.name} has no meaning for {task.name}"
@@ -86,7 +86,7 @@ def _require_meaning(task: Task, settings: FinetuneSettings) -> None:
 
 
 def check_job(job: FinetuneJob) -> None:
-    """Raise TrainingError where a job cannot be carried out."""
+    """Raise TrainingError if a job cannot be carried out."""
     if job.control and not list_grafts(job.network.model):
         what = "the network has no grafts"
         raise TrainingError(what, option("control"), f"insert some first, or leave {option('control')} out")

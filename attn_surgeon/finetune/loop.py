@@ -1,4 +1,4 @@
-"""Train one network: epochs of steps; after each epoch it is evaluated, saved and checkpointed."""
+"""Train one network; after each epoch, evaluate it and write metrics, artefacts and a checkpoint."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def train(
     progress: Progress = no_progress,
     teacher: nn.Module | None = None,
 ) -> Trained:
-    """Train a network in place, resuming from the folder's checkpoint where there is one.
+    """Train a network in place, resuming from the folder's checkpoint if there is one.
 
     Args:
         model: the network.
@@ -55,7 +55,7 @@ def train(
         folder: the run folder.
         example: an input (1, C, H, W).
         progress: is called with the batches done and their total.
-        teacher: the network to distil from, where the settings say so.
+        teacher: the network to distil from, if `settings.distill` is set.
 
     Raises:
         TrainingError: if the loss or a gradient is not finite.
@@ -83,7 +83,7 @@ def _train_stage(context: StageContext) -> None:
 
 
 def _train_epoch(context: StageContext) -> float | None:
-    """Train the rest of the epoch; return images per second."""
+    """Train the rest of the epoch; return images per second, or None if no batch was left."""
     run, state = context.run, context.run.state
     context.sampler.epoch, context.sampler.start = state.epoch, state.batch * run.settings.batch_size
     if state.batch >= context.batches:
@@ -102,7 +102,7 @@ def _train_epoch(context: StageContext) -> float | None:
 
 
 def _step(context: StageContext, images: Tensor, targets: Tensor) -> None:
-    """Run one batch forward and backward, and the optimizer where its gradients are complete."""
+    """Run one batch forward and backward, and step the optimizer once gradient accumulation is complete."""
     settings, state, optimizer = context.run.settings, context.run.state, context.optimizer
     factor = context.schedule(state.step - context.first_step)
     for group in optimizer.param_groups:
@@ -124,7 +124,7 @@ def _step(context: StageContext, images: Tensor, targets: Tensor) -> None:
 
 
 def update(optimizer: Any) -> None:
-    """Run the optimizer; raise TrainingError where the state that a checkpoint gave it does not fit."""
+    """Run the optimizer; raise TrainingError if the state from a checkpoint does not fit."""
     try:
         optimizer.step()
     except torch.OutOfMemoryError:
@@ -136,7 +136,7 @@ def update(optimizer: Any) -> None:
 
 
 def _require_finite(context: StageContext, value: Tensor, images: Tensor) -> None:
-    """Stop all processes where a loss or gradient norm of one is not finite; the error names the first module."""
+    """Stop all processes if a loss or gradient norm is not finite in one; the error names the first such module."""
     (bad,) = distributed.any_process(not bool(value.isfinite()), device=context.accelerator.device)
     if not bad:
         return
@@ -150,7 +150,7 @@ def _require_finite(context: StageContext, value: Tensor, images: Tensor) -> Non
 
 
 def _after_step(context: StageContext) -> None:
-    """Update the average of the weights, and write a checkpoint where one is due or the run is to stop."""
+    """Update the average of the weights, and write a checkpoint if one is due or a stop was requested."""
     run, every = context.run, context.run.settings.checkpoint_steps
     run.state.step += 1
     if run.ema is not None:
@@ -197,7 +197,7 @@ def _stop_if_requested(context: StageContext) -> None:
 
 @contextmanager
 def _hints(settings: FinetuneSettings) -> Iterator[None]:
-    """Raise errors of memory and of compilation with what helps."""
+    """Turn out-of-memory and compilation errors into errors with a hint."""
     from torch._dynamo.exc import TorchDynamoException
 
     try:

@@ -1,4 +1,4 @@
-"""The training loss: the task's loss, on images that may be mixed, and the distance to a teacher."""
+"""Compute the training loss: the task's loss, with Mixup or CutMix, and distillation from a teacher."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Objective:
     def mixed(self, images: Tensor, targets: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Mix the images of a batch in pairs, drawn from the seed and the step alone (Zhang et al., 2017; Yun, 2019).
 
-        Returns images (N, C, H, W) and mixed targets (N, K); without Mixup and CutMix its arguments.
+        Returns images (N, C, H, W) and mixed targets (N, K); without Mixup and CutMix the arguments unchanged.
         """
         settings = self.settings
         if not settings.mixup and not settings.cutmix:

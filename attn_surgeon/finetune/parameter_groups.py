@@ -1,4 +1,4 @@
-"""Parameter groups: which parameter trains at which rate, and with how much weight decay."""
+"""Build the optimizer and its parameter groups, with learning rates and weight decay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attn_surgeon.surgery.installed_grafts import list_grafts
 
 
 def require_optimizer(name: str) -> None:
-    """Raise TrainingError where timm has no optimizer of this name."""
+    """Raise TrainingError if timm has no optimizer of this name."""
     from timm.optim import list_optimizers
 
     known = list_optimizers()
@@ -24,7 +24,7 @@ def require_optimizer(name: str) -> None:
 
 
 def make_optimizer(model: nn.Module, settings: FinetuneSettings) -> torch.optim.Optimizer:
-    """Return one of timm's optimizers for all that is trained; raise TrainingError where timm cannot build it."""
+    """Return one of timm's optimizers for all trained parameters; raise TrainingError if timm cannot build it."""
     from timm.optim import create_optimizer_v2
 
     try:
@@ -39,10 +39,10 @@ def make_optimizer(model: nn.Module, settings: FinetuneSettings) -> torch.optim.
 
 
 def parameter_groups(model: nn.Module, settings: FinetuneSettings) -> list[dict[str, Any]]:
-    """Split what is trained into base and grafts, each with and without weight decay; `names` lists the parameters.
+    """Return the trained parameters in groups: base and grafts, each with and without weight decay.
 
-    Norms and what is one-dimensional do not decay, nor does a graft's gate: decay would pull it back to the identity.
-    With layer-wise decay the base has a group for each of its layers.
+    Norms, one-dimensional parameters and gates have no weight decay, which would pull gates back to the identity.
+    With layer-wise decay the base has a group for each layer. `names` of a group lists its parameters.
     """
     grafts, spared = graft_names(model), _gate_names(model) | norm_names(model)
     layers = _layer_scales(model, settings.layer_decay)

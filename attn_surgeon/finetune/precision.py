@@ -1,4 +1,4 @@
-"""Run a network that is trained in mixed precision as its artefact will run, in full precision."""
+"""Remove Accelerate's autocast, so that a network trained in mixed precision is evaluated in full precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ACCELERATES = ("forward", "_original_forward")
 
 @contextmanager
 def without_autocast(model: nn.Module) -> Iterator[None]:
-    """Remove Accelerate's autocast for a while."""
+    """Remove Accelerate's autocast within the context."""
     autocast_forward = vars(model).pop("forward", None)
     try:
         yield
@@ -22,6 +22,6 @@ def without_autocast(model: nn.Module) -> Iterator[None]:
 
 
 def remove_autocast(model: nn.Module) -> None:
-    """Remove Accelerate's autocast for good."""
+    """Remove Accelerate's autocast permanently."""
     for name in _ACCELERATES:
         vars(model).pop(name, None)

@@ -1,4 +1,4 @@
-"""What a run writes after each epoch: its metrics, as JSON lines and for TensorBoard, and the artefacts."""
+"""Write the results of each epoch: metrics as JSON lines and for TensorBoard, and artefacts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOARD = "tensorboard"
 
 
 def write_epoch(folder: Path, model: nn.Module, history: Sequence[Mapping[str, Any]], *, better: bool) -> None:
-    """Write the metrics and last.safetensors; where the network is the best so far, best.safetensors too."""
+    """Write the metrics and last.safetensors; if the network is the best so far, best.safetensors too."""
     save(model, folder / "last.safetensors")
     if better:
         save(model, folder / "best.safetensors")
@@ -29,7 +29,7 @@ def write_epoch(folder: Path, model: nn.Module, history: Sequence[Mapping[str, A
 
 
 def _write_board(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Add the last epoch for TensorBoard; an epoch that a resumed run repeats replaces the one before."""
+    """Add the last epoch for TensorBoard; an epoch repeated by a resumed run replaces the earlier one."""
     from torch.utils.tensorboard import SummaryWriter
 
     line = history[-1]

@@ -1,4 +1,4 @@
-"""Run folders: the request of a fine-tune is stored beside its results, so that the run can be resumed."""
+"""Create run folders, and write and read the request of fine-tuning, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ REQUEST = "request.json"
 
 @dataclass(frozen=True)
 class FinetuneRequest:
-    """What a fine-tune was asked for.
+    """The request of fine-tuning, stored in the run folder.
 
-    `start` is the hash of the tensors it starts from, `files` the state of its data, empty where that is no files.
+    `start` is the hash of the initial tensors; `files` is the state of the data files, empty if the data has none.
     """
 
     artefact: str
@@ -47,21 +47,21 @@ class FinetuneRequest:
 
 
 def require_unused(path: Path) -> None:
-    """Raise TrainingError where a run folder holds a run or anything else, or is a file."""
+    """Raise TrainingError if a run folder is not empty, or is a file."""
     if not _is_unused(path):
         hint = f"choose another {option('out')}, or resume the run: {option('resume', path)}"
         raise TrainingError("the run folder exists already", str(path), hint)
 
 
 def _is_unused(path: Path) -> bool:
-    """Whether there is no folder, or one with no more than what a run leaves that was killed before it began."""
+    """Whether there is no folder, or one with only leftovers of a run that was killed before it began."""
     if not os.path.lexists(path):
         return True
     return path.is_dir() and all(is_leftover(file) for file in path.iterdir())
 
 
 def new_run(path: str | None, request: FinetuneRequest) -> Path:
-    """Make the folder of a run with its request; without a path, a new one under runs/ with the date and a name."""
+    """Create a run folder with its request; without a path, under runs/ with the date and the artefact's name."""
     name = f"{time.strftime('%Y-%m-%d')}-{Path(request.artefact).stem}"
     folder = Path(path) if path is not None else _unused(name)
     try:
@@ -95,7 +95,7 @@ def write_request(folder: Path, request: FinetuneRequest) -> None:
 
 
 def read_request(folder: Path) -> FinetuneRequest:
-    """Read the request of a run; raise TrainingError where the folder is not a run folder."""
+    """Read the request of a run; raise TrainingError if the folder is not a run folder."""
     path = folder / REQUEST
     if not os.path.lexists(path):
         raise TrainingError("not a run folder", str(folder), f"it has no {REQUEST}; start the run again")

@@ -1,4 +1,4 @@
-"""The learning rate of each step, by timm's schedulers."""
+"""Compute the learning rate factor of each step with timm's schedulers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attn_surgeon.finetune.settings import FinetuneSettings
 class Schedule:
     """The factor of the learning rates at each step: a linear warm-up, then the schedule over the remaining steps.
 
-    It has no state, so a resumed run asks for the step it is at.
+    The factor depends on the step alone, so a resumed run needs no saved state.
     """
 
     def __init__(self, settings: FinetuneSettings, steps: int) -> None:

@@ -1,4 +1,4 @@
-"""The settings of a fine-tune: those of its data and its task, and how the network is trained."""
+"""The settings of fine-tuning, each with its help text and limits."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class FinetuneSettings(TaskSettings):
     )
 
     def __post_init__(self) -> None:
-        """Raise SettingsError where a value is invalid, or two contradict each other."""
+        """Raise SettingsError if a value is invalid, or two contradict each other."""
         super().__post_init__()
         if self.stages is not None and self.freeze != "none":
             what = f"{option('stages')} already says what is frozen"

@@ -1,4 +1,4 @@
-"""Stages of a fine-tune: what is trained for how many epochs, one after the other."""
+"""Parse the stages of fine-tuning: which part is trained for how many epochs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Stage:
 
 
 def parse_stages(text: str) -> tuple[Stage, ...]:
-    """Return the stages that a text such as `grafts:2,all:8` stands for; raise ValueError where it is invalid.
+    """Return the stages in a text such as `grafts:2,all:8`; raise ValueError if it is invalid.
 
     >>> parse_stages("grafts:2,all:8")
     (Stage(freeze='base', start=0, end=2), Stage(freeze='none', start=2, end=10))

@@ -1,4 +1,4 @@
-"""Where the training runs of several seeds start: weights that nothing has trained yet are drawn again for each."""
+"""Prepare the initial network of each training run: untrained weights are drawn again for each seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attn_surgeon.tasks.head import redraw_head
 def with_seed(network: LoadedNetwork, seed: int) -> LoadedNetwork:
     """Return a copy of a network with a new head and grafts drawn with another seed.
 
-    Grafts that are not the identity keep their weights, which may be trained, as does a head that was not replaced.
+    Grafts that are not the identity keep their weights, which may be trained; so does a head that was not replaced.
     """
     model = set_provenance(copied(network.model), network.provenance)
     redraw_head(replace(network, model=model), seed)
@@ -24,7 +24,7 @@ def with_seed(network: LoadedNetwork, seed: int) -> LoadedNetwork:
 
 
 def describe_seeds(network: LoadedNetwork) -> dict[str, list[str]]:
-    """Return what differs between training runs of several seeds, and what does not, for people."""
+    """Return, as text, what varies between training runs of several seeds (`vary`) and what does not (`same`)."""
     drawn, grafts = len(identity_grafts(network.model)), len(list_grafts(network.model))
     varies, same = ["order and augmentation of the training images"], ["training and validation images"]
     (varies if network.fresh else same).append("head")

@@ -1,4 +1,4 @@
-"""Ending a run early: at a signal after the current step, and at a loss that is not finite before it spreads."""
+"""Stop a run after the current step on a signal, and find the module that first returns values that are not finite."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from attn_surgeon.surgery.running import hooked, tensors
 
 @dataclass
 class StopRequest:
-    """Whether the run was asked to stop."""
+    """A flag that is set when the run should stop."""
 
     requested: bool = False
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Yield a request that SIGINT, SIGTERM and SIGHUP set, instead of ending the process at once."""
+    """Yield a request that SIGINT, SIGTERM and SIGHUP set instead of ending the process."""
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
