@@ -1,4 +1,4 @@
-"""`attn-surgeon bench-blocks`: what blocks cost to run."""
+"""`attn-surgeon bench-blocks`: measure the cost of blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`attn-surgeon blocks`: the catalogue."""
+"""`attn-surgeon blocks`: list the catalogue of blocks, or show one card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`attn-surgeon compare`: the control experiment, with training and evaluation scripts of the user's own."""
+"""`attn-surgeon compare`: the control experiment, with the user's training and evaluation scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`inspect --code`: the forward of a site's owner, as its author wrote it and as it is with a graft there."""
+"""`inspect --code`: the forward of a site's owner, as written and as rewritten for a graft."""
 
 from __future__ import annotations
 

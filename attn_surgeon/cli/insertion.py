@@ -1,4 +1,4 @@
-"""What `insert` and `run` share: insert blocks, certify, write the artefact, and print what was done."""
+"""Shared by `insert` and `run`: insert blocks, certify, write the artefact, and print what was done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands print: tables, one JSON document with `--json`, and notes and progress on stderr."""
+"""Print the results of commands: tables, one JSON document with `--json`, and notes and progress on stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: a command ends as by KeyboardInterrupt, which leaves nothing half-written."""
+"""Raise KeyboardInterrupt on Ctrl-C, SIGTERM and SIGHUP, so that a command leaves no partial files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that choose sites, and those of a surgery, for the verbs that share them."""
+"""Shared options of commands that choose sites or insert blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sites as tables: chosen ones one under the other, or the network as a tree, folded to what a screen holds."""
+"""Show sites as a flat table, or as a tree of the network that is folded to fit a screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a network comes from: its name or factory, its weights, and what it expects of its images."""
+"""Build pretrained networks from a name or factory, load their weights, and find their preprocessing."""
 
 from attn_surgeon.networks import sources as _registered  # noqa: F401 - importing them registers them
 from attn_surgeon.networks.loading import build_network, load_source

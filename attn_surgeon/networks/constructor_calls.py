@@ -1,4 +1,4 @@
-"""Call constructors of libraries and users, with short errors for what goes wrong."""
+"""Call constructors of libraries and users, and turn their exceptions into short errors."""
 
 from __future__ import annotations
 

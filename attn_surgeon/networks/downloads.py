@@ -1,4 +1,4 @@
-"""Fetch pretrained weights, with short timeouts and errors that name the alternatives."""
+"""Download pretrained weights, with short timeouts and errors that name the alternatives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pretrained network expects of its images, and the transform that brings an image there."""
+"""The preprocessing of a pretrained network: image size, normalisation and the transform that applies them."""
 
 from __future__ import annotations
 

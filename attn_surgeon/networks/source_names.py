@@ -1,4 +1,4 @@
-"""Read what a user writes for a network."""
+"""Parse the names of networks, such as `timm:resnet50`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read what `torch.save` wrote, without running code and without more memory than the file's size accounts for.
+"""Read files of `torch.save` without running code and without more memory than the file's size accounts for.
 
 `torch.load` with `weights_only` runs no code, but it unpacks compressed archives of any size, and its pickles can ask
 for memory and time that no file of that size needs.

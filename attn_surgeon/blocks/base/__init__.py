@@ -1,1 +1,1 @@
-"""What all blocks stand on: cards, options, gates, layouts, stacks, the registry, blocks of users."""
+"""The base of all blocks: cards, options, gates, layouts, stacks, the registry, user blocks."""

@@ -1,4 +1,4 @@
-"""Whether an ONNX file is being made, which needs no care for infinity and no saving of memory."""
+"""Detect ONNX export, in which blocks skip the handling of infinities and the saving of memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def exporting_onnx() -> bool:
-    """Return whether blocks are being written to an ONNX file."""
+    """Return whether an ONNX export is running."""
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         return False
     else:  # a script has only the first branch

@@ -1,4 +1,4 @@
-"""How the layers before a gate start, so that they learn from the first steps on whatever features they are given."""
+"""Initialise the layers before a gate such that they learn from the first steps, whatever the features are."""
 
 from __future__ import annotations
 

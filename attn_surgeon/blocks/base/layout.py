@@ -1,4 +1,4 @@
-"""Wrappers that run a block of (N, C, H, W) where features are laid out otherwise."""
+"""Wrappers that run a block of (N, C, H, W) on features in other layouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry of blocks: a card for each, and what makes it."""
+"""The registry of blocks: a card and a factory for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks one after the other, as one."""
+"""A sequence of blocks that acts as one block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Stack(nn.Sequential):
-    """Run blocks one after the other; those of two inputs all take the same second."""
+    """Run blocks one after the other; blocks of two inputs all take the same second input."""
 
     def __init__(self, blocks: Sequence[nn.Module], paired: Sequence[bool]) -> None:
         super().__init__(*blocks)

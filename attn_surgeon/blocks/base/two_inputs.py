@@ -1,4 +1,4 @@
-"""Run a block of two inputs on features and on any other tensor of the network, brought to the features' shape."""
+"""Run a block of two inputs on features and another tensor of the network, resized to the features' shape."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Paired(nn.Module):
 
 
 class Doubled(nn.Module):
-    """Run a block of two inputs on one map, which is both."""
+    """Run a block of two inputs with one map as both inputs."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()

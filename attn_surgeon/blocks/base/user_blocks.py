@@ -1,4 +1,4 @@
-"""Blocks of the user's own: any factory of channels, made the identity by x + γ(f − x) with γ = 0.
+"""Register the user's own blocks, which start as the identity by x + γ(f − x) with γ = 0.
 
 A block that starts as the identity by itself is left as it is.
 """
@@ -29,9 +29,9 @@ class MisshapenError(ValueError):
 
 
 class UserBlock(nn.Module):
-    """Run a block of the user's own on (N, C, H, W) features, and blend what it makes into them.
+    """Run a user's block on (N, C, H, W) features, and combine features and output by a gate.
 
-    Raises MisshapenError where that is not shaped like the features.
+    Raises MisshapenError if its output is not shaped like the features.
     """
 
     def __init__(self, block: nn.Module, gate: Gate) -> None:
@@ -124,7 +124,7 @@ def adopt(name: str) -> str:
 
 @torch.no_grad()
 def probe(block: nn.Module, *shapes: tuple[int, ...]) -> None:
-    """Run what holds a user's block on zeros of these shapes; raise ValueError with the reason where that fails."""
+    """Run a user's block on zeros of these shapes; raise ValueError with the reason if that fails."""
     was_training = block.training
     try:
         block.eval()(*[torch.zeros(shape) for shape in shapes])

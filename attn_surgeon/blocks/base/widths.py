@@ -1,4 +1,4 @@
-"""How wide a block's inner layers are, for any number of channels."""
+"""Compute the width of a block's hidden layers and its number of heads or groups."""
 
 from __future__ import annotations
 

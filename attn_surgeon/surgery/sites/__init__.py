@@ -1,1 +1,1 @@
-"""Where tensors flow in a network: the sites, what their axes mean, and the groups they form."""
+"""Sites, the places in a network where blocks can be inserted: their names, layouts and groups."""

@@ -1,4 +1,4 @@
-"""Other image sizes of an example, for a second run that tells spatial axes from the channel axis."""
+"""Other image sizes of an example, for a second run that distinguishes spatial axes from the channel axis."""
 
 from __future__ import annotations
 

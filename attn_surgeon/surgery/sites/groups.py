@@ -1,4 +1,4 @@
-"""The groups of sites, found in the dataflow of the example run."""
+"""Find the groups of sites, such as `residual` and `stages`, in the dataflow of the example run."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def find_groups(flow: Dataflow, carriers: Carriers, reaches_output: Callable[[in
 
 
 def _after_head(carriers: Carriers, head: int) -> dict[Member, int]:
-    """Return the values after sites past the head, on whose positions the output may not depend any more."""
+    """Return the values after sites past the head, whose positions may no longer affect the output."""
     late = {number: carriers.usable(number) for number in carriers.after if number > head}
     return {(site.name, "after"): number for number, sites in late.items() for site in sites}
 

@@ -1,4 +1,4 @@
-"""The tensors that flow into a module: before it is the first of them, and the others are at sites of their own."""
+"""Find the input tensors of a module: the first is at the module's own input, the others at sites elsewhere."""
 
 from __future__ import annotations
 

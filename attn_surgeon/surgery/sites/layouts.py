@@ -52,7 +52,7 @@ def read_feature(
     images: Sequence[tuple[int, int]],
     grids: Sequence[Collection[tuple[int, int]]] = (),
 ) -> Feature | None:
-    """Return a tensor as a feature, with the meaning of its axes; None where it is no feature map.
+    """Return a tensor as a feature, with the meaning of its axes; None if it is not a feature map.
 
     `probe` is its shape at the second input size, `vectors` the lengths of parameter vectors nearby, `images` the
     input's (H, W) in the example and, if it was run, in the probe; `grids` the (H, W) of the maps that flowed there.
@@ -148,7 +148,7 @@ def _whole_patches(image: Sequence[int]) -> set[tuple[int, int]]:
 
 
 def _grid(count: int, known: Collection[tuple[int, int]], image: Sequence[int]) -> tuple[int, int] | None:
-    """Return the grid of so many positions whose aspect ratio is nearest the image's."""
+    """Return the grid of a number of positions whose aspect ratio is nearest the image's."""
     fitting = [
         grid for grid in known if 0 < grid[0] * grid[1] == count and _aspect_distance(grid, image) <= _GRID_ROUNDING
     ]

@@ -1,4 +1,4 @@
-"""Which sites to operate on: selectors and groups, and filters over what they choose."""
+"""Select the sites to operate on by selectors, groups and filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One place where a tensor flows in a network, and the list of all of them."""
+"""Site, a place in a network where a block can be inserted, and the table of all sites."""
 
 from __future__ import annotations
 

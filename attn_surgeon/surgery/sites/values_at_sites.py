@@ -1,4 +1,4 @@
-"""Which sites carry which values of the example run."""
+"""Map sites to the values of the example run, and values to sites."""
 
 from __future__ import annotations
 
