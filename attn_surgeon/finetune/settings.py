@@ -43,7 +43,7 @@ class FinetuneSettings(TaskSettings):
     )
     warmup: float = _optimisation(0.1, "Warm-up, as a fraction of the steps.", "FRACTION", fraction=True)
     clip_grad: float = _optimisation(
-        1.0, "Maximum gradient norm, of the grafts and of all else apart.", "NORM", positive=True
+        1.0, "Maximum gradient norm, separately for grafts and all other parameters.", "NORM", positive=True
     )
     amp: str = _optimisation("no", "Mixed precision: no, bf16 or fp16.", "TYPE", choices=MIXED_PRECISIONS)
     channels_last: bool = _optimisation(False, "Use the channels-last memory format, which is faster for convolutions.")

@@ -1,4 +1,4 @@
-"""Map sites to the values of the example run, and values to sites."""
+"""Find the sites that carry each value of the example run."""
 
 from __future__ import annotations
 
