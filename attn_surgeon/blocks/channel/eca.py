@@ -26,7 +26,7 @@ CARD = Card(
     identity="2σ(z), conv1d = 0",
     parameters="k, k = 2⌊t/2⌋ + 1, t = ⌊log2(2C)/2⌋",
     macs="kC",
-    nodes=8,
+    nodes=7,
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="channels",

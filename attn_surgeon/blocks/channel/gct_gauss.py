@@ -25,7 +25,7 @@ CARD = Card(
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C",
     macs="0",
-    nodes=14,
+    nodes=12,
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="channels",

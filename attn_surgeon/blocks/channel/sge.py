@@ -28,7 +28,7 @@ CARD = Card(
     identity="2σ(z), γ = β = 0",
     parameters="2g, g = min(64, C)",
     macs="0",
-    nodes=14,
+    nodes=12,
     usual_sites="end of each residual branch, before the add",
     kind="channel",
     reach="positions",

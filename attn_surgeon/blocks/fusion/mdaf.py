@@ -34,7 +34,7 @@ CARD = Card(
     identity="x + γ(f − x), γ = 0 for each channel; f is the authors' repository's, the articles' print does not run",
     parameters="C² + 173C + C",
     macs="(4C² + 156C + 2C(H + W))·HW",
-    nodes=83,
+    nodes=73,
     usual_sites="where two branches, or a skip and its decoder, are about to be joined",
     kind="two inputs",
     reach="map",

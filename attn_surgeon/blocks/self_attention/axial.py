@@ -26,7 +26,7 @@ CARD = Card(
     identity="x + f(x) twice, the last projection of each = 0",
     parameters="8C² + 6C",
     macs="8C²·HW + 2C(H + W)·HW",
-    nodes=62,
+    nodes=36,
     usual_sites="any stage; where maps are too large for attention among all positions",
     kind="self-attention",
     reach="map",

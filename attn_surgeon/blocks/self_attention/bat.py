@@ -33,7 +33,7 @@ CARD = Card(
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="2Cm + m² + mg + 4m + 2g + 3C + 2(gs + 1)gs², m = max(2, C/r), g = 2, s = 7",
     macs="(2Cm + m² + mg)·HW + 2msP + 2g²s³, P = s²·⌊(H + s - 1)/s⌋·⌊(W + s - 1)/s⌋, m = max(2, C/r), g = 2, s = 7",
-    nodes=37,
+    nodes=35,
     usual_sites="in the later stages, after residual blocks",
     kind="self-attention",
     reach="map",

@@ -27,7 +27,7 @@ CARD = Card(
     identity="x + f(x), W = b = 0",
     parameters="4C² + 3C + 2d(2s - 1), d = C/h, h = max(1, ⌊C/32⌋)",
     macs="4C²·HW + 2(C + h(H + W))·(HW)² + C(H + W)·HW + d(2s - 1)(H² + W²)",
-    nodes=35,
+    nodes=27,
     usual_sites="the last stage, in place of or after the 3×3 convolution of a bottleneck",
     kind="self-attention",
     reach="map",

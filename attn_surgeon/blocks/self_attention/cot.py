@@ -38,7 +38,7 @@ CARD = Card(
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C²k²/g + C² + 2Cm + 2m + mG + 3G + 3Cf + 2f + 9C, f = max(32, C/2), m = max(2, C/2), G = k²C/8, g = 4",
     macs="(C²k²/g + C² + 2Cm + mG)·HW + 3Cf",
-    nodes=76,
+    nodes=70,
     usual_sites="in place of or after 3×3 convolutions",
     kind="self-attention",
     reach="map",

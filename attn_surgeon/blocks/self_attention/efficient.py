@@ -26,7 +26,7 @@ CARD = Card(
     identity="x + f(x), W = b = 0",
     parameters="4Cm + 2m + C, m = max(2, C/r)",
     macs="(4Cm + 2m²/h)·HW",
-    nodes=26,
+    nodes=18,
     usual_sites="any stage; where maps are too large for attention among all positions",
     kind="self-attention",
     reach="positions",

@@ -30,7 +30,7 @@ CARD = Card(
     identity="W = 0, with its bias",
     parameters="4C² + 10C + 4 + C(k² + (k + 2)² + (k + 4)²)",
     macs="(4C² + 4C + C(k² + (k + 2)² + (k + 4)²))·HW",
-    nodes=29,
+    nodes=28,
     usual_sites="after stages, at any resolution",
     kind="self-attention",
     reach="map",

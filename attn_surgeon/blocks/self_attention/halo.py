@@ -31,7 +31,7 @@ CARD = Card(
     identity="W = 0, with its bias",
     parameters="4C² + 3C",
     macs="4C²·HW + 2CPw², P = b²·⌊(H + b - 1)/b⌋·⌊(W + b - 1)/b⌋, w = b + 2e, e = 3, b = 8",
-    nodes=60,
+    nodes=55,
     usual_sites="in the later stages, in place of or after 3×3 convolutions",
     kind="self-attention",
     reach="map",

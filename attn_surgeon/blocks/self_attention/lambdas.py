@@ -29,7 +29,7 @@ CARD = Card(
     identity="x + γ(f − x), γ = 0 for each channel",
     parameters="C(hd + d + v) + 2hd + 2v + dk² + C, h = 4, d = 16, v = C/4",
     macs="(C(hd + d + v) + dv + dvk² + hdv)·HW, h = 4, d = 16, v = C/4",
-    nodes=20,
+    nodes=19,
     usual_sites="in the later stages, in place of or after 3×3 convolutions",
     kind="self-attention",
     reach="map",

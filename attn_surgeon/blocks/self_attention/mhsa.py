@@ -31,7 +31,7 @@ CARD = Card(
     identity="x + f(x), W = b = 0",
     parameters="4C² + 3C",
     macs="4C²·HW + 2C·(HW)²",
-    nodes=25,
+    nodes=16,
     usual_sites="last stages, where maps are small",
     kind="self-attention",
     reach="positions",

@@ -37,7 +37,7 @@ CARD = Card(
     identity="as published: the norm's weight and bias = 0",
     parameters="4Cm + m + 2C, m = max(2, C/r)",
     macs="4Cm·HW + 2m·(HW)²",
-    nodes=24,
+    nodes=15,
     usual_sites="late stages, after a residual block",
     kind="self-attention",
     reach="positions",

@@ -34,7 +34,7 @@ CARD = Card(
     identity="W = 0, with its bias",
     parameters="2C² + 3C + (C + 1)hk⁴, h = max(1, ⌊C/32⌋)",
     macs="(2C² + Chk⁴ + Ck⁴)·HW",
-    nodes=88,
+    nodes=75,
     usual_sites="early and middle stages, where maps are large",
     kind="self-attention",
     reach="map",

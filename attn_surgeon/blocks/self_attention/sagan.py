@@ -28,7 +28,7 @@ CARD = Card(
     identity="as published: γ = 0",
     parameters="C² + 2Cm + 1, m = max(1, C/r)",
     macs="(C² + 2Cm)·HW + 2C·(HW)²",
-    nodes=24,
+    nodes=15,
     usual_sites="between stages, where maps are of middling size",
     kind="self-attention",
     reach="positions",

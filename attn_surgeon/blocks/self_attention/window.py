@@ -34,7 +34,7 @@ CARD = Card(
     identity="W = 0, with its bias",
     parameters="4C² + 3C + (2s - 1)²h, h = max(1, ⌊C/32⌋)",
     macs="(4C² + 2Cs²)P, P = s²·⌊(H + s - 1)/s⌋·⌊(W + s - 1)/s⌋",
-    nodes=34,
+    nodes=32,
     usual_sites="after stages, at any resolution; two in a row, the second shifted",
     kind="self-attention",
     reach="map",

@@ -7,6 +7,8 @@ from typing import Any
 
 from attn_surgeon.export.onnx.gate_factors import move_factors
 from attn_surgeon.export.onnx.rewrites.fuse import fuse_for_runtime
+from attn_surgeon.export.onnx.rewrites.layout import merge_layouts
+from attn_surgeon.export.onnx.rewrites.neutral import remove_neutral
 from attn_surgeon.export.onnx.rewrites.unsqueeze import merge_unsqueezes
 
 
@@ -19,6 +21,8 @@ def simplify(model: Any) -> Any:
     common.NameFixPass()(model)
     common.CommonSubexpressionEliminationPass()(model)
     merge_unsqueezes(model)
+    remove_neutral(model)
+    merge_layouts(model)
     common.RemoveUnusedNodesPass()(model)
     move_factors(model)
     fuse_for_runtime(model)

@@ -44,7 +44,7 @@ def add_constant(node: Any, name: str, values: Any) -> Any:
     return initializer
 
 
-def insert_node(before: Any, operator: str, inputs: Sequence[Any], shape: Sequence[Any], **attributes: int) -> Any:
+def insert_node(before: Any, operator: str, inputs: Sequence[Any], shape: Sequence[Any], **attributes: Any) -> Any:
     """Insert a node before another, and return its output, of this shape and the dtype of its first input."""
     import onnx_ir
 
