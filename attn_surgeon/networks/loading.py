@@ -39,7 +39,7 @@ def build_network(spec: SourceSpec) -> nn.Module:
 
 
 def _within_memory(source: Source, spec: SourceSpec, make: Callable[[SourceSpec], T]) -> T:
-    """Return what a source makes; raise an error where its arguments ask for more than a machine has.
+    """Build a source's network; raise an error if its arguments ask for more memory than the machine has.
 
     The network of a library is first built on the meta device, where memory is not filled bit by bit until it is full.
     """
@@ -62,7 +62,7 @@ def _within_memory(source: Source, spec: SourceSpec, make: Callable[[SourceSpec]
 
 
 def _require_moderate(spec: SourceSpec) -> None:
-    """Raise SourceError for numbers by which a library would loop for hours before it noticed."""
+    """Raise SourceError for arguments so large that a library would loop for hours."""
     for name, value in spec.args.items():
         values = value if isinstance(value, (tuple, list)) else (value,)
         if any(isinstance(number, (int, float)) and not abs(number) <= _LARGEST_ARGUMENT for number in values):
@@ -71,7 +71,7 @@ def _require_moderate(spec: SourceSpec) -> None:
 
 
 def _weights_are_a_file(source: Source, spec: SourceSpec) -> bool:
-    """Whether the weights are in a file; raise WeightsError where they are nothing that is known."""
+    """Whether the weights are in a file; raise WeightsError if they are neither a file nor a known name."""
     if spec.weights in ("default", "none") or source.has_weights(spec):
         return False
     if not Path(spec.weights).exists():

@@ -38,18 +38,18 @@ class Preprocessing:
     assumed: bool = False
 
     def __post_init__(self) -> None:
-        """Raise DataError for values that make no sense."""
+        """Raise DataError for invalid values."""
         for problem in _problems(self):
             raise DataError(problem, _WHERE, "see the model's own data configuration")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values; `assumed` is among them only where it is true."""
+        """Return the settings as plain JSON values; `assumed` only if it is true."""
         known = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
         return known if self.assumed else {name: value for name, value in known.items() if name != "assumed"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Return the settings that JSON values hold; raise DataError where they are invalid."""
+        """Return the settings in plain JSON values; raise DataError if they are invalid."""
         return validated(cls, values, DataError, _WHERE)
 
     def transform(self) -> v2.Compose:
@@ -76,14 +76,14 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class PreprocessingOverrides:
-    """What the user says of the images; None where the network's source decides."""
+    """Preprocessing values set by the user; None keeps the value of the network's source."""
 
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     size: tuple[int, int] | None = None
 
     def applied(self, preprocessing: Preprocessing) -> Preprocessing:
-        """Return a preprocessing with these values in place of its own."""
+        """Return a preprocessing with its values replaced by those that are set."""
         changes: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not None}
         if self.size not in (None, preprocessing.size):
             changes["crop_pct"] = 1.0

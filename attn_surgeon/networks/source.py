@@ -1,4 +1,4 @@
-"""Sources of networks: how each is written, built and given its weights. A new one is a file in `sources/`."""
+"""The registry of network sources: parsing, building and weights. A new source is a file in `sources/`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Scalar: TypeAlias = "bool | int | float | str | tuple[Scalar, ...] | None"
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """Which network is meant and which weights it starts from, as recipes and artefacts store it.
+    """The description of a network and its weights that recipes and artefacts store.
 
     `weights` is `default`, `none`, a name that the source knows, or a file. `bare` tells that the user has left open
     which library the name is from.
@@ -50,13 +50,13 @@ class SourceSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SourceSpec:
-        """Return the description that JSON values hold; raise SourceError where they are invalid."""
+        """Return the description in plain JSON values; raise SourceError if they are invalid."""
         return validated(cls, values, SourceError, "source")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network in eval mode with all that its source knows of it."""
+    """A network in eval mode with its preprocessing, class names and notes."""
 
     model: nn.Module
     spec: SourceSpec
@@ -67,7 +67,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Source:
-    """A place where networks come from.
+    """A source of networks, such as timm or torchvision.
 
     Args:
         kind: the name of the source in recipes and artefacts.
@@ -115,7 +115,7 @@ def sources() -> list[Source]:
 
 
 def get_source(kind: str) -> Source:
-    """Return a source by its kind; raise SourceError where there is none."""
+    """Return a source by its kind; raise SourceError if it is unknown."""
     if kind not in _SOURCES:
         hint = nearest(kind, _SOURCES) or f"known: {', '.join(_SOURCES)}"
         raise SourceError(f"unknown kind of source {kind!r}", "source", hint)
@@ -129,7 +129,7 @@ def forms() -> str:
 
 
 def library_name(text: str, prefixes: Collection[str], has: Callable[[str], bool]) -> str | None:
-    """Return the name behind one of a library's prefixes, or None; raise SourceError where it can be no name.
+    """Return the name behind one of a library's prefixes, or None; raise SourceError if it is not a valid name.
 
     Case is ignored where the name is known in lower case only.
     """
@@ -141,7 +141,7 @@ def library_name(text: str, prefixes: Collection[str], has: Callable[[str], bool
 
 
 def require_name(name: str, text: str) -> None:
-    """Raise SourceError for what can be no name in a library, such as an address or a path."""
+    """Raise SourceError if a text cannot be a library's name, such as a URL or a path."""
     if ":" in name:
         raise not_fetched(text)
     if not re.fullmatch(r"[\w.-]+", name):

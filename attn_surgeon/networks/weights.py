@@ -59,7 +59,7 @@ class _Fit:
 
 
 def load_weights(model: nn.Module, path: str | Path, *, allow_partial: bool = False) -> list[str]:
-    """Load a weights file into a network, all of it or nothing unless `allow_partial`, and return notes."""
+    """Load a weights file into a network, completely unless `allow_partial`, and return notes."""
     fit = _best_fit(model, read_weights(Path(path)))
     where = str(path)
     if not any(_COUNTER not in key for key in fit.tensors):
@@ -96,7 +96,7 @@ def _unusable(tensor: Tensor) -> str:
 
 
 def _head(path: Path) -> bytes:
-    """Return a file's first bytes; raise WeightsError for what can be no weights file."""
+    """Return a file's first bytes; raise WeightsError if it cannot be a weights file."""
     where = str(path)
     try:
         if path.is_dir():
@@ -179,7 +179,7 @@ def _newer_pickle(path: Path) -> bool:
 
 
 def _damaged(path: Path) -> WeightsError:
-    """Return the error for a file that begins like a checkpoint and cannot be read as one."""
+    """Return the error for a file that starts like a checkpoint but cannot be read."""
     return WeightsError("the file is truncated or no checkpoint", str(path), "fetch it again")
 
 
