@@ -18,7 +18,7 @@ from attn_surgeon.export.onnx.rewrites.nodes import add_constant, insert_node, s
 
 Shape = tuple[int, ...]
 Part = tuple[int, int]  # size and stride
-Step = tuple[str, Shape]  # Reshape and its shape, or Transpose and its permutation
+LayoutStep = tuple[str, Shape]  # Reshape and its shape, or Transpose and its permutation
 
 _RESHAPES = {"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Expand"}
 _DYNAMIC = 1_000_003  # the size that stands for a dynamic axis: a prime, so that it is never divided
@@ -117,7 +117,7 @@ def reshaped(axes: Sequence[Sequence[Part]], shape: Shape) -> list[list[Part]] |
     return None if parts else result
 
 
-def fewest_steps(before: Shape, axes: Sequence[Sequence[Part]], after: Shape) -> list[Step]:
+def fewest_steps(before: Shape, axes: Sequence[Sequence[Part]], after: Shape) -> list[LayoutStep]:
     """Return the Reshapes and Transposes that turn a contiguous tensor into one of these axes.
 
     >>> fewest_steps((6, 4), [[(4, 1)], [(2, 12)], [(3, 4)]], (4, 2, 3))
@@ -152,7 +152,7 @@ def merged(parts: Sequence[Part]) -> list[Part]:
     return result
 
 
-def _steps(before: Shape, middle: Sequence[Part], whole: Sequence[Part], after: Shape) -> list[Step]:
+def _steps(before: Shape, middle: Sequence[Part], whole: Sequence[Part], after: Shape) -> list[LayoutStep]:
     """Return the steps through a Transpose of the parts in the middle; empty where they cannot give the output."""
     order = _order(middle, whole)
     if order is None:
@@ -165,7 +165,7 @@ def _steps(before: Shape, middle: Sequence[Part], whole: Sequence[Part], after: 
         del source[:1]
     perm += [*units, *order]
     shape = tuple(size for size, _ in middle)
-    steps: list[Step] = [] if shape == before else [("Reshape", shape)]
+    steps: list[LayoutStep] = [] if shape == before else [("Reshape", shape)]
     steps.append(("Transpose", tuple(perm)))
     return steps if tuple(shape[axis] for axis in perm) == after else [*steps, ("Reshape", after)]
 
@@ -185,7 +185,7 @@ def _order(middle: Sequence[Part], whole: Sequence[Part]) -> list[int] | None:
     return order
 
 
-def _write(last: Any, value: Any, steps: Sequence[Step], dynamic: Sequence[Any]) -> None:
+def _write(last: Any, value: Any, steps: Sequence[LayoutStep], dynamic: Sequence[Any]) -> None:
     """Insert the steps before the last node of the chain, and make this node the last step."""
     if not steps:
         last.outputs[0].replace_all_uses_with(value)

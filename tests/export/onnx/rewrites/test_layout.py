@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from attn_surgeon.export.dynamic_axes import Axis
 from attn_surgeon.export.module import ExportModule
 from attn_surgeon.export.onnx.convert import convert_to_onnx
-from attn_surgeon.export.onnx.rewrites.layout import Step, contiguous, fewest_steps, reshaped
+from attn_surgeon.export.onnx.rewrites.layout import LayoutStep, contiguous, fewest_steps, reshaped
 
 
-def applied(x: Any, steps: list[Step]) -> Any:
+def applied(x: Any, steps: list[LayoutStep]) -> Any:
     for operator, sides in steps:
         x = x.transpose(sides) if operator == "Transpose" else x.reshape(sides)
     return x
