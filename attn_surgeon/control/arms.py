@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +28,26 @@ class Loop:
     Args:
         train: as for `compare`.
         evaluate: as for `compare`.
+        text: identifies the two, so that an interrupted comparison is not continued with others.
         in_process: whether `evaluate` runs the network itself, and not a file of it in another process.
     """
 
     train: Train
     evaluate: Evaluate
+    text: str
     in_process: bool = True
+
+
+def code_text(*functions: Callable[..., Any]) -> str:
+    """Return a hash of functions' names and code; of other callables only the name of their class counts."""
+    parts = []
+    for called in functions:
+        code = getattr(called, "__code__", None)
+        parts.append(getattr(called, "__qualname__", type(called).__name__))
+        if code is not None:
+            names = [constant for constant in code.co_consts if isinstance(constant, (str, int, float))]
+            parts.append(code.co_code.hex() + repr((code.co_names, names)))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 ARMS = ("grafts", "control")

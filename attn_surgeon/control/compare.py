@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -11,10 +12,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
-from attn_surgeon.control.arms import ARMS, ArmResult, Evaluate, Loop, Train, run_arm
+from attn_surgeon.control.arms import ARMS, ArmResult, Evaluate, Loop, Train, code_text, run_arm
 from attn_surgeon.control.comparison import Comparison, GraftEffect, compare_metrics
 from attn_surgeon.control.metrics import mean, metric_values
-from attn_surgeon.errors import ArtefactError, SettingsError
+from attn_surgeon.errors import ArtefactError, SettingsError, option
 from attn_surgeon.files import claimed, remove_leftovers, replacing
 from attn_surgeon.measure.cost import graft_costs, parameters
 from attn_surgeon.measure.latency import latencies
@@ -46,7 +47,7 @@ def compare(
     Both networks start from the same weights with the same seed, each in a folder of its own; seeds after the first
     draw the initial weights of grafts that are still the identity again. After each training it is
     checked that the grafts are still in the network, have changed, and run. A comparison that was interrupted goes on
-    at the training that had not finished: call it again with the same `out`.
+    at the training that had not finished: call it again with the same `out`. A finished one is not begun again.
 
     Args:
         network: a network with grafts; it is not changed.
@@ -68,7 +69,8 @@ def compare(
     Raises:
         LostGraftError: the trained network has lost grafts, or they do not run when it is evaluated.
         TrainingError: no graft has changed in training, or a value that was returned is none.
-        SettingsError: the network has no grafts, there are no seeds, or the folder has other files.
+        SettingsError: the network has no grafts, there are no seeds, `train` does not take the three arguments, or the
+            folder has a finished comparison, one of another network or loop, or something else.
         BusyError: another process writes the folder.
 
     Example:
@@ -89,7 +91,8 @@ def compare(
         >>> sorted(result.metrics), len(result.metrics["accuracy"].grafts)
         (['accuracy'], 2)
     """
-    loop = Loop(train, evaluate)
+    _require_arguments(train)
+    loop = Loop(train, evaluate, code_text(train, evaluate))
     return run_comparison(
         network, loop, seeds=seeds, folder=Path(out), example=example, bypass=bypass, progress=progress
     )
@@ -113,8 +116,11 @@ def run_comparison(
         raise SettingsError("the network has no grafts to compare", "network", "insert some first")
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder):
-        _claim_experiment(folder, network)
+        _claim_experiment(folder, network, loop)
         remove_leftovers(folder)
+        finished = sorted(path.parent.name for path in folder.glob("seed-*/result.json"))
+        if finished:
+            progress(f"resume after {', '.join(finished)}")
         progress("evaluate before training")
         before = metric_values(loop.evaluate(copied(network)))
         run = partial(_finished_or_run, folder, loop, bypass=bypass, progress=progress)
@@ -129,17 +135,32 @@ def run_comparison(
     return comparison
 
 
-def _claim_experiment(folder: Path, network: nn.Module) -> None:
-    """Write the hash of the compared network, or raise SettingsError if the folder has another network's comparison."""
+def _require_arguments(train: Train) -> None:
+    """Raise SettingsError where `train` cannot be called with a network, a seed and a folder."""
+    try:
+        inspect.signature(train).bind(None, 0, Path())
+    except TypeError as error:
+        raise SettingsError(f"train cannot be called: {error}", "train", "take (network, seed, folder)") from None
+    except ValueError:  # some callables of C have no signature
+        pass
+
+
+def _claim_experiment(folder: Path, network: nn.Module, loop: Loop) -> None:
+    """Write what is compared, or require that the folder's comparison began with the same and is not finished."""
     base, grafts = split_tensors(network)
-    start = {"network": hash_tensors(base | grafts), "grafts": [item.place for item in list_grafts(network)]}
-    path = folder / EXPERIMENT
+    grafted = [item.place for item in list_grafts(network)]
+    start = {"network": hash_tensors(base | grafts), "grafts": grafted, "loop": loop.text}
+    path, hint = folder / EXPERIMENT, f"choose another {option('out')}"
+    if (folder / COMPARISON).exists():
+        raise SettingsError("this comparison is finished", str(folder / COMPARISON), hint)
     if path.exists():
-        if read_json(path, ArtefactError) != start:
-            raise SettingsError("the folder is another network's comparison", str(folder), "choose another out")
+        begun = read_json(path, ArtefactError)
+        if begun != start:
+            different = "network" if begun.get("network") != start["network"] else "training loop"
+            raise SettingsError(f"the folder has a comparison of another {different}", str(folder), hint)
         return
     if any(not file.name.startswith(".") for file in folder.iterdir()):
-        raise SettingsError("the folder is not empty", str(folder), "choose another out")
+        raise SettingsError("the folder is not empty", str(folder), hint)
     with replacing(path) as temporary:
         Path(temporary).write_text(json.dumps(start, indent=2) + "\n")
 

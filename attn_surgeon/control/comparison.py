@@ -8,6 +8,7 @@ from typing import Any
 
 from attn_surgeon.control.arms import ArmResult
 from attn_surgeon.control.metrics import Values, mean
+from attn_surgeon.errors import TrainingError
 from attn_surgeon.evaluate.paired_runs import values_interval, welch_interval
 from attn_surgeon.tables import Table
 from attn_surgeon.tasks.statistics import Interval, verdict
@@ -106,9 +107,13 @@ class Comparison:
 
 
 def compare_metrics(before: Values, results: Sequence[ArmResult]) -> dict[str, MetricComparison]:
-    """Return the comparison of each metric that all evaluations returned."""
+    """Return the comparison of each metric; raise TrainingError where evaluations returned different ones."""
     ours, theirs = ([item for item in results if item.arm == arm] for arm in ("grafts", "control"))
-    names = [name for name in before if all(name in item.metrics for item in results)]
+    names = list(before)
+    for item in results:
+        if set(item.metrics) != set(names):
+            what = f"evaluate returned {', '.join(item.metrics)} after training, and {', '.join(names)} before"
+            raise TrainingError(what, f"{item.arm}, seed {item.seed}", "return the same metrics each time")
     return {
         name: _compare(before[name], *([item.metrics[name] for item in arm] for arm in (ours, theirs)))
         for name in names

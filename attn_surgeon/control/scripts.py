@@ -58,7 +58,7 @@ def script_loop(
         file.unlink()
         return _metrics(printed)
 
-    return Loop(train_by_script, evaluate_by_script, in_process=False)
+    return Loop(train_by_script, evaluate_by_script, f"{train}\n{evaluate}", in_process=False)
 
 
 def _require_placeholders(name: str, command: str, placeholders: tuple[str, ...]) -> None:

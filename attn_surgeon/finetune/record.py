@@ -14,6 +14,7 @@ from attn_surgeon.finetune.checkpoint import write_file
 from attn_surgeon.optional_dependencies import is_installed
 
 METRICS = "metrics.jsonl"
+BEST = "best.safetensors"
 BOARD = "tensorboard"
 
 
@@ -21,7 +22,7 @@ def write_epoch(folder: Path, model: nn.Module, history: Sequence[Mapping[str, A
     """Write the metrics and last.safetensors; if the network is the best so far, best.safetensors too."""
     save(model, folder / "last.safetensors")
     if better:
-        save(model, folder / "best.safetensors")
+        save(model, folder / BEST)
     lines = "".join(f"{json.dumps(line)}\n" for line in history)
     write_file(folder / METRICS, lambda path: Path(path).write_text(lines))
     if is_installed("tensorboard"):

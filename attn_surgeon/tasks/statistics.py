@@ -170,5 +170,7 @@ def verdict(
     word = words[interval.high < 0] if significant else " or ".join(words)
     conclusion = f"{'shows that' if significant else 'does not show whether'} {claim[0]} {word} {claim[1]}"
     factor, unit, digits = (100, " points", 2) if percent else (1, "", 4)
-    ends = f"{factor * interval.low:+.{digits}f} to {factor * interval.high:+.{digits}f}"
-    return f"The evidence {conclusion} ({factor * interval.estimate:+.{digits}f}{unit}, 95 % interval {ends}; {basis})."
+    ends = f"95 % interval {factor * interval.low:+.{digits}f} to {factor * interval.high:+.{digits}f}"
+    if math.isinf(interval.low):
+        ends = "no interval, because the runs ended alike"
+    return f"The evidence {conclusion} ({factor * interval.estimate:+.{digits}f}{unit}, {ends}; {basis})."

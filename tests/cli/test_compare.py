@@ -51,10 +51,19 @@ def test_scripts_train_and_evaluate_both_networks(cli: Cli, prepared: str) -> No
     assert (graft["place"], graft["parameters"], graft["macs"], graft["changed"]) == ("after layer3", 580, 512, True)
     assert graft["bypass_costs"] == {"mAP": 0.25}
     before = {file: file.stat().st_mtime_ns for file in Path("runs").rglob("best.safetensors")}
+    assert "this comparison is finished; runs/compare/comparison.json; choose another --out" in cli(*asked).err
+    Path("runs/compare/comparison.json").unlink()
+    Path("runs/compare/seed-1-control/result.json").unlink()
     printed = cli(*asked)
     assert "after layer3" in printed.out
     assert "mAP: The evidence does not show whether training with the grafts" in printed.out
-    assert {file: file.stat().st_mtime_ns for file in Path("runs").rglob("best.safetensors")} == before
+    assert "no interval, because the runs ended alike" in printed.out
+    after = {file: file.stat().st_mtime_ns for file in Path("runs").rglob("best.safetensors")}
+    assert [file.parent.name for file in before if after[file] != before[file]] == ["seed-1-control"]
+    Path("runs/compare/comparison.json").unlink()
+    assert (
+        "a comparison of another training loop" in cli(*asked[:-4], "--evaluate", "true {artefact}", "--seeds", "2").err
+    )
 
 
 @pytest.mark.parametrize(

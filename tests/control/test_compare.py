@@ -100,22 +100,21 @@ def test_the_demo_gives_what_finetune_with_a_control_gives(tmp_path: Path) -> No
 
 
 def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    def stop_in_the_third(net: nn.Module, seed: int, folder: Path) -> None:
-        if folder.name == "seed-1-grafts":
+    trained: list[str] = []
+
+    def count(net: nn.Module, seed: int, folder: Path) -> None:
+        trained.append(folder.name)
+        if len(trained) == 3:
             raise KeyboardInterrupt
         train(net, seed, folder)
 
     whole = compare(operated(), train=train, evaluate=correct, seeds=2, out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        compare(operated(), train=stop_in_the_third, evaluate=correct, seeds=2, out=tmp_path / "parts")
-    trained: list[str] = []
-
-    def count(net: nn.Module, seed: int, folder: Path) -> None:
-        trained.append(folder.name)
-        train(net, seed, folder)
-
-    again = compare(operated(), train=count, evaluate=correct, seeds=2, out=tmp_path / "parts")
-    assert trained == ["seed-1-grafts", "seed-1-control"]
+        compare(operated(), train=count, evaluate=correct, seeds=2, out=tmp_path / "parts")
+    told: list[str] = []
+    again = compare(operated(), train=count, evaluate=correct, seeds=2, out=tmp_path / "parts", progress=told.append)
+    assert trained[3:] == ["seed-1-grafts", "seed-1-control"]
+    assert told[0] == "resume after seed-0-control, seed-0-grafts"
     assert again.metrics == whole.metrics
     assert again.grafts == whole.grafts
 
@@ -195,8 +194,28 @@ def test_requests_that_cannot_be_carried_out_raise_before_training(tmp_path: Pat
         compare(operated(), train=train, evaluate=correct, out=tmp_path / "full")
     compare(operated(), train=train, evaluate=correct, seeds=1, out=tmp_path / "run")
     other = insert(load_demo(), "eca", after="layer3", example=X[:1])
-    with pytest.raises(SettingsError, match="another network's comparison"):
+    with pytest.raises(SettingsError, match="this comparison is finished"):
+        compare(operated(), train=train, evaluate=correct, seeds=1, out=tmp_path / "run")
+    (tmp_path / "run" / "comparison.json").unlink()
+    with pytest.raises(SettingsError, match="a comparison of another network"):
         compare(other, train=train, evaluate=correct, seeds=1, out=tmp_path / "run")
+    with pytest.raises(SettingsError, match="a comparison of another training loop"):
+        compare(operated(), train=rebuilt, evaluate=correct, seeds=1, out=tmp_path / "run")
+    with pytest.raises(SettingsError, match="train cannot be called: too many positional arguments"):
+        compare(operated(), train=lambda net: None, evaluate=correct, out=tmp_path / "new")  # type: ignore[arg-type, misc]
+
+
+def test_evaluations_return_the_same_metrics(tmp_path: Path) -> None:
+    names = iter(["before", "after", "after", "after"])
+    with pytest.raises(TrainingError, match="evaluate returned after after training, and before before"):
+        compare(
+            operated(),
+            train=train,
+            evaluate=lambda net: {next(names): correct(net)["accuracy"]},
+            seeds=1,
+            out=tmp_path / "run",
+            bypass=False,
+        )
 
 
 def test_disabled_grafts_come_back(tmp_path: Path) -> None:

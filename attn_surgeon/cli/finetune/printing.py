@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from attn_surgeon.cli.output import console, facts, print_table, table
 from attn_surgeon.cli.scores import comparison_rows, fraction, points, show_classes
+from attn_surgeon.finetune.record import BEST
 
 if TYPE_CHECKING:
     from attn_surgeon.finetune.job import FinetuneJob
@@ -44,6 +45,9 @@ def show(result: dict[str, Any], job: FinetuneJob) -> None:
         out.print()
         out.print(facts(comparison_rows(result, "with grafts", "without")))
         out.print(f"[bold]{escape(result['verdict'])}[/]", soft_wrap=True)
+    best = next(iter(sorted(job.folder.rglob(f"seed-*-grafts/{BEST}"))), job.folder / BEST)
+    if best.exists():
+        out.print(f"[dim]trained network: {escape(str(best))}[/]", soft_wrap=True)
 
 
 def _added(added: dict[str, Any]) -> str:
