@@ -41,13 +41,13 @@ def show(result: dict[str, Any], job: FinetuneJob) -> None:
         show_classes(job.task.class_metric, _mean_of_seeds(result["runs"], job.task.class_metric.key))
     if result["grafts"]:
         print_table(out, _grafts_table(result))
+    best = next(iter(sorted(job.folder.rglob(f"seed-*-grafts/{BEST}"))), job.folder / BEST)
+    if best.exists():
+        out.print(f"[dim]trained network: {escape(str(best))}[/]", soft_wrap=True)
     if "verdict" in result:
         out.print()
         out.print(facts(comparison_rows(result, "with grafts", "without")))
         out.print(f"[bold]{escape(result['verdict'])}[/]", soft_wrap=True)
-    best = next(iter(sorted(job.folder.rglob(f"seed-*-grafts/{BEST}"))), job.folder / BEST)
-    if best.exists():
-        out.print(f"[dim]trained network: {escape(str(best))}[/]", soft_wrap=True)
 
 
 def _added(added: dict[str, Any]) -> str:
