@@ -30,7 +30,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no site": (("insert", "demo", "--block", "se"), ("--after, --before or --at",)),
     "no fit": (("insert", "demo", "-b", "cbam", "-a", "fc"), ("after fc", "only one", "inspect")),
     "strict": (("insert", "demo", "-b", "cbam", "-a", "fc", "-a", "layer3", "--strict"), ("some sites", "after fc")),
-    "patch": (("insert", "demo", *SE, "--weights", "none", "--patch"), ("different weights each time", "--weights FILE")),
+    "patch": (("insert", "demo", *SE, "--weights", "none", "--patch"), ("different weights each", "--weights FILE")),
     "sites": (("insert", "demo", "-b", "se", "-a", "layr1", "-a", "layr2"), ("'layr1'", "'layr2'", "layer2")),
     "glob": (("inspect", "demo", "[z-a]"), ("'[z-a]'", "invalid pattern")),
     "verb": (("insrt",), ("insrt", "attn-surgeon --help")),
