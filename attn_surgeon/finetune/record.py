@@ -11,10 +11,10 @@ from torch import nn
 
 from attn_surgeon.artefact.save import save
 from attn_surgeon.finetune.checkpoint import write_file
+from attn_surgeon.finetune.settings import BEST
 from attn_surgeon.optional_dependencies import is_installed
 
 METRICS = "metrics.jsonl"
-BEST = "best.safetensors"
 BOARD = "tensorboard"
 
 

@@ -11,6 +11,7 @@ from attn_surgeon.finetune.stages import FREEZES, Stage, freeze_problem, parse_s
 from attn_surgeon.settings import setting
 from attn_surgeon.tasks.settings import TaskSettings
 
+BEST = "best.safetensors"  # in a run folder, the artefact of the best epoch
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 SCHEDULES = ("cosine", "poly", "step", "tanh", "wsd", "constant")
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from attn_surgeon.cli.output import console, facts, print_table, table
 from attn_surgeon.cli.scores import comparison_rows, fraction, points, show_classes
-from attn_surgeon.finetune.record import BEST
+from attn_surgeon.finetune.settings import BEST
 
 if TYPE_CHECKING:
     from attn_surgeon.finetune.job import FinetuneJob
