@@ -19,6 +19,7 @@ from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import seeded
 
 from .surveyed import surveyed_once
+from .turns import in_turns
 
 
 # what is behind a site is cut off, for it takes most of the time
@@ -88,7 +89,7 @@ def network(layout: str) -> Iterator[tuple[nn.Module, Tensor]]:
         yield model, x
 
 
-@pytest.mark.parametrize("name", block_names())
+@pytest.mark.parametrize("name", in_turns(block_names(), 2))
 def test_block_in_network(name: str, layout: str, network: tuple[nn.Module, Tensor]) -> None:
     model, x = network
     site, reaches = NETWORKS[layout][2:]
