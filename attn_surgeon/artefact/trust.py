@@ -76,9 +76,9 @@ def code_named(recipe: Recipe) -> list[str]:
     """Return the unregistered code that a recipe names, as `file.py:NAME`: its network's first, then its blocks'.
 
     >>> from attn_surgeon.artefact.recipe_schema import Recipe
-    >>> step = {"insert": {"block": "se+mine.py:Scale", "after": "layer3"}}
+    >>> step = {"insert": {"block": "se+odd_gates.py:Weigh", "after": "layer3"}}
     >>> code_named(Recipe.from_dict({"source": "net.py:build", "operations": [step]}))
-    ['net.py:build', 'mine.py:Scale']
+    ['net.py:build', 'odd_gates.py:Weigh']
     """
     parts = [part for step in recipe.operations for part in step.insert.block.split("+")]
     blocks = [part for part in parts if ":" in part and not is_known(part)]
