@@ -77,6 +77,9 @@ class SurgeonError(Exception):
         return match[1].partition("=")[0] if match and match[2].startswith("--") else None
 
 
+ErrorType = type[SurgeonError]
+
+
 class SourceError(SurgeonError):
     """Report a network that cannot be built from its name or factory."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from attn_surgeon.errors import SurgeonError, first_line
+from attn_surgeon.errors import ErrorType, first_line
 
 LARGEST_TEXT = 4_000_000  # bytes
 _LARGEST_YAML = 400_000  # bytes; parsed in about a second
@@ -20,10 +20,8 @@ _MOST_VALUES = 50_000
 _DEEPEST = 50
 _LONGEST_VALUE = 20_000  # characters
 
-Kind = type[SurgeonError]
 
-
-def read_text(path: Path, kind: Kind, largest: int = LARGEST_TEXT) -> str:
+def read_text(path: Path, kind: ErrorType, largest: int = LARGEST_TEXT) -> str:
     """Return the text of a UTF-8 file, without a byte order mark.
 
     Args:
@@ -55,7 +53,7 @@ def opened(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def read_json(path: Path, kind: Kind) -> Any:
+def read_json(path: Path, kind: ErrorType) -> Any:
     """Return the data in a JSON file; raise an error of class `kind` if it is invalid."""
     try:
         return parse_json(read_text(path, kind))
@@ -77,7 +75,7 @@ def _named_once(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     return values
 
 
-def read_yaml(path: Path, kind: Kind) -> Any:
+def read_yaml(path: Path, kind: ErrorType) -> Any:
     """Return the data in a YAML file; raise an error of class `kind` if it is invalid. No code is run."""
     import yaml
 

@@ -14,9 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from attn_surgeon.errors import SurgeonError, nearest
-
-ErrorType = type[SurgeonError]
+from attn_surgeon.errors import ErrorType, SurgeonError, nearest
 
 
 def one_line(error: BaseException) -> str:

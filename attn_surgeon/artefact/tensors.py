@@ -33,6 +33,12 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def fingerprint(model: nn.Module) -> str:
+    """Return the SHA-256 of all tensors of a network, the grafts' included."""
+    base, grafts = split_tensors(model)
+    return hash_tensors(base | grafts)
+
+
 def _bytes(tensor: Tensor) -> Any:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data if flat.numel() else b""

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.control.metrics import Values, mean, metric_values
+from attn_surgeon.control.metrics import Values, metric_values
 from attn_surgeon.errors import LostGraftError, TrainingError, first_few, function
 from attn_surgeon.surgery.edit import take_out
 from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts, ran, require_grafts
@@ -141,5 +142,5 @@ def _bypass_costs(model: nn.Module, metrics: Values, loop: Loop) -> dict[str, di
             less = copied(model)
             take_out(less, item.graft.__eq__)
             without = metric_values(loop.evaluate(less))
-        costs[item.place] = {name: mean(values) - mean(without[name]) for name, values in metrics.items()}
+        costs[item.place] = {name: fmean(values) - fmean(without[name]) for name, values in metrics.items()}
     return costs

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
+from attn_surgeon.artefact.tensors import fingerprint
 from attn_surgeon.control.arms import ARMS, ArmResult, Evaluate, Loop, Train, code_text, run_arm
 from attn_surgeon.control.comparison import Comparison, GraftEffect, compare_metrics
-from attn_surgeon.control.metrics import mean, metric_values
+from attn_surgeon.control.metrics import metric_values
 from attn_surgeon.errors import ArtefactError, SettingsError, option
 from attn_surgeon.files import claimed, remove_leftovers, replacing
 from attn_surgeon.measure.cost import graft_costs, parameters
@@ -147,9 +148,8 @@ def _require_arguments(train: Train) -> None:
 
 def _claim_experiment(folder: Path, network: nn.Module, loop: Loop) -> None:
     """Write what is compared, or require that the folder's comparison began with the same and is not finished."""
-    base, grafts = split_tensors(network)
     grafted = [item.place for item in list_grafts(network)]
-    start = {"network": hash_tensors(base | grafts), "grafts": grafted, "loop": loop.text}
+    start = {"network": fingerprint(network), "grafts": grafted, "loop": loop.text}
     path, hint = folder / EXPERIMENT, f"choose another {option('out')}"
     if (folder / COMPARISON).exists():
         raise SettingsError("this comparison is finished", str(folder / COMPARISON), hint)
@@ -209,7 +209,7 @@ def _effects(network: nn.Module, results: Sequence[ArmResult], example: Example 
                 item.place,
                 parameters(item.block),
                 costs[item.path].macs if item.path in costs else None,
-                {name: mean(tuple(cost[name] for cost in bypassed)) for name in names},
+                {name: fmean(cost[name] for cost in bypassed) for name in names},
                 all(item.place not in result.unchanged for result in trained),
             )
         )

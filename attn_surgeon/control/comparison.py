@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from attn_surgeon.control.arms import ArmResult
-from attn_surgeon.control.metrics import Values, mean
+from attn_surgeon.control.metrics import Values
 from attn_surgeon.errors import TrainingError
 from attn_surgeon.evaluate.paired_runs import values_interval, welch_interval
 from attn_surgeon.tables import Table
@@ -33,7 +34,7 @@ class MetricComparison:
     @property
     def difference(self) -> float:
         """The mean of the network with grafts less that of the control."""
-        return mean(self.grafts) - mean(self.control)
+        return fmean(self.grafts) - fmean(self.control)
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,9 @@ def _compare(
         basis = f"{len(ours)} trainings of each"
     else:
         interval, basis = None, "one training of each"
-    grafts, control = (tuple(mean(tuple(values)) for values in arm) for arm in (ours, theirs))
+    grafts, control = (tuple(map(fmean, arm)) for arm in (ours, theirs))
     return MetricComparison(
-        mean(tuple(before)), grafts, control, interval, basis, _sentence((grafts, control), interval, basis)
+        fmean(before), grafts, control, interval, basis, _sentence((grafts, control), interval, basis)
     )
 
 

@@ -42,8 +42,3 @@ def _numbers(name: str, value: Any) -> tuple[float, ...]:
         what = f"{name} has values of single images that are not from 0 to 1"
         raise TrainingError(what, "evaluate", "return their mean instead")
     return numbers
-
-
-def mean(values: tuple[float, ...]) -> float:
-    """Return the mean of the values."""
-    return math.fsum(values) / len(values)

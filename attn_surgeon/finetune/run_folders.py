@@ -9,10 +9,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from torch import nn
-
 from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
-from attn_surgeon.artefact.tensors import hash_tensors, split_tensors
 from attn_surgeon.data.state import DataState
 from attn_surgeon.errors import SurgeonError, TrainingError, option
 from attn_surgeon.files import claimed, is_leftover, remove_leftovers
@@ -80,12 +77,6 @@ def new_run(path: str | None, request: FinetuneRequest) -> Path:
 def _unused(name: str) -> Path:
     folders = (Path("runs") / (f"{name}-{number}" if number > 1 else name) for number in itertools.count(1))
     return next(folder for folder in folders if _is_unused(folder))
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Return a hash of all tensors of a network."""
-    base, grafts = split_tensors(model)
-    return hash_tensors(base | grafts)
 
 
 def write_request(folder: Path, request: FinetuneRequest) -> None:

@@ -93,8 +93,9 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a network with grafts; --control trains the one without them too and tests whether they help."""
+    from attn_surgeon.artefact.tensors import fingerprint
     from attn_surgeon.data.distributed import is_first, run_on_first
-    from attn_surgeon.finetune.run_folders import fingerprint, new_run, read_request, require_unused
+    from attn_surgeon.finetune.run_folders import new_run, read_request, require_unused
 
     _silence_other_processes()
     names = typed(context)
@@ -162,8 +163,9 @@ def _required(chosen: FinetuneConfig) -> tuple[str, str]:
 
 
 def _request(chosen: FinetuneConfig, path: str, data: str, network: LoadedNetwork) -> FinetuneRequest:
+    from attn_surgeon.artefact.tensors import fingerprint
     from attn_surgeon.data.state import read_data_state
-    from attn_surgeon.finetune.run_folders import FinetuneRequest, fingerprint
+    from attn_surgeon.finetune.run_folders import FinetuneRequest
 
     start, files = fingerprint(network.model), read_data_state(data, chosen.settings)
     artefact = str(Path(path).resolve())
