@@ -75,4 +75,4 @@ def compare(
     for one in result.tables:
         console().print(rich_table(one))
     for name, metric in result.metrics.items():
-        console().print(f"{name}: {metric.sentence}", soft_wrap=True, markup=False)
+        console().print(f"{name}: {metric.verdict}", soft_wrap=True, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
@@ -10,11 +11,9 @@ from typing import Any
 from attn_surgeon.control.arms import ArmResult
 from attn_surgeon.control.metrics import Values
 from attn_surgeon.errors import TrainingError
-from attn_surgeon.evaluate.paired_runs import values_interval, welch_interval
+from attn_surgeon.evaluate.paired_runs import describe_runs, grafts_verdict, values_interval, welch_interval
 from attn_surgeon.tables import Table
-from attn_surgeon.tasks.statistics import Interval, verdict
-
-_ONE_TRAINING = "One training of each does not show how much of a difference is chance in training: use several seeds."
+from attn_surgeon.tasks.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class MetricComparison:
     control: tuple[float, ...]
     interval: Interval | None
     basis: str
-    sentence: str
+    verdict: str
 
     @property
     def difference(self) -> float:
@@ -76,12 +75,12 @@ class Comparison:
         return [self._metrics_table(), *([self._grafts_table()] if self.grafts else [])]
 
     def __str__(self) -> str:
-        sentences = "\n".join(f"{name}: {item.sentence}" for name, item in self.metrics.items())
-        return "\n\n".join([*(str(table) for table in self.tables), sentences])
+        verdicts = "\n".join(f"{name}: {item.verdict}" for name, item in self.metrics.items())
+        return "\n\n".join([*(str(table) for table in self.tables), verdicts])
 
     def _repr_html_(self) -> str:
-        sentences = "".join(f"<p>{name}: {item.sentence}</p>" for name, item in self.metrics.items())
-        return "".join(table.html() for table in self.tables) + sentences
+        verdicts = "".join(f"<p>{name}: {item.verdict}</p>" for name, item in self.metrics.items())
+        return "".join(table.html() for table in self.tables) + verdicts
 
     def _metrics_table(self) -> Table:
         rows = []
@@ -124,27 +123,13 @@ def compare_metrics(before: Values, results: Sequence[ArmResult]) -> dict[str, M
 def _compare(
     before: Sequence[float], ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]
 ) -> MetricComparison:
-    images = len(ours[0])
-    if images > 1:
-        interval: Interval | None = values_interval(ours, theirs)
-        basis = f"{images:,} images" if len(ours) == 1 else f"{len(ours)} trainings of each, {images:,} images"
-    elif len(ours) > 1:
-        interval = welch_interval([value for (value,) in ours], [value for (value,) in theirs])
-        basis = f"{len(ours)} trainings of each"
-    else:
-        interval, basis = None, "one training of each"
     grafts, control = (tuple(map(fmean, arm)) for arm in (ours, theirs))
-    return MetricComparison(
-        fmean(before), grafts, control, interval, basis, _sentence((grafts, control), interval, basis)
-    )
-
-
-def _sentence(means: Sequence[tuple[float, ...]], interval: Interval | None, basis: str) -> str:
-    one = len(means[0]) == 1
-    if interval is None:
-        return f"The difference is {means[0][0] - means[1][0]:+.4f}. {_ONE_TRAINING}"
-    subject = "this network with grafts scores" if one else "training with the grafts scores"
-    against = "than this control on images like these" if one else "than training without them"
-    fraction = all(0 <= value <= 1 for arm in means for value in arm)
-    text = verdict(interval, (subject, against), basis, percent=fraction)
-    return f"{text} {_ONE_TRAINING}" if one else text
+    images = len(ours[0]) if len(ours[0]) > 1 else 0
+    if images:
+        interval: Interval | None = values_interval(ours, theirs)
+    else:
+        interval = welch_interval(grafts, control) if len(ours) > 1 else None
+    difference = Interval(fmean(grafts) - fmean(control), -math.inf, math.inf) if interval is None else interval
+    percent = all(0 <= value <= 1 for value in (*grafts, *control))
+    text = grafts_verdict(difference, len(ours), images, percent=percent)
+    return MetricComparison(fmean(before), grafts, control, interval, describe_runs(len(ours), images), text)

@@ -24,7 +24,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from attn_surgeon.tasks.base import Score
-from attn_surgeon.tasks.statistics import ROUNDING, Floats, Interval, image_interval, t_quantile, widened_variance
+from attn_surgeon.tasks.statistics import (
+    ROUNDING,
+    Floats,
+    Interval,
+    image_interval,
+    t_quantile,
+    verdict,
+    widened_variance,
+)
+
+_ONE_RUN = (
+    "One training run of each does not show how much of that is due to the grafts, and how much to chance in training:"
+    " repeat it with several seeds."
+)
 
 
 def score_interval(first: Sequence[Score], second: Sequence[Score]) -> Interval:
@@ -69,6 +82,37 @@ def welch_interval(first: Sequence[float], second: Sequence[float]) -> Interval:
         return Interval(estimate, -math.inf, math.inf)
     reach = float((t_quantile(degrees) * np.sqrt(variance))[0])
     return Interval(estimate, estimate - reach, estimate + reach)
+
+
+def describe_runs(runs: int, images: int = 0) -> str:
+    """Return what an interval was computed over.
+
+    >>> describe_runs(3, 1000), describe_runs(1, 60), describe_runs(1)
+    ('3 training runs of each, 1,000 images', '60 images', 'one training run of each')
+    """
+    counted = f"{images:,} images" if images else ""
+    if runs == 1:
+        return counted or "one training run of each"
+    return ", ".join(filter(None, (f"{runs} training runs of each", counted)))
+
+
+def grafts_verdict(interval: Interval, runs: int, images: int = 0, *, percent: bool = True) -> str:
+    """Return the conclusion about networks trained with grafts and without, with a caveat if each was trained once.
+
+    Args:
+        interval: the difference in the metric, with grafts minus without.
+        runs: the number of training runs of each.
+        images: the number of images whose outcomes the interval was computed from; 0 for one number a run.
+        percent: whether the metric is a fraction, to be printed as percentage points.
+    """
+    one = runs == 1
+    if one and not images:
+        return f"The difference is {interval.estimate:+.4f}. {_ONE_RUN}"
+    subject = "this network with grafts scores" if one else "training with the grafts scores"
+    against = "than this control" if one else "than training without them"
+    claim = subject, f"{against} on images like these" if images else against
+    text = verdict(interval, claim, describe_runs(runs, images), percent=percent)
+    return f"{text} {_ONE_RUN}" if one else text
 
 
 def runs_reach(first: Floats, second: Floats) -> tuple[Floats, Floats]:

@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from attn_surgeon.evaluate.paired_runs import score_interval
+from attn_surgeon.evaluate.paired_runs import describe_runs, grafts_verdict, score_interval
 from attn_surgeon.finetune.loop import Trained
 from attn_surgeon.tasks.base import Task
-from attn_surgeon.tasks.statistics import Interval, better_and_worse, verdict
+from attn_surgeon.tasks.statistics import better_and_worse
 
-ONE_RUN = (
-    "One training run of each does not show how much of that is due to the grafts, and how much to chance in training:"
-    " repeat it with several seeds."
-)
 _ARMS = {"only_first": "only_grafts", "only_second": "only_control"}
 
 
@@ -58,26 +54,12 @@ def compare_arms(results: Sequence[SeedResult], task: Task) -> dict[str, Any]:
     """
     pairs = [(result.grafts.score, result.control.score) for result in results if result.control is not None]
     grafts, control = zip(*pairs, strict=True)
-    interval, images = score_interval(grafts, control), f"{len(grafts[0].outcomes):,} images"
+    interval, images = score_interval(grafts, control), len(grafts[0].outcomes)
     if len(pairs) > 1:
-        basis, sentence = f"{len(pairs)} training runs of each, {images}", training_verdict
         by_image = np.mean([np.subtract(ours.outcomes, theirs.outcomes) for ours, theirs in pairs], 0)
         details: dict[str, Any] = {"by_image": better_and_worse(by_image.tolist())}
     else:
-        basis, sentence = images, one_run_verdict
         test = task.compare(grafts[0].outcomes, control[0].outcomes)
         details = {test.name: {_ARMS.get(name, name): value for name, value in test.values.items()}}
-    difference = {**asdict(interval), "how": f"over {basis}"}
-    return {"difference": difference, "verdict": sentence(interval, basis), **details}
-
-
-def training_verdict(interval: Interval, basis: str) -> str:
-    """Return one sentence with what several training runs show about the grafts."""
-    claim = "training with the grafts scores", "than training without them on images like these"
-    return verdict(interval, claim, basis)
-
-
-def one_run_verdict(interval: Interval, basis: str) -> str:
-    """Return the verdict on two trained networks, with the caveat that one run of each does not show the cause."""
-    claim = "this network with grafts scores", "than this control on images like these"
-    return f"{verdict(interval, claim, basis)} {ONE_RUN}"
+    difference = {**asdict(interval), "how": f"over {describe_runs(len(pairs), images)}"}
+    return {"difference": difference, "verdict": grafts_verdict(interval, len(pairs), images), **details}

@@ -63,23 +63,6 @@ def better_and_worse(differences: Sequence[float]) -> dict[str, int]:
     return {"better": better, "worse": worse}
 
 
-def t_interval(values: Sequence[float]) -> Interval:
-    """Return the mean of at least two values with Student's t-interval.
-
-    Equal values, which rounded ones can be by chance, contain no estimate of the variance: the interval is infinite.
-
-    >>> t_interval([0.5, 0.5])
-    Interval(estimate=0.5, low=-inf, high=inf)
-    """
-    count = len(values)
-    mean = math.fsum(values) / count
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    if deviation <= ROUNDING * max(map(abs, values)):
-        return Interval(mean, -math.inf, math.inf)
-    margin = float(t_quantile(count - 1)) * deviation / math.sqrt(count)
-    return Interval(mean, mean - margin, mean + margin)
-
-
 def wilcoxon(differences: Sequence[float]) -> float:
     """Return the two-sided p-value of the signed-rank test; differences of zero are left out (Wilcoxon, 1945)."""
     from scipy.stats import wilcoxon as signed_rank

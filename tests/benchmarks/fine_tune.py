@@ -15,9 +15,8 @@ from pathlib import Path
 from attn_surgeon import insert
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.surgery.installed_grafts import list_grafts
-from attn_surgeon.tasks.statistics import t_interval
 
-from .trials import Bench, Trial, mean_and_deviation, one_core
+from .trials import Bench, Trial, mean_and_deviation, mean_and_interval, one_core
 from .tune import REGIMES
 
 BLOCKS = ("se", "eca", "cbam", "coord", "gc")
@@ -29,8 +28,8 @@ NORMS = replace(REGIMES["norms"], lr=1e-2)
 
 def gain(bench: Bench, trial: Trial, control: Trial, seeds: Sequence[int]) -> str:
     """Write the mean gain over a control with its 95 % interval."""
-    interval = t_interval(bench.differences(trial, control, seeds))
-    return f"{interval.estimate:+.2f} ({interval.low:+.2f} … {interval.high:+.2f})"
+    mean, low, high = mean_and_interval(bench.differences(trial, control, seeds))
+    return f"{mean:+.2f} ({low:+.2f} … {high:+.2f})"
 
 
 def score(bench: Bench, trial: Trial, seeds: Sequence[int]) -> str:

@@ -30,10 +30,10 @@ from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.measure.cost import parameters
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 from attn_surgeon.tasks import get_task
-from attn_surgeon.tasks.statistics import t_interval, wilcoxon
+from attn_surgeon.tasks.statistics import wilcoxon
 
 from .cifar import REPO, unpacked
-from .trials import mean_and_deviation, one_core
+from .trials import mean_and_deviation, mean_and_interval, one_core
 
 FAST = {"task": "segmentation", "batch_size": 8, "crop": 128, "amp": "bf16", "channels_last": True}
 FIRST = FinetuneSettings(epochs=20, lr=3e-3, **FAST)  # type: ignore[arg-type]
@@ -122,10 +122,10 @@ def report(arm: str, ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, 
     text = f"{arm:15} {ours[0]['parameters']:9,} parameters  mIoU {mean_and_deviation(values)}"
     if ours is theirs:
         return text
-    found = t_interval([100 * (a["miou"] - b["miou"]) for a, b in zip(ours, theirs, strict=True)])
+    mean, low, high = mean_and_interval([100 * (a["miou"] - b["miou"]) for a, b in zip(ours, theirs, strict=True)])
     pairs = [zip(a["outcomes"], b["outcomes"], strict=True) for a, b in zip(ours, theirs, strict=True)]
     images = [sum(own - other for own, other in image) / len(pairs) for image in zip(*pairs, strict=True)]
-    interval = f"{found.estimate:+.2f}, 95 % {found.low:+.2f} to {found.high:+.2f} over {len(values)} seeds"
+    interval = f"{mean:+.2f}, 95 % {low:+.2f} to {high:+.2f} over {len(values)} seeds"
     return f"{text}  difference {interval}; signed-rank over {len(images)} images p = {wilcoxon(images):.3f}"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import ttest_1samp
 from torch.utils.data import Subset
 
 from attn_surgeon import insert
@@ -107,6 +108,12 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     """Write mean ± standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
     return f"{statistics.mean(values):.2f} ± {deviation:.2f}"
+
+
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of at least two values and the ends of Student's 95 % t-interval."""
+    interval = ttest_1samp(values, 0).confidence_interval()
+    return statistics.mean(values), float(interval.low), float(interval.high)
 
 
 def one_core() -> None:

@@ -133,7 +133,7 @@ def test_what_bypassing_a_graft_costs_is_measured(tmp_path: Path) -> None:
     assert costs == pytest.approx([trained - without_2, trained - without_3], abs=1e-12)
     assert all(costs)
     assert result.metrics["score"].interval is None
-    assert "use several seeds" in str(result)
+    assert "repeat it with several seeds" in str(result)
 
 
 def rebuilt(net: nn.Module, seed: int, folder: Path) -> nn.Module:

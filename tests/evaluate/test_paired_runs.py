@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_ind
 
-from attn_surgeon.evaluate.paired_runs import runs_reach, score_interval
+from attn_surgeon.evaluate.paired_runs import grafts_verdict, runs_reach, score_interval, welch_interval
 from attn_surgeon.tasks.base import Score
-from attn_surgeon.tasks.statistics import t_quantile
+from attn_surgeon.tasks.statistics import Interval, t_quantile
 
 
 def scores(*runs: list[int]) -> list[Score]:
@@ -65,3 +66,46 @@ def test_runs_that_end_far_apart_widen_the_interval() -> None:
     )
     assert steady.low > 0 > apart.low
     assert steady.estimate == pytest.approx(apart.estimate)
+
+
+def test_welch_interval_equals_scipys() -> None:
+    first, second = [0.91, 0.93, 0.9], [0.88, 0.92, 0.85]
+    expected = ttest_ind(first, second, equal_var=False).confidence_interval()
+    found = welch_interval(first, second)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-6)
+    assert found.estimate == pytest.approx((0.91 + 0.93 + 0.9 - 0.88 - 0.92 - 0.85) / 3)
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.5], [0.91 - 0.9, 0.81 - 0.8], [0.02] * 5, [0.0, 0.0]])
+def test_welch_interval_of_equal_values_has_no_ends(values: list[float]) -> None:
+    found = welch_interval(values, [0.0] * len(values))
+    assert (found.low, found.high) == (-math.inf, math.inf)
+    assert found.estimate == pytest.approx(values[0])
+
+
+@pytest.mark.parametrize(
+    ("interval", "conclusion"),
+    [
+        (Interval(0.01, 0.002, 0.018), "shows that training with the grafts scores higher than"),
+        (Interval(-0.01, -0.018, -0.002), "shows that training with the grafts scores lower than"),
+        (Interval(0.01, -0.001, 0.021), "does not show whether training with the grafts scores higher or lower than"),
+        (Interval(0.0, 0.0, 0.0), "does not show whether training with the grafts scores higher or lower than"),
+    ],
+)
+def test_verdict_follows_the_interval(interval: Interval, conclusion: str) -> None:
+    assert conclusion in grafts_verdict(interval, 3)
+    assert grafts_verdict(interval, 3).endswith("; 3 training runs of each).")
+
+
+def test_verdict_on_one_training_run_claims_no_cause() -> None:
+    text = grafts_verdict(Interval(0.01, 0.002, 0.018), 1, 60)
+    assert text.startswith(
+        "The evidence shows that this network with grafts scores higher than this control on images like these"
+        " (+1.00 points, 95 % interval +0.20 to +1.80; 60 images). "
+    )
+    assert "does not show how much of that is due to the grafts" in text
+
+
+def test_verdict_on_one_number_of_each_is_the_difference() -> None:
+    text = grafts_verdict(Interval(0.5, -math.inf, math.inf), 1)
+    assert text.startswith("The difference is +0.5000. One training run of each does not show")

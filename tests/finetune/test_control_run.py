@@ -15,7 +15,6 @@ from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.errors import SurgeonError
 from attn_surgeon.finetune import loop
-from attn_surgeon.finetune.comparison import one_run_verdict, training_verdict
 from attn_surgeon.finetune.context import StageContext
 from attn_surgeon.finetune.control_run import fine_tune, network_of
 from attn_surgeon.finetune.job import FinetuneJob, check_job
@@ -24,7 +23,7 @@ from attn_surgeon.networks.demo import load_demo
 from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.accuracy import measure_accuracy
-from attn_surgeon.tasks.statistics import Interval, image_interval, mcnemar
+from attn_surgeon.tasks.statistics import image_interval, mcnemar
 
 from .helpers import equal, loaded, parts, same
 
@@ -104,26 +103,6 @@ def test_bypass_costs_equal_a_direct_measurement(tmp_path: Path) -> None:
     )
     assert min(result["added"][f"{name}_spread_ms"] for name in ("latency", "latency_without")) >= 0
     assert "verdict" not in result
-
-
-@pytest.mark.parametrize(
-    ("interval", "said"),
-    [
-        (Interval(0.01, 0.002, 0.018), "shows that training with the grafts scores higher than"),
-        (Interval(-0.01, -0.018, -0.002), "shows that training with the grafts scores lower than"),
-        (Interval(0.01, -0.001, 0.021), "does not show whether training with the grafts scores higher or lower than"),
-        (Interval(0.0, 0.0, 0.0), "does not show whether training with the grafts scores higher or lower than"),
-    ],
-)
-def test_the_verdict_follows_the_interval(interval: Interval, said: str) -> None:
-    assert said in training_verdict(interval, "3 training runs of each")
-    assert "; 3 training runs of each)" in training_verdict(interval, "3 training runs of each")
-
-
-def test_one_training_run_claims_no_cause() -> None:
-    said = one_run_verdict(Interval(0.01, 0.002, 0.018), "60 images")
-    assert said.startswith("The evidence shows that this network with grafts scores higher than this control on")
-    assert "does not show how much of that is due to the grafts" in said
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path: Path) -> None:

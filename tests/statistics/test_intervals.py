@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attn_surgeon.tasks.statistics import image_bounds, t_interval
+from attn_surgeon.evaluate.paired_runs import welch_interval
+from attn_surgeon.tasks.statistics import image_bounds
 
 from .draws import Setting
 from .masks import SPREADS, miou_differences, scores_of_runs, true_miou_difference
@@ -53,7 +54,7 @@ def test_the_interval_of_masks_contains_the_truth() -> None:
 
 def test_two_rounded_accuracies_claim_little_though_nothing_is_known_of_their_images() -> None:
     first, second = np.round((0.9 + np.random.default_rng(0).normal(0, 0.01, (2, 500, 2))) * 100)
-    found = [t_interval(((ours - theirs) / 100).tolist()) for ours, theirs in zip(first, second, strict=True)]
+    found = [welch_interval(*pair) for pair in zip(first / 100, second / 100, strict=True)]
     assert sum(own.low > 0 or own.high < 0 for own in found) / len(found) < 0.06
 
 
