@@ -1,0 +1,1 @@
+"""Adapters to the object detectors of other libraries: their losses, predictions and heads."""
