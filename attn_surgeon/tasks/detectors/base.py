@@ -8,27 +8,15 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from attn_surgeon.data.boxes.boxes import Boxes
 from attn_surgeon.errors import DataError
+
+__all__ = ["Boxes", "Detections", "Detector", "detector_of"]
 
 # The adapter of each family, imported on first use. To add a family, add a file and a line here.
 FAMILIES = {
     "torchvision's detectors": "attn_surgeon.tasks.detectors.torchvision:TorchvisionDetector",
 }
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """The ground truth of an image.
-
-    Args:
-        boxes: (K, 4) float32, x1 y1 x2 y2 in pixels of the image tensor that the network gets.
-        labels: (K,) int64, class numbers from 0 in the order of the class names, without background.
-        crowd: (K,) bool, regions that are ignored in evaluation and left out of training.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    crowd: Tensor
 
 
 @dataclass(frozen=True)
