@@ -11,6 +11,7 @@ from attn_surgeon.export.api import export_onnx as export_onnx
 from attn_surgeon.export.api import export_program as export_program
 from attn_surgeon.export.parity import ParityError as ParityError
 from attn_surgeon.operations.insert import insert as insert
+from attn_surgeon.operations.insert import plan as plan
 from attn_surgeon.operations.remove import disabled as disabled
 from attn_surgeon.operations.remove import remove as remove
 from attn_surgeon.surgery.certificate import certify as certify

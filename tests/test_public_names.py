@@ -16,7 +16,7 @@ def test_every_public_name_is_importable() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["certify", "check", "find_sites", "insert", "list_grafts", "register_block", "remove"]
+    "name", ["certify", "check", "find_sites", "insert", "list_grafts", "plan", "register_block", "remove"]
 )
 def test_the_example_of_a_public_function_runs(name: str) -> None:
     function = getattr(attn_surgeon, name)

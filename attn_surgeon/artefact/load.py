@@ -24,7 +24,8 @@ from attn_surgeon.surgery.rewrite.grafts import RESERVED
 from attn_surgeon.surgery.rewrite.operated_class import original_class
 from attn_surgeon.user_code import one_line
 
-_OTHER_NETWORK = f"name the network it was made from with {option('source', 'FACTORY')}"
+_OTHER_SOURCE = f"name the network it was made from with {option('source', 'FACTORY')}"
+_OTHER_MODEL = f"pass the network it was made from with {option('model', 'NETWORK')}"
 
 # what torch and Python raise for grafts of another network, or of sizes that do not fit in memory
 _MISFITS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
@@ -76,10 +77,11 @@ def load(
     base_tensors, grafts = _read_split(artefact)
     if hash_tensors(grafts) != artefact.grafts_sha256:
         raise damaged(artefact.path, "the grafts' tensors do not match their checksum")
+    hint = _OTHER_SOURCE if model is None else _OTHER_MODEL
     if not artefact.patch:
-        _fill_base(base, base_tensors, artefact)
-    regraft(base, artefact)
-    _fill(base, grafts, artefact, strict=False)
+        _fill_base(base, base_tensors, artefact, hint)
+    _insert_grafts(base, artefact, hint)
+    _fill(base, grafts, artefact, hint, strict=False)
     return set_provenance(base, artefact.provenance).eval()
 
 
@@ -90,7 +92,7 @@ def load_original(
     artefact = read_artefact(path)
     base = load_base(artefact, source=source, weights=weights, trust=trust)
     if not artefact.patch:
-        _fill_base(base, _read_split(artefact)[0], artefact)
+        _fill_base(base, _read_split(artefact)[0], artefact, _OTHER_SOURCE)
     return base.eval()
 
 
@@ -110,7 +112,8 @@ def load_base(
         base = load_source(spec, weights=weights).model if artefact.patch else build_network(spec)
     if artefact.patch and hash_tensors(split_tensors(base)[0]) != artefact.base_sha256:
         what = "the patch does not fit this base: its weights differ"
-        raise ArtefactError(what, str(artefact.path), f"name the weights it was made for: {option('weights', 'FILE')}")
+        hint = _OTHER_MODEL if model is not None else f"name the weights it was made for: {option('weights', 'FILE')}"
+        raise ArtefactError(what, str(artefact.path), hint)
     return base
 
 
@@ -122,36 +125,36 @@ def _read_split(artefact: Artefact) -> tuple[dict[str, Tensor], dict[str, Tensor
     return {name: tensor for name, tensor in tensors.items() if name not in grafts}, grafts
 
 
-def _fill_base(base: nn.Module, tensors: dict[str, Tensor], artefact: Artefact) -> None:
+def _fill_base(base: nn.Module, tensors: dict[str, Tensor], artefact: Artefact, hint: str) -> None:
     if hash_tensors(tensors) != artefact.base_sha256:
         raise damaged(artefact.path, "the base's tensors do not match their checksum")
-    _fill(base, tensors, artefact, strict=True)
+    _fill(base, tensors, artefact, hint, strict=True)
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], artefact: Artefact, *, strict: bool) -> None:
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], artefact: Artefact, hint: str, *, strict: bool) -> None:
     state = model.state_dict()
     wrong = [name for name, tensor in tensors.items() if name not in state or state[name].shape != tensor.shape]
     missing = [name for name in state if name not in tensors] if strict else []
     if wrong or missing:
         what = f"its tensors do not fit the network: {', '.join((wrong + missing)[:3])}"
-        raise ArtefactError(what, str(artefact.path), _OTHER_NETWORK)
+        raise ArtefactError(what, str(artefact.path), hint)
     for name, parameter in (*model.named_parameters(), *model.named_buffers()):
         if name in tensors and parameter.dtype != tensors[name].dtype:
             parameter.data = parameter.data.to(tensors[name].dtype)
     model.load_state_dict(dict(tensors), strict=False)
 
 
-def regraft(base: nn.Module, artefact: Artefact, *, seed: int = 0) -> None:
-    """Insert an artefact's grafts into its base, freshly initialised; raise ArtefactError if they do not fit."""
+def _insert_grafts(base: nn.Module, artefact: Artefact, hint: str) -> None:
+    """Insert an artefact's grafts, freshly initialised, into its base; raise ArtefactError if they do not fit."""
     keys = [key for key, _ in artefact.grafts]
     grafts = [graft for _, graft in artefact.grafts]
     try:
         for graft in grafts:
             _require_own_method(base.get_submodule(graft.placement.owner), graft.placement.method)
-        perform(base, grafts, build_blocks(base, grafts, seed), keys)
+        perform(base, grafts, build_blocks(base, grafts, seed=0), keys)
     except (UnfitError, UntraceableError, *_MISFITS) as error:
         what = f"its grafts do not fit the network: {one_line(error)}"
-        raise ArtefactError(what, str(artefact.path), _OTHER_NETWORK) from None
+        raise ArtefactError(what, str(artefact.path), hint) from None
 
 
 def _require_own_method(owner: nn.Module, method: str) -> None:

@@ -18,6 +18,7 @@ from attn_surgeon.artefact.save import save
 from attn_surgeon.control.arms import Loop
 from attn_surgeon.errors import SettingsError, TrainingError, excerpt, option
 
+_LONGEST_CAUSE = 160  # characters of the last line, which names the error after a traceback
 START, TRAINING_LOG, EVALUATION_LOG = f"start{ARTEFACT_SUFFIX}", "train.log", "evaluate.log"
 
 
@@ -90,9 +91,8 @@ def _run(command: list[str], log: Path, name: str) -> str:
         output.write(done.stdout)
     if done.returncode:
         last = log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
-        raise TrainingError(
-            f"the command failed with exit code {done.returncode}: {excerpt(last[-1])}", option(name), str(log)
-        )
+        cause = excerpt(last[-1], _LONGEST_CAUSE)
+        raise TrainingError(f"the command failed with exit code {done.returncode}: {cause}", option(name), str(log))
     return done.stdout
 
 

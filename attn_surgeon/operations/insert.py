@@ -98,7 +98,7 @@ def insert(  # noqa: PLR0913 - every way to choose sites is a keyword of its own
         >>> torch.equal(operated(x), network(x))
         True
     """
-    spec = BlockSpec.read(adopt(block) if isinstance(block, str) else block, options or {}, init)
+    spec = _read_block(block, options, init)
     selection = Selection.read(
         at=at,
         after=after,
@@ -111,6 +111,80 @@ def insert(  # noqa: PLR0913 - every way to choose sites is a keyword of its own
         layout=layout,
     )
     return insert_block(model, spec, selection, example, strict=strict, seed=seed, inplace=inplace).model
+
+
+def plan(  # noqa: PLR0913 - the arguments of insert
+    model: nn.Module,
+    block: str,
+    *,
+    example: Example,
+    at: Selectors = (),
+    after: Selectors = (),
+    before: Selectors = (),
+    exclude: Selectors = (),
+    min_channels: int = 0,
+    every: int = 1,
+    last: int = 0,
+    with_: str = "",
+    layout: str = "",
+    options: Mapping[str, Any] | None = None,
+    init: str = "identity",
+    strict: bool = False,
+) -> Plan:
+    """Return the grafts that `insert` would make with the same arguments, and the sites it would refuse.
+
+    Nothing is changed. The output after surgery is not computed, so `insert` may still take another placement or refuse
+    a site where the output would change.
+
+    Args:
+        model: the network.
+        block: the block, as for `insert`.
+        example: one input that the network takes, as for `insert`.
+        at: groups of sites.
+        after: selectors of the sites to insert after.
+        before: selectors of the sites to insert before.
+        exclude: selectors of sites to leave out, with everything inside them.
+        min_channels: leave out sites with fewer channels.
+        every: keep every n-th of the chosen sites, starting with the first.
+        last: keep the last n of these; 0 keeps all.
+        with_: the site whose output is the second input of a block of two inputs.
+        layout: the layout of the tensors, where it is inferred wrongly.
+        options: options of the block.
+        init: `"identity"` or `"paper"`.
+        strict: raise PlanError where any chosen site cannot take the block.
+
+    Returns:
+        The plan; printed, it is the table of `attn-surgeon insert --dry-run`.
+
+    Raises:
+        BlockError: the block is unknown, or an option is invalid.
+        SelectorError: a selector chooses no site.
+        PlanError: no chosen site can take the block, or one cannot and `strict` is set.
+        ExampleError: the network does not run on the example.
+
+    Example:
+        >>> import torch, attn_surgeon
+        >>> from attn_surgeon.networks.demo import load_demo
+        >>> plan = attn_surgeon.plan(load_demo(), "cbam", at="stages", example=torch.zeros(1, 1, 32, 32))
+        >>> [(graft.place, graft.feature.channels, graft.parameters) for graft in plan.grafts]
+        [('after layer1', 16, 182), ('after layer2', 32, 262), ('after layer3', 64, 680)]
+    """
+    selection = Selection.read(
+        at=at,
+        after=after,
+        before=before,
+        exclude=exclude,
+        min_channels=min_channels,
+        every=every,
+        last=last,
+        with_=with_,
+        layout=layout,
+    )
+    return plan_insertion(model, _read_block(block, options, init), selection, example, strict=strict)
+
+
+def _read_block(block: str, options: Mapping[str, Any] | None, init: str) -> BlockSpec:
+    return BlockSpec.read(adopt(block) if isinstance(block, str) else block, options or {}, init)
 
 
 @isolates

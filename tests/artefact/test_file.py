@@ -97,7 +97,9 @@ def test_a_patch_refuses_another_base(tmp_path: Path) -> None:
     save(operated_demo(), tmp_path / "x.safetensors", patch=True)
     other = load_demo()
     other.state_dict()["fc.bias"][3] += 1e-6
-    assert "does not fit this base" in refusal(tmp_path / "x.safetensors", model=other)
+    refused = refusal(tmp_path / "x.safetensors", model=other)
+    assert "does not fit this base" in refused
+    assert refused.endswith("pass the network it was made from with model=NETWORK")
     assert "does not fit this base" in refusal(tmp_path / "x.safetensors", weights="none")
     assert load(tmp_path / "x.safetensors", model=load_demo()) is not None
 

@@ -14,6 +14,8 @@ from attn_surgeon.surgery.installed_grafts import graft_parameters
 
 from .helpers import Cli
 
+CAUSE = "RuntimeError: mat1 and mat2 shapes cannot be multiplied (64x2048 and 512x1000), in the forward of the head"
+
 
 @pytest.fixture
 def prepared(cli: Cli) -> str:
@@ -78,12 +80,14 @@ def test_scripts_train_and_evaluate_both_networks(cli: Cli, prepared: str) -> No
         ("true {artefact} {out}", "sh text.sh {artefact}", "file is str, no number"),
         ("true {artefact} {out}", "sh good.sh {artefact}", "has written no artefact"),
         ("sh fails.sh {artefact} {out}", "sh good.sh {artefact}", "failed with exit code 7: out of memory"),
+        ("sh raises.sh {artefact} {out}", "sh good.sh {artefact}", f"failed with exit code 1: {CAUSE}"),
     ],
 )
 def test_wrong_commands_are_one_line(cli: Cli, prepared: str, train: str, evaluate: str, message: str) -> None:
     script("good.sh", """echo '{"mAP": 0.5}'""")
     script("text.sh", """echo '{"mAP": 0.5, "file": "x"}'""")
     script("fails.sh", "echo out of memory >&2; exit 7")
+    script("raises.sh", f"printf 'Traceback:\\n  line 1\\n{CAUSE}\\n' >&2; exit 1")
     done = cli("compare", "m.safetensors", "--train", train, "--evaluate", evaluate, "--seeds", "1")
     assert done.code == 2
     assert message in done.err

@@ -139,7 +139,8 @@ def test_an_output_that_exists_is_noticed_before_anything_is_loaded(
         cli, "insert", artefact, "-b", "cbam", "-a", "layer1"
     )
     assert "the output exists already; demo-cbam-removed.safetensors" in refused(cli, "remove", artefact)
-    assert "the output exists already; demo-cbam.safetensors" in refused(cli, "run", "demo-cbam")
+    Path("demo-cbam-layer3.safetensors").touch()
+    assert "the output exists already; demo-cbam-layer3.safetensors" in refused(cli, "run", "demo-cbam")
 
 
 def test_diff_shows_the_wrapper_alone_for_layers_of_torch(cli: Cli) -> None:

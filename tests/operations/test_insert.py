@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import BlockError, PlanError, SelectorError, SourceError, for_python
-from attn_surgeon.operations.insert import insert, insert_block, plan_insertion
+from attn_surgeon.operations.insert import insert, insert_block, plan, plan_insertion
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
 from attn_surgeon.surgery.running import run_network, same_bits
@@ -205,3 +205,13 @@ def test_a_block_of_two_inputs_with_only_one_at_hand_is_noted() -> None:
     )
     assert plan_insertion(net, BlockSpec("cross"), Selection(at=("fusions",)), example).notes == ()
     assert plan_insertion(net, BlockSpec("se"), Selection(after=("enc1",)), example).notes == ()
+
+
+def test_plan_lists_the_grafts_that_insert_makes(x: Tensor) -> None:
+    net = toy_networks.InPlace()
+    before = copy.deepcopy(net.state_dict())
+    planned = plan(net, "se", after=["bn", "add"], example=x, options={"reduction": 2})
+    made = list_grafts(insert(net, "se", after=["bn", "add"], example=x, options={"reduction": 2}))
+    assert [graft.place for graft in planned.grafts] == [item.place for item in made]
+    assert same_bits(list(before.values()), list(net.state_dict().values()))
+    assert list_grafts(net) == []
