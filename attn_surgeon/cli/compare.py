@@ -37,8 +37,16 @@ def compare(
     ] = ...,  # type: ignore[assignment]
     seeds: Annotated[int, typer.Option(metavar="K", help="Number of trainings of each, seeds from 0.", min=1)] = 3,
     out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the results.")] = "runs/compare",
+    smaller_is_better: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC", help="A metric of which smaller values are better, such as loss; repeatable."),
+    ] = None,
     bypass: Annotated[
-        bool, typer.Option("--bypass/--no-bypass", help="Evaluate without each single graft too.")
+        bool,
+        typer.Option(
+            "--bypass/--no-bypass",
+            help="Evaluate each trained network once more for each graft, with that graft alone bypassed.",
+        ),
     ] = True,
     source: Source = None,
     own: Own = None,
@@ -66,6 +74,7 @@ def compare(
             seeds=seeds,
             folder=folder,
             example=network.example,
+            smaller_is_better=smaller_is_better or (),
             bypass=bypass,
             progress=progress,
         )

@@ -1,25 +1,32 @@
-"""Train one network of a comparison, and check afterwards that its grafts are still there, have changed and run."""
+"""Train one network of a comparison in the caller's loop, evaluate it, and bypass each of its grafts."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attn_surgeon.control.metrics import Values, metric_values
-from attn_surgeon.errors import LostGraftError, TrainingError, first_few, function
+from attn_surgeon.control.trained_grafts import NamedGraft, all_run, named_grafts, require_trained
+from attn_surgeon.errors import TrainingError
+from attn_surgeon.progress import StepProgress
 from attn_surgeon.surgery.edit import take_out
-from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts, ran, require_grafts
+from attn_surgeon.surgery.installed_grafts import bypassed
 from attn_surgeon.surgery.isolation import copied, seeded
 
 Train = Callable[[nn.Module, int, Path], nn.Module | None]
 Evaluate = Callable[[nn.Module], Any]
+ARMS = ("grafts", "control")
+_EVALUATION_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,27 @@ class Loop:
     text: str
     in_process: bool = True
 
+    def metrics(self, network: nn.Module) -> Values:
+        """Return the metrics of a network in eval mode; whatever `evaluate` draws at random is the same each time."""
+        return metric_values(self._evaluated(network))
+
+    def metrics_or_nan(self, network: nn.Module) -> Values:
+        """Return the metrics of a network that may have none which is finite, such as one with a graft bypassed."""
+        return metric_values(self._evaluated(network), finite=False)
+
+    def _evaluated(self, network: nn.Module) -> Any:
+        if self.in_process:
+            network.eval()
+        with seeded(_EVALUATION_SEED), _eager():
+            return self.evaluate(network)
+
+
+@contextmanager
+def _eager() -> Iterator[None]:
+    """Run compiled networks eagerly until the context ends: each bypassed graft would compile them again."""
+    with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+        yield
+
 
 def code_text(*functions: Callable[..., Any]) -> str:
     """Return a hash of functions' names and code; of other callables only the name of their class counts."""
@@ -51,9 +79,6 @@ def code_text(*functions: Callable[..., Any]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-ARMS = ("grafts", "control")
-
-
 @dataclass(frozen=True)
 class ArmResult:
     """The result of one training run.
@@ -62,7 +87,7 @@ class ArmResult:
         arm: `grafts` or `control`.
         seed: the seed.
         metrics: the values of each metric: one number, or one for each validation image.
-        bypass_costs: by graft, how much of each metric is lost if only that graft is bypassed.
+        bypass_costs: by graft, by how much each metric is smaller if only that graft is bypassed.
         unchanged: the grafts whose parameters the training has not changed.
     """
 
@@ -73,74 +98,47 @@ class ArmResult:
     unchanged: tuple[str, ...] = ()
 
 
-def run_arm(start: nn.Module, arm: str, seed: int, folder: Path, loop: Loop, *, bypass: bool) -> ArmResult:
-    """Train a network, which is changed, evaluate it, and check its grafts.
+def run_arm(
+    start: nn.Module, arm: str, seed: int, folder: Path, loop: Loop, progress: StepProgress, *, bypass: bool
+) -> Iterator[ArmResult]:
+    """Train a network, which is changed, evaluate it, and check its grafts; then bypass each of them.
+
+    Yields:
+        The result without the costs of bypassing; then, with `bypass`, again after each graft that was bypassed.
 
     Raises:
         LostGraftError: a graft is not in the trained network, or does not run when it is evaluated.
         TrainingError: no graft has changed, or the returned values are no networks or numbers.
     """
-    before = _graft_states(start)
+    grafts = named_grafts(start)
     with seeded(seed):
         returned: Any = loop.train(start, seed, folder)
-        trained = start if returned is None else returned
-        if not isinstance(trained, nn.Module):
-            what = f"train returned {type(trained).__name__}, no network"
-            raise TrainingError(what, "train", "return the trained network, or None where it is trained in place")
-        unchanged = _unchanged(trained, before)
-        with ran(trained) as not_run:
-            metrics = metric_values(loop.evaluate(trained))
-        if not_run and loop.in_process:
-            raise LostGraftError(
-                f"the grafts {first_few(sorted(not_run))} do not run when the trained network is evaluated",
-                f"{arm}, seed {seed}",
-                "evaluate the network that is passed, not one that is built or converted without grafts",
-            )
-        return ArmResult(arm, seed, metrics, _bypass_costs(trained, metrics, loop) if bypass else {}, unchanged)
+    trained = start if returned is None else returned
+    if not isinstance(trained, nn.Module):
+        what = f"train returned {type(trained).__name__}, no network"
+        raise TrainingError(what, "train", "return the trained network, or None where it is trained in place")
+    unchanged = require_trained(trained, grafts)
+    with all_run(trained, grafts, f"{arm}, seed {seed}") if loop.in_process else nullcontext():
+        metrics = loop.metrics(trained)
+    costs: dict[str, dict[str, float]] = {}
+    yield ArmResult(arm, seed, metrics, costs, unchanged)
+    for number, item in enumerate(grafts if bypass else (), 1):
+        progress(f"evaluate {arm}, seed {seed}, without graft {number} of {len(grafts)}")
+        without = _bypassed_metrics(trained, item, loop)
+        costs[item.name] = {
+            name: fmean(values) - fmean(without[name])
+            for name, values in metrics.items()
+            if all(map(math.isfinite, without.get(name, (math.nan,))))
+        }
+        yield ArmResult(arm, seed, metrics, costs, unchanged)
 
 
-def _graft_states(model: nn.Module) -> dict[str, dict[str, Tensor]]:
-    """Return copies of the grafts' tensors, by the place of each."""
-    return {
-        item.place: {name: value.detach().cpu().clone() for name, value in item.block.state_dict().items()}
-        for item in list_grafts(model)
-    }
-
-
-def _unchanged(trained: nn.Module, before: Mapping[str, Mapping[str, Tensor]]) -> tuple[str, ...]:
-    """Return the places of unchanged grafts; raise if grafts were lost, or if none has changed."""
-    require_grafts(trained)
-    after = _graft_states(trained)
-    lost = [place for place in before if place not in after]
-    if lost:
-        raise LostGraftError(
-            f"the trained network has no graft {first_few(lost)}: the trainer trained another network",
-            "train",
-            "train the network that is passed, and return it where it was copied or wrapped",
-        )
-    unchanged = tuple(place for place, state in before.items() if state and _is_same(state, after[place]))
-    if unchanged and len(unchanged) == len(before):
-        raise TrainingError(
-            "training has changed no graft",
-            first_few(list(unchanged)),
-            f"give the optimizer their parameters: {function('graft_parameters(network)', 'finetune')}",
-        )
-    return unchanged
-
-
-def _is_same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    return all(torch.equal(value, second[name]) for name, value in first.items())
-
-
-def _bypass_costs(model: nn.Module, metrics: Values, loop: Loop) -> dict[str, dict[str, float]]:
-    costs = {}
-    for item in list_grafts(model):
-        if loop.in_process:
-            with bypassed([item.block]):
-                without = metric_values(loop.evaluate(model))
-        else:
-            less = copied(model)
-            take_out(less, item.graft.__eq__)
-            without = metric_values(loop.evaluate(less))
-        costs[item.place] = {name: fmean(values) - fmean(without[name]) for name, values in metrics.items()}
-    return costs
+def _bypassed_metrics(trained: nn.Module, item: NamedGraft, loop: Loop) -> Values:
+    """Return the metrics of a trained network with one graft bypassed; for other processes it is taken out."""
+    if loop.in_process:
+        with bypassed(copy.block for copy in item.copies_in(trained)):
+            return loop.metrics_or_nan(trained)
+    less = copied(trained)
+    chosen = [copy.graft for copy in item.copies_in(less)]
+    take_out(less, lambda graft: any(graft is one for one in chosen))
+    return loop.metrics_or_nan(less)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 from torch import Tensor, nn
 
-from attn_surgeon.artefact.tensors import fingerprint
 from attn_surgeon.control.arms import ARMS, ArmResult, Evaluate, Loop, Train, code_text, run_arm
-from attn_surgeon.control.comparison import Comparison, GraftEffect, compare_metrics
-from attn_surgeon.control.metrics import metric_values
-from attn_surgeon.errors import ArtefactError, SettingsError, option
-from attn_surgeon.files import claimed, remove_leftovers, replacing
-from attn_surgeon.measure.cost import graft_costs, parameters
+from attn_surgeon.control.comparison import Comparison, GraftEffect, compare_metrics, require_same_metrics
+from attn_surgeon.control.folder import ComparisonFolder
+from attn_surgeon.control.metrics import Values
+from attn_surgeon.control.trained_grafts import named_grafts
+from attn_surgeon.data.distributed import is_first
+from attn_surgeon.errors import SettingsError, first_line, nearest, option
+from attn_surgeon.files import claimed
+from attn_surgeon.measure.cost import Cost, graft_costs, parameters
 from attn_surgeon.measure.latency import latencies
 from attn_surgeon.operations.block_fitting import redraw_grafts
 from attn_surgeon.operations.remove import remove
@@ -26,10 +27,6 @@ from attn_surgeon.progress import StepProgress, no_steps
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.running import Example
-from attn_surgeon.text_files import read_json
-from attn_surgeon.validation import validated
-
-EXPERIMENT, COMPARISON = "experiment.json", "comparison.json"
 
 
 def compare(
@@ -40,6 +37,7 @@ def compare(
     seeds: int | Sequence[int] = 3,
     out: str | Path = "runs/compare",
     example: Example | None = None,
+    smaller_is_better: Collection[str] = (),
     bypass: bool = True,
     progress: StepProgress = no_steps,
 ) -> Comparison:
@@ -52,26 +50,30 @@ def compare(
 
     Args:
         network: a network with grafts; it is not changed.
-        train: is called as `train(network, seed, folder)`; trains the network in place, or returns the trained one.
-        evaluate: is called as `evaluate(network)`; returns a number, or numbers by name. A sequence of numbers instead
-            of one are the values of single validation images, always the same images in the same order: the number is
-            their mean, and the interval is over images too.
+        train: is called as `train(network, seed, folder)`; trains the network in place, or returns the trained one,
+            such as an average of its weights. It may be wrapped, by `torch.compile` or in a LightningModule.
+        evaluate: is called as `evaluate(network)`, with the network in eval mode; returns a number, or numbers by name.
+            A sequence of numbers instead of one are the values of single validation images, always the same images in
+            the same order: the number is their mean, and the interval is over images too.
         seeds: the number of training runs of each, with seeds 0, 1, …; or the seeds themselves.
         out: the folder of the results.
         example: one input of the network, usually (N, C, H, W), to measure what the grafts cost; without it they are
             not measured.
+        smaller_is_better: the names of the metrics of which smaller values are better, such as `("loss",)`; `score` is
+            the name of a number that is returned without one.
         bypass: evaluate each trained network once more for each graft, with that graft alone bypassed.
         progress: is called with a line about what begins.
 
     Returns:
-        the comparison; printed it is a table and one sentence for each metric. `comparison.json` in the folder holds
-        it as plain data.
+        the comparison; printed it is a table and one sentence for each metric. `comparison.json` in the folder is
+        the same as plain data, and `comparison.png` as a picture where Matplotlib is installed.
 
     Raises:
         LostGraftError: the trained network has lost grafts, or they do not run when it is evaluated.
         TrainingError: no graft has changed in training, or a value that was returned is none.
-        SettingsError: the network has no grafts, there are no seeds, `train` does not take the three arguments, or the
-            folder has a finished comparison, one of another network or loop, or something else.
+        SettingsError: the network has no grafts or cannot be copied, there are no seeds, no metric has a name in
+            `smaller_is_better`, `train` does not take the three arguments, or the folder has a finished comparison, one
+            of another network or loop, or something else.
         BusyError: another process writes the folder.
 
     Example:
@@ -95,7 +97,14 @@ def compare(
     _require_arguments(train)
     loop = Loop(train, evaluate, code_text(train, evaluate))
     return run_comparison(
-        network, loop, seeds=seeds, folder=Path(out), example=example, bypass=bypass, progress=progress
+        network,
+        loop,
+        seeds=seeds,
+        folder=Path(out),
+        example=example,
+        smaller_is_better=smaller_is_better,
+        bypass=bypass,
+        progress=progress,
     )
 
 
@@ -106,33 +115,30 @@ def run_comparison(
     seeds: int | Sequence[int],
     folder: Path,
     example: Example | None,
+    smaller_is_better: Collection[str],
     bypass: bool,
     progress: StepProgress,
 ) -> Comparison:
     """Carry out `compare` with a loop that may run in other processes."""
-    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise SettingsError(f"these are no different seeds: {chosen}", "seeds", "give a number of at least 1")
-    if not list_grafts(network):
-        raise SettingsError("the network has no grafts to compare", "network", "insert some first")
+    chosen = _seeds(seeds)
+    untrained = _copy(network)
+    costs = {} if example is None else graft_costs(network, example)
+    latency = _latency(network, example) if isinstance(example, Tensor) else None
     folder.mkdir(parents=True, exist_ok=True)
-    with claimed(folder):
-        _claim_experiment(folder, network, loop)
-        remove_leftovers(folder)
-        finished = sorted(path.parent.name for path in folder.glob("seed-*/result.json"))
-        if finished:
-            progress(f"resume after {', '.join(finished)}")
-        progress("evaluate before training")
-        before = metric_values(loop.evaluate(copied(network)))
-        run = partial(_finished_or_run, folder, loop, bypass=bypass, progress=progress)
-        start = partial(_start, network, first_seed=chosen[0])
-        results = [run(start, arm, seed) for seed in chosen for arm in ARMS]
-        effects = _effects(network, results, example)
-        latency = _latency(network, example) if isinstance(example, Tensor) else None
-        metrics = compare_metrics(before, results)
-        comparison = Comparison(str(folder), tuple(chosen), metrics, effects, latency)
-        with replacing(folder / COMPARISON) as temporary:
-            Path(temporary).write_text(json.dumps(comparison.to_dict(), indent=2) + "\n")
+    with claimed(folder) if is_first() else nullcontext():
+        own = ComparisonFolder.opened(folder, network, loop, progress)
+        before = own.before or _before(own, loop, untrained, progress)
+        smaller = _known(smaller_is_better, before)
+        results = [
+            own.finished.get((arm, seed))
+            or _run(own, loop, partial(_start, network, arm, seed, chosen[0]), (arm, seed), before, progress, bypass)
+            for seed in chosen
+            for arm in ARMS
+        ]
+        metrics = compare_metrics(before, results, smaller)
+        effects = _effects(network, results, costs, smaller)
+        comparison = Comparison(str(folder), chosen, metrics, effects, latency)
+        own.write_comparison(comparison)
     return comparison
 
 
@@ -146,26 +152,47 @@ def _require_arguments(train: Train) -> None:
         pass
 
 
-def _claim_experiment(folder: Path, network: nn.Module, loop: Loop) -> None:
-    """Write what is compared, or require that the folder's comparison began with the same and is not finished."""
-    grafted = [item.place for item in list_grafts(network)]
-    start = {"network": fingerprint(network), "grafts": grafted, "loop": loop.text}
-    path, hint = folder / EXPERIMENT, f"choose another {option('out')}"
-    if (folder / COMPARISON).exists():
-        raise SettingsError("this comparison is finished", str(folder / COMPARISON), hint)
-    if path.exists():
-        begun = read_json(path, ArtefactError)
-        if begun != start:
-            different = "network" if begun.get("network") != start["network"] else "training loop"
-            raise SettingsError(f"the folder has a comparison of another {different}", str(folder), hint)
-        return
-    if any(not file.name.startswith(".") for file in folder.iterdir()):
-        raise SettingsError("the folder is not empty", str(folder), hint)
-    with replacing(path) as temporary:
-        Path(temporary).write_text(json.dumps(start, indent=2) + "\n")
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    try:
+        chosen = tuple(map(int, range(seeds) if isinstance(seeds, int) else seeds))
+    except (TypeError, ValueError):
+        chosen = ()
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise SettingsError(f"these are no different seeds: {seeds}", "seeds", "give a number of at least 1")
+    return chosen
 
 
-def _start(network: nn.Module, arm: str, seed: int, *, first_seed: int) -> nn.Module:
+def _copy(network: nn.Module) -> nn.Module:
+    """Return a copy of the network; raise SettingsError where it has no grafts or cannot be copied."""
+    if not list_grafts(network):
+        raise SettingsError("the network has no grafts to compare", "network", "insert some first")
+    if any(tensor.is_meta for tensor in network.state_dict().values() if isinstance(tensor, Tensor)):
+        what = "the network has no values: it is on the meta device"
+        raise SettingsError(what, "network", "call its to_empty, and load its weights")
+    try:
+        return copied(network)
+    except Exception as error:
+        what = f"the network cannot be copied: {first_line(error)}"
+        raise SettingsError(what, "network", "it needs to work with copy.deepcopy") from error
+
+
+def _before(folder: ComparisonFolder, loop: Loop, untrained: nn.Module, progress: StepProgress) -> Values:
+    progress("evaluate before training")
+    before = loop.metrics(untrained)
+    folder.write_before(before)
+    return before
+
+
+def _known(smaller_is_better: Collection[str], metrics: Collection[str]) -> frozenset[str]:
+    names = [smaller_is_better] if isinstance(smaller_is_better, str) else smaller_is_better
+    for name in names:
+        if name not in metrics:
+            hint = nearest(name, metrics) or f"evaluate returned {', '.join(metrics)}"
+            raise SettingsError(f"no metric is named {name}", option("smaller_is_better"), hint)
+    return frozenset(names)
+
+
+def _start(network: nn.Module, arm: str, seed: int, first_seed: int) -> nn.Module:
     """Return the network that a training starts from; seeds after the first draw untrained grafts again."""
     start = copied(network) if arm == "grafts" else remove(network)
     if seed != first_seed:
@@ -173,46 +200,40 @@ def _start(network: nn.Module, arm: str, seed: int, *, first_seed: int) -> nn.Mo
     return start
 
 
-def _finished_or_run(
-    folder: Path,
+def _run(
+    folder: ComparisonFolder,
     loop: Loop,
-    start: Callable[[str, int], nn.Module],
-    arm: str,
-    seed: int,
-    *,
-    bypass: bool,
+    start: Callable[[], nn.Module],
+    run: tuple[str, int],
+    before: Values,
     progress: StepProgress,
+    bypass: bool,
 ) -> ArmResult:
-    """Return the result of a training: the one of an earlier call, or a new one."""
-    own = folder / f"seed-{seed}-{arm}"
-    path = own / "result.json"
-    if path.exists():
-        return validated(ArmResult, read_json(path, ArtefactError), ArtefactError, str(path))
+    """Train one network (arm, seed), and write the result once there is one, and after each graft that was bypassed."""
+    arm, seed = run
     progress(f"train {arm}, seed {seed}")
-    own.mkdir(exist_ok=True)
-    result = run_arm(start(arm, seed), arm, seed, own, loop, bypass=bypass)
-    with replacing(path) as temporary:
-        Path(temporary).write_text(json.dumps(asdict(result)) + "\n")
+    for result in run_arm(start(), arm, seed, folder.of(arm, seed), loop, progress, bypass=bypass):
+        require_same_metrics(before, result)
+        folder.write_result(result)
     return result
 
 
-def _effects(network: nn.Module, results: Sequence[ArmResult], example: Example | None) -> tuple[GraftEffect, ...]:
+def _effects(
+    network: nn.Module, results: Iterable[ArmResult], costs: Mapping[str, Cost], smaller_is_better: Collection[str]
+) -> tuple[GraftEffect, ...]:
     """Return what each graft costs, and what bypassing it costs on average over the seeds."""
-    costs = {} if example is None else graft_costs(network, example)
     trained = [result for result in results if result.arm == "grafts"]
     effects = []
-    for item in list_grafts(network):
-        bypassed = [result.bypass_costs[item.place] for result in trained if item.place in result.bypass_costs]
-        names = bypassed[0] if bypassed else ()
-        effects.append(
-            GraftEffect(
-                item.place,
-                parameters(item.block),
-                costs[item.path].macs if item.path in costs else None,
-                {name: fmean(cost[name] for cost in bypassed) for name in names},
-                all(item.place not in result.unchanged for result in trained),
-            )
-        )
+    for item in named_grafts(network):
+        by_seed = [result.bypass_costs.get(item.name, {}) for result in trained]
+        lost = {
+            name: (-1 if name in smaller_is_better else 1) * fmean(cost[name] for cost in by_seed if name in cost)
+            for name in dict.fromkeys(name for cost in by_seed for name in cost)
+        }
+        block, path = item.graft.block, item.graft.path
+        macs = costs[path].macs if path in costs else None
+        changed = all(item.name not in result.unchanged for result in trained)
+        effects.append(GraftEffect(item.name, parameters(block), macs, lost, changed))
     return tuple(effects)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -29,6 +29,7 @@ class MetricComparison:
     interval: Interval | None
     basis: str
     verdict: str
+    smaller_is_better: bool = False
 
     @property
     def difference(self) -> float:
@@ -38,7 +39,10 @@ class MetricComparison:
 
 @dataclass(frozen=True)
 class GraftEffect:
-    """One graft: what it costs, None where that was not measured, and what bypassing it alone costs, by metric."""
+    """One graft: what it costs, None where that was not measured, and what bypassing it alone costs, by metric.
+
+    A cost is by how much a metric is worse without the graft, as a mean over the seeds.
+    """
 
     place: str
     parameters: int
@@ -106,22 +110,44 @@ class Comparison:
         return Table("", columns, tuple(rows), (*columns[1:3], *columns[4:])).without_empty_columns()
 
 
-def compare_metrics(before: Values, results: Sequence[ArmResult]) -> dict[str, MetricComparison]:
+def compare_metrics(
+    before: Values, results: Sequence[ArmResult], smaller_is_better: Collection[str] = ()
+) -> dict[str, MetricComparison]:
     """Return the comparison of each metric; raise TrainingError where evaluations returned different ones."""
-    ours, theirs = ([item for item in results if item.arm == arm] for arm in ("grafts", "control"))
-    names = list(before)
     for item in results:
-        if set(item.metrics) != set(names):
-            what = f"evaluate returned {', '.join(item.metrics)} after training, and {', '.join(names)} before"
-            raise TrainingError(what, f"{item.arm}, seed {item.seed}", "return the same metrics each time")
+        require_same_metrics(before, item)
+    ours, theirs = ([item.metrics for item in results if item.arm == arm] for arm in ("grafts", "control"))
     return {
-        name: _compare(before[name], *([item.metrics[name] for item in arm] for arm in (ours, theirs)))
-        for name in names
+        name: _compare(
+            before[name],
+            [metrics[name] for metrics in ours],
+            [metrics[name] for metrics in theirs],
+            smaller_is_better=name in smaller_is_better,
+        )
+        for name in before
     }
 
 
+def require_same_metrics(before: Values, result: ArmResult) -> None:
+    """Raise TrainingError where an evaluation returned other metrics than before training, or of other images."""
+    where, hint = f"{result.arm}, seed {result.seed}", "return the same metrics each time"
+    if set(result.metrics) != set(before):
+        what = f"evaluate returned {', '.join(result.metrics)} after training, and {', '.join(before)} before"
+        raise TrainingError(what, where, hint)
+    for name, values in result.metrics.items():
+        if len(values) != len(before[name]):
+            what = (
+                f"evaluate returned {len(values):,} values of {name} after training, and {len(before[name]):,} before"
+            )
+            raise TrainingError(what, where, "return a value for each validation image each time")
+
+
 def _compare(
-    before: Sequence[float], ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]
+    before: Sequence[float],
+    ours: Sequence[Sequence[float]],
+    theirs: Sequence[Sequence[float]],
+    *,
+    smaller_is_better: bool,
 ) -> MetricComparison:
     grafts, control = (tuple(map(fmean, arm)) for arm in (ours, theirs))
     images = len(ours[0]) if len(ours[0]) > 1 else 0
@@ -130,6 +156,7 @@ def _compare(
     else:
         interval = welch_interval(grafts, control) if len(ours) > 1 else None
     difference = Interval(fmean(grafts) - fmean(control), -math.inf, math.inf) if interval is None else interval
-    percent = all(0 <= value <= 1 for value in (*grafts, *control))
-    text = grafts_verdict(difference, len(ours), images, percent=percent)
-    return MetricComparison(fmean(before), grafts, control, interval, describe_runs(len(ours), images), text)
+    percent = not smaller_is_better and all(0 <= value <= 1 for value in (*grafts, *control))
+    text = grafts_verdict(difference, len(ours), images, percent=percent, smaller_is_better=smaller_is_better)
+    basis = describe_runs(len(ours), images)
+    return MetricComparison(fmean(before), grafts, control, interval, basis, text, smaller_is_better)

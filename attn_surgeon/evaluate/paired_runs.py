@@ -96,7 +96,9 @@ def describe_runs(runs: int, images: int = 0) -> str:
     return ", ".join(filter(None, (f"{runs} training runs of each", counted)))
 
 
-def grafts_verdict(interval: Interval, runs: int, images: int = 0, *, percent: bool = True) -> str:
+def grafts_verdict(
+    interval: Interval, runs: int, images: int = 0, *, percent: bool = True, smaller_is_better: bool = False
+) -> str:
     """Return the conclusion about networks trained with grafts and without, with a caveat if each was trained once.
 
     Args:
@@ -104,14 +106,16 @@ def grafts_verdict(interval: Interval, runs: int, images: int = 0, *, percent: b
         runs: the number of training runs of each.
         images: the number of images whose outcomes the interval was computed from; 0 for one number a run.
         percent: whether the metric is a fraction, to be printed as percentage points.
+        smaller_is_better: whether smaller values of the metric are better, which the sentence then says.
     """
     one = runs == 1
+    words = ("higher (worse)", "lower (better)") if smaller_is_better else ("higher", "lower")
     if one and not images:
-        return f"The difference is {interval.estimate:+.4f}. {_ONE_RUN}"
+        return f"The difference is {interval.estimate:+.4f}{', smaller is better' * smaller_is_better}. {_ONE_RUN}"
     subject = "this network with grafts scores" if one else "training with the grafts scores"
     against = "than this control" if one else "than training without them"
     claim = subject, f"{against} on images like these" if images else against
-    text = verdict(interval, claim, describe_runs(runs, images), percent=percent)
+    text = verdict(interval, claim, describe_runs(runs, images), words, percent=percent)
     return f"{text} {_ONE_RUN}" if one else text
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -114,7 +117,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path: Path) -> N
     told: list[str] = []
     again = compare(operated(), train=count, evaluate=correct, seeds=2, out=tmp_path / "parts", progress=told.append)
     assert trained[3:] == ["seed-1-grafts", "seed-1-control"]
-    assert told[0] == "resume after seed-0-control, seed-0-grafts"
+    assert told[:2] == ["resume after seed-0-control, seed-0-grafts", "train grafts, seed 1"]
     assert again.metrics == whole.metrics
     assert again.grafts == whole.grafts
 
@@ -134,6 +137,74 @@ def test_what_bypassing_a_graft_costs_is_measured(tmp_path: Path) -> None:
     assert all(costs)
     assert result.metrics["score"].interval is None
     assert "repeat it with several seeds" in str(result)
+
+
+def test_a_comparison_interrupted_between_two_bypassed_grafts_does_not_train_again(tmp_path: Path) -> None:
+    evaluated, trained = [0], []
+    told: list[str] = []
+
+    def evaluate(net: nn.Module) -> object:
+        evaluated[0] += 1
+        if evaluated[0] == 4:  # before training, after it, without the first graft, without the second
+            raise KeyboardInterrupt
+        return correct(net)
+
+    def count(net: nn.Module, seed: int, folder: Path) -> None:
+        trained.append(folder.name)
+        train(net, seed, folder)
+
+    whole = compare(operated(), train=train, evaluate=correct, seeds=1, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        compare(operated(), train=count, evaluate=evaluate, seeds=1, out=tmp_path / "parts", progress=told.append)
+    assert told[-1] == "evaluate grafts, seed 0, without graft 2 of 2"
+    told.clear()
+    again = compare(operated(), train=count, evaluate=evaluate, seeds=1, out=tmp_path / "parts", progress=told.append)
+    assert trained == ["seed-0-grafts", "seed-0-control"]
+    assert told[1] == "seed 0: the effect of 1 of 2 grafts was measured before the interruption"
+    assert again.metrics == whole.metrics
+    assert again.grafts[0] == whole.grafts[0]
+    assert again.grafts[1].bypass_costs == {}
+
+
+def test_smaller_may_be_better(tmp_path: Path) -> None:
+    def evaluate(net: nn.Module) -> dict[str, float]:
+        with torch.no_grad():
+            loss = float(nn.functional.cross_entropy(net(X), Y))
+        return {"loss": loss, "negative": -loss, "mAP": sum(correct(net)["accuracy"]) / len(X)}
+
+    def overtrain(net: nn.Module, seed: int, folder: Path) -> None:
+        for _ in range(5 if list_grafts(net) else 1):
+            train(net, seed, folder)
+
+    result = compare(
+        operated(),
+        train=overtrain,
+        evaluate=evaluate,
+        seeds=2,
+        out=tmp_path / "run",
+        smaller_is_better=["loss"],
+    )
+    loss, negative = result.metrics["loss"], result.metrics["negative"]
+    assert (loss.smaller_is_better, negative.smaller_is_better) == (True, False)
+    assert loss.difference == pytest.approx(-negative.difference, abs=1e-12)
+    assert loss.difference < 0
+    assert "lower (better)" in loss.verdict
+    assert "points" not in loss.verdict
+    assert "better" not in negative.verdict
+    for item in result.grafts:
+        assert item.bypass_costs["loss"] == pytest.approx(item.bypass_costs["negative"], abs=1e-12)
+        assert item.bypass_costs["loss"] != 0
+    with pytest.raises(SettingsError, match="no metric is named los; smaller_is_better; did you mean loss"):
+        compare(operated(), train=train, evaluate=evaluate, out=tmp_path / "other", smaller_is_better=["los"])
+
+
+def test_a_graft_without_which_there_is_no_metric_has_no_effect_in_numbers(tmp_path: Path) -> None:
+    def evaluate(net: nn.Module) -> dict[str, object]:
+        bypassed = any("lambda" in repr(vars(item.block).get("forward")) for item in list_grafts(net))
+        return {"accuracy": correct(net)["accuracy"], "loss": float("nan") if bypassed else 1.0}
+
+    result = compare(operated(), train=train, evaluate=evaluate, seeds=1, out=tmp_path / "run")
+    assert [list(item.bypass_costs) for item in result.grafts] == [["accuracy"], ["accuracy"]]
 
 
 def rebuilt(net: nn.Module, seed: int, folder: Path) -> nn.Module:
@@ -173,6 +244,8 @@ def test_an_evaluation_that_leaves_the_grafts_out_raises(tmp_path: Path) -> None
     ("value", "message"),
     [
         (float("nan"), "score is not finite"),
+        ([], "score has no values"),
+        (np.array([[1.0]]), "score is ndarray, no number"),
         ({}, "returned no metric"),
         ("0.5 %", "score is str, no number"),
         ({"mAP": [0.5, 30.0]}, "not from 0 to 1"),
@@ -203,6 +276,40 @@ def test_requests_that_cannot_be_carried_out_raise_before_training(tmp_path: Pat
         compare(operated(), train=rebuilt, evaluate=correct, seeds=1, out=tmp_path / "run")
     with pytest.raises(SettingsError, match="train cannot be called: too many positional arguments"):
         compare(operated(), train=lambda net: None, evaluate=correct, out=tmp_path / "new")  # type: ignore[arg-type, misc]
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (lambda: operated().to("meta"), "the network has no values: it is on the meta device"),
+        (lambda: with_lock(operated()), "the network cannot be copied: cannot pickle '_thread.lock' object"),
+    ],
+)
+def test_networks_that_cannot_be_compared_raise(tmp_path: Path, network: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        compare(network(), train=train, evaluate=correct, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def with_lock(net: nn.Module) -> nn.Module:
+    vars(net)["lock"] = threading.Lock()
+    return net
+
+
+@pytest.mark.parametrize("seeds", [0, [], [1, 1], "three", 1.5, None])
+def test_seeds_that_are_none_raise(tmp_path: Path, seeds: Any) -> None:
+    with pytest.raises(SettingsError, match="these are no different seeds"):
+        compare(operated(), train=train, evaluate=correct, seeds=seeds, out=tmp_path / "run")
+
+
+def test_evaluations_have_as_many_images(tmp_path: Path) -> None:
+    lengths = iter([16, 15])
+
+    def evaluate(net: nn.Module) -> dict[str, list[float]]:
+        return {"accuracy": correct(net)["accuracy"][: next(lengths)]}
+
+    with pytest.raises(TrainingError, match="returned 15 values of accuracy after training, and 16 before; grafts, se"):
+        compare(operated(), train=train, evaluate=evaluate, out=tmp_path / "run")
 
 
 def test_evaluations_return_the_same_metrics(tmp_path: Path) -> None:
