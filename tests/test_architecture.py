@@ -34,7 +34,7 @@ FLOORS = (
     ("data",),
     ("tasks",),
     ("evaluate", "measure"),
-    ("control", "draw", "export", "profiling", "finetune"),
+    ("control", "draw", "export", "profiling", "finetune", "integrations"),
     ("cli",),
     ("__init__", "__main__"),
 )

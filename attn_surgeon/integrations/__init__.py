@@ -1,0 +1,1 @@
+"""Other people's trainers, such that they keep grafts. Each needs the extra of its name."""

@@ -1,0 +1,108 @@
+"""Put the grafts of one network into another that ultralytics has built from its YAML, and refuse to build one without.
+
+ultralytics' trainers never train the network that they are given: they build a new one from its `yaml` and copy what
+fits of its weights. Between the two, the new network gets the grafts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.errors import LostGraftError
+from attn_surgeon.operations.block_fitting import build_blocks
+from attn_surgeon.surgery.edit import perform
+from attn_surgeon.surgery.graft_check import check, remember_example
+from attn_surgeon.surgery.installed_grafts import list_grafts
+from attn_surgeon.surgery.isolation import copied
+from attn_surgeon.surgery.plan import Graft
+from attn_surgeon.surgery.sites.survey import find_sites
+
+_SIDE = 64  # pixels of the example: two strides of the coarsest of the usual heads
+
+
+class GraftedYaml(dict[str, Any]):
+    """The YAML of a network with grafts: it raises where a network, which would have none, is built from it."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GraftedYaml:
+        # ultralytics copies the table alone, and only to build a network; copies of networks have a memo by then
+        if not memo:
+            _refuse()
+        return GraftedYaml(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GraftedYaml, (dict(self),)
+
+
+def _refuse() -> NoReturn:
+    raise LostGraftError(
+        "ultralytics would train a new network without attn_surgeon's grafts, built from the YAML of this one",
+        "",
+        "train with YOLO of attn_surgeon.integrations.ultralytics, or call attn_surgeon.remove first",
+    )
+
+
+def plain_yaml(yaml: Any) -> Any:
+    """Return a YAML as ultralytics' constructors take it; they change it."""
+    return dict(yaml) if isinstance(yaml, dict) else yaml
+
+
+def mark_grafted(network: nn.Module) -> None:
+    """Make ultralytics raise where it would build a network without grafts in place of this one."""
+    wrapped: Any = network
+    wrapped.yaml = GraftedYaml(wrapped.yaml)
+
+
+def example_of(network: nn.Module, side: int = _SIDE) -> Tensor:
+    """Return an image of zeros (1, C, side, side), on the network's device and in its dtype."""
+    yaml: Any = getattr(network, "yaml", {})
+    parameter = next(network.parameters())
+    return torch.zeros(1, yaml.get("channels", 3), side, side, device=parameter.device, dtype=parameter.dtype)
+
+
+def add_grafts(network: nn.Module, template: nn.Module, *, seed: int = 0) -> None:
+    """Install the grafts of a template, freshly initialised, in a network that was built from the same YAML, in place.
+
+    Args:
+        network: a network of ultralytics, without grafts; it may have another number of classes.
+        template: the network with grafts.
+        seed: the seed of the blocks' random layers.
+    """
+    items = list_grafts(template)
+    grafts = [item.graft for item in items]
+    if _head_shapes(network) != _head_shapes(template):
+        grafts = _fitted(network, grafts)
+    perform(network, grafts, build_blocks(network, grafts, seed), [item.key for item in items])
+    remember_example(network, example_of(network))
+    mark_grafted(network)
+
+
+def _head_shapes(network: nn.Module) -> list[torch.Size]:
+    """Return the shapes of the head's parameters, whose widths depend on the number of classes."""
+    layers: Any = network.model
+    return [parameter.shape for name, parameter in layers[-1].named_parameters() if "attn_surgeon." not in name]
+
+
+def _fitted(network: nn.Module, grafts: list[Graft]) -> list[Graft]:
+    """Return the grafts for the tensors that the network has at their sites."""
+    sites = {site.name: site for site in find_sites(network, example_of(network))}
+    features = [sites[graft.site].feature(graft.side) if graft.site in sites else None for graft in grafts]
+    return [
+        replace(graft, feature=replace(graft.feature, channels=feature.channels, shape=feature.shape))
+        if feature is not None
+        else graft
+        for graft, feature in zip(grafts, features, strict=True)
+    ]
+
+
+def require_outlasting(network: nn.Module) -> None:
+    """Raise LostGraftError for grafts that ultralytics' `fuse` would lose, which val, predict and export call."""
+    fused: Any = copied(network)
+    try:
+        check(fused.fuse(verbose=False), example_of(network))
+    except LostGraftError as error:
+        hint = "insert after the whole Conv, such as after model.1 instead of model.1.bn"
+        raise LostGraftError(f"val, predict and export fuse the network: {error.what}", error.where, hint) from error

@@ -1,0 +1,59 @@
+"""A YOLO of a few layers, and images with a box each, as ultralytics reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+CLASSES = ("red", "green", "blue")
+YAML = """
+nc: 3
+scales:
+  n: [1.0, 1.0, 1024]
+backbone:
+  - [-1, 1, Conv, [8, 3, 2]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, C2f, [16, True]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, C2f, [16, True]]
+head:
+  - [-1, 1, nn.Upsample, [None, 2, nearest]]
+  - [[-1, 2], 1, Concat, [1]]
+  - [-1, 1, C2f, [16]]
+  - [[7, 4], 1, {head}]
+"""
+SETTINGS: dict[str, Any] = {
+    "imgsz": 64,
+    "batch": 2,
+    "nbs": 2,
+    "warmup_epochs": 0,
+    "device": "cpu",
+    "workers": 0,
+    "plots": False,
+    "verbose": False,
+    "optimizer": "SGD",
+    "lr0": 0.01,
+}
+
+
+def write_yaml(folder: Path, head: str = "Detect, [nc]", classes: int = 3) -> Path:
+    path = folder / "yolo11n-tiny.yaml"
+    path.write_text(YAML.replace("{head}", head).replace("nc: 3", f"nc: {classes}"))
+    return path
+
+
+def write_data(folder: Path, *, images: int = 4, label: str = "0.4 0.4 0.4 0.4", more: str = "") -> Path:
+    """Write images of rectangles with labels, and the YAML that names them."""
+    for part in ("train", "val"):
+        (folder / part / "images").mkdir(parents=True)
+        (folder / part / "labels").mkdir()
+        for index in range(images):
+            image = Image.new("RGB", (64, 64), (40, 40, 40))
+            ImageDraw.Draw(image).rectangle((13, 13, 38, 38), CLASSES[index % 3])
+            image.save(folder / part / "images" / f"{index}.png")
+            (folder / part / "labels" / f"{index}.txt").write_text(f"{index % 3} {label}\n")
+    path = folder / "data.yaml"
+    path.write_text(f"path: {folder}\ntrain: train/images\nval: val/images\nnames: {list(CLASSES)}\n{more}")
+    return path
