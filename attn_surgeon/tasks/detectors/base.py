@@ -16,6 +16,7 @@ __all__ = ["Boxes", "Detections", "Detector", "detector_of"]
 # The adapter of each family, imported on first use. To add a family, add a file and a line here.
 FAMILIES = {
     "torchvision's detectors": "attn_surgeon.tasks.detectors.torchvision:TorchvisionDetector",
+    "transformers' DETR and its successors": "attn_surgeon.tasks.detectors.transformers:TransformersDetector",
 }
 
 

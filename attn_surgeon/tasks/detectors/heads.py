@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -40,13 +40,21 @@ def replace_layers(model: nn.Module, layers: Iterable[ClassLayer], seed: int) ->
     Raises:
         TrainingError: grafts depend on the number of outputs, or a layer is of another type.
     """
-    layers = list(layers)
-    _require_no_grafts(model, [layer.path for layer in layers])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for layer in layers:
-            old = model.get_submodule(layer.path)
-            model.set_submodule(layer.path, _new_layer(old, layer))
+        set_layers(model, {layer.path: _new_layer(model.get_submodule(layer.path), layer) for layer in layers})
+
+
+def set_layers(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    """Set the layers at these paths in place, on the devices and with the types of those that they replace.
+
+    Raises:
+        TrainingError: grafts depend on the number of outputs of these layers.
+    """
+    _require_no_grafts(model, layers)
+    for path, layer in layers.items():
+        weight: Any = model.get_submodule(path).weight
+        model.set_submodule(path, layer.to(weight.device, weight.dtype))
 
 
 def _new_layer(old: nn.Module, layer: ClassLayer) -> nn.Module:
@@ -56,15 +64,15 @@ def _new_layer(old: nn.Module, layer: ClassLayer) -> nn.Module:
         raise TrainingError(what, layer.path, "build the network for these classes and insert again")
     new, axis = deepcopy(old), 1 if isinstance(old, nn.ConvTranspose2d) else 0
     shape = [layer.outputs if number == axis else side for number, side in enumerate(old.weight.shape)]
-    # drawn on the CPU, so that the weights are the same on every device
-    new.weight = nn.Parameter(torch.empty(shape, dtype=old.weight.dtype))
+    # drawn on the CPU in float32, so that the weights are the same on every device
+    new.weight = nn.Parameter(torch.empty(shape))
     if old.bias is not None:
-        new.bias = nn.Parameter(torch.empty(layer.outputs, dtype=old.bias.dtype))
+        new.bias = nn.Parameter(torch.empty(layer.outputs))
     setattr(new, "out_features" if isinstance(old, nn.Linear) else "out_channels", layer.outputs)
     new.reset_parameters()
     with torch.no_grad():
         layer.initialise(new)
-    return new.to(old.weight.device)
+    return new
 
 
 def _require_no_grafts(model: nn.Module, paths: Iterable[str]) -> None:
