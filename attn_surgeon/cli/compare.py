@@ -9,7 +9,7 @@ import typer
 
 from attn_surgeon.cli.files import artefact_or_newest
 from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Trust, Weights
-from attn_surgeon.cli.output import console, print_json, rich_table, steps
+from attn_surgeon.cli.output import console, note_missing_pictures, print_json, rich_table, steps
 
 
 def register(app: typer.Typer) -> None:
@@ -78,6 +78,7 @@ def compare(
             bypass=bypass,
             progress=progress,
         )
+    note_missing_pictures()
     if as_json:
         print_json(result.to_dict())
         return

@@ -36,6 +36,11 @@ class MetricComparison:
         """The mean of the network with grafts less that of the control."""
         return fmean(self.grafts) - fmean(self.control)
 
+    @property
+    def bypass_change(self) -> str:
+        """What happens to the metric where a graft that helps is bypassed: it is lost or gained."""
+        return "gained" if self.smaller_is_better else "lost"
+
 
 @dataclass(frozen=True)
 class GraftEffect:
@@ -96,7 +101,8 @@ class Comparison:
 
     def _grafts_table(self) -> Table:
         names = list(self.metrics)
-        columns = ("graft", "parameters", "MACs", "changed", *(f"{name} lost if bypassed" for name in names))
+        lost = (f"{name} {item.bypass_change} if bypassed" for name, item in self.metrics.items())
+        columns = ("graft", "parameters", "MACs", "changed", *lost)
         rows = [
             (
                 item.place,

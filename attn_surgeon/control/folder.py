@@ -12,17 +12,20 @@ from torch import nn
 
 from attn_surgeon.artefact.tensors import fingerprint
 from attn_surgeon.control.arms import ArmResult, Loop
+from attn_surgeon.control.chart import comparison_png
 from attn_surgeon.control.comparison import Comparison
 from attn_surgeon.control.metrics import Values
 from attn_surgeon.data.distributed import is_first
 from attn_surgeon.errors import ArtefactError, SettingsError, option
 from attn_surgeon.files import remove_leftovers, replacing
+from attn_surgeon.optional_dependencies import is_installed
 from attn_surgeon.progress import StepProgress
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.text_files import read_json
 from attn_surgeon.validation import validated
 
-_EXPERIMENT, _BEFORE, _RESULT, _COMPARISON = "experiment.json", "before.json", "result.json", "comparison.json"
+_EXPERIMENT, _BEFORE, _RESULT = "experiment.json", "before.json", "result.json"
+_PICTURE, _COMPARISON = "comparison.png", "comparison.json"
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,10 @@ class ComparisonFolder:
         _write(self.of(result.arm, result.seed) / _RESULT, asdict(result))
 
     def write_comparison(self, comparison: Comparison) -> None:
-        """Write the comparison."""
+        """Write the picture of a comparison where Matplotlib is installed, and then the comparison, which ends it."""
+        if is_first() and is_installed("matplotlib"):
+            with replacing(self.path / _PICTURE) as temporary:
+                Path(temporary).write_bytes(comparison_png(comparison))
         _write(self.path / _COMPARISON, comparison.to_dict())
 
 

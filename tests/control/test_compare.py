@@ -74,6 +74,7 @@ def test_both_start_alike_with_the_same_seed_each_in_a_folder_of_its_own(tmp_pat
     assert [item.parameters for item in result.grafts] == [162, 580]
     document = json.loads((tmp_path / "run" / "comparison.json").read_text())
     assert document == json.loads(json.dumps(result.to_dict()))
+    assert (tmp_path / "run" / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert "accuracy: The evidence does not show whether training with the grafts scores" in str(result)
 
 
