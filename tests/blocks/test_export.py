@@ -22,7 +22,7 @@ from .test_sizes import OPTIONS, published
 SIZES = [(2, 12, 14), (1, 7, 9), (3, 20, 31)]
 # a softmax of sums over all positions, of hundreds: single precision holds no more than four digits of its powers
 SPREAD = {"cam": 0.3, "danet": 0.3}
-GROUPS = 9  # with blocks of every kind in each; one is run each time
+GROUPS = 16  # with blocks of every kind in each; one is run each time
 BY_KIND = sorted(NAMES, key=lambda name: KINDS.index(get_card(name).kind))
 OPEN = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
 

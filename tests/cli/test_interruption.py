@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.turns import in_turns
+
 from .helpers import INSERT, contents, start, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
@@ -65,7 +67,7 @@ SLOW_INSERT = ("insert", "slow.py:net", *INSERT[2:])
     [
         (EVALUATE, 0, "SIGINT"),
         pytest.param(EVALUATE, 4, "SIGTERM", marks=pytest.mark.slow),
-        (SLOW_INSERT, 0, "SIGHUP"),
+        pytest.param(SLOW_INSERT, 0, "SIGHUP", marks=pytest.mark.slow),
         (SLOW_INSERT, 4, "SIGTERM"),
     ],
 )
@@ -84,7 +86,7 @@ def test_interrupting_the_writing_leaves_nothing() -> None:
     assert contents() == {}
 
 
-@pytest.mark.parametrize("kill", [signal.SIGINT, getattr(signal, "SIGKILL", signal.SIGTERM)])
+@pytest.mark.parametrize("kill", in_turns([getattr(signal, "SIGKILL", signal.SIGTERM), signal.SIGINT], 2))
 def test_whatever_ends_the_writing_the_old_file_stays(artefact: str, kill: int) -> None:
     before = contents()[artefact]
     interrupted("-c", WAITS_IN_WRITE, *INSERT, "--no-verify", "--force", "-o", artefact, with_signal=kill)

@@ -1,4 +1,4 @@
-"""The demo with CBAM at every residual branch: as it starts, and with gates opened by hand."""
+"""The demo with CBAM in two residual branches: as it starts, and with gates opened by hand."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.installed_grafts import list_grafts
 
+RESIDUAL = ["layer1.0.bn2", "layer3.1.bn2"]
+
 
 @pytest.fixture(scope="session")
 def demo() -> LoadedNetwork:
@@ -17,7 +19,7 @@ def demo() -> LoadedNetwork:
 
 
 def operated(demo: LoadedNetwork, block: str, *, opened: bool) -> LoadedNetwork:
-    model = insert(demo.model, block, example=demo.example, at="residual").eval()
+    model = insert(demo.model, block, example=demo.example, after=RESIDUAL).eval()
     set_provenance(model, provenance_of(demo.model))
     torch.manual_seed(1)
     for made in list_grafts(model) if opened else ():

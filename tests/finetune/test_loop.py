@@ -26,6 +26,7 @@ from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.tasks.accuracy import measure_accuracy
 from attn_surgeon.tasks.base import Score
 from attn_surgeon.tasks.classification import Classification
+from tests.turns import in_turns
 
 from .helpers import EXAMPLE, operated, parts, same
 
@@ -120,7 +121,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(whole: tuple[Pat
     assert not same(trained(tmp_path / "other", other).model, whole[1].model)
 
 
-@pytest.mark.parametrize("steps", [1, 5, 8])
+@pytest.mark.parametrize("steps", in_turns([5, 1, 8], 3))
 def test_a_run_that_was_ended_goes_on_to_the_same_bits(
     whole: tuple[Path, Trained], tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +160,10 @@ def test_a_run_ended_while_it_writes_goes_on_from_the_checkpoint_before(
     assert same(trained(folder).model, whole[1].model)
 
 
-@pytest.mark.parametrize("change", [{"ema": 0.9}, {"accumulate": 2}, {"optimizer": "sgd", "cutmix": 1.0}])
+ADDED: list[dict[str, Any]] = [{"ema": 0.9}, {"accumulate": 2}, {"optimizer": "sgd", "cutmix": 1.0}]
+
+
+@pytest.mark.parametrize("change", in_turns([ADDED[0] | ADDED[1] | ADDED[2], *ADDED], 4))
 def test_resuming_keeps_what_options_add(
     change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +191,7 @@ def test_the_average_of_a_short_run_leaves_its_start(whole: tuple[Path, Trained]
     assert 0.3 * moved < left < moved
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", in_turns([signal.SIGTERM, signal.SIGINT], 2))
 def test_a_signal_ends_the_step_and_leaves_a_checkpoint(
     whole: tuple[Path, Trained], tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,7 +244,20 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
-@pytest.mark.parametrize("change", [{"compile": True}, {"channels_last": True}, {"grad_checkpointing": True}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"compile": True},
+        *in_turns(
+            [
+                {"channels_last": True, "grad_checkpointing": True},
+                {"channels_last": True},
+                {"grad_checkpointing": True},
+            ],
+            3,
+        ),
+    ],
+)
 def test_other_ways_to_compute_give_the_same_steps(
     change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,7 +103,8 @@ def test_predict_goes_through_the_grafts() -> None:
     assert not torch.equal(operated.predict(x), model.predict(x))
 
 
-@pytest.mark.parametrize("classes", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [1, 3])
 def test_training_gives_it_a_head_and_learns(classes: int, tmp_path: Path) -> None:
     """With one output for two classes, and with three for which it is built again."""
     code = tmp_path / "own.py"

@@ -137,7 +137,7 @@ def test_a_pooling_is_one_node_whatever_is_open(axes: str, preprocess: bool, tmp
 def test_untrained_grafts_leave_nothing_behind(original: Any, untrained: LoadedNetwork, tmp_path: Path) -> None:
     prepared, _, lean = written(untrained, tmp_path / "lean.onnx")
     assert prepared.dropped == prepared.grafts
-    assert len(prepared.grafts) == 6
+    assert len(prepared.grafts) == 2
     for ours, theirs in zip(lean.graph.node, original.graph.node, strict=True):
         assert (ours.op_type, ours.name, ours.input, ours.output, ours.attribute) == (
             theirs.op_type, theirs.name, theirs.input, theirs.output, theirs.attribute
@@ -152,10 +152,11 @@ def test_grafts_that_are_kept_agree_with_the_original(original: Any, untrained: 
     assert [parity.against for parity in report.files[0].parities] == ["PyTorch", "the original's export"]
     assert max(each.relative for each in report.files[0].parities[1].differences) < 1e-6
     added = Counter(operators(kept)) - Counter(operators(original))
-    assert added.total() == 6 * (get_card("cbam").nodes - 2)  # the gates' factors are in the convolutions before
+    assert added.total() == 2 * (get_card("cbam").nodes - 2)  # the gates' factors are in the convolutions before
     assert {node.name.split("/")[0].rpartition(".attn_surgeon.")[0] for node in kept.graph.node} >= {
-        "layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1"
-    }  # fmt: skip
+        "layer1.0",
+        "layer3.1",
+    }
 
 
 def test_outputs_have_names_that_mean_something(tmp_path: Path) -> None:
