@@ -16,7 +16,7 @@ from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import ArtefactError, option
 from attn_surgeon.networks import build_network, load_source
 from attn_surgeon.operations.block_fitting import build_blocks
-from attn_surgeon.surgery.edit import perform
+from attn_surgeon.surgery.edit import perform, take_out
 from attn_surgeon.surgery.isolation import copied, isolates
 from attn_surgeon.surgery.plan import UnfitError
 from attn_surgeon.surgery.rewrite.binding import UntraceableError, helper_methods
@@ -110,6 +110,7 @@ def load_base(
     else:
         spec = trusted_source(artefact.provenance, source, artefact.path, trust=trust)
         base = load_source(spec, weights=weights).model if artefact.patch else build_network(spec)
+        take_out(base, lambda graft: True)  # a checkpoint may have had some already, which the artefact has too
     if artefact.patch and hash_tensors(split_tensors(base)[0]) != artefact.base_sha256:
         what = "the patch does not fit this base: its weights differ"
         hint = _OTHER_MODEL if model is not None else f"name the weights it was made for: {option('weights', 'FILE')}"

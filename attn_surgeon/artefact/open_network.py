@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attn_surgeon.artefact.load import load
 from attn_surgeon.artefact.metadata import read_artefact
 from attn_surgeon.artefact.provenance import Provenance, provenance_of, set_provenance
-from attn_surgeon.artefact.trust import trusted_source
+from attn_surgeon.artefact.trust import require_trusted_pickle, trusted_source
 from attn_surgeon.errors import option
 from attn_surgeon.networks import DEFAULT_PREPROCESSING, SourceSpec, load_source, parse_source
 from attn_surgeon.networks.preprocessing import Preprocessing, PreprocessingOverrides
@@ -98,12 +98,12 @@ def open_network(
         images: image size and normalisation that replace the known ones.
         source: your own network that an artefact was made from.
         allow_partial: accept weights that do not cover the whole network.
-        trust: run the code that an artefact names.
+        trust: run the code that an artefact or a checkpoint names.
     """
     if text.endswith(".safetensors"):
         loaded = _open_artefact(text, source, weights, trust)
     else:
-        loaded = _open_source(text, weights, args, allow_partial)
+        loaded = _open_source(text, weights, args, allow_partial, trust)
     preprocessing = (images or PreprocessingOverrides()).applied(loaded.preprocessing)
     shape = (1, preprocessing.channels, *preprocessing.size)
     require_runnable(loaded.model, shape, f"{text} on an image of its size", f"choose a smaller {option('size')}")
@@ -119,8 +119,10 @@ def _open_artefact(path: str, source: str | None, weights: str | None, trust: bo
 
 
 def _open_source(
-    text: str, weights: str | None, args: Mapping[str, object] | None, allow_partial: bool
+    text: str, weights: str | None, args: Mapping[str, object] | None, allow_partial: bool, trust: bool
 ) -> LoadedNetwork:
-    built = load_source(parse_source(text, args=args, weights=weights or "default"), allow_partial=allow_partial)
+    spec = parse_source(text, args=args, weights=weights or "default")
+    require_trusted_pickle(spec, trust=trust)
+    built = load_source(spec, allow_partial=allow_partial)
     set_provenance(built.model, Provenance(built.spec, built.preprocessing, built.class_names))
     return LoadedNetwork(built.model, built.notes, built.spec)

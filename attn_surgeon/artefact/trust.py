@@ -6,9 +6,13 @@ block in a Python file or an installed package. It runs only if the user names t
 
 from __future__ import annotations
 
+import pickle
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.artefact.provenance import Provenance
@@ -16,9 +20,11 @@ from attn_surgeon.artefact.recipe_schema import Recipe
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.blocks.base.registry import is_known
 from attn_surgeon.blocks.base.user_blocks import adopt
-from attn_surgeon.errors import ArtefactError, BlockError, RecipeError, first_few, function, option
+from attn_surgeon.errors import ArtefactError, BlockError, RecipeError, SourceError, first_few, function, option
 from attn_surgeon.networks import SourceSpec, parse_source
 from attn_surgeon.networks.source import get_source
+
+_USUAL = re.compile(r"(attn_surgeon|torch|ultralytics)\.|builtins\.(frozenset|set)$|collections\.OrderedDict$")
 
 
 def trusted_source(provenance: Provenance, given: str | None, path: Path, *, trust: bool = False) -> SourceSpec:
@@ -35,6 +41,7 @@ def trusted_source(provenance: Provenance, given: str | None, path: Path, *, tru
     """
     spec = provenance.source
     if given is not None:
+        require_trusted_pickle(given_source(provenance, given), trust=trust)
         return given_source(provenance, given)
     if spec.kind == "object":
         what = f"the network was passed in Python, as a {spec.name}"
@@ -50,6 +57,22 @@ def given_source(provenance: Provenance, given: str) -> SourceSpec:
     """Return the source given by the user, with the arguments and weights stored in the artefact."""
     spec = provenance.source
     return replace(parse_source(given), args=spec.args, weights=spec.weights)
+
+
+def require_trusted_pickle(spec: SourceSpec, *, trust: bool) -> None:
+    """Raise SourceError for a network in a pickle that was not trusted; the error lists the code that it names."""
+    if get_source(spec.kind).pickled and not trust and Path(spec.name).is_file():
+        what = f"the file is a pickle, which runs the code that it names: {first_few(_pickled_names(spec.name))}"
+        raise SourceError(what, spec.text, f"it was not opened; if you trust it, add {option('trust', True)}")
+
+
+def _pickled_names(path: str) -> list[str]:
+    """Return the functions and classes that a file of `torch.save` names, those of other packages than usual first."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (ValueError, RuntimeError, OSError, pickle.UnpicklingError):
+        return ["it cannot be read"]
+    return sorted(names, key=lambda name: (bool(_USUAL.match(name)), name))
 
 
 def require_blocks(specs: Iterable[BlockSpec], *, trust: bool = False) -> None:

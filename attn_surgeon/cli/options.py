@@ -23,7 +23,8 @@ AsJson = Annotated[
 Network = Annotated[
     str,
     typer.Argument(
-        help="A source (timm/NAME, tv/NAME, NAME, file.py:factory, package.module:factory, demo) or an artefact.",
+        help="A source (timm/NAME, tv/NAME, NAME, ultralytics/NAME.yaml, ultralytics/FILE.pt, file.py:factory, "
+        "package.module:factory, demo) or an artefact.",
         autocompletion=completion.networks,
     ),
 ]
@@ -95,7 +96,9 @@ Own = Annotated[
 ]
 Trust = Annotated[
     bool,
-    typer.Option("--trust", help="Run the code that the file names: the factories of its network and of its blocks."),
+    typer.Option(
+        "--trust", help="Run the code that the file names: factories of its network and blocks, or of a pickle."
+    ),
 ]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="PyTorch device: cpu, cuda, cuda:1 …")]
 Mean = Annotated[

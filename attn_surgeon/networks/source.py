@@ -78,6 +78,7 @@ class Source:
         load: returns the network with the weights of its spec; where these are a file, only builds it.
         prefix: what a name needs in front so that `parse` reads it.
         user_code: whether building runs code that only the user can vouch for, so that an artefact must not name it.
+        pickled: whether its networks are pickles, whose code runs when they are opened even where the user names them.
         has: whether a name without a prefix is one of this source.
         names: the names to offer for completion and in hints, as they are written.
         has_weights: whether a spec's weights are a name that the source knows, beside `default` and `none`.
@@ -92,6 +93,7 @@ class Source:
     load: Callable[[SourceSpec], Loaded]
     prefix: str = ""
     user_code: bool = False
+    pickled: bool = False
     has: Callable[[str], bool] = lambda name: False
     names: Callable[[], list[str]] = list
     has_weights: Callable[[SourceSpec], bool] = lambda spec: False

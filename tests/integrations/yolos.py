@@ -1,11 +1,20 @@
-"""A YOLO of a few layers, and images with a box each, as ultralytics reads them."""
+"""A YOLO of a few layers, and images with a box each, as ultralytics reads them.
+
+Where it was not imported before, ultralytics works without network and installations, and with settings of its own.
+"""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
+
+_SETTINGS = tempfile.TemporaryDirectory()
+for _name, _value in {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_CONFIG_DIR": _SETTINGS.name}.items():
+    os.environ.setdefault(_name, _value)
 
 CLASSES = ("red", "green", "blue")
 YAML = """

@@ -1,13 +1,15 @@
 """The sources of networks, one file each. The last that is registered is asked first."""
 
 from attn_surgeon.networks.source import register_source
-from attn_surgeon.networks.sources import demo, passed_module, timm, torchvision, user_factory
+from attn_surgeon.networks.sources import demo, passed_module, timm, torchvision, ultralytics, user_factory
 
 for _source in (
     passed_module.SOURCE,
     user_factory.MODULE,
     torchvision.SOURCE,
     timm.SOURCE,
+    ultralytics.SOURCE,
+    ultralytics.TRAINED,
     user_factory.FILE,
     demo.SOURCE,
 ):
