@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+import PIL.Image
 import torch
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
+from torchvision.transforms.functional import pil_to_tensor
 from torchvision.tv_tensors import BoundingBoxes, Image
 from yolov4_tiny_loss import Target, detections, loss, priors
 
@@ -50,7 +51,7 @@ def read_images(folder: Path, names: list[str], size: tuple[int, int]) -> Images
     resize = v2.Compose([v2.Resize(size, antialias=True), v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes()])
     for file in sorted((folder / "annotations").glob("*.xml")):
         [path] = (folder / "images").glob(f"{file.stem}.*")
-        image = Image(decode_image(str(path), ImageReadMode.RGB))
+        image = Image(pil_to_tensor(PIL.Image.open(path).convert("RGB")))
         objects = ElementTree.parse(file).findall("object")
         corners = [
             [float(item.findtext(f"bndbox/{key}", "")) for key in ("xmin", "ymin", "xmax", "ymax")] for item in objects
@@ -68,6 +69,12 @@ def scaled(pixels: Tensor) -> Tensor:
     return pixels.float().div(255).contiguous(memory_format=torch.channels_last)
 
 
+def flipped(images: Images, index: int) -> tuple[Tensor, Target]:
+    """Return an image and its boxes, flipped at random."""
+    pair: tuple[Tensor, Target] = FLIPS(Image(images.pixels[index]), images.targets[index])
+    return pair
+
+
 def fit(network: nn.Module, images: Images, *, epochs: int, rate: float, batch: int = 8) -> float:
     """Train a network in place, flipping images at random, and return the mean loss of the last epoch."""
     given, steps = priors(*images.size), -(-len(images) // batch)
@@ -77,7 +84,7 @@ def fit(network: nn.Module, images: Images, *, epochs: int, rate: float, batch: 
     for _ in range(epochs):
         total = 0.0
         for chosen in torch.split(torch.randperm(len(images)), batch):
-            pairs = [FLIPS(Image(images.pixels[index]), images.targets[index]) for index in chosen.tolist()]
+            pairs = [flipped(images, index) for index in chosen.tolist()]
             optimizer.zero_grad()
             value = loss(network(scaled(torch.stack([pair[0] for pair in pairs]))), [pair[1] for pair in pairs], given)
             value.backward()  # type: ignore[no-untyped-call]

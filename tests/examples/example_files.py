@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 REPO = Path(__file__).parents[2]
+sys.path.append(str(REPO / "examples"))  # for examples of several files, which import each other
 
 
 @cache
