@@ -24,7 +24,6 @@ from yolov4_tiny_training import Images, average_precision, class_names, fit, ou
 
 import attn_surgeon
 from attn_surgeon.files import replacing
-from attn_surgeon.surgery.isolation import seeded
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 BLOCKS = ("se", "cbam", "eca", "coord", "backbone")  # the recipes yolov4-tiny-*
@@ -65,8 +64,8 @@ def open_study(settings: Settings, out: Path) -> Study:
     names = class_names(data / "train" / "annotations")
     training, validation = (read_images(data / part, names, settings.size) for part in ("train", "val"))
     first, second, network = training[::2], training[1::2], plain(len(names))
-    with seeded(0):
-        train_or_read(network, out / "pretrained.pt", first, settings.pretraining, FROM_RANDOM)
+    torch.manual_seed(0)
+    train_or_read(network, out / "pretrained.pt", first, settings.pretraining, FROM_RANDOM)
     return Study(settings, out, len(names), first, second, validation, network)
 
 
@@ -80,7 +79,8 @@ def _claim(path: Path, settings: Settings) -> None:
 
 def plain(classes: int) -> nn.Module:
     """Build the network with random weights, always the same."""
-    with seeded(0):
+    with torch.random.fork_rng():  # the order of the images, which is drawn later, depends on the run's seed alone
+        torch.manual_seed(0)
         return yolov4_tiny(classes).to(memory_format=torch.channels_last)
 
 
@@ -111,7 +111,8 @@ def with_attention(study: Study, variant: str, seed: int = 0) -> nn.Module:
         seed=seed,
         example=scaled(study.validation.pixels[:2]),
     )
-    operated.load_state_dict(study.pretrained.state_dict(), strict=False)
+    if published:
+        operated.load_state_dict(study.pretrained.state_dict(), strict=False)
     return operated
 
 
