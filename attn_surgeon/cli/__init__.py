@@ -1,1 +1,1 @@
-"""The command line: one file per verb. Nothing here is needed to use the library."""
+"""The command line: one file per command. Nothing here is needed to use the library."""

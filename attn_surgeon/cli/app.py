@@ -1,6 +1,6 @@
-"""The application: its verbs, its exit codes, and how errors are printed.
+"""The application: its commands, its exit codes, and how errors are printed.
 
-0 done, 1 the answer is no, 2 the request was wrong, 3 a fault of this program, 130 interrupted.
+Exit codes: 0 success, 1 a check failed, 2 an error of the user, 3 a bug of attn-surgeon, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ from attn_surgeon.memory import is_out_of_memory
 _UsageError = typer.BadParameter.__mro__[2]
 
 
-def _quieten(quiet: bool) -> None:
+def _set_quiet(quiet: bool) -> None:
     if quiet:
         set_verbosity(Verbosity.QUIET)
 
 
-def _explain_more(verbose: bool) -> None:
+def _set_verbose(verbose: bool) -> None:
     if verbose:
         set_verbosity(Verbosity.VERBOSE)
 
 
-_QUIET = typer.Option("--quiet", expose_value=False, callback=_quieten, help="Print errors and the result only.")
+_QUIET = typer.Option("--quiet", expose_value=False, callback=_set_quiet, help="Print errors and the result only.")
 _VERBOSE = typer.Option(
-    "--verbose", expose_value=False, callback=_explain_more, help="Print reasons too, such as why a placement failed."
+    "--verbose", expose_value=False, callback=_set_verbose, help="Print reasons too, such as why a placement failed."
 )
 
 
 def _verbosity_flags() -> list[Any]:
-    """Return the flags that every verb takes though none declares them, so that they may follow the verb."""
+    """Return --quiet and --verbose, which are added to every command so that they may follow its name."""
 
     def declaration(quiet: Annotated[bool, _QUIET] = False, verbose: Annotated[bool, _VERBOSE] = False) -> None:
         pass
@@ -94,7 +94,7 @@ def _options(
     pass
 
 
-for _verb in (
+for _module in (
     insert,
     inspect,
     blocks,
@@ -109,26 +109,26 @@ for _verb in (
     profile,
     run,
 ):
-    _verb.register(app)
+    _module.register(app)
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    # Threads that spin while they wait make everything ten times as slow where other processes want the cores too.
+    # OpenMP threads that spin while they wait slow everything tenfold where other processes use the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe without × or ✓ shows ? instead
             stream.reconfigure(errors="replace")
     arguments = sys.argv[1:]
     try:
-        with raising_on_signals(partial(_leave, arguments)):
+        with raising_on_signals(partial(_release_and_print, arguments)):
             code = _run(arguments)
     except KeyboardInterrupt:  # while another error was printed
         code = _print_interrupted(arguments)
     sys.exit(code)
 
 
-def _leave(arguments: list[str]) -> None:
+def _release_and_print(arguments: list[str]) -> None:
     release_claims()
     _print_interrupted(arguments)
 
@@ -154,10 +154,10 @@ def _run(arguments: list[str]) -> int:
             return _print_interrupted(arguments)
         if debug:
             traceback.print_exc()
-        return _explain(error, as_json=as_json)
+        return _print_exception(error, as_json=as_json)
     finally:
         release_claims()
-    if code == INTERRUPTED or was_interrupted():  # some versions of typer give the code, others raise
+    if code == INTERRUPTED or was_interrupted():  # some versions of typer return the code, others raise
         return _print_interrupted(arguments)
     return code
 
@@ -165,29 +165,29 @@ def _run(arguments: list[str]) -> int:
 def _command() -> Any:
     """Build the command; flags take no value, so their help names no type."""
     command: Any = typer.main.get_command(app)
-    for part in _parts(command):
-        part.params += _verbosity_flags()
-        for parameter in part.params:
+    for each in _with_subcommands(command):
+        each.params += _verbosity_flags()
+        for parameter in each.params:
             if getattr(parameter, "is_flag", False):
                 parameter.metavar = " "
     return command
 
 
-def _parts(command: Any) -> Iterator[Any]:
-    """Yield a command and all that are under it."""
+def _with_subcommands(command: Any) -> Iterator[Any]:
     yield command
-    for under in getattr(command, "commands", {}).values():
-        yield from _parts(under)
+    for subcommand in getattr(command, "commands", {}).values():
+        yield from _with_subcommands(subcommand)
 
 
-def _explain(error: Exception, *, as_json: bool) -> int:
+def _print_exception(error: Exception, *, as_json: bool) -> int:
+    """Print an exception as an error, and return the exit code."""
     if isinstance(error, SurgeonError):
         print_error(error.what, error.where, error.hint, as_json=as_json)
         return 2
     if isinstance(error, _UsageError):
         if not error.format_message():  # type: ignore[attr-defined]
-            return 2  # no verb was named, and the help is shown already
-        hint = "see: attn-surgeon " + " ".join((*_verb_named(), "--help"))
+            return 2  # no command was named, and its help is already shown
+        hint = "see: attn-surgeon " + " ".join((*_named_command(), "--help"))
         print_error(error.format_message().rstrip("."), "", hint, as_json=as_json)  # type: ignore[attr-defined]
         return 2
     if isinstance(error, OSError) and error.strerror:
@@ -197,11 +197,11 @@ def _explain(error: Exception, *, as_json: bool) -> int:
         print_error("out of memory", first_line(error), "use smaller images, batches or networks", as_json=as_json)
         return 2
     line = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    hint = "this is a fault of attn-surgeon; ATTN_SURGEON_DEBUG=1 shows where"
+    hint = "this is a bug of attn-surgeon; ATTN_SURGEON_DEBUG=1 prints the traceback"
     print_error(line, "", hint, as_json=as_json)
     return 3
 
 
-def _verb_named() -> list[str]:
+def _named_command() -> list[str]:
     names = {command.callback.__name__ for command in app.registered_commands if command.callback}
     return [argument for argument in sys.argv[1:2] if argument in names]

@@ -8,7 +8,7 @@ import typer
 
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.options import AsJson, Device, Own, device_name, read_shape, require_device
-from attn_surgeon.cli.output import console, print_json, steps, table
+from attn_surgeon.cli.output import console, print_json, show_steps, table
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command("bench-blocks", epilog="Example: attn-surgeon bench-blocks se cbam --at 256,14,14")(bench_blocks)
 
 
@@ -28,10 +28,10 @@ def bench_blocks(
             metavar="[BLOCKS]...", help="Blocks to measure (default: all).", autocompletion=completion.blocks
         ),
     ] = None,
-    at: Annotated[str, typer.Option(metavar="C,H,W", help="The features to run on: C,H,W.")] = "256,14,14",
+    at: Annotated[str, typer.Option(metavar="C,H,W", help="Shape of the features to run on.")] = "256,14,14",
     batch: Annotated[int, typer.Option(min=1, max=10**6, help="Images in a batch.")] = 8,
     device: Device = "cpu",
-    threads: Annotated[int, typer.Option(min=0, max=1024, help="Threads on the CPU; 0 leaves it to torch.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=1024, help="CPU threads; 0: PyTorch's default.")] = 0,
     own: Own = None,
     as_json: AsJson = False,
 ) -> None:
@@ -49,24 +49,24 @@ def bench_blocks(
     specs = [BlockSpec.read(adopt(name), {}) for name in names or catalogue()]
     if threads:
         torch.set_num_threads(threads)
-    with steps("bench") as progress:
+    with show_steps("bench") as progress:
         copy = benchmark_module(Copy(), shape, where)
         rows = []
         for spec in specs:
             progress(spec.name)
-            rows.append((spec.name, *_bench(spec, shape, where)))
+            rows.append((spec.name, *_benchmark(spec, shape, where)))
     if as_json:
         print_json(_document(shape, where, copy, rows))
         return
     size, time = "×".join(map(str, shape)), copy.forward.text(3)
-    console().print(f"multiples of a copy of {size} on {device_name(where)}, whose forward takes {time}")
+    console().print(f"multiples of copying a tensor of {size} on {device_name(where)}, which takes {time}")
     console().print("medians, with the quartiles in brackets\n")
     cells = [[name, *_cells(measured and measured.relative_to(copy)), reason] for name, measured, reason in rows]
     columns = ["block", "forward", "training step", "peak memory", ""]
     console().print(table("", columns, cells, right=columns[1:4]))
 
 
-def _bench(spec: Any, shape: tuple[int, int, int, int], where: torch.device) -> tuple[BlockBenchmark | None, str]:
+def _benchmark(spec: Any, shape: tuple[int, int, int, int], where: torch.device) -> tuple[BlockBenchmark | None, str]:
     from attn_surgeon.measure.block_benchmark import benchmark_block
 
     try:

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.options import AsJson, OptionError, read_shape
-from attn_surgeon.cli.output import console, facts, print_json, table
+from attn_surgeon.cli.output import console, key_value_table, print_json, table
 
 if TYPE_CHECKING:
     from attn_surgeon.blocks import Card, Option
@@ -22,7 +22,7 @@ Costs = dict[str, dict[str, int] | None]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command(epilog="Example: attn-surgeon blocks cbam --at 512,28,28")(blocks)
 
 
@@ -35,9 +35,7 @@ def blocks(
             show_default=False,
         ),
     ] = None,
-    at: Annotated[
-        str, typer.Option(metavar="C,H,W", help="The shape of the features to compute costs for.")
-    ] = "256,14,14",
+    at: Annotated[str, typer.Option(metavar="C,H,W", help="Shape of the features to compute costs for.")] = "256,14,14",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the catalogue as a Markdown table.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -46,7 +44,7 @@ def blocks(
 
     shape = read_shape(at)
     if name and "+" in name:
-        raise OptionError(f"'{name}' is a stack", "", "each of its blocks has a card")
+        raise OptionError(f"'{name}' is a stack", "", "name one of its blocks")
     cards = [get_card(adopt(name))] if name else [get_card(each) for each in block_names()]
     if markdown:
         sys.stdout.write(markdown_table(cards))
@@ -61,7 +59,7 @@ def blocks(
 
 
 def markdown_table(cards: Sequence[Card]) -> str:
-    """Write the catalogue as a table in Markdown, by kind."""
+    """Return the catalogue as a Markdown table, by kind."""
     from attn_surgeon.blocks.base.card import KINDS
 
     lines = ["| block | | paper | parameters | MACs | needs |", "|---|---|---|---|---|---|"]
@@ -92,7 +90,7 @@ def _cost(card: Card, shape: tuple[int, int, int]) -> dict[str, int] | None:
         with torch.device("meta"):
             block = build_alone(BlockSpec(card.name), shape[0], shape[1] * shape[2])
         return asdict(block_cost(block, (1, *shape)))
-    except (ValueError, TypeError, RuntimeError):  # torch's words for a shape beyond its numbers
+    except (ValueError, TypeError, RuntimeError):  # torch raises any of these for sizes that overflow
         return None
 
 
@@ -132,7 +130,7 @@ def _show_card(card: Card, at: str, cost: dict[str, int] | None) -> None:
     ]
     out = console()
     out.print(f"[bold]{escape(card.name)}[/]  {escape(card.title)}\n")
-    out.print(facts(rows))
+    out.print(key_value_table(rows))
     if card.options:
         options = [[each.name, _default(each), each.range, each.meaning] for each in card.options]
         out.print(table("\noptions (--set name=value)", ["name", "default", "values", "meaning"], options))

@@ -9,11 +9,11 @@ import typer
 
 from attn_surgeon.cli.files import artefact_or_newest
 from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Trust, Weights
-from attn_surgeon.cli.output import console, note_missing_pictures, print_json, rich_table, steps
+from attn_surgeon.cli.output import console, note_missing_pictures, print_json, rich_table, show_steps
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     example = "attn-surgeon compare m.safetensors --train 'python train.py {artefact} --seed {seed} --out {out}'"
     app.command(epilog=f"Example: {example} --evaluate 'python val.py {{artefact}}'")(compare)
 
@@ -35,7 +35,9 @@ def compare(
             help="Command that evaluates the network in {artefact} and prints a JSON object of metrics last.",
         ),
     ] = ...,  # type: ignore[assignment]
-    seeds: Annotated[int, typer.Option(metavar="K", help="Number of trainings of each, seeds from 0.", min=1)] = 3,
+    seeds: Annotated[
+        int, typer.Option(metavar="K", help="Number of training runs of each network, with seeds from 0.", min=1)
+    ] = 3,
     out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the results.")] = "runs/compare",
     smaller_is_better: Annotated[
         list[str] | None,
@@ -56,18 +58,18 @@ def compare(
 ) -> None:
     """Train a network with grafts, and the same one without them, by your own scripts, and compare them.
 
-    A comparison that was interrupted goes on where it stopped: give the same command again.
+    To resume an interrupted comparison, repeat the command.
     """
     from attn_surgeon.artefact.open_network import open_network
     from attn_surgeon.control.compare import run_comparison
     from attn_surgeon.control.scripts import script_loop
 
     path = artefact_or_newest(artefact)
-    with steps(f"open {path}"):
+    with show_steps(f"open {path}"):
         network = open_network(path, source=source, trust=trust, weights=weights)
     folder = Path(out)
     loop = script_loop(train, evaluate, network.provenance, folder, source=source, trust=trust)
-    with steps("compare") as progress:
+    with show_steps("compare") as progress:
         result = run_comparison(
             network.model,
             loop,
@@ -82,7 +84,7 @@ def compare(
     if as_json:
         print_json(result.to_dict())
         return
-    for one in result.tables:
-        console().print(rich_table(one))
+    for each in result.tables:
+        console().print(rich_table(each))
     for name, metric in result.metrics.items():
         console().print(f"{name}: {metric.verdict}", soft_wrap=True, markup=False)

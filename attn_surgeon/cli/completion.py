@@ -1,7 +1,7 @@
 """Shell completion of networks, blocks, sites and artefacts.
 
 Names come from a cache that commands fill, because importing torch at every TAB would take seconds. Where the cache
-is empty, names are looked up; code of the user's own is never run for that.
+is empty, names are looked up, without running the user's code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _versions() -> str:
     for package in _PACKAGES:
         with suppress(PackageNotFoundError):
             found.append(f"{package} {version(package)}")
-    library = Path(__file__).parents[1]  # in a checkout, a new source or block has no version of its own
+    library = Path(__file__).parents[1]  # a source or block added to a checkout changes no version number
     changed = [path.stat().st_mtime_ns for path in (library / "networks" / "sources", *(library / "blocks").glob("*/"))]
     return ", ".join([*found, str(max(changed))])
 
@@ -47,7 +47,7 @@ def _read() -> dict[str, Any]:
     return cache if valid else {"versions": _versions(), "sites": {}}
 
 
-def remember(source: str, sites: Iterable[str]) -> None:
+def cache_names(source: str, sites: Iterable[str]) -> None:
     """Write the names that completion offers to the cache: networks, blocks, groups, and this network's sites."""
     cache = _read()
     cache["sites"][source] = sorted(sites)
@@ -117,13 +117,14 @@ def artefacts(incomplete: str) -> list[str]:
 
 def sites(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of a site of the network on the line, one dotted part at a time."""
-    unparsed = ctx.args[0] if ctx.args else ""  # where arguments are while an option before them lacks its value
+    unparsed = (
+        ctx.args[0] if ctx.args else ""
+    )  # click leaves arguments here while an option before them lacks its value
     source = ctx.params.get("network") or ctx.params.get("artefact") or unparsed
     known: list[str] = _read()["sites"].get(source) or _look_up_sites(source)
     depth = incomplete.count(".") + 1
-    known = [
-        name for name in known if ":" in incomplete or ":" not in name
-    ]  # sites of one of several tensors, such as `cat:1`
+    if ":" not in incomplete:  # names such as `cat:1`, one of several tensors, only once a colon is typed
+        known = [name for name in known if ":" not in name]
     return sorted({".".join(name.split(".")[:depth]) for name in known if name.startswith(incomplete)})
 
 
@@ -140,5 +141,5 @@ def _look_up_sites(source: str) -> list[str]:
         names = [site.name for site in find_sites(loaded.model, loaded.example)]
     except SurgeonError:
         return []
-    remember(source, names)
+    cache_names(source, names)
     return names

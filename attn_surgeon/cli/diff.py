@@ -16,18 +16,18 @@ from rich.table import Table
 
 from attn_surgeon.cli.files import artefact_or_newest
 from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Trust, Weights
-from attn_surgeon.cli.output import console, print_json, steps, table
+from attn_surgeon.cli.output import console, print_json, show_steps, table
 
 if TYPE_CHECKING:
     from attn_surgeon.measure.cost import Cost
     from attn_surgeon.surgery.forward_diff import Difference
     from attn_surgeon.surgery.installed_grafts import InstalledGraft
 
-_BESIDE = 120
+_SIDE_BY_SIDE = 120  # columns of the terminal
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command(epilog="Example: attn-surgeon diff demo-cbam.safetensors")(diff)
 
 
@@ -46,29 +46,29 @@ def diff(
     from attn_surgeon.surgery.installed_grafts import list_grafts
 
     path = artefact_or_newest(artefact)
-    with steps(f"read {path}"):
+    with show_steps(f"read {path}"):
         loaded = open_network(path, source=source, trust=trust, weights=weights)
         costs = graft_costs(loaded.model, loaded.example)
         base = loaded.base()
         total = {"parameters": parameters(base), "macs": macs(lambda: base(loaded.example))}
     changes = differences(loaded.model)
-    made = list_grafts(loaded.model)
+    grafts = list_grafts(loaded.model)
     if as_json:
-        grafts = [{"path": m.path, **m.graft.to_dict(), "cost": asdict(costs[m.path])} for m in made]
-        print_json({"base": total, "grafts": grafts, "code": [asdict(change) for change in changes]})
+        added = [{"path": item.path, **item.graft.to_dict(), "cost": asdict(costs[item.path])} for item in grafts]
+        print_json({"base": total, "grafts": added, "code": [asdict(change) for change in changes]})
         return
     for change in changes:
         _show(change, console())
-    console().print(_costs(made, costs, total))
+    console().print(_costs(grafts, costs, total))
 
 
-def _costs(made: Sequence[InstalledGraft], costs: Mapping[str, Cost], total: Mapping[str, int]) -> Table:
+def _costs(grafts: Sequence[InstalledGraft], costs: Mapping[str, Cost], total: Mapping[str, int]) -> Table:
     rows = [
-        [m.place, m.graft.block["name"], *_cost_cells(costs[m.path].parameters, costs[m.path].macs, total)]
-        for m in made
+        [item.place, item.graft.block["name"], *_cost_cells(costs[item.path].parameters, costs[item.path].macs, total)]
+        for item in grafts
     ]
     added = sum(cost.parameters for cost in costs.values()), sum(cost.macs for cost in costs.values())
-    rows.append([f"all {len(made)}", "", *_cost_cells(*added, total)])
+    rows.append([f"all {len(grafts)}", "", *_cost_cells(*added, total)])
     columns = ["graft", "block", "parameters", "% of base", "MACs", "% of base "]
     title = f"base: {total['parameters']:,} parameters, {total['macs']:,} MACs"
     return table(title, columns, rows, right=columns[2:])
@@ -85,7 +85,7 @@ def _share(part: int, whole: int) -> str:
 def _show(change: Difference, out: Console) -> None:
     owners = ", ".join(change.owners[:6]) + (f" and {len(change.owners) - 6} more" if len(change.owners) > 6 else "")
     out.print(f"[bold]{change.cls}[/] [dim]{escape(owners)}[/]", soft_wrap=True)
-    beside = out.width >= _BESIDE and not change.in_library
+    beside = out.width >= _SIDE_BY_SIDE and not change.in_library
     width = out.width // 2 - 1 if beside else out.width
     texts = [("with its grafts", change.generated)]
     if not change.in_library:

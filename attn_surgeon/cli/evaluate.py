@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from attn_surgeon.cli import completion
+from attn_surgeon.cli.evaluate_options import (
+    ORIGINAL,
+    BatchSize,
+    ClassesByIndex,
+    Compare,
+    CorruptionSeed,
+    Data,
+    DataDir,
+    Download,
+    IgnoreIndex,
+    Limit,
+    MaxBad,
+    Report,
+    Robust,
+    Split,
+    TaskName,
+    WithoutGrafts,
+    Workers,
+)
 from attn_surgeon.cli.files import given_or_newest
 from attn_surgeon.cli.options import (
     Arguments,
@@ -29,109 +47,39 @@ from attn_surgeon.cli.options import (
     open_from_options,
     require_device,
 )
-from attn_surgeon.cli.output import bar, json_text, note_missing_pictures, print_json, say, steps
+from attn_surgeon.cli.output import json_text, note_missing_pictures, print_json, print_note, progress_bar, show_steps
 from attn_surgeon.cli.scores import show_evaluation
-from attn_surgeon.cli.setting_options import option_of
 from attn_surgeon.errors import nearest
 from attn_surgeon.tasks import TASKS
 
 if TYPE_CHECKING:
     from attn_surgeon.artefact.open_network import LoadedNetwork
-
-ORIGINAL = "original"
-DATA, SCORING, NETWORK = "Data", "Scoring", "Network"
-_option = partial(typer.Option, show_default=False)
+    from attn_surgeon.tasks.base import Score, Task
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command(epilog="Example: attn-surgeon evaluate demo-cbam.safetensors --data demo-clutter")(evaluate)
 
 
 def evaluate(
     artefact: NetworkOrNewest = None,
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="DATA",
-            help="A folder with one folder of images per class, or with images/ and masks/; torch/NAME, hfds/USER/NAME"
-            " or wds/SHARDS, as timm names them; demo or demo-clutter.",
-            rich_help_panel=DATA,
-        ),
-    ] = ...,  # type: ignore[assignment]
-    task: Annotated[
-        str | None,
-        _option(
-            metavar="NAME", help=f"Task: {' or '.join(TASKS)} (default: inferred from the data).", rich_help_panel=DATA
-        ),
-    ] = None,
-    split: Annotated[
-        str, typer.Option(metavar="SPLIT", help="Split of the data, if it has splits.", rich_help_panel=DATA)
-    ] = "val",
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Use at most N images, balanced over the classes.", min=1, max=10**9, rich_help_panel=DATA
-        ),
-    ] = None,
-    data_dir: Annotated[str | None, option_of("data_dir")] = None,
-    download: Annotated[bool, option_of("download")] = False,
-    max_bad: Annotated[
-        float,
-        typer.Option(
-            metavar="FRACTION",
-            help="Largest fraction of unreadable images, which are skipped.",
-            min=0,
-            max=1,
-            rich_help_panel=DATA,
-        ),
-    ] = 0.0,
-    ignore_index: Annotated[int | None, option_of("ignore_index", DATA)] = None,
-    classes_by_index: Annotated[
-        bool,
-        typer.Option(
-            "--classes-by-index",
-            help="Match the data's classes to the network's first outputs where their names do not match.",
-            rich_help_panel=DATA,
-        ),
-    ] = False,
-    compare: Annotated[
-        str | None,
-        _option(
-            metavar="NETWORK",
-            help="Score this network on the same images too: an artefact, a network as for insert, or 'original' for"
-            " the same one without its grafts. --source, --weights, --arg, --mean, --std and --size apply to both.",
-            autocompletion=completion.networks,
-            rich_help_panel=SCORING,
-        ),
-    ] = None,
-    without_grafts: Annotated[
-        bool, typer.Option("--without-grafts", help="Score the original network.", rich_help_panel=SCORING)
-    ] = False,
-    robust: Annotated[
-        bool,
-        typer.Option(
-            "--robust",
-            help="Score under noise, blur, JPEG compression and clutter too, at five strengths each.",
-            rich_help_panel=SCORING,
-        ),
-    ] = False,
-    seed: Annotated[
-        int,
-        typer.Option(metavar="SEED", help="Random seed of --robust.", min=0, max=2**31, rich_help_panel=SCORING),
-    ] = 0,
-    report: Annotated[
-        str | None,
-        _option(
-            metavar="DIR",
-            help="Write the results and pictures of the predictions to this folder.",
-            rich_help_panel=SCORING,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", help="Images per batch.", min=1, max=10**6, rich_help_panel=SCORING)
-    ] = (256),
-    workers: Annotated[int, option_of("workers", SCORING)] = 0,
+    data: Data = ...,  # type: ignore[assignment]
+    task: TaskName = None,
+    split: Split = "val",
+    limit: Limit = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    max_bad: MaxBad = 0.0,
+    ignore_index: IgnoreIndex = None,
+    classes_by_index: ClassesByIndex = False,
+    compare: Compare = None,
+    without_grafts: WithoutGrafts = False,
+    robust: Robust = False,
+    seed: CorruptionSeed = 0,
+    report: Report = None,
+    batch_size: BatchSize = 256,
+    workers: Workers = 0,
     device: Device = "cpu",
     source: Source = None,
     own: Own = None,
@@ -151,8 +99,7 @@ def evaluate(
     """
     from attn_surgeon.evaluate.assess import assess, open_for_networks
     from attn_surgeon.evaluate.compare import ComparedNames
-    from attn_surgeon.evaluate.report import require_folder, write_report
-    from attn_surgeon.surgery.graft_check import check
+    from attn_surgeon.evaluate.report import require_folder
     from attn_surgeon.tasks import get_task, infer_task
     from attn_surgeon.tasks.base import ScoreOptions
     from attn_surgeon.tasks.settings import TaskSettings
@@ -163,15 +110,10 @@ def evaluate(
     if report is not None:
         require_folder(Path(report))
     path = given_or_newest(artefact)
-    opened = partial(
+    open_one = partial(
         open_from_options, weights=weights, args=args, source=source, trust=trust, mean=mean, std=std, size=size
     )
-    with steps(f"open {path}"):
-        network = opened(path)
-        scored = replace(network, model=network.base()) if without_grafts else network
-        networks = [scored, *_compared(network, compare, opened, without_grafts=without_grafts)]
-    for one in networks:
-        check(one.model, one.example)
+    networks = _open_networks(path, compare, open_one, without_grafts=without_grafts)
     chosen = get_task(task or infer_task(data))
     settings = TaskSettings(
         task=chosen.name,
@@ -182,40 +124,61 @@ def evaluate(
         ignore_index=ignore_index,
         workers=workers,
     )
-    with steps(f"open {data}"):
+    with show_steps(f"open {data}"):
         images = open_for_networks(chosen, networks, data, split, settings, by_index=classes_by_index)
-    options = ScoreOptions(batch_size, workers, device)
     compared = None if compare is None else ComparedNames(path, None if compare == ORIGINAL else compare)
-    with bar("evaluate") as progress:
-        found = assess(
+    with progress_bar("evaluate") as progress:
+        assessment = assess(
             chosen,
             networks,
             images,
             compared=compared,
             corruption_seed=seed if robust else None,
-            options=options,
+            options=ScoreOptions(batch_size, workers, device),
             progress=progress,
         )
     document: dict[str, Any] = {"network": path, "data": data, "split": split, "without_grafts": without_grafts}
-    document |= {"task": chosen.name, **found.document}
+    document |= {"task": chosen.name, **assessment.document}
     if compare is not None:
         document["compare"] = {"network": compare, **document["compare"]}
     if report is not None:
-        scored_images = zip(networks, images, found.scores, strict=True)
-        pictures = [chosen.pictures(one.model, its_images, score) for one, its_images, score in scored_images]
-        write_report(Path(report), json_text(document), pictures)
-        note_missing_pictures()
+        _write_report(Path(report), document, chosen, list(zip(networks, images, assessment.scores, strict=True)))
     if as_json:
         print_json(document)
         return
-    notes = [*(one.notes for one in networks), *(its_images.notes for its_images in images)]
+    notes = [*(network.notes for network in networks), *(its_images.notes for its_images in images)]
     for note in dict.fromkeys(chain.from_iterable(notes)):
-        say(note)
+        print_note(note)
     show_evaluation(document, chosen)
 
 
+def _open_networks(
+    path: str, compare: str | None, open_one: Callable[[str], LoadedNetwork], *, without_grafts: bool
+) -> list[LoadedNetwork]:
+    """Return the network, and the one to compare it with, after checking that all their grafts run."""
+    from attn_surgeon.surgery.graft_check import check
+
+    with show_steps(f"open {path}"):
+        network = open_one(path)
+        scored = replace(network, model=network.base()) if without_grafts else network
+        networks = [scored, *_compared(network, compare, open_one, without_grafts=without_grafts)]
+    for each in networks:
+        check(each.model, each.example)
+    return networks
+
+
+def _write_report(
+    folder: Path, document: dict[str, Any], task: Task, scored: Sequence[tuple[LoadedNetwork, Any, Score]]
+) -> None:
+    from attn_surgeon.evaluate.report import write_report
+
+    pictures = [task.pictures(network.model, images, score) for network, images, score in scored]
+    write_report(folder, json_text(document), pictures)
+    note_missing_pictures()
+
+
 def _compared(
-    network: LoadedNetwork, compare: str | None, opened: Callable[[str], LoadedNetwork], *, without_grafts: bool
+    network: LoadedNetwork, compare: str | None, open_one: Callable[[str], LoadedNetwork], *, without_grafts: bool
 ) -> list[LoadedNetwork]:
     """Return the network to compare with, if any; raise OptionError where it would be the same one."""
     from attn_surgeon.surgery.installed_grafts import list_grafts
@@ -223,7 +186,7 @@ def _compared(
     if compare is None:
         return []
     if compare != ORIGINAL:
-        return [opened(compare)]
+        return [open_one(compare)]
     if without_grafts or not list_grafts(network.model):
         what = "the original would be compared with itself"
         raise OptionError(what, f"--compare {ORIGINAL}", "name a network with grafts, and leave --without-grafts out")

@@ -8,23 +8,23 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from attn_surgeon.artefact.header import ARTEFACT_SUFFIX, is_artefact
-from attn_surgeon.cli.output import say
+from attn_surgeon.cli.output import print_note
 from attn_surgeon.errors import ArtefactError
 from attn_surgeon.files import claimed
 
 _claims = ExitStack()
-_MAKE_ONE = "make one with: attn-surgeon insert NETWORK --block BLOCK --after SITE"
+_MAKE_ONE = "create one with: attn-surgeon insert NETWORK --block BLOCK --after SITE"
 
 
 def given_or_newest(path: str | None) -> str:
-    """Return the path, or that of the newest artefact in the current folder, and print which."""
+    """Return the path, or that of the newest artefact in the current folder, which is then printed."""
     if path is not None:
         return path
     found = own_artefacts(Path())
     if not found:
         raise ArtefactError("no artefact is named, and this folder has none", str(Path.cwd()), _MAKE_ONE)
     newest = max(found, key=lambda path: path.stat().st_mtime)
-    say(f"taking {newest}, the newest artefact in this folder")
+    print_note(f"using {newest}, the newest artefact in this folder")
     return str(newest)
 
 
@@ -41,10 +41,10 @@ def own_artefacts(folder: Path) -> list[Path]:
 
 
 def writable(path: str, *, force: bool, suffixes: Sequence[str] = (ARTEFACT_SUFFIX,), option: str = "--output") -> Path:
-    """Return the path of a file to write; raise ArtefactError where it cannot be written or exists.
+    """Return the path of a file to write; raise ArtefactError if it cannot be written or exists.
 
-    Called before anything is loaded; until the command ends, no other process writes the file. Unlike
-    `attn_surgeon.save`, a command replaces no artefact by itself: the name may be one that it has made up.
+    It is called before anything is loaded, and the file stays locked until the command ends. Unlike
+    `attn_surgeon.save`, a command does not overwrite by default: the user may not have chosen the name.
     """
     target = Path(path)
     if os.path.isdir(path):  # noqa: PTH112 - pathlib raises for a name that is too long
@@ -53,7 +53,7 @@ def writable(path: str, *, force: bool, suffixes: Sequence[str] = (ARTEFACT_SUFF
         what = f"the output's name does not end in {' or '.join(suffixes)}"
         raise ArtefactError(what, path, f"try {option} {path}{suffixes[0]}")
     if not os.path.isdir(target.parent):  # noqa: PTH112
-        raise ArtefactError("the output's folder does not exist", str(target.parent), "make it first")
+        raise ArtefactError("the output's folder does not exist", str(target.parent), "create it first")
     if not os.access(target.parent, os.W_OK):
         raise ArtefactError("the output's folder cannot be written", str(target.parent), f"choose another {option}")
     claim(target)
@@ -63,12 +63,12 @@ def writable(path: str, *, force: bool, suffixes: Sequence[str] = (ARTEFACT_SUFF
 
 
 def claim(path: Path) -> None:
-    """Keep other processes from writing an output until the command ends; raise BusyError where one does."""
+    """Lock an output until the command ends; raise BusyError if another process is writing it."""
     _claims.enter_context(claimed(path))
 
 
 def release_claims() -> None:
-    """Let others write the outputs of this command."""
+    """Release the locks of this command's outputs."""
     _claims.close()
 
 

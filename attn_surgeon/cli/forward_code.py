@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Forward:
-    """A class's forward before and after; `grafted` is whether the graft is there, or only would be."""
+    """A class's forward before and after; `grafted` is false where the graft is not inserted yet."""
 
     owner: str
     cls: str
@@ -44,16 +44,16 @@ def _forward(model: nn.Module, site: Site) -> Forward:
 
     places = site.after or site.before
     if not places:
-        raise SelectorError("no graft can be made there, so there is no code to show", site.name)
+        raise SelectorError("no graft can be inserted there, so there is no code to show", site.name)
     module = model.get_submodule(places[0].owner)
     cls = original_class(module)
     grafted = is_operated(module) and bool(grafts_in(module))
-    after = readable_text(generated_sources(module)) if grafted else _would_be(module, site)
+    after = readable_text(generated_sources(module)) if grafted else _planned_code(module, site)
     return Forward(places[0].owner, cls.__name__, original_text(cls), after, grafted)
 
 
-def _would_be(module: nn.Module, site: Site) -> str:
-    """Return the code for a graft that is not made, by the first placement that can be written."""
+def _planned_code(module: nn.Module, site: Site) -> str:
+    """Return the forward with a graft at the site, at the first placement for which code can be generated."""
     from attn_surgeon.surgery.forward_diff import readable_text
     from attn_surgeon.surgery.rewrite.binding import UntraceableError
     from attn_surgeon.surgery.rewrite.generated_code import write_code
@@ -68,7 +68,7 @@ def _would_be(module: nn.Module, site: Site) -> str:
     return f"# no graft can be written here: {reason}"
 
 
-def plain(code: Sequence[Forward]) -> list[dict[str, object]]:
+def code_documents(code: Sequence[Forward]) -> list[dict[str, object]]:
     """Return the code as plain data."""
     return [asdict(forward) for forward in code]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from attn_surgeon.cli.insertion import SurgeryOptions, carry_out, output_file
+from attn_surgeon.cli.insertion import InsertionOptions, insert_and_write, output_file
 from attn_surgeon.cli.options import (
     AllowPartial,
     Arguments,
@@ -22,7 +22,7 @@ from attn_surgeon.cli.options import (
     open_from_options,
     read_pairs,
 )
-from attn_surgeon.cli.output import steps
+from attn_surgeon.cli.output import show_steps
 from attn_surgeon.cli.site_options import (
     After,
     At,
@@ -45,7 +45,7 @@ from attn_surgeon.cli.site_options import (
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command(epilog="Example: attn-surgeon insert demo --block cbam --after layer3")(insert)
 
 
@@ -99,7 +99,7 @@ def insert(
         layout=layout,
     )
     target = None if dry_run else output_file(network, [spec], output, force=force)
-    with steps(f"open {network}"):
+    with show_steps(f"open {network}"):
         loaded = open_from_options(
             network,
             weights=weights,
@@ -111,4 +111,6 @@ def insert(
             size=size,
             allow_partial=allow_partial,
         )
-    carry_out(loaded, [Insertion(spec, selection)], SurgeryOptions(target, strict, seed, not no_verify, patch, as_json))
+    insert_and_write(
+        loaded, [Insertion(spec, selection)], InsertionOptions(target, strict, seed, not no_verify, patch, as_json)
+    )

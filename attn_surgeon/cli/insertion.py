@@ -1,4 +1,4 @@
-"""Shared by `insert` and `run`: insert blocks, certify, write the artefact, and print what was done."""
+"""Insert blocks, certify, write the artefact and print the result, for `insert` and `run`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from attn_surgeon.cli.files import size_text, writable
-from attn_surgeon.cli.output import console, is_quiet, print_certificate, print_json, print_plan, say, steps
+from attn_surgeon.cli.output import console, is_quiet, print_certificate, print_json, print_note, print_plan, show_steps
 from attn_surgeon.errors import for_command_line
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SurgeryOptions:
-    """How blocks are inserted and where the artefact goes; without a `target`, the plan is printed and that is all."""
+class InsertionOptions:
+    """How blocks are inserted and which file is written; without a `target`, only the plan is printed."""
 
     target: Path | None
     strict: bool = False
@@ -36,9 +36,9 @@ class SurgeryOptions:
 
 
 def output_file(network: str, specs: Sequence[BlockSpec], output: str | None, *, force: bool) -> Path:
-    """Return the file to write, by default one named for network and blocks; raise ArtefactError where it exists.
+    """Return the file to write, by default named after the network and the blocks; raise ArtefactError if it exists.
 
-    The network is not loaded for it.
+    The network is not loaded.
     """
     from attn_surgeon.artefact.open_network import network_name
 
@@ -49,15 +49,15 @@ def output_file(network: str, specs: Sequence[BlockSpec], output: str | None, *,
 
 
 def _file_name(block: str) -> str:
-    """Return a block's name in the name of a file: for `file.py:Factory`, the factory."""
+    """Return a block's name for a file name: for `file.py:Factory`, the factory."""
     return "+".join(part.rpartition(":")[2] for part in block.split("+"))
 
 
-def carry_out(loaded: LoadedNetwork, insertions: Sequence[Insertion], options: SurgeryOptions) -> None:
-    """Insert the blocks, certify, write and print; where the certificate fails, write nothing and exit with 1."""
+def insert_and_write(loaded: LoadedNetwork, insertions: Sequence[Insertion], options: InsertionOptions) -> None:
+    """Insert the blocks, certify, write and print; if the certificate fails, write nothing and exit with 1."""
     if not options.as_json:
         for note in loaded.notes:
-            say(note)
+            print_note(note)
     if options.target is None:
         _dry_run(loaded, insertions, options)
         return
@@ -73,10 +73,10 @@ def carry_out(loaded: LoadedNetwork, insertions: Sequence[Insertion], options: S
         raise typer.Exit(1)
 
 
-def _insert(loaded: LoadedNetwork, insertions: Sequence[Insertion], options: SurgeryOptions) -> InsertionResult:
+def _insert(loaded: LoadedNetwork, insertions: Sequence[Insertion], options: InsertionOptions) -> InsertionResult:
     from attn_surgeon.artefact.insertion import perform_insertions
 
-    with steps("insert") as progress:
+    with show_steps("insert") as progress:
         return perform_insertions(
             loaded,
             insertions,
@@ -87,7 +87,7 @@ def _insert(loaded: LoadedNetwork, insertions: Sequence[Insertion], options: Sur
         )
 
 
-def _write(result: InsertionResult, target: Path, options: SurgeryOptions) -> None:
+def _write(result: InsertionResult, target: Path, options: InsertionOptions) -> None:
     from attn_surgeon.artefact.save import require_base_again, save
 
     if options.patch:
@@ -95,7 +95,7 @@ def _write(result: InsertionResult, target: Path, options: SurgeryOptions) -> No
     save(result.model, target, patch=options.patch, certificate=result.certificate, overwrite=True)
 
 
-def _dry_run(loaded: LoadedNetwork, insertions: Sequence[Insertion], options: SurgeryOptions) -> None:
+def _dry_run(loaded: LoadedNetwork, insertions: Sequence[Insertion], options: InsertionOptions) -> None:
     from attn_surgeon.operations.insert import plan_insertion
     from attn_surgeon.surgery.plan import join_plans
 
@@ -110,27 +110,27 @@ def _dry_run(loaded: LoadedNetwork, insertions: Sequence[Insertion], options: Su
         console().print("\n[dim]dry run: nothing was changed or written[/]")
 
 
-def _print(result: InsertionResult, written: Path | None, options: SurgeryOptions) -> None:
+def _print(result: InsertionResult, written: Path | None, options: InsertionOptions) -> None:
     out = console()
     if not is_quiet():
-        _print_evidence(result, out)
+        _print_plan_and_certificate(result, out)
     if written is None:
-        out.print("[bold red]the certificate failed, and nothing was written[/]; --no-verify writes it all the same")
+        out.print("[bold red]the certificate failed, and nothing was written[/]; --no-verify writes it anyway")
         return
     kind = "patch" if options.patch else "artefact"
     out.print(f"wrote the {kind} [bold]{escape(str(written))}[/] ({size_text(written)})", soft_wrap=True)
 
 
-def _print_evidence(result: InsertionResult, out: Console) -> None:
+def _print_plan_and_certificate(result: InsertionResult, out: Console) -> None:
     print_plan(result.plan, out)
     out.print()
     if result.certificate is not None:
         print_certificate(result.certificate, out)
         out.print()
     else:
-        out.print("[yellow]no certificate was made[/]; attn-surgeon verify makes it")
+        out.print("[yellow]no certificate was made[/]; attn-surgeon verify makes one")
     if any(graft.block["init"] == "paper" for graft in result.plan.grafts):
-        out.print("[yellow]the output is not the original's[/]: with --init paper a block starts as published")
+        out.print("[yellow]the output is not the original's[/]: --init paper starts blocks as published")
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from attn_surgeon.cli.options import (
     Weights,
     open_from_options,
 )
-from attn_surgeon.cli.output import console, print_json, say, steps
+from attn_surgeon.cli.output import console, print_json, print_note, show_steps
 
 if TYPE_CHECKING:
     from attn_surgeon.artefact.open_network import LoadedNetwork
@@ -63,7 +63,7 @@ GraphFile = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command(epilog="Example: attn-surgeon inspect demo 'layer3.*'")(inspect)
 
 
@@ -88,14 +88,14 @@ def inspect(
     """Show a network as a tree: names, shapes, parameters, groups. Its weights are not loaded."""
     from attn_surgeon.surgery.sites.survey import survey
 
-    target = _drawable(graph, force=force)
-    with steps(f"inspect {network}"):
+    target = _picture_file(graph, force=force)
+    with show_steps(f"inspect {network}"):
         weights = weights or (None if network.endswith(".safetensors") else "none")
         loaded = open_from_options(
             network, weights=weights, args=args, source=source, trust=trust, mean=mean, std=std, size=size
         )
         surveyed = survey(loaded.model, loaded.example)
-    completion.remember(network, (site.name for site in surveyed.sites))
+    completion.cache_names(network, (site.name for site in surveyed.sites))
     document: dict[str, Any] = {"network": network, "input": list(loaded.example.shape)}
     if target is not None:
         document["graph"] = _draw(loaded, surveyed, target, depth)
@@ -103,15 +103,15 @@ def inspect(
         document["code"] = _code(loaded, surveyed, code, show=not as_json)
     if as_json:
         chosen = [site for _, site in _chosen(surveyed, selector, at, depth)]
-        print_json(document | {"sites": _plain(chosen)})
+        print_json(document | {"sites": _site_documents(chosen)})
     elif target is not None:
-        say(f"wrote {target}")
+        print_note(f"wrote {target}")
     elif code is None:
         _show(loaded, surveyed, selector, at, depth)
 
 
 def _chosen(surveyed: Survey, selector: str | None, at: str | None, depth: int | None) -> list[tuple[str, Site]]:
-    """Return sites by selector, group and depth, those of a group with the side that is meant."""
+    """Return the sites chosen by selector, group and depth; those of a group with their side, before or after."""
     from attn_surgeon.surgery.sites.selection import Selection, choose
     from attn_surgeon.surgery.sites.selectors import select
 
@@ -148,20 +148,20 @@ def _show_groups(surveyed: Survey) -> None:
     console().print(Text("groups: ").append(listed or Text("none")))
     example = "residual" if "residual" in groups else next(iter(groups), "stages")
     inner = next((site.name.rpartition(".")[0] for site in surveyed.sites if "." in site.name), "")
-    say(f"more: --at {example}, --depth N, " + (f"'{inner}.*', " if inner else "") + "--graph FILE.svg")
+    print_note(f"more: --at {example}, --depth N, " + (f"'{inner}.*', " if inner else "") + "--graph FILE.svg")
 
 
 def _code(loaded: LoadedNetwork, surveyed: Survey, selector: str, *, show: bool) -> Sequence[Mapping[str, object]]:
-    from attn_surgeon.cli.forward_code import forwards, plain, print_code
+    from attn_surgeon.cli.forward_code import code_documents, forwards, print_code
     from attn_surgeon.surgery.sites.selectors import select
 
     found = forwards(loaded.model, select(surveyed.sites, selector, surveyed.unused))
     if show:
         print_code(found)
-    return plain(found)
+    return code_documents(found)
 
 
-def _drawable(path: str | None, *, force: bool) -> Any:
+def _picture_file(path: str | None, *, force: bool) -> Any:
     """Return the file to draw, after checking that it can be drawn and written."""
     if path is None:
         return None
@@ -177,12 +177,12 @@ def _drawable(path: str | None, *, force: bool) -> Any:
 def _draw(loaded: LoadedNetwork, surveyed: Survey, target: Any, depth: int | None) -> str:
     from attn_surgeon.draw.picture import draw_network
 
-    with steps(f"draw {target}"):
+    with show_steps(f"draw {target}"):
         draw_network(surveyed, loaded.provenance.source.text, target, depth)
     return str(target)
 
 
-def _plain(sites: Sequence[Site]) -> list[dict[str, Any]]:
+def _site_documents(sites: Sequence[Site]) -> list[dict[str, Any]]:
     return [
         {
             "name": site.name,

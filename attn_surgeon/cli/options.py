@@ -65,7 +65,7 @@ Arguments = Annotated[
 
 
 def _adopt_each(places: list[str] | None) -> list[str] | None:
-    """Register blocks of the user's own, before an artefact with such blocks is read."""
+    """Register the user's own blocks, before an artefact that has them is read."""
     if places:
         from attn_surgeon.blocks.base.user_blocks import adopt_as
 
@@ -123,11 +123,11 @@ AllowPartial = Annotated[
 ]
 
 
-_LARGEST_SIDE = 100_000  # of features, and their channels
+_LARGEST_SIDE = 100_000  # the most channels, height or width of features
 
 
 class OptionError(SurgeonError):
-    """Report an option whose text cannot be read."""
+    """Report an option whose value is invalid."""
 
 
 def open_from_options(
@@ -142,7 +142,7 @@ def open_from_options(
     allow_partial: bool = False,
     trust: bool = False,
 ) -> LoadedNetwork:
-    """Open a network by the texts of the options."""
+    """Open a network or an artefact as the options say."""
     from attn_surgeon.artefact.open_network import open_network
 
     if text.endswith(".onnx"):
@@ -165,7 +165,7 @@ def read_pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
 
 
 def read_images(mean: str | None, std: str | None, size: str | None) -> PreprocessingOverrides:
-    """Return the preprocessing that the options override."""
+    """Return the preprocessing that --mean, --std and --size override."""
     from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 
     return PreprocessingOverrides(_numbers(mean, "--mean"), _numbers(std, "--std"), read_size(size))
@@ -200,9 +200,7 @@ def require_device(name: str) -> None:
     try:
         torch.empty(1, device=name).cpu()
     except (RuntimeError, AssertionError) as error:
-        raise OptionError(
-            f"the device '{name}' cannot be used: {first_line(error)}", "--device", "cpu always can"
-        ) from None
+        raise OptionError(f"the device '{name}' cannot be used: {first_line(error)}", "--device", "use cpu") from None
 
 
 def device_name(where: torch.device) -> str:

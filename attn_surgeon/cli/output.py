@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from attn_surgeon.surgery.plan import Plan
     from attn_surgeon.tables import Table as PlainTable
 
-_WIDE = 140
-_WIDEST = 10_000
-_ROOMY = 120
-_LEFT_OUT = ("channels", "runs", "owner")  # on a narrow terminal
-SECONDS = 30.0  # between two lines of progress, where there is no terminal
+_WIDTH_OF_FILES = 140  # columns, where the output is no terminal
+_UNLIMITED_WIDTH = 10_000
+_WIDTH_OF_ALL_COLUMNS = 120
+_ON_WIDE_TERMINALS_ONLY = ("channels", "runs", "owner")
+_PROGRESS_INTERVAL = 30.0  # seconds between two lines of progress, where there is no terminal
 
 
 class Verbosity(IntEnum):
@@ -42,14 +42,14 @@ class Verbosity(IntEnum):
     VERBOSE = 2
 
 
-class _Reasons(logging.Handler):
-    """Print what the library logs: why a site is refused, or another placement is tried."""
+class _NotePrinter(logging.Handler):
+    """Print the library's log: why a site is refused, or another placement is tried."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
+        print_note(record.getMessage())
 
 
-_reasons = _Reasons()
+_note_printer = _NotePrinter()
 _logger = logging.getLogger("attn_surgeon")
 _verbosity = [Verbosity.NORMAL]
 
@@ -57,15 +57,15 @@ _verbosity = [Verbosity.NORMAL]
 def set_verbosity(verbosity: Verbosity) -> None:
     """Set how much is printed from here on."""
     _verbosity[0] = verbosity
-    _logger.removeHandler(_reasons)
+    _logger.removeHandler(_note_printer)
     _logger.setLevel(logging.NOTSET)
     if verbosity is Verbosity.VERBOSE:
-        _logger.addHandler(_reasons)
+        _logger.addHandler(_note_printer)
         _logger.setLevel(logging.INFO)
 
 
 def is_quiet() -> bool:
-    """Return whether only errors and the result are to be printed."""
+    """Return whether only errors and the result are printed."""
     return _verbosity[0] is Verbosity.QUIET
 
 
@@ -73,11 +73,11 @@ def console(*, stderr: bool = False) -> Console:
     """Return a console as wide as the terminal, or wide enough for tables where there is none."""
     stream = sys.stderr if stderr else sys.stdout
     known = stream.isatty() or "COLUMNS" in os.environ
-    return Console(stderr=stderr, width=None if known else _WIDE, highlight=False, emoji=False)
+    return Console(stderr=stderr, width=None if known else _WIDTH_OF_FILES, highlight=False, emoji=False)
 
 
 def print_json(document: Any) -> None:
-    """Print the one document of a `--json` command."""
+    """Print a document as JSON to standard output."""
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     sys.stdout.write(json_text(document, ascii_only=not unicode))
     sys.stdout.flush()
@@ -108,7 +108,7 @@ def print_error(what: str, where: str, hint: str, *, as_json: bool) -> None:
     console(stderr=True).print("; ".join(part for part in parts if part), soft_wrap=True)
 
 
-def say(text: str) -> None:
+def print_note(text: str) -> None:
     """Print a note to stderr, unless the command is to be quiet."""
     if is_quiet():
         return
@@ -116,9 +116,9 @@ def say(text: str) -> None:
 
 
 def note_missing_pictures() -> None:
-    """Print to stderr which extra draws the pictures that were left out, where it is not installed."""
+    """Print which extra to install for the pictures that were left out, if Matplotlib is not installed."""
     if not is_installed("matplotlib"):
-        say("no pictures without Matplotlib: pip install 'attn-surgeon[draw]'")
+        print_note("no pictures without Matplotlib: pip install 'attn-surgeon[draw]'")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> Table:
@@ -137,12 +137,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
 def print_table(out: Console, made: Table) -> None:
     """Print a table of numbers; where the terminal is too narrow for it, lines wrap and no number is cut."""
     width = out.width
-    out.width = max(width, Measurement.get(out, out.options.update(width=_WIDEST), made).maximum)
+    out.width = max(width, Measurement.get(out, out.options.update(width=_UNLIMITED_WIDTH), made).maximum)
     out.print(made)
     out.width = width
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> Table:
+def key_value_table(rows: Sequence[tuple[str, str]]) -> Table:
     """Build a table of names and values."""
     made = Table(box=None, pad_edge=False, show_header=False)
     made.add_column(style="dim")
@@ -153,7 +153,7 @@ def facts(rows: Sequence[tuple[str, str]]) -> Table:
 
 
 def rich_table(plain: PlainTable, styles: Mapping[str, Callable[[str], Text]] | None = None) -> Table:
-    """Build the table that a terminal shows; `styles` colour the cells of the columns they are named for."""
+    """Build the table that a terminal shows; `styles` return the text of a cell by the name of its column."""
     made = table(plain.title, plain.columns, [], right=plain.numbers)
     plain_style = [(styles or {}).get(column, Text) for column in plain.columns]
     for row in plain.rows:
@@ -162,9 +162,13 @@ def rich_table(plain: PlainTable, styles: Mapping[str, Callable[[str], Text]] | 
 
 
 def print_plan(plan: Plan, out: Console) -> None:
-    """Print what will be grafted, what is refused and why, and notes; a narrow terminal shows fewer columns."""
+    """Print the grafts, the refused sites with their reasons, and notes; narrow terminals show fewer columns."""
     made, *refused = plan.tables
-    kept = made.columns if out.width >= _ROOMY else [name for name in made.columns if name not in _LEFT_OUT]
+    kept = (
+        made.columns
+        if out.width >= _WIDTH_OF_ALL_COLUMNS
+        else [name for name in made.columns if name not in _ON_WIDE_TERMINALS_ONLY]
+    )
     out.print(rich_table(made.only(kept)))
     for plain in refused:
         out.print()
@@ -174,7 +178,7 @@ def print_plan(plan: Plan, out: Console) -> None:
 
 
 def print_certificate(certificate: Certificate, out: Console) -> None:
-    """Print each check and what was seen."""
+    """Print each check with its detail."""
     colours = {"✓": "green", "✗": "bold red", "–": "yellow"}
     made = rich_table(certificate.table, {"": lambda mark: Text(mark, style=colours[mark])})
     made.title = f"certificate: {'[green]passed[/]' if certificate.passed else '[bold red]failed[/]'}"
@@ -182,8 +186,8 @@ def print_certificate(certificate: Certificate, out: Console) -> None:
 
 
 @contextmanager
-def steps(title: str) -> Iterator[Callable[[str], None]]:
-    """Show the step that a long job is at, on a terminal; elsewhere nothing."""
+def show_steps(title: str) -> Iterator[Callable[[str], None]]:
+    """Show the current step of a long job on a terminal; print nothing elsewhere."""
     screen = console(stderr=True)
     if is_quiet() or not screen.is_terminal:
         yield lambda step: None
@@ -193,21 +197,21 @@ def steps(title: str) -> Iterator[Callable[[str], None]]:
 
 
 def _lines(title: str) -> Callable[[int, int], None]:
-    """Return a progress callback that prints a line to stderr now and then."""
+    """Return a progress callback that prints a line to stderr every half minute."""
     last = time.monotonic()
 
     def report(done: int, total: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= SECONDS:
+        if time.monotonic() - last >= _PROGRESS_INTERVAL:
             last = time.monotonic()
-            say(f"{title}: {done:,} of {total:,}")
+            print_note(f"{title}: {done:,} of {total:,}")
 
     return report
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar for `done` of `total`, on a terminal; elsewhere a line now and then."""
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on a terminal; elsewhere print a line every half minute."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     screen = console(stderr=True)

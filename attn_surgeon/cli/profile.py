@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import given_or_newest, writable
 from attn_surgeon.cli.options import (
     Arguments,
@@ -28,7 +27,17 @@ from attn_surgeon.cli.options import (
     read_size,
     require_device,
 )
-from attn_surgeon.cli.output import print_json, say, steps
+from attn_surgeon.cli.output import print_json, print_note, show_steps
+from attn_surgeon.cli.profile_options import (
+    Against,
+    Batches,
+    Picture,
+    ProfileDevice,
+    ProfiledNetwork,
+    Rounds,
+    Runtimes,
+    TimeLimit,
+)
 from attn_surgeon.errors import for_command_line, nearest
 from attn_surgeon.optional_dependencies import require_extra
 from attn_surgeon.validation import read_count
@@ -44,56 +53,19 @@ ONNX = ".onnx"
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command(epilog="Example: attn-surgeon profile demo-cbam.safetensors --against original")(profile)
 
 
 def profile(
-    network: Annotated[
-        str | None,
-        typer.Argument(
-            help="An artefact, a network as for insert, or an ONNX file; without one, the newest artefact in this"
-            " folder.",
-            autocompletion=completion.networks,
-            show_default=False,
-        ),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NETWORK",
-            help="Network to compare with: 'original' for the same one without its grafts, or any other."
-            " --source, --weights, --arg, --mean, --std and --size apply to both.",
-            autocompletion=completion.networks,
-            show_default=False,
-        ),
-    ] = None,
-    runtime: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Comma-separated: eager, compile, onnx, tensorrt (default: eager, or onnx for an ONNX file)."
-            " tensorrt is ONNX Runtime's provider, never run on a GPU.",
-            show_default=False,
-        ),
-    ] = None,
-    batch: Annotated[str, typer.Option(metavar="NUMBERS", help="Batch sizes, comma-separated.")] = "1,8",
-    rounds: Annotated[int, typer.Option(metavar="N", help="Number of timing rounds.", min=2)] = 15,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu; cuda or cuda:1 (never run on a GPU).")] = "cpu",
-    time_limit: Annotated[
-        int | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="Longest that ONNX Runtime may take to open a file or to run it once"
-            " (default: 10, and 1 more for each MB of the file).",
-            min=1,
-            max=10**6,
-            show_default=False,
-        ),
-    ] = None,
-    picture: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Draw the latencies as a .png file.", show_default=False)
-    ] = None,
+    network: ProfiledNetwork = None,
+    against: Against = None,
+    runtime: Runtimes = None,
+    batch: Batches = "1,8",
+    rounds: Rounds = 15,
+    device: ProfileDevice = "cpu",
+    time_limit: TimeLimit = None,
+    picture: Picture = None,
     source: Source = None,
     own: Own = None,
     trust: Trust = False,
@@ -109,7 +81,7 @@ def profile(
 
     Memory is the peak of activations and kernels' workspaces.
 
-    Latencies are medians with quartiles, over rounds in which all networks are timed in turn.
+    Latencies are medians with quartiles over rounds; each round times all networks in turn.
     """
     names, batches = read_runtimes(runtime), read_batches(batch)
     _require_known_device(device)
@@ -126,58 +98,54 @@ def profile(
     from attn_surgeon.profiling.onnx_file import read_onnx
 
     path = given_or_newest(network)
-    opened = partial(
+    open_one = partial(
         open_from_options, weights=weights, args=args, source=source, trust=trust, mean=mean, std=std, size=size
     )
-    where = torch.device(device)
-    with steps(f"profile {path}") as progress:
+    torch_device = torch.device(device)
+    with show_steps(f"profile {path}") as progress:
         inputs = [
             replace(item, time_limit=time_limit)
-            for item in _inputs(path, against, opened, partial(read_onnx, size=read_size(size)))
+            for item in _inputs(path, against, open_one, partial(read_onnx, size=read_size(size)))
         ]
         is_onnx = path.endswith(ONNX) or (against or "").endswith(ONNX)
         chosen = names or (["onnx"] if is_onnx else ["eager"])
-        settings = profiler.ProfileSettings(where, chosen, batches, rounds)
+        settings = profiler.ProfileSettings(torch_device, chosen, batches, rounds)
         found = profiler.profile(inputs, settings, progress)
     notes = [for_command_line(note) for note in found["notes"]]
-    document = {"device": device_name(where), "rounds": rounds, **found, "notes": notes}
+    document = {"device": device_name(torch_device), "rounds": rounds, **found, "notes": notes}
     if target is not None:
         with staged(target) as temporary:
             temporary.write_bytes(to_png(document))
     if as_json:
         print_json(document)
         return
-    for note in (*_notes(inputs), *notes):
-        say(note)
+    for note in (*(note for item in inputs for note in item.source.notes), *notes):
+        print_note(note)
     show(document, picture)
 
 
 def _inputs(
-    path: str, against: str | None, opened: Callable[[str], LoadedNetwork], read: Callable[[str], OnnxInput]
+    path: str, against: str | None, open_one: Callable[[str], LoadedNetwork], read: Callable[[str], OnnxInput]
 ) -> list[ProfileInput]:
     """Open the network and the one to compare with; raise OptionError where there is no original."""
     from attn_surgeon.profiling.profiled_network import ProfileInput, original
 
     def given(text: str) -> LoadedNetwork | OnnxInput:
-        return read(text) if text.endswith(ONNX) else opened(text)
+        return read(text) if text.endswith(ONNX) else open_one(text)
 
     first = ProfileInput(path, given(path))
     if against is None:
         return [first]
     if against != ORIGINAL:
         return [first, ProfileInput(against if against != path else f"{against} again", given(against))]
-    bare = original(first.source)
-    if bare is None:
-        raise OptionError("this network has no grafts", f"--against {ORIGINAL}", "name the other network")
-    return [first, ProfileInput(ORIGINAL, bare)]
-
-
-def _notes(inputs: Sequence[ProfileInput]) -> list[str]:
-    return [note for item in inputs for note in item.source.notes]
+    base = original(first.source)
+    if base is None:
+        raise OptionError("this network has no grafts", f"--against {ORIGINAL}", "name another network")
+    return [first, ProfileInput(ORIGINAL, base)]
 
 
 def read_runtimes(text: str | None) -> list[str]:
-    """Return the names of runtimes, each once; raise OptionError for an unknown one."""
+    """Return the names of runtimes, without duplicates; raise OptionError for an unknown one."""
     from attn_surgeon.profiling.runtimes import RUNTIMES
 
     names = [] if text is None else [name.strip() for name in text.split(",")]
@@ -189,7 +157,7 @@ def read_runtimes(text: str | None) -> list[str]:
 
 
 def read_batches(text: str) -> list[int]:
-    """Return batch sizes, each once; raise OptionError for an invalid one."""
+    """Return batch sizes, without duplicates; raise OptionError for an invalid one."""
     sizes = [read_count(part) for part in text.split(",")]
     found = [size for size in sizes if size is not None]
     if len(found) < len(sizes):
@@ -198,7 +166,7 @@ def read_batches(text: str) -> list[int]:
 
 
 def _require_known_device(device: str) -> None:
-    """Raise OptionError for a device that cannot be timed, or that this machine does not have."""
+    """Raise OptionError for a device that cannot be timed, or that this machine lacks."""
     if device.partition(":")[0] not in DEVICES:
         hint = nearest(device, DEVICES) or f"known: {', '.join(DEVICES)}"
         raise OptionError(f"unknown device '{device}'", "--device", hint)

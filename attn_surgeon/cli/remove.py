@@ -11,12 +11,12 @@ from rich.markup import escape
 from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import artefact_or_newest, size_text, writable
 from attn_surgeon.cli.options import ArtefactPath, AsJson, Force, Output, Own, Source, Trust, Weights
-from attn_surgeon.cli.output import console, print_json, steps
+from attn_surgeon.cli.output import console, print_json, show_steps
 from attn_surgeon.cli.site_options import After, At, Before, Exclude
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command(epilog="Example: attn-surgeon remove demo-cbam.safetensors --after 'layer3*' -o back.safetensors")(
         remove
     )
@@ -53,10 +53,10 @@ def remove(
     from attn_surgeon.operations.remove import remove as remove_grafts
     from attn_surgeon.surgery.installed_grafts import list_grafts
 
-    with steps(f"read {path}"):
+    with show_steps(f"read {path}"):
         loaded = open_network(path, source=source, trust=trust, weights=weights)
         model = loaded.model
-        there = [made.graft for made in list_grafts(model)]
+        original = [made.graft for made in list_grafts(model)]
         remove_grafts(
             model,
             selector,
@@ -70,10 +70,12 @@ def remove(
         save(model, target, overwrite=True)
     left = [made.graft for made in list_grafts(model)]
     if as_json:
-        removed = [graft.site for graft in there if graft not in left]
+        removed = [graft.site for graft in original if graft not in left]
         sites = [graft.site for graft in left]
         print_json({"artefact": path, "removed": removed, "left": sites, "output": str(target)})
         return
     kept = f"{len(left)} left" if left else "the original is back"
-    text = f"removed {len(there) - len(left)} of {len(there)} grafts, {kept}; wrote [bold]{escape(str(target))}[/]"
+    text = (
+        f"removed {len(original) - len(left)} of {len(original)} grafts, {kept}; wrote [bold]{escape(str(target))}[/]"
+    )
     console().print(f"{text} ({size_text(target)})", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`attn-surgeon run` and `attn-surgeon recipes`: make artefacts again from recipes."""
+"""`attn-surgeon run` builds artefacts from recipes; `attn-surgeon recipes` lists, shows, copies and validates them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.markup import escape
 
 from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.cli.files import writable
-from attn_surgeon.cli.insertion import SurgeryOptions, carry_out, output_file
+from attn_surgeon.cli.insertion import InsertionOptions, insert_and_write, output_file
 from attn_surgeon.cli.options import AsJson, Force, Output, Own, Source, Trust, Weights
-from attn_surgeon.cli.output import console, print_json, say, steps, table
+from attn_surgeon.cli.output import console, print_json, print_note, show_steps, table
 from attn_surgeon.cli.site_options import DryRun, NoVerify, Patch
 
 
 def register(app: typer.Typer) -> None:
-    """Add both verbs."""
+    """Add both commands to the app."""
     app.command(epilog="Example: attn-surgeon run demo-cbam")(run)
     group = typer.Typer(invoke_without_command=True, epilog="Example: attn-surgeon recipes show demo-cbam")
     group.callback()(recipes)
@@ -53,8 +53,7 @@ def run(
 ) -> None:
     """Run a recipe: build its network, insert its blocks, certify the result and write the artefact.
 
-    A recipe is data: the code that it names, factories of networks and blocks, is run where --source, --own or --trust
-    says so.
+    Code that a recipe names, factories of networks and blocks, runs only with --source, --own or --trust.
     """
     from attn_surgeon.artefact.insertion import Insertion
     from attn_surgeon.artefact.open_network import open_network
@@ -64,14 +63,14 @@ def run(
 
     read = trusted_recipe(read_recipe(recipe), recipe, source=source, trust=trust)
     if code := code_named(read):
-        say(f"running code of {', '.join(code)}")
+        print_note(f"running code of {', '.join(code)}")
     requests = [operation.insert for operation in read.operations]
     insertions = [
         Insertion(BlockSpec.read(adopt(item.block), item.options, item.init), item.selection()) for item in requests
     ]
     specs = [insertion.spec for insertion in insertions]
     target = None if dry_run else output_file(read.source.name, specs, output or read.output, force=force)
-    with steps(f"open {read.source.name}"):
+    with show_steps(f"open {read.source.name}"):
         loaded = open_network(
             read.source.name,
             weights=weights or read.source.weights,
@@ -80,7 +79,9 @@ def run(
             source=source if read.source.name.endswith(ARTEFACT_SUFFIX) else None,
             trust=trust,
         )
-    carry_out(loaded, insertions, SurgeryOptions(target, read.strict, read.seed, not no_verify, patch, as_json))
+    insert_and_write(
+        loaded, insertions, InsertionOptions(target, read.strict, read.seed, not no_verify, patch, as_json)
+    )
 
 
 def recipes(context: typer.Context, as_json: AsJson = False) -> None:

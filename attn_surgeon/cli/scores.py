@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from attn_surgeon.cli.output import console, facts, print_table, table
+from attn_surgeon.cli.output import console, key_value_table, print_table, table
 
 if TYPE_CHECKING:
     from attn_surgeon.tasks.base import Metric, Task
 
-WIDEST = 5  # classes in the table of differences
+_MOST_CLASSES = 5  # in the table of differences
 Document = Mapping[str, Any]
 
 
@@ -27,7 +27,7 @@ def show_evaluation(document: Document, task: Task) -> None:
     time = "time" if compared is None else "time of both"
     columns = [[*task.rows(network), (time, f"{network['seconds']:.1f} s")] for network in networks]
     if compared is None:
-        out.print(facts(columns[0]))
+        out.print(key_value_table(columns[0]))
     else:
         rows = [[name, value, other] for (name, value), (_, other) in zip(*columns, strict=True)]
         out.print(table("", ["", *names], rows))
@@ -43,14 +43,14 @@ def show_evaluation(document: Document, task: Task) -> None:
 def show_classes(metric: Metric, columns: Mapping[str, Document]) -> None:
     """Print a table of a metric of each class, a column for each document."""
     tables = [column[metric.key] for column in columns.values()]
-    rows = [[name, *(fraction(own[name]) for own in tables)] for name in tables[0]]
+    rows = [[name, *(percent_text(own[name]) for own in tables)] for name in tables[0]]
     print_table(console(), table(f"\n{metric.title} of each class", ["class", *columns], rows, right=list(columns)))
 
 
 def comparison_rows(document: Document, first: str, second: str) -> list[tuple[str, str]]:
-    """Return the rows of a difference and its paired test, by the names of the two networks."""
+    """Return the rows of a difference and its paired test, labelled with the names of the two networks."""
     difference = document["difference"]
-    rows = [("difference", f"{interval(difference)} ({difference['how']})")]
+    rows = [("difference", f"{interval_text(difference)} ({difference['how']})")]
     if (test := document.get("mcnemar")) is not None:
         only = [value for name, value in test.items() if name.startswith("only_")]
         counts = f"right only {first} {only[0]:,}, only {second} {only[1]:,}"
@@ -60,7 +60,7 @@ def comparison_rows(document: Document, first: str, second: str) -> list[tuple[s
         rows.append(("signed-rank", f"p = {test['p']:.3g}; {counts}{_how(test)}"))
     if (images := document.get("by_image")) is not None:
         counts = f"better {first} on {images['better']:,}, worse on {images['worse']:,}"
-        rows.append(("images", f"{counts}, in the mean over the runs"))
+        rows.append(("images", f"{counts}, by the mean over the runs"))
     return rows
 
 
@@ -71,26 +71,26 @@ def _how(test: Document) -> str:
 def _show_comparison(compared: Document) -> None:
     out = console()
     out.print()
-    out.print(facts(comparison_rows(compared, "the first", "the second")))
+    out.print(key_value_table(comparison_rows(compared, "the first", "the second")))
     if "class_differences" in compared:
         _show_class_differences(compared["class_differences"])
     out.print(f"[bold]{escape(compared['verdict'])}[/]", soft_wrap=True)
 
 
 def _show_class_differences(differences: Sequence[Document]) -> None:
-    widest = sorted(differences, key=lambda own: -abs(own["first"] - own["second"]))[:WIDEST]
+    largest = sorted(differences, key=lambda own: -abs(own["first"] - own["second"]))[:_MOST_CLASSES]
     rows = [
         [
             own["name"],
             f"{own['images']:,}",
-            fraction(own["first"]),
-            fraction(own["second"]),
-            interval(own["difference"]),
+            percent_text(own["first"]),
+            percent_text(own["second"]),
+            interval_text(own["difference"]),
         ]
-        for own in widest
+        for own in largest
     ]
     columns = ["class", "images", "first", "second", "difference"]
-    print_table(console(), table("\nclasses that differ most, each on its own", columns, rows, right=columns[1:]))
+    print_table(console(), table("\nclasses with the largest differences", columns, rows, right=columns[1:]))
 
 
 def _show_robust(robust: Document, compared: Document | None, metric: Metric) -> None:
@@ -101,10 +101,13 @@ def _show_robust(robust: Document, compared: Document | None, metric: Metric) ->
     print_table(out, _grid(f"\n{title} of the first, by strength", robust, metric.key, robust["means"]))
     print_table(out, _grid(f"\n{title} of the second", robust, f"compare_{metric.key}", robust["compare_means"]))
     gain = robust["gain"]
-    rows = [(kind, interval(own)) for kind, own in gain["kinds"].items()]
-    rows += [("mean", interval(gain["mean"])), ("beyond clean", interval(gain["beyond_clean"]))]
-    out.print("\n[bold]difference, first less second, in the mean over strengths[/]")
-    out.print(facts(rows))
+    rows = [(kind, interval_text(own)) for kind, own in gain["kinds"].items()]
+    rows += [
+        ("mean", interval_text(gain["mean"])),
+        ("mean minus that on clean images", interval_text(gain["beyond_clean"])),
+    ]
+    out.print("\n[bold]difference, first minus second, mean over strengths[/]")
+    out.print(key_value_table(rows))
     out.print(f"[bold]{escape(gain['verdict'])}[/]", soft_wrap=True)
     out.print(f"[bold]{escape(gain['verdict_beyond_clean'])}[/]", soft_wrap=True)
 
@@ -121,17 +124,17 @@ def _grid(title: str, robust: Document, key: str, means: Mapping[str, float]) ->
     return table(title, columns, rows, right=columns[1:])
 
 
-def fraction(value: float | None) -> str:
+def percent_text(value: float | None) -> str:
     """Return a fraction in per cent, or a dash for None."""
     return "-" if value is None else f"{100 * value:.2f} %"
 
 
-def points(value: float | None) -> str:
+def points_text(value: float | None) -> str:
     """Return a difference of fractions in points, or a dash for None."""
     return "-" if value is None else f"{100 * value:+.2f}"
 
 
-def interval(difference: Document) -> str:
+def interval_text(difference: Document) -> str:
     """Return a difference and its 95 % interval in points."""
-    estimate, low, high = (points(difference[name]) for name in ("estimate", "low", "high"))
+    estimate, low, high = (points_text(difference[name]) for name in ("estimate", "low", "high"))
     return f"{estimate}, 95 % {low} to {high}"

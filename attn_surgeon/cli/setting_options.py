@@ -21,22 +21,22 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
-    """Return a verb with an option for each field of FinetuneSettings in place of its argument `settings`.
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with an option for each field of FinetuneSettings in place of its argument `settings`.
 
-    The verb is called with a table of values as `settings`.
+    The function is called with a table of values as `settings`.
     """
     names = [
         item.name for item in sorted(fields(FinetuneSettings), key=lambda item: PANELS.index(item.metadata["panel"]))
     ]
 
-    @wraps(verb)
+    @wraps(command)
     def wrapped(**values: Any) -> None:
-        verb(settings={name: values.pop(name) for name in names}, **values)
+        command(settings={name: values.pop(name) for name in names}, **values)
 
-    known = get_type_hints(verb, include_extras=True)
+    known = get_type_hints(command, include_extras=True)
     parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(verb).parameters.values():
+    for parameter in inspect.signature(command).parameters.values():
         if parameter.name == "settings":
             parameters += [_parameter(name) for name in names]
         else:
@@ -47,7 +47,7 @@ def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def typed(context: typer.Context) -> list[str]:
-    """Return the names of the arguments and options that were typed, not left at their defaults."""
+    """Return the names of the arguments and options given on the command line, not left at their defaults."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 

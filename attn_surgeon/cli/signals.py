@@ -11,33 +11,34 @@ from typing import Any
 
 INTERRUPTED = 130
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-_HEAVY = ("numpy", "torch", "torchvision", "timm")
-_AGAIN = 0.05  # seconds
+_SLOW_IMPORTS = ("numpy", "torch", "torchvision", "timm")
+_RETRY_DELAY = 0.05  # seconds
 _interrupted = [False]
 
 
 @contextmanager
-def raising_on_signals(leave: Callable[[], None]) -> Iterator[None]:
+def raising_on_signals(before_exit: Callable[[], None]) -> Iterator[None]:
     """Raise KeyboardInterrupt at a signal.
 
     Args:
-        leave: what to do before the process ends at once, where a library is being imported: it would go on half made.
+        before_exit: called before the process exits at once, which it does while a library is being imported: a
+            library whose import was interrupted would be used half initialised.
     """
 
     def interrupt(signum: int, frame: object) -> None:
         _interrupted[0] = True
-        if any(_is_loading(name) for name in _HEAVY):
-            leave()
+        if any(_is_being_imported(name) for name in _SLOW_IMPORTS):
+            before_exit()
             os._exit(INTERRUPTED)
         raise KeyboardInterrupt
 
     def unraisable(args: Any) -> None:
-        """Raise an interrupt again that came in a destructor or a callback, from which Python lets none out."""
+        """Raise KeyboardInterrupt again where Python swallowed it, in a destructor or a callback."""
         if args.exc_type is not KeyboardInterrupt:
             hook(args)
         elif hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, interrupt)
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, _RETRY_DELAY)
 
     hook, sys.unraisablehook = sys.unraisablehook, unraisable
     before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -54,9 +55,9 @@ def raising_on_signals(leave: Callable[[], None]) -> Iterator[None]:
 
 
 def was_interrupted() -> bool:
-    """Whether there was a signal, also where other code has made another error of it."""
+    """Whether a signal arrived, even if other code replaced its KeyboardInterrupt by another exception."""
     return _interrupted[0]
 
 
-def _is_loading(name: str) -> bool:
+def _is_being_imported(name: str) -> bool:
     return bool(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False))

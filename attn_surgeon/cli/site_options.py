@@ -13,7 +13,7 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="GROUP",
-        help="Group of sites, all of it or within one module: residual, residual@layer3. Repeatable.",
+        help="Group of sites, in the whole network or within one module: residual, residual@layer3. Repeatable.",
         autocompletion=completion.groups,
     ),
 ]

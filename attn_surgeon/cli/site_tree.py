@@ -1,4 +1,4 @@
-"""Show sites as a flat table, or as a tree of the network that is folded to fit a screen."""
+"""Show sites as a flat table, or as a tree of the network that is collapsed to fit a screen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AROUND_NAME = re.compile(r"^(?:│  |   |├─ |└─ )+|  \+\d+$|^(?:after|b
 
 
 def tree_table(title: str, root: OutlineEntry, open_names: frozenset[str], depth: int | None) -> Table:
-    """Build the table of the entries that are open, indented, with what each has."""
+    """Build the table of a tree; entries in `open_names` are followed by their children, indented."""
     from attn_surgeon.draw.outline import outline_rows
     from attn_surgeon.surgery.sites.site import COLUMNS, NUMBERS, site_row
     from attn_surgeon.tables import Table as PlainTable
@@ -37,7 +37,7 @@ def tree_table(title: str, root: OutlineEntry, open_names: frozenset[str], depth
 
 
 def sites_table(title: str, sites: Sequence[tuple[str, Site]]) -> Table:
-    """Build the table of chosen sites; the text before each is the side that is meant."""
+    """Build the table of chosen sites, each with its side, `after` or `before`, or an empty text for both."""
     from attn_surgeon.surgery.sites.site import site_table
 
     return _coloured(site_table(title, [(f"{side} {site.name}".strip(), site) for side, site in sites]))
@@ -52,12 +52,12 @@ def _coloured(plain: PlainTable) -> Table:
 
 
 def _name(entry: OutlineEntry, lasts: Sequence[bool], is_open: bool) -> str:
-    """Return an entry's name with the guides before it, and how many entries it stands for or has inside after it."""
+    """Return an entry's name between the guides of the tree and its counts: `×3` repeats, `+12` collapsed entries."""
     guides = "".join("   " if last else "│  " for last in lasts[1:-1])
-    turn = ("└─ " if lasts[-1] else "├─ ") if len(lasts) > 1 else ""
+    branch = ("└─ " if lasts[-1] else "├─ ") if len(lasts) > 1 else ""
     count = f"  ×{entry.repeats}" if entry.repeats > 1 and entry.name.endswith("}") else ""
     inside = f"  +{len(entry.descendants)}" if entry.children and not is_open else ""
-    return guides + turn + entry.name + count + inside
+    return guides + branch + entry.name + count + inside
 
 
 def _coloured_name(text: str) -> Text:

@@ -61,7 +61,9 @@ def _runs(document: Mapping[str, Any]) -> Any:
         ][: len(columns)]
         for row in document["runs"]
     ]
-    return table(f"latency over {document['rounds']} rounds, in turn", columns, rows, right=["batch", *columns[4:]])
+    return table(
+        f"latency over {document['rounds']} rounds, all networks in turn", columns, rows, right=["batch", *columns[4:]]
+    )
 
 
 def _grafts(document: Mapping[str, Any]) -> Any:

@@ -6,11 +6,11 @@ import typer
 
 from attn_surgeon.cli.files import artefact_or_newest
 from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Trust, Weights
-from attn_surgeon.cli.output import console, print_certificate, print_json, steps
+from attn_surgeon.cli.output import console, print_certificate, print_json, show_steps
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command(epilog="Example: attn-surgeon verify demo-cbam.safetensors")(verify)
 
 
@@ -28,7 +28,7 @@ def verify(
     from attn_surgeon.artefact.open_network import open_network
 
     path = artefact_or_newest(artefact)
-    with steps(f"verify {path}") as progress:
+    with show_steps(f"verify {path}") as progress:
         loaded = open_network(path, source=source, trust=trust, weights=weights)
         original = load_original(path, source=source, trust=trust, weights=weights)
         certificate = certify_loaded(original, loaded.model, loaded, progress)

@@ -123,7 +123,7 @@ def test_the_shell_is_offered_blocks() -> None:
 
 
 def test_the_shell_is_offered_sites_of_the_network_on_the_line() -> None:
-    completion.remember("demo", [name for name, _ in load_demo().named_modules()])
+    completion.cache_names("demo", [name for name, _ in load_demo().named_modules()])
     assert shell("insert", "demo", "--block", "cbam", "--after", "layer3.") == ["layer3.0", "layer3.1"]
     assert shell("inspect", "demo", "layer2.1.co") == ["layer2.1.conv1", "layer2.1.conv2"]
     assert shell("insert", "--block", "cbam", "demo", "--before", "f") == ["fc"]

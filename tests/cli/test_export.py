@@ -27,7 +27,7 @@ def opened(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_newest_artefact_becomes_an_onnx_file(cli: Cli, artefact: str) -> None:
     done = cli("export", "--onnx")
     assert done.code == 0
-    assert done.err == f"taking {artefact}, the newest artefact in this folder\n"
+    assert done.err == f"using {artefact}, the newest artefact in this folder\n"
     lines = done.out.splitlines()
     assert lines[0].rstrip() == "demo-cbam.onnx and PyTorch (allowed 0.0001)"
     assert [line.split()[0] for line in lines[2:4]] == ["1×32×32", "3×32×32"]
@@ -103,9 +103,9 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no images to compare": ((*ONNX, "--images", "empty"), ("no images", "empty")),
     "no data": ((*ONNX, "--data", "nowhere"), ("nowhere", "demo-clutter")),
     "one name": ((*ONNX, "--fp16", "--int8", "--calibrate", "demo", "-o", "x.onnx"), ("two files", "--output")),
-    "brain": ((*ONNX, "--bf16"), ("an ONNX file cannot have this precision; --bf16; tensorrt can",)),
+    "brain": ((*ONNX, "--bf16"), ("an ONNX file does not support this precision; --bf16; tensorrt can",)),
     "two precisions": (("export", "demo", "--tensorrt", "--fp16", "--bf16"), ("one precision; --bf16",)),
-    "half program": (("export", "demo", "--pt2", "--fp16"), ("cannot have this precision; --fp16; onnx",)),
+    "half program": (("export", "demo", "--pt2", "--fp16"), ("does not support this precision; --fp16; onnx",)),
     "compiled file": ((*ONNX, "--compile"), ("no effect on an ONNX file; --compile; it is for --format pt2",)),
     "lint of nothing": ((*ONNX, "--lint-only"), ("no effect on an ONNX file; --lint-only; it is for",)),
     "idle": (("export", "demo", "--tensorrt", "--lint-only", "--workspace", "3"), ("--workspace; leave it out",)),
@@ -137,7 +137,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "channels": (("export", "demo", "--tensorrt", "--shapes", "1x3x32x32"), ("images of 1 channels",)),
     "sides": (("export", "demo", "--tensorrt", "--shapes", "1x1x64x64"), ("32x32", "--size 64x64")),
     "name": ((*ONNX, "-o", "x.pt"), ("does not end in .onnx", "x.pt")),
-    "folder": ((*ONNX, "-o", "no/x.onnx"), ("does not exist", "make it first")),
+    "folder": ((*ONNX, "-o", "no/x.onnx"), ("does not exist", "create it first")),
     "artefact": (("export", "no.safetensors", "--onnx"), ("no such file", "no.safetensors")),
     "own": (("export", "net.py:none", "--onnx"), ("net.py",)),
 }  # fmt: skip

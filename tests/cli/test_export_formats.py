@@ -80,7 +80,7 @@ def test_a_file_that_differs_is_not_left(cli: Cli) -> None:
 def test_options_of_other_formats_have_no_effect(cli: Cli) -> None:
     start = ("export", "demo", "--format", "torchscript")
     assert "no effect on a TorchScript file; --opset; it is for" in refused(cli, *start, "--opset", "20")
-    assert "a TorchScript file cannot have this precision; --fp16" in refused(cli, *start, "--fp16")
+    assert "a TorchScript file does not support this precision; --fp16" in refused(cli, *start, "--fp16")
     assert "exclude each other" in refused(cli, *start, "--onnx")
     assert "does not end in .ts" in refused(cli, *start, "-o", "x.onnx")
     assert "did you mean torchscript?" in refused(cli, "export", "demo", "--format", "torchscrip")

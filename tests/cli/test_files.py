@@ -32,7 +32,7 @@ def test_the_newest_artefact_is_taken_and_named_on_stderr(cli: Cli, made: Path, 
     spread(made)
     done = cli(*verb, "--json")
     assert done.code == 0
-    assert done.err == "taking new.safetensors, the newest artefact in this folder\n"
+    assert done.err == "using new.safetensors, the newest artefact in this folder\n"
     assert done.document.get("artefact", "new.safetensors") == "new.safetensors"
     assert done.document.get("network", "new.safetensors") == "new.safetensors"
 

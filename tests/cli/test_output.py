@@ -79,7 +79,7 @@ def test_the_help_imports_no_torch() -> None:
 
 def test_a_real_process_prints_the_same(artefact: str) -> None:
     done = process("-m", "attn_surgeon", "verify")
-    assert (done.code, done.err) == (0, f"taking {artefact}, the newest artefact in this folder\n")
+    assert (done.code, done.err) == (0, f"using {artefact}, the newest artefact in this folder\n")
     assert "certificate: passed" in done.out
     failed = process("-m", "attn_surgeon", "verify", "nothing.safetensors")
     assert (failed.code, failed.out, len(failed.err.splitlines())) == (2, "", 1)

@@ -67,7 +67,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "recipe": (("run", "demo-cbm"), ("'demo-cbm'", "did you mean demo-cbam")),
     "weights": (("inspect", "demo", "--weights", "no.pth"), ("no such weights file", "no.pth")),
     "output name": (("insert", "demo", *SE, "-o", "x.pth"), ("x.pth", "--output x.pth.safetensors")),
-    "output folder": (("insert", "demo", *SE, "-o", "no/x.safetensors"), ("does not exist", "no", "make it first")),
+    "output folder": (("insert", "demo", *SE, "-o", "no/x.safetensors"), ("does not exist", "no", "create it first")),
     "own file": (("inspect", "net.py:make"), ("no such file", "net.py")),
     "tv": (("inspect", "tv/resnet19"), ("resnet19", "did you mean")),
 }  # fmt: skip
@@ -122,7 +122,7 @@ def test_a_fault_of_this_program_is_owned_up_to(cli: Cli, monkeypatch: pytest.Mo
     assert (done.code, done.out) == (3, "")
     assert done.err == (
         "error: ZeroDivisionError: division by zero; "
-        "this is a fault of attn-surgeon; ATTN_SURGEON_DEBUG=1 shows where\n"
+        "this is a bug of attn-surgeon; ATTN_SURGEON_DEBUG=1 prints the traceback\n"
     )
     monkeypatch.setenv("ATTN_SURGEON_DEBUG", "1")
     assert "Traceback" in cli("blocks").err

@@ -1,1 +1,1 @@
-"""The verb export: its options, their checks, and what it prints."""
+"""The command `export`: its options, their checks, and what it prints."""

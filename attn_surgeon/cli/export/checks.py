@@ -1,4 +1,4 @@
-"""Whether the options of `export` make sense together."""
+"""Checks of combinations of options of `export`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from attn_surgeon.errors import nearest, option
 from attn_surgeon.export.formats import PRECISIONS, Format, find_format, format_names
 
 _FLAGS = ("onnx", "pt2", "tensorrt")  # short for --format NAME
-_OF_BUILDING = ("workspace", "timing_cache", "version_compatible", "hardware_compatible")
-_OF_DATA = ("split", "limit")
-_OPTION_OF = {"compiled": "compile"}  # parameters whose option has another name
+_BUILD_OPTIONS = ("workspace", "timing_cache", "version_compatible", "hardware_compatible")
+_DATA_OPTIONS = ("split", "limit")
+_OPTION_NAMES = {"compiled": "compile"}  # parameters whose option has another name
 
 
 def chosen_format(given: Mapping[str, Any]) -> Format:
-    """Return the one format that was named; raise OptionError where none or several were."""
+    """Return the format that was chosen; raise OptionError for none or several."""
     named = [name for name in _FLAGS if given[name]]
     named += [given["format"]] if given["format"] is not None and given["format"] not in named else []
     if len(named) != 1:
@@ -33,13 +33,13 @@ def chosen_format(given: Mapping[str, Any]) -> Format:
 
 
 def chosen_precisions(given: Mapping[str, Any], chosen: Format) -> list[str]:
-    """Return the precisions that were named, or fp32; raise OptionError for one that the format does not have."""
+    """Return the chosen precisions, by default fp32; raise OptionError for one that the format does not support."""
     named = [name for name in PRECISIONS if given.get(name)]
     for name in named:
         if name not in chosen.precisions:
             others = [other for other in format_names() if name in find_format(other).precisions]
             hint = f"{' and '.join(others)} can"
-            raise OptionError(f"{chosen.title} cannot have this precision", option(name, True), hint)
+            raise OptionError(f"{chosen.title} does not support this precision", option(name, True), hint)
     if len(named) > 1 and not chosen.several:
         raise OptionError(f"{chosen.title} has one precision", option(named[1], True), "export twice")
     if len(named) > 1 and given["output"] is not None:
@@ -54,20 +54,20 @@ def chosen_precisions(given: Mapping[str, Any], chosen: Format) -> list[str]:
 def require_effect(context: typer.Context, chosen: Format) -> None:
     """Raise OptionError for an option that was given and has no effect here."""
     given = context.params
-    idle = _of_other_formats(chosen)
+    without_effect = _options_of_other_formats(chosen)
     if chosen.name == "tensorrt":
-        idle["dynamic"] = f"use {option('shapes')} for an engine's dynamic axes"
+        without_effect["dynamic"] = f"use {option('shapes')} for an engine's dynamic axes"
     if given["lint_only"]:
-        idle |= dict.fromkeys(_OF_BUILDING, f"leave it out, or {option('lint_only', True)}")
+        without_effect |= dict.fromkeys(_BUILD_OPTIONS, f"leave it out, or {option('lint_only', True)}")
     if given["data"] is None:
-        idle |= dict.fromkeys(_OF_DATA, f"add {option('data', 'DIR')}")
+        without_effect |= dict.fromkeys(_DATA_OPTIONS, f"add {option('data', 'DIR')}")
     for name in typed(context):
-        if name in idle:
-            where = option(_OPTION_OF.get(name, name))
-            raise OptionError(f"this option has no effect on {chosen.title}", where, idle[name])
+        if name in without_effect:
+            where = option(_OPTION_NAMES.get(name, name))
+            raise OptionError(f"this option has no effect on {chosen.title}", where, without_effect[name])
 
 
-def _of_other_formats(chosen: Format) -> dict[str, str]:
+def _options_of_other_formats(chosen: Format) -> dict[str, str]:
     """Return the options that only other formats have, with a hint."""
     formats = [find_format(name) for name in format_names()]
     names = {name for other in formats for name in other.option_names} - set(chosen.option_names)

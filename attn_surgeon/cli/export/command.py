@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
+from attn_surgeon.cli.export.options import (
+    Bf16,
+    Calibrate,
+    Compiled,
+    Data,
+    Dynamic,
+    FormatName,
+    Fp16,
+    HardwareCompatible,
+    Images,
+    Int8,
+    KeepIdentity,
+    Limit,
+    LintOnly,
+    Onnx,
+    Opset,
+    Preprocess,
+    Pt2,
+    Shapes,
+    Softmax,
+    Split,
+    TensorRt,
+    TimingCache,
+    Tolerance,
+    VersionCompatible,
+    Workspace,
+)
 from attn_surgeon.cli.files import given_or_newest, writable
 from attn_surgeon.cli.options import (
     Arguments,
@@ -25,99 +52,45 @@ from attn_surgeon.cli.options import (
     Weights,
     open_from_options,
 )
-from attn_surgeon.cli.output import steps
+from attn_surgeon.cli.output import show_steps
 
 if TYPE_CHECKING:
     from attn_surgeon.export.formats import Format
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command(epilog="Example: attn-surgeon export demo-cbam.safetensors --onnx")(export)
 
 
 def export(
     context: typer.Context,
     artefact: NetworkOrNewest = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file.")] = False,
-    pt2: Annotated[bool, typer.Option("--pt2", help="Write a torch.export program.")] = False,
-    tensorrt: Annotated[
-        bool, typer.Option("--tensorrt", help="Build a TensorRT engine (never run with TensorRT).")
-    ] = False,
-    format: Annotated[  # noqa: A002
-        str | None,
-        typer.Option(metavar="NAME", help="The format by its name, such as onnx or pt2.", show_default=False),
-    ] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the program with AOTInductor.")] = False,
-    dynamic: Annotated[
-        str,
-        typer.Option(
-            metavar="AXES", help="Dynamic axes: batch,height,width, with a range as in batch=1:32, or none for none."
-        ),
-    ] = "batch",
-    opset: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="ONNX opset, 18 to 25 (default 20; 22 for bfloat16).", show_default=False),
-    ] = None,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Write an ONNX file in half precision.")] = False,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Build the TensorRT engine in bfloat16.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="Write an ONNX file quantised to 8-bit integers.")] = False,
-    calibrate: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Calibration images for int8, or demo.", show_default=False)
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Images in class folders to measure accuracy on.", show_default=False),
-    ] = None,
-    split: Annotated[str, typer.Option(metavar="SPLIT", help="Split of the data, where it has splits.")] = "val",
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", help="Use at most N images of the data.", min=1, show_default=False)
-    ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Images to compare with PyTorch on, or demo (default: the calibration images, or random ones).",
-            show_default=False,
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            metavar="NUMBER",
-            help="Largest difference allowed, relative to the largest output.",
-            min=0,
-            show_default=False,
-        ),
-    ] = None,
-    preprocess: Annotated[
-        bool, typer.Option("--preprocess", help="Take uint8 images (N, H, W, C) and normalise them in the file.")
-    ] = False,
-    softmax: Annotated[bool, typer.Option("--softmax", help="Return probabilities.")] = False,
-    keep_identity: Annotated[
-        bool, typer.Option("--keep-identity", help="Keep grafts that are exactly the identity.")
-    ] = False,
-    shapes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SHAPES",
-            help="Smallest, typical and largest images of an engine: 1x3x224x224,8x3x224x224,32x3x224x224.",
-            show_default=False,
-        ),
-    ] = None,
-    lint_only: Annotated[
-        bool, typer.Option("--lint-only", help="Only check the ONNX file against TensorRT's supported operators.")
-    ] = False,
-    workspace: Annotated[float, typer.Option(metavar="GB", help="Memory for building an engine; 0: all.", min=0)] = 0,
-    timing_cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TensorRT's timing cache.", show_default=False)
-    ] = None,
-    version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Build an engine that later TensorRT versions can run.")
-    ] = False,
-    hardware_compatible: Annotated[
-        bool, typer.Option("--hardware-compatible", help="Build an engine for all GPUs from Ampere on.")
-    ] = False,
+    onnx: Onnx = False,
+    pt2: Pt2 = False,
+    tensorrt: TensorRt = False,
+    format: FormatName = None,  # noqa: A002
+    compiled: Compiled = False,
+    dynamic: Dynamic = "batch",
+    opset: Opset = None,
+    fp16: Fp16 = False,
+    bf16: Bf16 = False,
+    int8: Int8 = False,
+    calibrate: Calibrate = None,
+    data: Data = None,
+    split: Split = "val",
+    limit: Limit = None,
+    images: Images = None,
+    tolerance: Tolerance = None,
+    preprocess: Preprocess = False,
+    softmax: Softmax = False,
+    keep_identity: KeepIdentity = False,
+    shapes: Shapes = None,
+    lint_only: LintOnly = False,
+    workspace: Workspace = 0,
+    timing_cache: TimingCache = None,
+    version_compatible: VersionCompatible = False,
+    hardware_compatible: HardwareCompatible = False,
     source: Source = None,
     own: Own = None,
     trust: Trust = False,
@@ -156,11 +129,11 @@ def export(
     options = chosen.options(**{name: context.params[name] for name in chosen.option_names if name in context.params})
     path = given_or_newest(artefact)
     targets = _targets(chosen, path, output, precisions, options, force=force)
-    with steps(f"open {path}"):
+    with show_steps(f"open {path}"):
         network = open_from_options(
             path, weights=weights, args=args, source=source, trust=trust, mean=mean, std=std, size=size
         )
-    with steps(f"export {path}") as progress, parity_errors(as_json=as_json):
+    with show_steps(f"export {path}") as progress, parity_errors(as_json=as_json):
         result = chosen.write(
             ExportRequest(
                 network=network,

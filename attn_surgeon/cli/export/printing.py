@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from attn_surgeon.cli.files import size_text
-from attn_surgeon.cli.output import console, print_error, print_json, print_table, say, table
+from attn_surgeon.cli.output import console, print_error, print_json, print_note, print_table, table
 from attn_surgeon.errors import SurgeonError, for_command_line
 from attn_surgeon.export.parity import Parity, ParityError
 from attn_surgeon.measure.latency import Latency
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def parity_errors(*, as_json: bool) -> Iterator[None]:
-    """Print that a file computes something else than the network, and exit 1."""
+    """Print a ParityError, of a file whose outputs differ from the network's, and exit with 1."""
     try:
         yield
     except ParityError as error:
@@ -38,12 +38,12 @@ def parity_errors(*, as_json: bool) -> Iterator[None]:
 
 
 def show(network: str, chosen: Format, result: ExportResult, *, as_json: bool) -> None:
-    """Print what was written; exit 1 where a check of the format failed, and 2 where a step could not be done."""
+    """Print what was written; exit with 1 if a check of the format failed, and with 2 if a step could not be done."""
     if as_json:
         print_json({**({"error": _error(result.error)} if result.error else {}), **_document(network, result)})
     else:
         for note in result.prepared.network.notes:
-            say(note)
+            print_note(note)
         _print(chosen, result, console())
         if result.error is not None:
             print_error(result.error.what, result.error.where, result.error.hint, as_json=False)

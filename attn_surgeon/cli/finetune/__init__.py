@@ -1,1 +1,1 @@
-"""The verb finetune: its options, and what it prints."""
+"""The command `finetune`: its options, and what it prints."""

@@ -15,7 +15,7 @@ from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import artefact_or_newest, claim, own_artefacts
 from attn_surgeon.cli.finetune.printing import show
 from attn_surgeon.cli.options import AsJson, OptionError, Own, Source, Trust, Weights
-from attn_surgeon.cli.output import bar, note_missing_pictures, print_json, say, steps
+from attn_surgeon.cli.output import note_missing_pictures, print_json, print_note, progress_bar, show_steps
 from attn_surgeon.cli.setting_options import flag, typed, with_settings
 from attn_surgeon.finetune.config import FinetuneConfig, read_config
 from attn_surgeon.finetune.settings import FinetuneSettings
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from attn_surgeon.finetune.job import FinetuneJob
     from attn_surgeon.finetune.run_folders import FinetuneRequest
 
-WITH_RESUME = ("resume", "source", "own", "trust", "weights", "as_json")
+ALLOWED_WITH_RESUME = ("resume", "source", "own", "trust", "weights", "as_json")
 RUN = "Run"
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command(epilog="Example: attn-surgeon finetune demo-cbam.safetensors --data demo-clutter --control")(finetune)
 
 
@@ -127,7 +127,7 @@ def finetune(
 
 
 def _merged(values: dict[str, Any], config: str | None) -> tuple[FinetuneConfig, list[str]]:
-    """Return the options of a file, replaced by those that were typed, and the names in the file."""
+    """Return the options of a file, overridden by those on the command line, and the names in the file."""
     base, known = (FinetuneConfig(), []) if config is None else read_config(Path(config))
     own = {item.name for item in fields(FinetuneSettings)}
     settings = replace(base.settings, **{name: value for name, value in values.items() if name in own})
@@ -135,7 +135,7 @@ def _merged(values: dict[str, Any], config: str | None) -> tuple[FinetuneConfig,
 
 
 def _require_nothing_else(names: list[str]) -> None:
-    others = [name for name in names if name not in WITH_RESUME]
+    others = [name for name in names if name not in ALLOWED_WITH_RESUME]
     if others:
         listed = ", ".join("ARTEFACT" if name == "artefact" else flag(name) for name in others)
         raise OptionError(f"a run is resumed with its saved options: {listed}", "--resume", f"leave {listed} out")
@@ -144,7 +144,7 @@ def _require_nothing_else(names: list[str]) -> None:
 def _require_used(names: list[str], settings: FinetuneSettings) -> None:
     """Raise OptionError for options that have no effect beside others."""
     if "epochs" in names and settings.stages is not None:
-        raise OptionError("--stages says how many epochs there are", "--epochs", "leave --epochs out")
+        raise OptionError("--stages sets the number of epochs", "--epochs", "leave --epochs out")
     for item in fields(FinetuneSettings):
         only = item.metadata.get("only")
         if item.name in names and only not in (None, settings.task):
@@ -152,7 +152,7 @@ def _require_used(names: list[str], settings: FinetuneSettings) -> None:
 
 
 def _required(chosen: FinetuneConfig) -> tuple[str, str]:
-    """Return the artefact and the data; raise OptionError where one is missing, or name both."""
+    """Return the artefact and the data; raise OptionError that names what is missing."""
     if chosen.data is None:
         missing = "option '--data'"
         if chosen.artefact is None and not own_artefacts(Path()):
@@ -173,7 +173,7 @@ def _request(chosen: FinetuneConfig, path: str, data: str, network: LoadedNetwor
 
 
 def _require_same_data(request: FinetuneRequest) -> None:
-    """Raise DataError where the data is not what the run began with; where it is gone, opening it says so."""
+    """Raise DataError if the data has changed since the run started; opening it reports data that is gone."""
     from attn_surgeon.data.state import read_data_state, require_same_data
 
     now = read_data_state(request.data, request.settings)
@@ -184,14 +184,14 @@ def _require_same_data(request: FinetuneRequest) -> None:
 def _open(path: str, source: str | None, trust: bool, weights: str | None) -> LoadedNetwork:
     from attn_surgeon.artefact.open_network import open_network
 
-    with steps(f"open {path}"):
+    with show_steps(f"open {path}"):
         return open_network(path, source=source, trust=trust, weights=weights)
 
 
 def _open_job(request: FinetuneRequest, network: LoadedNetwork) -> FinetuneJob:
     from attn_surgeon.finetune.job import open_job
 
-    with steps(f"open {request.data}"):
+    with show_steps(f"open {request.data}"):
         return open_job(network, request.data, request.settings, control=request.control, seeds=request.seeds)
 
 
@@ -211,13 +211,13 @@ def _run(job: FinetuneJob, *, as_json: bool) -> None:
     keep_freed_memory()
     prints = is_first() and not as_json
     for note in (*job.network.notes, *job.splits.report.notes) if prints else ():
-        say(note)
+        print_note(note)
     try:
-        with bar("fine-tune") if is_first() else nullcontext(no_progress) as progress:
+        with progress_bar("fine-tune") if is_first() else nullcontext(no_progress) as progress:
             result = fine_tune(job, progress)
     except KeyboardInterrupt:
         if prints:
-            say(f"resume with: attn-surgeon finetune --resume {job.folder}")
+            print_note(f"resume with: attn-surgeon finetune --resume {job.folder}")
         raise
     if as_json:
         print_json(result)

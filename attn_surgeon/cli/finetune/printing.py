@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from attn_surgeon.cli.output import console, facts, print_table, table
-from attn_surgeon.cli.scores import comparison_rows, fraction, points, show_classes
+from attn_surgeon.cli.output import console, key_value_table, print_table, table
+from attn_surgeon.cli.scores import comparison_rows, percent_text, points_text, show_classes
 from attn_surgeon.finetune.settings import BEST
 
 if TYPE_CHECKING:
@@ -21,18 +21,18 @@ def show(result: dict[str, Any], job: FinetuneJob) -> None:
     images = f"{result['train_images']:,} for training, {result['images']:,} for validation"
     if result["data"]["unreadable"]:
         images += f"; {result['data']['unreadable']:,} unreadable, see bad-images.txt"
-    before = fraction(result["before"])
+    before = percent_text(result["before"])
     known = [("images", images), (f"{metric.title} before", before), ("added", _added(result["added"]))]
     if len(result["runs"]) > 1:
         vary, same = (", ".join(result["seeds"][name]) for name in ("vary", "same"))
         known.append(("seeds", f"vary: {vary}; the same in all runs: {same}"))
-    out.print(facts(known))
+    out.print(key_value_table(known))
     columns = ["seed", "grafts", "control", "difference"]
     rows = [
         [
             str(run["seed"]),
-            *(fraction(run[arm][metric.key]) if arm in run else "-" for arm in ("grafts", "control")),
-            points(run["difference"]),
+            *(percent_text(run[arm][metric.key]) if arm in run else "-" for arm in ("grafts", "control")),
+            points_text(run["difference"]),
         ]
         for run in result["runs"]
     ]
@@ -46,7 +46,7 @@ def show(result: dict[str, Any], job: FinetuneJob) -> None:
         out.print(f"[dim]trained network: {escape(str(best))}[/]", soft_wrap=True)
     if "verdict" in result:
         out.print()
-        out.print(facts(comparison_rows(result, "with grafts", "without")))
+        out.print(key_value_table(comparison_rows(result, "with grafts", "without")))
         out.print(f"[bold]{escape(result['verdict'])}[/]", soft_wrap=True)
 
 
@@ -67,7 +67,7 @@ def _grafts_table(result: dict[str, Any]) -> Any:
             f"{graft['parameters']:,}",
             f"{graft['macs']:,}",
             f"{_mean(graft['opened']):.3f}",
-            points(0.0 - _mean(graft["closing_costs"])),
+            points_text(0.0 - _mean(graft["closing_costs"])),
         ]
         for graft in result["grafts"]
     ]
