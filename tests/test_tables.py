@@ -63,7 +63,7 @@ def test_a_plan_is_shown_as_insert_prints_it(cli: Cli) -> None:
     arguments = ("--after", "layer*", "--after", "adaptive_avg_pool2d", "--dry-run")
     printed = shown(cli("insert", "demo", "--block", "cbam", *arguments).out)
     assert [*shown(repr(plan)), "", "dry run: nothing was changed or written"] == printed
-    assert "after adaptive_avg_pool2d  cbam tells positions apart" in repr(plan)
+    assert "after adaptive_avg_pool2d  cbam needs more than one position" in repr(plan)
     assert "<caption>1 refused</caption>" in plan._repr_html_()
 
 

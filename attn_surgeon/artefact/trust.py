@@ -19,7 +19,7 @@ from attn_surgeon.artefact.provenance import Provenance
 from attn_surgeon.artefact.recipe_schema import Recipe
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.blocks.base.registry import is_known
-from attn_surgeon.blocks.base.user_blocks import adopt
+from attn_surgeon.blocks.base.user_blocks import import_user_blocks
 from attn_surgeon.errors import ArtefactError, BlockError, RecipeError, SourceError, first_few, function, option
 from attn_surgeon.networks import SourceSpec, parse_source
 from attn_surgeon.networks.source import get_source
@@ -81,7 +81,7 @@ def require_blocks(specs: Iterable[BlockSpec], *, trust: bool = False) -> None:
     With `trust`, a block named as `file.py:Factory` is imported and registered.
     """
     for spec in specs:
-        name = adopt(spec.name) if trust else spec.name
+        name = import_user_blocks(spec.name) if trust else spec.name
         missing = next((part for part in name.split("+") if not is_known(part)), None)
         if missing is not None:
             raise _unknown(missing)

@@ -12,15 +12,14 @@ from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate_report import closing_parameters, gate_maps, gates_of, is_identity, openness
 from attn_surgeon.blocks.base.registry import block_names, get_card
 from attn_surgeon.blocks.base.spec import BlockSpec
-from attn_surgeon.blocks.base.two_inputs import Second
-from attn_surgeon.blocks.base.user_blocks import adopt, register_block
+from attn_surgeon.blocks.base.two_inputs import SecondInput
+from attn_surgeon.blocks.base.user_blocks import import_user_blocks, register_block
 
 __all__ = [
     "BlockSpec",
     "Card",
     "Option",
-    "Second",
-    "adopt",
+    "SecondInput",
     "block_names",
     "both",
     "build_alone",
@@ -31,6 +30,7 @@ __all__ = [
     "gate_maps",
     "gates_of",
     "get_card",
+    "import_user_blocks",
     "is_identity",
     "openness",
     "register_block",

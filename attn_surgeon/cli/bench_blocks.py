@@ -38,7 +38,7 @@ def bench_blocks(
     """Measure forward, training step and peak memory of blocks, as multiples of a plain copy of their input."""
     import torch
 
-    from attn_surgeon.blocks import BlockSpec, adopt
+    from attn_surgeon.blocks import BlockSpec, import_user_blocks
     from attn_surgeon.blocks import block_names as catalogue
     from attn_surgeon.measure.block_benchmark import Copy, benchmark_module
     from attn_surgeon.memory import require_memory, size_of_tensors
@@ -46,7 +46,7 @@ def bench_blocks(
     require_device(device)
     shape, where = (batch, *read_shape(at)), torch.device(device)
     require_memory(8 * size_of_tensors([shape]), "a training step", "--at", "choose smaller features, or --batch")
-    specs = [BlockSpec.read(adopt(name), {}) for name in names or catalogue()]
+    specs = [BlockSpec.read(import_user_blocks(name), {}) for name in names or catalogue()]
     if threads:
         torch.set_num_threads(threads)
     with show_steps("bench") as progress:

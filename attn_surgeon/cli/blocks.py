@@ -40,12 +40,12 @@ def blocks(
     as_json: AsJson = False,
 ) -> None:
     """Show the catalogue of blocks: paper, formula, cost and options."""
-    from attn_surgeon.blocks import adopt, block_names, get_card
+    from attn_surgeon.blocks import block_names, get_card, import_user_blocks
 
     shape = read_shape(at)
     if name and "+" in name:
         raise OptionError(f"'{name}' is a stack", "", "name one of its blocks")
-    cards = [get_card(adopt(name))] if name else [get_card(each) for each in block_names()]
+    cards = [get_card(import_user_blocks(name))] if name else [get_card(each) for each in block_names()]
     if markdown:
         sys.stdout.write(markdown_table(cards))
         return

@@ -83,10 +83,10 @@ def insert(
 ) -> None:
     """Insert an attention block at the chosen sites, certify that the network is the same, and write the artefact."""
     from attn_surgeon.artefact.insertion import Insertion
-    from attn_surgeon.blocks import BlockSpec, adopt
+    from attn_surgeon.blocks import BlockSpec, import_user_blocks
     from attn_surgeon.surgery.sites.selection import Selection
 
-    spec = BlockSpec.read(adopt(block), read_pairs(options, "--set"), init)
+    spec = BlockSpec.read(import_user_blocks(block), read_pairs(options, "--set"), init)
     selection = Selection.read(
         at=at or (),
         after=after or (),

@@ -67,11 +67,11 @@ Arguments = Annotated[
 def _adopt_each(places: list[str] | None) -> list[str] | None:
     """Register the user's own blocks, before an artefact that has them is read."""
     if places:
-        from attn_surgeon.blocks.base.user_blocks import adopt_as
+        from attn_surgeon.blocks.base.user_blocks import import_user_block
 
         for place in places:
             name, _, code = place.rpartition("=")
-            adopt_as(name, code)
+            import_user_block(name, code)
     return places
 
 

@@ -59,14 +59,15 @@ def run(
     from attn_surgeon.artefact.open_network import open_network
     from attn_surgeon.artefact.recipe import read_recipe
     from attn_surgeon.artefact.trust import code_named, trusted_recipe
-    from attn_surgeon.blocks import BlockSpec, adopt
+    from attn_surgeon.blocks import BlockSpec, import_user_blocks
 
     read = trusted_recipe(read_recipe(recipe), recipe, source=source, trust=trust)
     if code := code_named(read):
         print_note(f"running code of {', '.join(code)}")
     requests = [operation.insert for operation in read.operations]
     insertions = [
-        Insertion(BlockSpec.read(adopt(item.block), item.options, item.init), item.selection()) for item in requests
+        Insertion(BlockSpec.read(import_user_blocks(item.block), item.options, item.init), item.selection())
+        for item in requests
     ]
     specs = [insertion.spec for insertion in insertions]
     target = None if dry_run else output_file(read.source.name, specs, output or read.output, force=force)

@@ -19,7 +19,7 @@ from attn_surgeon.surgery.observe.observe import Call
 from attn_surgeon.surgery.observe.recorder import Event
 from attn_surgeon.surgery.rewrite.trace import ShallowGraph
 from attn_surgeon.surgery.running import tensors
-from attn_surgeon.surgery.sites.placements import Routes
+from attn_surgeon.surgery.sites.placements import PlacementFinder
 from attn_surgeon.surgery.sites.survey import Survey
 
 _MAX_NODES = 34  # without an explicit depth
@@ -34,19 +34,19 @@ _REARRANGING = frozenset({
 
 def build_diagram(survey: Survey, title: str, depth: int | None = None) -> Diagram:
     """Build the diagram of a surveyed network, expanded by `depth` levels or, by default, as far as fits a screen."""
-    root, routes = build_outline(survey), Routes((survey.observation,))
-    closed = [entry.name for entry in root.walk() if entry.name and _is_bookkeeping(survey, routes, entry)]
+    root, placements = build_outline(survey), PlacementFinder((survey.observation,))
+    closed = [entry.name for entry in root.walk() if entry.name and _is_bookkeeping(survey, placements, entry)]
     opened = choose_opened(root, _MAX_NODES, depth, closed)
-    view = OutlineView(survey.observation, routes, root, opened, own_code=_is_bookkeeping(survey, routes, root))
+    view = OutlineView(survey.observation, placements, root, opened, own_code=_is_bookkeeping(survey, placements, root))
     return without_isolated(_build(view, _MAX_RETRIES).diagram(title))
 
 
-def _is_bookkeeping(survey: Survey, routes: Routes, entry: OutlineEntry) -> bool:
+def _is_bookkeeping(survey: Survey, placements: PlacementFinder, entry: OutlineEntry) -> bool:
     """Return whether the forward of a module is not to be drawn: it cannot be traced, and joins many tensors."""
     calls = survey.observation.calls.get(entry.names[0], ())
     events = survey.observation.events_in.get(calls[0].index, ()) if calls else ()
     joining = sum(len(event.inputs) > 1 and event.function not in _REARRANGING for event in events)
-    return joining > _MAX_JOINS and not isinstance(routes.graph(entry.names[0]), ShallowGraph)
+    return joining > _MAX_JOINS and not isinstance(placements.graph(entry.names[0]), ShallowGraph)
 
 
 def _build(view: OutlineView, retries: int) -> _DiagramBuilder:

@@ -16,7 +16,7 @@ from attn_surgeon.surgery.observe.recorder import Event
 from attn_surgeon.surgery.rewrite.output_items import get_item
 from attn_surgeon.surgery.rewrite.trace import ShallowGraph
 from attn_surgeon.surgery.running import tensors
-from attn_surgeon.surgery.sites.placements import Routes
+from attn_surgeon.surgery.sites.placements import PlacementFinder
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class OutlineView:
 
     Args:
         observation: the observed run.
-        routes: the traced graphs of modules.
+        placements: the traced graphs of modules.
         root: the outline.
         opened: the names of the expanded entries.
         split_calls: the names of the entries that get a node for each call; others have one node for all calls.
@@ -33,7 +33,7 @@ class OutlineView:
     """
 
     observation: Observation
-    routes: Routes
+    placements: PlacementFinder
     root: OutlineEntry
     opened: frozenset[str]
     split_calls: frozenset[str] = frozenset()
@@ -129,7 +129,7 @@ class OutlineView:
         """The names of the functions in the forwards of expanded modules, as in fx, by the `id` of their outputs."""
         names: dict[int, str] = {}
         for call in self.observation.by_index.values():
-            shallow = self.routes.graph(call.path) if self.entry_of(call) is None else ""
+            shallow = self.placements.graph(call.path) if self.entry_of(call) is None else ""
             if not isinstance(shallow, ShallowGraph):
                 continue
             values = flow(self.observation.module(call.path), shallow, call, self.observation)

@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import nn
 
-from attn_surgeon.blocks import BlockSpec, Second, build_block
+from attn_surgeon.blocks import BlockSpec, SecondInput, build_block
 from attn_surgeon.blocks.base.gate_report import is_identity
-from attn_surgeon.blocks.base.user_blocks import probe
+from attn_surgeon.blocks.base.user_blocks import require_runs
 from attn_surgeon.surgery.installed_grafts import InstalledGraft, list_grafts
 from attn_surgeon.surgery.plan import Graft, UnfitError
 from attn_surgeon.surgery.planner import BlockRequest
@@ -25,11 +25,11 @@ def fit_block(spec: BlockSpec, feature: Feature, second: Feature | None) -> nn.M
     build blocks.
     """
     try:
-        if not spec.own:
+        if not spec.has_user_code:
             return _build(spec, feature, second)
         with torch.device("cpu"):
             block = _build(spec, feature, second)
-            probe(block, *[item.shape for item in (feature, second) if item is not None])
+            require_runs(block, *[item.shape for item in (feature, second) if item is not None])
             return block
     except ValueError as error:
         raise UnfitError(str(error)) from None
@@ -48,7 +48,7 @@ def _build(spec: BlockSpec, feature: Feature, second: Feature | None) -> nn.Modu
         prefix=feature.prefix,
         grid=feature.grid,
         positions=feature.positions,
-        other=None if second is None else Second(second.channels, second.layout, second.prefix, second.grid),
+        other=None if second is None else SecondInput(second.channels, second.layout, second.prefix, second.grid),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from attn_surgeon.blocks import BlockSpec, adopt
+from attn_surgeon.blocks import BlockSpec, import_user_blocks
 from attn_surgeon.errors import PlanError, SourceError
 from attn_surgeon.operations.block_fitting import block_request, build_blocks
 from attn_surgeon.surgery.compared_tensors import Evidence, gather
@@ -184,7 +184,7 @@ def plan(  # noqa: PLR0913 - the arguments of insert
 
 
 def _read_block(block: str, options: Mapping[str, Any] | None, init: str) -> BlockSpec:
-    return BlockSpec.read(adopt(block) if isinstance(block, str) else block, options or {}, init)
+    return BlockSpec.read(import_user_blocks(block) if isinstance(block, str) else block, options or {}, init)
 
 
 @isolates

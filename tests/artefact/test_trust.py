@@ -16,7 +16,7 @@ from attn_surgeon.artefact.open_network import open_network
 from attn_surgeon.artefact.recipe_schema import Recipe
 from attn_surgeon.artefact.trust import code_named, trusted_recipe
 from attn_surgeon.blocks.base import registry
-from attn_surgeon.blocks.base.user_blocks import adopt
+from attn_surgeon.blocks.base.user_blocks import import_user_blocks
 from attn_surgeon.errors import ArtefactError, BlockError, RecipeError, TrainingError
 from attn_surgeon.finetune.run_folders import read_request
 
@@ -73,7 +73,7 @@ def test_naming_a_recipes_code_allows_that_code_alone(folder: Path) -> None:
     with pytest.raises(RecipeError, match=r"names canary\.py:Scale"):
         trusted_recipe(read, "r.yaml", source="canary.py:net")
     with pytest.raises(RecipeError, match="names os:system"):
-        adopt("canary.py:Scale")
+        import_user_blocks("canary.py:Scale")
         trusted_recipe(read, "r.yaml")
     assert trusted_recipe(read, "r.yaml", source="canary.py:net").source.name == "canary.py:net"
 
@@ -82,7 +82,7 @@ def test_an_artefacts_code_runs_where_it_is_trusted(folder: Path) -> None:
     loaded = open_network("canary.py:net", args={})
     images = {"mean": [0.5], "std": [0.5], "size": [32, 32]}
     network = open_network("canary.py:net", images=recipe_images(images))
-    made = insert(loaded.model, adopt("canary.py:Scale"), after="layer3", example=network.example)
+    made = insert(loaded.model, import_user_blocks("canary.py:Scale"), after="layer3", example=network.example)
     save(made, "own.safetensors")
     registry._OWN.clear()
     (folder / "ran").unlink()

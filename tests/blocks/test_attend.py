@@ -75,7 +75,7 @@ def test_referenced_pairs_are_found() -> None:
 
 @pytest.mark.parametrize("name", ["mhsa", "axial", "botnet"])
 def test_heads_that_do_not_divide_the_channels(name: str) -> None:
-    with pytest.raises(ValueError, match="it has 12 channels, which heads=8 does not divide"):
+    with pytest.raises(ValueError, match="12 channels are not divisible by heads=8"):
         block(name, 12, heads=8)
 
 

@@ -46,7 +46,7 @@ def test_an_extent_that_convolutions_of_stride_two_do_not_have(extent: int) -> N
 
 @pytest.mark.parametrize("name", ["lct", "sge"])
 def test_groups_that_do_not_divide_the_channels(name: str) -> None:
-    with pytest.raises(ValueError, match="it has 16 channels, which groups=3 does not divide"):
+    with pytest.raises(ValueError, match="16 channels are not divisible by groups=3"):
         block(name, 16, groups=3)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attn_surgeon.blocks import BlockSpec, Second, build_block, is_identity
+from attn_surgeon.blocks import BlockSpec, SecondInput, build_block, is_identity
 from tests.each import each
 
 from .helpers import at_random, bits, still
@@ -81,22 +81,22 @@ def test_they_start_as_the_identity_and_learn(name: str, layout: str, options: d
     assert still(module.train(), torch.rand(LAYOUTS[layout])) == set()
 
 
-def pair(layout: str, other: Second, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor, Tensor]:
+def pair(layout: str, other: SecondInput, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor, Tensor]:
     module = build_block(BlockSpec("gate", {}, "paper"), 8, layout=layout, positions=60, other=other)
     return at_random(module).double(), torch.randn(LAYOUTS[layout]).double(), torch.randn(shape).double()
 
 
 SECONDS = [
-    ("NCDHW", Second(8, "NCDHW"), (2, 8, 3, 5, 4)),
-    ("NCDHW", Second(5, "NDHWC"), (2, 2, 3, 2, 5)),
-    ("NDHWC", Second(5, "NCDHW"), (2, 5, 2, 3, 2)),
-    ("NCL", Second(5, "NCL"), (2, 5, 6)),
+    ("NCDHW", SecondInput(8, "NCDHW"), (2, 8, 3, 5, 4)),
+    ("NCDHW", SecondInput(5, "NDHWC"), (2, 2, 3, 2, 5)),
+    ("NDHWC", SecondInput(5, "NCDHW"), (2, 5, 2, 3, 2)),
+    ("NCL", SecondInput(5, "NCL"), (2, 5, 6)),
 ]
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("layout", "other", "shape"), SECONDS, ids=str)
-def test_the_attention_gate_on_volumes_and_sequences(layout: str, other: Second, shape: tuple[int, ...]) -> None:
+def test_the_attention_gate_on_volumes_and_sequences(layout: str, other: SecondInput, shape: tuple[int, ...]) -> None:
     module, x, y = pair(layout, other, shape)
     volume = channels_first(x, layout)
     w = {key.removeprefix("block.").removeprefix("block."): value for key, value in module.state_dict().items()}
@@ -133,7 +133,7 @@ def gated(x: Tensor, g: Tensor, w: dict[str, Tensor], training: bool) -> Tensor:
 
 @pytest.mark.parametrize(("layout", "other", "shape"), SECONDS, ids=str)
 def test_the_attention_gate_on_volumes_starts_as_the_identity(
-    layout: str, other: Second, shape: tuple[int, ...]
+    layout: str, other: SecondInput, shape: tuple[int, ...]
 ) -> None:
     module = build_block(BlockSpec("gate"), 8, layout=layout, positions=60, other=other)
     x, y = 9 * torch.randn(LAYOUTS[layout]), torch.randn(shape)
@@ -154,4 +154,4 @@ def test_the_attention_gate_on_volumes_starts_as_the_identity(
 )
 def test_a_second_input_of_other_dimensions_is_refused(layout: str, other: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        build_block(BlockSpec("gate"), 8, layout=layout, positions=60, other=Second(8, other))
+        build_block(BlockSpec("gate"), 8, layout=layout, positions=60, other=SecondInput(8, other))

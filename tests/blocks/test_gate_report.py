@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks import (
     BlockSpec,
-    Second,
-    adopt,
+    SecondInput,
     build_block,
     closing_parameters,
     gate_maps,
     gates_of,
     get_card,
+    import_user_blocks,
     is_identity,
     openness,
 )
@@ -40,7 +40,7 @@ def inputs(name: str) -> list[Tensor]:
 
 
 def made(name: str, options: dict[str, Any], init: str = "identity") -> nn.Module:
-    second = Second(16) if get_card(name).inputs == 2 else None
+    second = SecondInput(16) if get_card(name).inputs == 2 else None
     return build_block(BlockSpec.read(name, options, init), 16, other=second).eval()
 
 
@@ -190,7 +190,7 @@ def test_blocks_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "Passing": [],
     }
     for factory, names in closing.items():
-        module = build_block(BlockSpec.read(adopt(f"mine.py:{factory}"), {}), 16)
+        module = build_block(BlockSpec.read(import_user_blocks(f"mine.py:{factory}"), {}), 16)
         assert list(closing_parameters(module)) == names
         assert is_identity(module) == bool(names)
         before = {key: parameter.clone() for key, parameter in closing_parameters(module).items()}
@@ -200,7 +200,7 @@ def test_blocks_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for key, value in before.items():
             module.get_parameter(key).copy_(value)
         assert is_identity(module) == bool(names)
-    stack = build_block(BlockSpec.read(adopt("se+mine.py:Scale"), {}), 16)
+    stack = build_block(BlockSpec.read(import_user_blocks("se+mine.py:Scale"), {}), 16)
     assert list(closing_parameters(stack)) == ["0.fc2.weight", "0.fc2.bias", "1.block.weight"]
     assert is_identity(stack)
     stack.get_parameter("1.block.weight").add_(1)

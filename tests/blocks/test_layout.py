@@ -80,7 +80,7 @@ def test_an_option_may_need_a_map() -> None:
     assert torch.equal(build_block(spec, 32, layout="NLC", prefix=1, grid=(4, 6))(x), x)
     with pytest.raises(ValueError, match=r"mhsa runs on maps \(N, C, H, W\), not on NCL"):
         build_block(spec, 32, layout="NCL", positions=9)
-    with pytest.raises(ValueError, match="mhsa needs a map, and its tokens form none of whole patches"):
+    with pytest.raises(ValueError, match="mhsa needs a map, which these tokens do not form"):
         build_block(spec, 32, layout="NLC", positions=9)
     assert build_block(BlockSpec("mhsa"), 32, layout="NCL", positions=9)(x.transpose(1, 2)).shape == (2, 32, 25)
 
@@ -109,7 +109,7 @@ def test_blocks_without_a_map_take_any_number_of_tokens(name: str) -> None:
 )
 def test_other_layouts(name: str, layout: str, shape: tuple[int, ...]) -> None:
     if layout == "NC" and name not in POOLING:
-        with pytest.raises(ValueError, match=f"{name} tells positions apart, and there is only one"):
+        with pytest.raises(ValueError, match=f"{name} needs more than one position"):
             built(name, layout)
         return
     module, plain = built(name, layout)
@@ -162,9 +162,9 @@ def test_one_gate_for_each_channel_in_any_number_of_dimensions(name: str, layout
 @each(
     ("place", "reason"),
     [
-        ({"layout": "NCHW", "positions": 1}, "tells positions apart, and there is only one"),
-        ({"layout": "NLC", "grid": None, "positions": 24}, "needs a map, and its tokens form none of whole patches"),
-        ({"layout": "NC", "positions": 1}, "tells positions apart, and there is only one"),
+        ({"layout": "NCHW", "positions": 1}, "needs more than one position"),
+        ({"layout": "NLC", "grid": None, "positions": 24}, "needs a map, which these tokens do not form"),
+        ({"layout": "NC", "positions": 1}, "needs more than one position"),
         ({"layout": "NCL", "positions": 9}, r"runs on maps \(N, C, H, W\), not on NCL"),
         ({"layout": "NCDHW", "positions": 9}, r"runs on maps \(N, C, H, W\), not on NCDHW"),
     ],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon import insert, load, remove, save
-from attn_surgeon.blocks import BlockSpec, adopt, build_block, get_card, register_block
+from attn_surgeon.blocks import BlockSpec, build_block, get_card, import_user_blocks, register_block
 from attn_surgeon.blocks.base import registry
 from attn_surgeon.errors import BlockError, PlanError
 
@@ -101,7 +101,7 @@ def test_a_block_named_by_file(file: str) -> None:
 
 
 def test_its_name_holds_no_folder(file: str) -> None:
-    assert adopt(f"se+{file}:Scale") == "se+mine.py:Scale"
+    assert import_user_blocks(f"se+{file}:Scale") == "se+mine.py:Scale"
     card = get_card("mine.py:Scale")
     assert (card.title, card.idea, card.reach) == ("Scale", "Weigh every channel by a number.", "map")
     assert [option.name for option in card.options] == ["start", "bias"]
@@ -115,7 +115,7 @@ def test_code_named_by_an_artefact_is_not_run(file: str, tmp_path: Path) -> None
         BlockError, match=r"no block is called 'mine.py:Scale'; .*register_block\('mine.py:Scale', factory\)"
     ):
         load(tmp_path / "own.safetensors", model=model)
-    adopt(f"{file}:Scale")
+    import_user_blocks(f"{file}:Scale")
     assert torch.equal(load(tmp_path / "own.safetensors", model=model)(x), model(x))
 
 
@@ -139,7 +139,7 @@ class Plus(nn.Module):
 
 
 def test_reach_and_inputs_of_a_factory(file: str) -> None:
-    mean, fuse = adopt(f"{file}:Mean"), adopt(f"{file}:Fuse")
+    mean, fuse = import_user_blocks(f"{file}:Mean"), import_user_blocks(f"{file}:Fuse")
     assert (get_card(mean).reach, get_card(mean).inputs, get_card(fuse).inputs) == ("channels", 1, 2)
     x = torch.randn(2, 5, 8)
     assert torch.equal(build_block(BlockSpec(mean), 8, layout="NLC")(x), x)
@@ -149,12 +149,12 @@ def test_reach_and_inputs_of_a_factory(file: str) -> None:
 
 @pytest.mark.parametrize("name", ["Scale", "Mean", "Fuse", "Late"])
 def test_all_of_it_learns(file: str, name: str) -> None:
-    module = build_block(BlockSpec.read(adopt(f"{file}:{name}"), {}), 8)
+    module = build_block(BlockSpec.read(import_user_blocks(f"{file}:{name}"), {}), 8)
     assert still(module, torch.randn(2, 8, 5, 5)) == set()
 
 
 def test_a_block_that_starts_as_the_identity_is_left_as_it_is(file: str) -> None:
-    names = [name for name, _ in build_block(BlockSpec(adopt(f"{file}:Late")), 8).named_parameters()]
+    names = [name for name, _ in build_block(BlockSpec(import_user_blocks(f"{file}:Late")), 8).named_parameters()]
     assert names == ["block.weight"]
 
 
@@ -183,7 +183,7 @@ def test_an_error_in_forward_is_reported_with_its_type() -> None:
 
 
 def test_options_are_plain_values(file: str) -> None:
-    name = adopt(f"{file}:anything")
+    name = import_user_blocks(f"{file}:anything")
     assert BlockSpec.read(name, {"start": "3", "bias": "null", "act": "relu", "on": "true"}).options == {
         "start": 3,
         "bias": None,
@@ -191,15 +191,15 @@ def test_options_are_plain_values(file: str) -> None:
         "on": True,
     }
     with pytest.raises(BlockError, match=r"no option is called 'strat'.*did you mean start\?"):
-        BlockSpec.read(adopt(f"{file}:Scale"), {"strat": 1})
+        BlockSpec.read(import_user_blocks(f"{file}:Scale"), {"strat": 1})
 
 
 @pytest.mark.parametrize(
     ("factory", "reason"),
     [
-        ("broken", "mine.py:broken cannot be made for 8 channels: RuntimeError: no luck"),
+        ("broken", "mine.py:broken cannot be built for 8 channels: RuntimeError: no luck"),
         ("empty", "mine.py:empty made a NoneType, not a module"),
-        ("Pooled", r"it does not run there: it gives \(1, 8\) for \(1, 8, 7, 7\)"),
+        ("Pooled", r"it does not run there: its output is \(1, 8\) for \(1, 8, 7, 7\)"),
     ],
 )
 def test_blocks_that_do_not_fit_are_refused(file: str, factory: str, reason: str) -> None:
@@ -229,8 +229,8 @@ def test_code_that_is_not_there(file: str, name: str, reason: str) -> None:
     ("name", "reach", "reason"),
     [
         ("se", "map", "a block of the catalogue is called 'se'"),
-        ("a+b", "map", "no name for a block"),
-        ("", "map", "no name for a block"),
+        ("a+b", "map", "invalid block name"),
+        ("", "map", "invalid block name"),
         ("mine", "maps", "no reach is called 'maps'"),
     ],
 )

@@ -6,26 +6,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks import BlockSpec, Second, block_names, build_block, get_card
+from attn_surgeon.blocks import BlockSpec, SecondInput, block_names, build_block, get_card
 from attn_surgeon.blocks.base.registry import get_factory
-from attn_surgeon.blocks.base.two_inputs import Paired
+from attn_surgeon.blocks.base.two_inputs import WithSecondInput
 
 from .helpers import ALONE, NAMES, PAIRS, at_random, bits
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SECONDS = {
-    "same": (Second(16), (2, 16, 6, 10)),
-    "coarser": (Second(16), (2, 16, 3, 5)),
-    "finer": (Second(16), (2, 16, 13, 17)),
-    "narrower": (Second(16), (2, 16, 6, 4)),
-    "higher": (Second(16), (2, 16, 9, 10)),
-    "one position": (Second(16), (2, 16, 1, 1)),
-    "other channels": (Second(5), (2, 5, 6, 10)),
-    "channels last": (Second(24, "NHWC"), (2, 3, 4, 24)),
-    "as many places as channels": (Second(16, "NHWC"), (2, 16, 16, 16)),
-    "tokens": (Second(7, "NLC", 0, (3, 5)), (2, 15, 7)),
-    "tokens after others": (Second(16, "NLC", 5, (4, 2)), (2, 13, 16)),
-    "tokens of another size": (Second(16, "NLC", 1, (4, 2)), (2, 33, 16)),
+    "same": (SecondInput(16), (2, 16, 6, 10)),
+    "coarser": (SecondInput(16), (2, 16, 3, 5)),
+    "finer": (SecondInput(16), (2, 16, 13, 17)),
+    "narrower": (SecondInput(16), (2, 16, 6, 4)),
+    "higher": (SecondInput(16), (2, 16, 9, 10)),
+    "one position": (SecondInput(16), (2, 16, 1, 1)),
+    "other channels": (SecondInput(5), (2, 5, 6, 10)),
+    "channels last": (SecondInput(24, "NHWC"), (2, 3, 4, 24)),
+    "as many places as channels": (SecondInput(16, "NHWC"), (2, 16, 16, 16)),
+    "tokens": (SecondInput(7, "NLC", 0, (3, 5)), (2, 15, 7)),
+    "tokens after others": (SecondInput(16, "NLC", 5, (4, 2)), (2, 13, 16)),
+    "tokens of another size": (SecondInput(16, "NLC", 1, (4, 2)), (2, 33, 16)),
 }
 SIZES = {"tokens": (3, 5), "tokens after others": (4, 2), "tokens of another size": (8, 4)}
 
@@ -38,7 +38,7 @@ class Report(nn.Module):
         return y
 
 
-def as_map(y: Tensor, other: Second, size: tuple[int, int]) -> Tensor:
+def as_map(y: Tensor, other: SecondInput, size: tuple[int, int]) -> Tensor:
     """Copy a second input into (N, C, H, W), place by place."""
     if other.layout == "NCHW":
         return y
@@ -69,7 +69,7 @@ def interpolated(y: Tensor, size: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize("kind", SECONDS)
 def test_the_second_comes_as_a_map_of_the_firsts_shape(kind: str) -> None:
     other, shape = SECONDS[kind]
-    module, y = Paired(Report(), 16, other), torch.randn(shape)
+    module, y = WithSecondInput(Report(), 16, other), torch.randn(shape)
     expected = interpolated(as_map(y, other, SIZES.get(kind, (0, 0))), (6, 10))
     if other.channels != 16:
         assert isinstance(module.project, nn.Conv2d)
@@ -84,13 +84,13 @@ def test_the_second_comes_as_a_map_of_the_firsts_shape(kind: str) -> None:
 def test_a_second_of_the_same_shape_is_passed_on_as_it_is() -> None:
     x, y = torch.randn(2, 16, 6, 10), torch.randn(2, 16, 6, 10)
     y[0, 0, 0, 0] = float("inf")  # which weights of 0 would turn into no number
-    assert torch.equal(Paired(Report(), 16, Second(16))(x, y), y)
+    assert torch.equal(WithSecondInput(Report(), 16, SecondInput(16))(x, y), y)
 
 
-def built(name: str, other: Second, **place: object) -> tuple[nn.Module, Paired]:
+def built(name: str, other: SecondInput, **place: object) -> tuple[nn.Module, WithSecondInput]:
     """Build a block at random for a layout of the first input, and the same one for (N, C, H, W)."""
     module = build_block(BlockSpec(name, {}, "paper"), 16, other=other, **place)  # type: ignore[arg-type]
-    plain = Paired(get_factory(name)(16, init="paper"), 16, other).eval()
+    plain = WithSecondInput(get_factory(name)(16, init="paper"), 16, other).eval()
     at_random(module).eval()
     plain.load_state_dict(dict(zip(plain.state_dict(), module.state_dict().values(), strict=True)))
     return module, plain
@@ -134,7 +134,7 @@ def test_identity(name: str, dtype: torch.dtype, kind: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", PAIRS)
 def test_sizes_are_found_at_run_time(name: str) -> None:
-    module, plain = built(name, Second(8, "NLC", 1, (2, 3)), layout="NHWC")
+    module, plain = built(name, SecondInput(8, "NLC", 1, (2, 3)), layout="NHWC")
     for size, grid in [((4, 6), (2, 3)), ((7, 5), (4, 6)), ((1, 9), (2, 3))]:
         x, y = torch.randn(1, 16, *size), torch.randn(1, 1 + grid[0] * grid[1], 8)
         got = module(x.permute(0, 2, 3, 1), y)
@@ -163,7 +163,7 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in PAIRS])
 def test_a_block_of_one_input_takes_no_second(name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} takes one input$"):
-        build_block(BlockSpec(name), 32, other=Second(32))
+        build_block(BlockSpec(name), 32, other=SecondInput(32))
 
 
 def test_cards_tell_how_many_inputs() -> None:
@@ -174,12 +174,12 @@ def test_cards_tell_how_many_inputs() -> None:
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
-        (Second(8, "NLC"), "needs a map as its second input, and those tokens form none of whole patches"),
-        (Second(8, "NC"), r"takes a map \(N, C, H, W\) as its second input, not NC"),
-        (Second(8, "NCL"), r"takes a map \(N, C, H, W\) as its second input, not NCL"),
-        (Second(8, "NDHWC"), r"takes a map \(N, C, H, W\) as its second input, not NDHWC"),
+        (SecondInput(8, "NLC"), "needs a map as its second input, which those tokens do not form"),
+        (SecondInput(8, "NC"), r"takes a map \(N, C, H, W\) as its second input, not NC"),
+        (SecondInput(8, "NCL"), r"takes a map \(N, C, H, W\) as its second input, not NCL"),
+        (SecondInput(8, "NDHWC"), r"takes a map \(N, C, H, W\) as its second input, not NDHWC"),
     ],
 )
-def test_seconds_that_are_no_map(name: str, other: Second, reason: str) -> None:
+def test_seconds_that_are_no_map(name: str, other: SecondInput, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} {reason}$"):
         build_block(BlockSpec(name), 32, other=other)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.blocks import BlockSpec, Second, build_block
+from attn_surgeon.blocks import BlockSpec, SecondInput, build_block
 from attn_surgeon.blocks.base.registry import get_factory
 
 from .helpers import ALONE, PAIRS, at_random, bits, still
@@ -25,7 +25,7 @@ def raw(name: str, channels: int = 16, init: str = "identity") -> nn.Module:
 
 @pytest.mark.parametrize(("channels", "heads"), [(12, 8), (16, 3), (4, 8)])
 def test_heads_that_do_not_divide_the_channels(channels: int, heads: int) -> None:
-    with pytest.raises(ValueError, match=f"it has {channels} channels, which heads={heads} does not divide"):
+    with pytest.raises(ValueError, match=f"{channels} channels are not divisible by heads={heads}"):
         build_block(BlockSpec("mdaf", {"heads": heads}), channels)
 
 
@@ -73,8 +73,8 @@ def test_without_another_the_block_sees_the_same_map_twice(name: str) -> None:
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("other", [Second(16), Second(6, "NLC", 1, (2, 3))])
-def test_every_parameter_moves_within_two_steps(name: str, training: bool, other: Second) -> None:
+@pytest.mark.parametrize("other", [SecondInput(16), SecondInput(6, "NLC", 1, (2, 3))])
+def test_every_parameter_moves_within_two_steps(name: str, training: bool, other: SecondInput) -> None:
     module = build_block(BlockSpec(name), 16, other=other).train(training)
     x, y = pair()
     y = y if other.layout == "NCHW" else torch.randn(3, 7, 6)
@@ -83,7 +83,7 @@ def test_every_parameter_moves_within_two_steps(name: str, training: bool, other
 
 @pytest.mark.parametrize("name", [name for name in PAIRS if name not in ALONE])
 def test_a_block_that_weighs_two_tensors_needs_two(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} weighs two tensors against each other, and there is only one"):
+    with pytest.raises(ValueError, match=f"{name} combines two different tensors, and there is only one"):
         build_block(BlockSpec(name), 16)
     x = torch.randn(1, 16, 5, 5)
-    assert torch.equal(build_block(BlockSpec(name), 16, other=Second(16))(x, -x), x)
+    assert torch.equal(build_block(BlockSpec(name), 16, other=SecondInput(16))(x, -x), x)

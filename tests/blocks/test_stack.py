@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from attn_surgeon.blocks import BlockSpec, Second, build_block
+from attn_surgeon.blocks import BlockSpec, SecondInput, build_block
 from attn_surgeon.errors import BlockError
 
 from .helpers import at_random, bits, still
@@ -37,12 +37,12 @@ def test_layouts(layout: str) -> None:
 
 
 def test_only_parts_of_two_inputs_take_the_second() -> None:
-    stack = at_random(build_block(BlockSpec("se+gate", {}, "paper"), 16, other=Second(16))).eval()
+    stack = at_random(build_block(BlockSpec("se+gate", {}, "paper"), 16, other=SecondInput(16))).eval()
     x, y = torch.randn(2, 16, 5, 6), torch.randn(2, 16, 5, 6)
     first, second = stack.children()
     assert torch.equal(stack(x, y), second(first(x), y))
     with pytest.raises(ValueError, match=r"se\+eca takes one input"):
-        build_block(BlockSpec("se+eca"), 16, other=Second(16))
+        build_block(BlockSpec("se+eca"), 16, other=SecondInput(16))
 
 
 @pytest.mark.parametrize(

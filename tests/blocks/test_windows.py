@@ -70,5 +70,5 @@ def test_a_position_that_sees_itself_alone() -> None:
 @pytest.mark.parametrize("name", ["window", "halo", "lambda", "outlook", "cross", "cot", "bat"])
 def test_counts_that_do_not_divide_the_channels(name: str) -> None:
     options: dict[str, Any] = {"groups" if name in ("cot", "bat") else "heads": 3}
-    with pytest.raises(ValueError, match="does not divide"):
+    with pytest.raises(ValueError, match="not divisible"):
         block(name, 16, **options)

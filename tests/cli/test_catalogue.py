@@ -107,7 +107,7 @@ def test_measured_costs(cli: Cli, folder: Path) -> None:
             assert block["ratios"][key] == pytest.approx(block["measured"][key] / document["copy"][key])
         assert block["measured"]["memory"] > document["copy"]["memory"] > 16 * 4 * 4 * 4
     out = cli(*wanted, "--at", "16,1,1").out
-    assert "cbam tells positions apart, and there is only one" in out
+    assert "cbam needs more than one position" in out
     assert "cannot be used" in cli(*wanted, "--device", "nowhere").err
     assert "expected C,H,W" in cli(*wanted, "--at", "16").err
 

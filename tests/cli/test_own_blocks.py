@@ -76,7 +76,7 @@ def test_a_default_name_holds_the_factorys(cli: Cli, folder: Path) -> None:
     [
         ("raise OSError('no luck')", "the factory failed: OSError: no luck; "),
         ("def Scale(:", "SyntaxError"),
-        ("def Scale(): pass", "cannot be made for 64 channels: TypeError"),
+        ("def Scale(): pass", "cannot be built for 64 channels: TypeError"),
         ("def other(channels): pass", "there is no factory 'Scale'"),
     ],
 )

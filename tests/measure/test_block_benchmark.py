@@ -49,5 +49,5 @@ def test_a_block_is_measured_as_it_starts() -> None:
     speed = benchmark_block(BlockSpec("cbam"), (2, 32, 8, 8), CPU, 0.01)
     assert speed.memory > 2 * 32 * 8 * 8 * 4
     assert 0 < speed.forward.median < speed.training.median
-    with pytest.raises(ValueError, match="cbam tells positions apart, and there is only one"):
+    with pytest.raises(ValueError, match="cbam needs more than one position"):
         benchmark_block(BlockSpec("cbam"), (2, 32, 1, 1), CPU)

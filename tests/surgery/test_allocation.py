@@ -95,7 +95,7 @@ def test_arguments_of_a_library_that_take_too_much(little: None) -> None:
 
 
 def test_a_block_beyond_the_memory_is_refused_in_the_plan() -> None:
-    with pytest.raises(PlanError, match="cbam cannot be made with these options: cbam needs") as caught:
+    with pytest.raises(PlanError, match="cbam cannot be built with these options: cbam needs") as caught:
         attn_surgeon.insert(
             load_demo(), "cbam", after="layer3", example=torch.zeros(1, 1, 32, 32), options={"kernel_size": 10**9 + 1}
         )

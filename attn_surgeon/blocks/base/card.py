@@ -20,9 +20,17 @@ REACHES = {
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a block: its default (None where it depends on the channels), its range, and what it does.
+    """One option of a block.
 
-    A `free` option is any plain value, which text is read as: 8, 0.5, true, null, or a word.
+    Args:
+        name: its name.
+        default: its default; None if that depends on the channels.
+        meaning: what it does.
+        minimum: the smallest valid number.
+        maximum: the largest valid number.
+        choices: the valid words.
+        odd: whether only odd numbers are valid.
+        free: whether any plain value is valid; text is parsed as one: 8, 0.5, true, null, or a word.
     """
 
     name: str
@@ -35,7 +43,7 @@ class Option:
     free: bool = False
 
     def read(self, value: Any, block: str) -> Value:
-        """Return text or a number as a value of this option; raise BlockError where it is out of range."""
+        """Return text or a number as a value of this option; raise BlockError if it is invalid."""
         if self.free:
             return _plain(value)
         if value is None and self.default is None:
@@ -68,7 +76,7 @@ class Option:
     def _typed(self, value: Any, block: str) -> bool | int | float | str:
         kind = self._kind()
         if kind is bool:
-            return self._switch(value, block)
+            return self._boolean(value, block)
         try:
             result: int | float | str = kind(value)
         except (TypeError, ValueError, OverflowError):
@@ -78,7 +86,7 @@ class Option:
             raise self._wrong(value, block, f"it takes {_ARTICLES[kind]}")
         return result
 
-    def _switch(self, value: Any, block: str) -> bool:
+    def _boolean(self, value: Any, block: str) -> bool:
         if str(value).lower() not in ("true", "false"):
             raise self._wrong(value, block, "it takes true or false")
         return str(value).lower() == "true"
@@ -93,7 +101,7 @@ class Option:
 
     def _wrong(self, value: Any, block: str, reason: str) -> BlockError:
         return BlockError(
-            f"option {self.name}={value} is out of range: {reason}",
+            f"invalid option {self.name}={value}: {reason}",
             f"block '{block}'",
             f"see: {function(f'blocks.get_card({block!r})', f'blocks {block}')}",
         )
@@ -113,14 +121,25 @@ _ARTICLES: Mapping[type, str] = {int: "a whole number", float: "a number", str: 
 class Card:
     """The description of a block in the catalogue.
 
-    Its reach is where it runs: a block of `channels` only pools over positions and runs on anything, one of `positions`
-    uses them in any number of dimensions, one of a `map` needs a height and a width, and so does any block with
-    the option that `needs_map` names. One of `any_dimensions` is made for a map, a sequence or a volume by the argument
-    `dimensions` of its class, which is no option. A block of two `inputs` takes two maps of one shape, and its output
-    is shaped like them; one that is `selective` weighs one against the other, so that it needs two that differ. The
-    costs are formulas of C, H and W at the default options, with other names defined after a comma; a trained graft
-    takes at most so many `nodes` in an ONNX file of one size of 64 channels, 0 where nobody counted. An
-    `open` card takes any option.
+    Args:
+        name: its name, as `insert` takes it.
+        title: its full name.
+        paper: authors, title and year.
+        idea: what it does, in one line.
+        formula: what it computes.
+        identity: the parameters that make it the identity.
+        parameters: their number, a formula of C, H and W at the default options; other names are defined after a comma.
+        macs: its multiply-accumulate operations, a formula of the same kind.
+        usual_sites: where papers insert it.
+        kind: the part of the catalogue. A block of two inputs takes two maps of one shape.
+        reach: what it needs to know of positions: `channels` only pools over them and runs on any features,
+            `positions` needs several, in any number of dimensions, `map` needs a height and a width.
+        options: its options.
+        open: whether it takes any option.
+        selective: whether it weighs its two inputs against each other, so that they must differ.
+        any_dimensions: whether its class is built for sequences and volumes too, by an argument `dimensions`.
+        needs_map: an option and its values with which the block needs a map, whatever its `reach`.
+        nodes: the most ONNX nodes of a trained graft on a map of 64 channels and one size; 0 if not measured.
     """
 
     name: str
@@ -148,17 +167,17 @@ class Card:
 
     @property
     def runs_on(self) -> str:
-        """Return the reach of what the block runs on, a key of `REACHES`."""
+        """The features that the block runs on, a key of `REACHES`."""
         return "positions" if self.any_dimensions else self.reach
 
     def reach_with(self, options: Mapping[str, Any]) -> str:
-        """Return where the block runs with these options."""
+        """Return the reach of the block with these options."""
         if self.needs_map is not None and options.get(self.needs_map[0]) in self.needs_map[1]:
             return "map"
         return self.reach
 
     def read_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return options checked against the card; raise BlockError for an unknown one or a value out of range."""
+        """Return the values of options; raise BlockError for an unknown option or an invalid value."""
         known = {option.name: option for option in self.options}
         for name in given:
             if not self.has(name):

@@ -1,4 +1,4 @@
-"""The last step of a block, which is exactly the identity while its gate is closed, and the state of the gate.
+"""Gates: the last step of a block, which makes it exactly the identity as long as the gate is closed.
 
 multiply:  y = x · c·g(z)               closed at z = 0, where c·g(0) = 1: 2σ(z) is 1 + tanh(z / 2)
 add:       y = x + f                    closed at f = 0
@@ -13,10 +13,10 @@ Three details keep the identity exact in every precision:
 
 - 2σ(z) is exactly 1 at z = 0, with the slope of the published gate doubled and its range (0, 2) instead of (0, 1).
 - γ · d is −0 where d is negative, and x minus −0 turns an x of −0 into +0. Adding 0 leaves only +0 to subtract.
-- 0 times infinity is no number. Where what is added is not finite (it overflows in half precision), it counts as 0:
-  that place passes x on, and gives γ no gradient.
+- 0 times infinity is NaN. Where the update is not finite (it overflows in half precision), it is replaced by 0: that
+  position passes x on, and γ gets no gradient from it.
 
-An ONNX file has neither of the last two: runtimes do not distinguish the zeros, and get finite features.
+ONNX graphs omit the last two: runtimes do not distinguish the zeros, and are given finite features.
 """
 
 from __future__ import annotations
@@ -28,19 +28,26 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.exporting import exporting_onnx
 
-GATES = ("sigmoid", "hardsigmoid")  # of one half at 0
+GATES = ("sigmoid", "hardsigmoid")  # both are one half at 0
 Closing = tuple[Tensor, float]
 
 
 class Gate(nn.Module):
-    """What all gates have in common: which parameters of their block close them, and whether they can be closed.
+    """Base class of gates, which know the parameters of their block that close them.
 
-    The layers are remembered by their names in the block, so a gate has no parameters and a layer may be replaced.
+    Layers are referred to by their names in the block, so a gate has no parameters, and a layer may be replaced.
+
+    Args:
+        init: `identity` closes the gate.
+        owner: the block.
+        layers: the names of the layers that close the gate when their parameters are zero.
+        bias: the value of these layers' biases that closes it instead of zero.
+        closable: whether the gate can be closed.
     """
 
     __call__: Callable[..., Tensor]
     formula = ""
-    closes_all = False  # whatever its block holds, other gates included
+    closes_all = False  # whether it closes the whole block, other gates inside included
 
     def __init__(
         self, init: str, owner: nn.Module, layers: Sequence[str], *, bias: float = 0.0, closable: bool = True
@@ -52,7 +59,7 @@ class Gate(nn.Module):
             self._close(owner)
 
     def closing_parameters(self, owner: nn.Module) -> list[Closing]:
-        """Return the parameters that close the gate, each with the value that does; `owner` is the gate's block."""
+        """Return the parameters that close the gate, each with its value when closed; `owner` is the gate's block."""
         return [
             (parameter, self.bias if name.endswith("bias") else 0.0)
             for layer in self.layers
@@ -82,8 +89,13 @@ class Gate(nn.Module):
 class Multiply(Gate):
     """Multiply features by a gate in their precision: x · c·g(z), with c = 2 for a sigmoid, and 1 for `paper`.
 
-    `rest` is what the function gives when the gate's layers are zero (the bias of a product is one instead). Where the
-    function is an empty text, what is given is the gate itself.
+    Args:
+        init: `identity` or `paper`.
+        owner: the block.
+        layers: the names of the layers that compute z.
+        function: g, such as `sigmoid`; empty if z is the gate itself.
+        rest: the value of g(z) while the layers are zero.
+        bias: the value of their biases that closes the gate: one where z is a product of a bias.
     """
 
     def __init__(
@@ -101,10 +113,10 @@ class Multiply(Gate):
         self.formula = f"y = x · {f'{factor:g} · ' if factor != 1 else ''}{f'{function}(z)' if function else 'z'}"
 
     def forward(self, x: Tensor, z: Tensor, other: Tensor | None = None) -> Tensor:
-        """Return gated features like x, (N, C, H, W); another z makes a gate of its own."""
+        """Return gated features (N, C, H, W); a second z is a second gate."""
         if other is None:
             return x * self.values(x, z)
-        if exporting_onnx():  # what is wide in one axis only is slow to multiply by, so both are put together first
+        if exporting_onnx():  # runtimes are slow to broadcast twice, so the two small gates are multiplied first
             return x * (self.values(x, z) * self.values(x, other))
         return x * self.values(x, z) * self.values(x, other)
 
@@ -128,7 +140,7 @@ class Multiply(Gate):
 
 
 class Add(Gate):
-    """Add to features what a block made of them."""
+    """Add a block's update to its input."""
 
     formula = "y = x + f"
 
@@ -136,13 +148,13 @@ class Add(Gate):
         super().__init__(init, owner, layers)
         self.closes_all = closes_all
 
-    def forward(self, x: Tensor, made: Tensor) -> Tensor:
+    def forward(self, x: Tensor, update: Tensor) -> Tensor:
         """Return the sum in the precision of x."""
-        return add_residual(x, made)
+        return add_residual(x, update)
 
 
 class Mix(Gate):
-    """Mix features with others of the same shape, by what the first ones' weight is before c: x · m + y · (1 − m)."""
+    """Mix two features of the same shape: x · m + y · (1 − m), where m is c times the weight of x."""
 
     formula = "y = x · m + x' · (1 − m)"
 
@@ -156,7 +168,7 @@ class Mix(Gate):
 
 
 class Blend(Gate):
-    """Blend what a block made, (N, C, H, W), into what it was given; for `paper` only what it made counts."""
+    """Blend a block's output (N, C, H, W) into its input; for `paper`, return the output alone."""
 
     formula = "y = x + γ(f − x)"
     closes_all = True
@@ -171,18 +183,18 @@ class Blend(Gate):
         """Return γ, with 0."""
         return [] if self.gamma is None else [(self.gamma, 0.0)]
 
-    def forward(self, x: Tensor, made: Tensor) -> Tensor:
-        """Return x + γ(made − x), in the precision of x."""
-        made = made.to(x.dtype)
+    def forward(self, x: Tensor, output: Tensor) -> Tensor:
+        """Return x + γ(output − x), in the precision of x."""
+        output = output.to(x.dtype)
         if self.gamma is None:
-            return made
+            return output
         if exporting_onnx():
-            return x - self.gamma.to(x.dtype) * (x - made)
-        return x - (self.gamma.to(x.dtype) * _finite(x - made) + 0.0)
+            return x - self.gamma.to(x.dtype) * (x - output)
+        return x - (self.gamma.to(x.dtype) * _finite(x - output) + 0.0)
 
 
 def output_gate(init: str, owner: nn.Module, channels: int, residual: bool, *layers: str) -> Gate:
-    """Build the gate of y = x + f, closed by these layers; of y = f where there is no residual."""
+    """Build the gate of y = x + f, closed by these layers; without a residual, that of y = f."""
     return Add(init, owner, *layers) if residual else Blend(channels, init)
 
 
@@ -191,14 +203,14 @@ def hard_sigmoid(z: Tensor) -> Tensor:
     return (z / 6 + 0.5).clamp(0, 1)
 
 
-def add_residual(x: Tensor, made: Tensor) -> Tensor:
-    """Return x + made in the precision of x, which is x bit for bit while what was made is zero, of either sign.
+def add_residual(x: Tensor, update: Tensor) -> Tensor:
+    """Return x + update in the precision of x, which is x bit for bit if the update is zero, of either sign, or NaN.
 
-    A last layer of zeros makes −0 of what is negative and no number of what is infinite.
+    A last layer of zeros returns −0 for negative values and NaN for infinities.
     """
     if exporting_onnx():
-        return x + made.to(x.dtype)
-    return x - (_finite(-made.to(x.dtype)) + 0.0)
+        return x + update.to(x.dtype)
+    return x - (_finite(-update.to(x.dtype)) + 0.0)
 
 
 def mix(x: Tensor, y: Tensor, share: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The state of the gates of a whole block: a stack, a block of two inputs, one of the user's own, in any layout.
+"""Report the state of a block's gates, also of stacks, blocks of two inputs and users' blocks, in any layout.
 
-A block is the identity where all its gates are closed, or one that closes whatever the block holds.
+A block is the identity if all its gates are closed, or one that closes the whole block.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def closing_parameters(block: nn.Module) -> dict[str, Tensor]:
 
 
 def is_identity(block: nn.Module) -> bool:
-    """Return whether a block passes its first input on bit for bit, whatever that and its other parameters are.
+    """Return whether a block returns its first input bit for bit, whatever its other parameters are.
 
     >>> from attn_surgeon.blocks import BlockSpec, build_block
     >>> is_identity(build_block(BlockSpec("se"), 16)), is_identity(build_block(BlockSpec("se", init="paper"), 16))
@@ -51,7 +51,7 @@ def openness(block: nn.Module, *inputs: Tensor) -> float:
 
     Args:
         block: a block as `build_block` makes it.
-        inputs: what it takes, in the layout of its site; a second one where it takes two.
+        inputs: its one or two inputs, in the layout of its site.
     """
     x = inputs[0].double()
     norm = float(x.norm())
@@ -60,15 +60,15 @@ def openness(block: nn.Module, *inputs: Tensor) -> float:
 
 @torch.no_grad()
 def gate_maps(block: nn.Module, *inputs: Tensor) -> dict[str, list[Tensor]]:
-    """Return the values of a block's gates on an input, by their paths, as often as each is used.
+    """Return the values of a block's gates on an input, by their paths, one tensor for each time a gate is used.
 
     Args:
         block: a block as `build_block` makes it.
-        inputs: what it takes, in the layout of its site; a second one where it takes two.
+        inputs: its one or two inputs, in the layout of its site.
 
     Returns:
-        of a gate that multiplies, what by: (N, C or 1, H or 1, W or 1). Of others ‖y − x‖ / ‖x‖ over channels,
-        (N, 1, H, W). Tokens are maps here, and where there is no map, W is 1.
+        for a gate that multiplies, its factors (N, C or 1, H or 1, W or 1). For others, ‖y − x‖ / ‖x‖ over channels,
+        (N, 1, H, W). Tokens are arranged as maps; without a map, W is 1.
 
     >>> from attn_surgeon.blocks import BlockSpec, build_block
     >>> maps = gate_maps(build_block(BlockSpec("cbam"), 16), torch.randn(2, 16, 5, 7))
@@ -78,7 +78,9 @@ def gate_maps(block: nn.Module, *inputs: Tensor) -> dict[str, list[Tensor]]:
     gates = gates_of(block)
     maps: dict[str, list[Tensor]] = {path: [] for path in gates}
     handles = [
-        gate.register_forward_hook(lambda own, given, made, path=path: maps[path].append(own.measure(given, made)))
+        gate.register_forward_hook(
+            lambda gate, inputs, output, path=path: maps[path].append(gate.measure(inputs, output))
+        )
         for path, gate in gates.items()
     ]
     try:
@@ -90,7 +92,7 @@ def gate_maps(block: nn.Module, *inputs: Tensor) -> dict[str, list[Tensor]]:
 
 
 def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Gate, nn.Module]]:
-    """Yield gates with the modules whose layers close them."""
+    """Yield the paths of gates, the gates, and the modules whose layers close them."""
     children = list(module.named_children())
     gates = [(f"{prefix}{name}", child, module) for name, child in children if isinstance(child, Gate)]
     yield from gates

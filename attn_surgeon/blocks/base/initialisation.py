@@ -1,4 +1,4 @@
-"""Initialise the layers before a gate such that they learn from the first steps, whatever the features are."""
+"""Initialise the layers before a gate such that they have a gradient from the first steps, for any features."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INITS = ("identity", "paper")
 def start_at_zero(init: str, layer: nn.Module) -> None:
     """Zero a layer for `identity`, such as one before a softmax over channels or before an inner gate.
 
-    Those two are saturated by large features and then learn nothing; in their middle they learn from any.
+    Large logits would saturate both, so that their gradient vanishes; at zero it does not.
     """
     if init == "paper":
         return
@@ -23,10 +23,10 @@ def start_at_zero(init: str, layer: nn.Module) -> None:
 
 @torch.no_grad()
 def start_hidden(init: str, hidden: nn.Linear | nn.Conv2d) -> None:
-    """Pair the units before a ReLU, for `identity`, with opposite signs: one of each pair is always on.
+    """Initialise a layer before a ReLU, for `identity`, with pairs of opposite units, one of which is always active.
 
-    A narrow hidden layer is otherwise often off as a whole, and then nothing in the block but its last bias learns.
-    A unit without a partner gets positive weights, which keep it on for features that follow a ReLU.
+    Otherwise all units of a narrow hidden layer are often inactive, and then only the last bias of the block has a
+    gradient. A unit without a partner gets positive weights, which keep it active for features after a ReLU.
     """
     if init == "paper":
         return
@@ -34,5 +34,5 @@ def start_hidden(init: str, hidden: nn.Linear | nn.Conv2d) -> None:
     for parameter in hidden.parameters():
         parameter[pairs : 2 * pairs] = -parameter[:pairs]
         parameter[2 * pairs :] = parameter[2 * pairs :].abs()
-    # all of one sign they add up, which half precision may not hold
+    # weights of one sign add up, which may overflow in half precision
     hidden.weight[2 * pairs :] /= math.sqrt(hidden.weight[0].numel())

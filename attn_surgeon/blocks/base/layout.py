@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Permuted(nn.Module):
+class ChannelsLast(nn.Module):
     """Run a block on features whose channels come last: (N, H, W, C) or (N, D, H, W, C)."""
 
     def __init__(self, block: nn.Module) -> None:
@@ -16,13 +16,13 @@ class Permuted(nn.Module):
         self.block = block
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
-        """Return features of the same shape and layout; other inputs go to the block as they are."""
+        """Return features of the same shape and layout; other inputs are passed to the block unchanged."""
         attended: Tensor = self.block(x.movedim(-1, 1), *others)
         return attended.movedim(1, -1)
 
 
-class Flat(nn.Module):
-    """Run a block that needs no map where positions are not two axes: (N, C), (N, C, L), (N, C, D, H, W)."""
+class FlattenedPositions(nn.Module):
+    """Run a block that needs no map on (N, C), (N, C, L) or (N, C, D, H, W), with all positions in one axis."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -34,8 +34,8 @@ class Flat(nn.Module):
         return attended.reshape(x.shape)
 
 
-class Sequence(nn.Module):
-    """Run a block of (N, C, L) on (N, L, C) tokens that form no map; the prefix tokens pass untouched."""
+class TokenSequence(nn.Module):
+    """Run a block of (N, C, L) on (N, L, C) tokens that form no map; prefix tokens are returned unchanged."""
 
     def __init__(self, block: nn.Module, prefix: int) -> None:
         super().__init__()
@@ -47,11 +47,11 @@ class Sequence(nn.Module):
         return torch.cat((x[:, : self.prefix], attended), 1) if self.prefix else attended
 
 
-class Tokens(nn.Module):
-    """Run a block on the spatial ones of (N, L, C) tokens, as a map; the prefix tokens pass untouched.
+class TokenMap(nn.Module):
+    """Run a block on (N, L, C) tokens as a map; prefix tokens are returned unchanged.
 
     `grid` is the map's (H, W) at the size the block was made for, None for blocks that only pool over positions. At
-    another size the map keeps the grid's aspect ratio; ValueError where no whole map does.
+    another size the map keeps the grid's aspect ratio; ValueError is raised if no map has it.
     """
 
     def __init__(self, block: nn.Module, prefix: int, grid: tuple[int, int] | None) -> None:
@@ -59,7 +59,7 @@ class Tokens(nn.Module):
         self.block, self.prefix, self.grid = block, prefix, grid
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
-        """Return tokens of the same shape; other inputs go to the block as they are."""
+        """Return tokens of the same shape; other inputs are passed to the block unchanged."""
         maps = token_map(x[:, self.prefix :], self.grid)
         attended: Tensor = self.block(maps, *others).flatten(2).transpose(1, 2)
         return torch.cat((x[:, : self.prefix], attended), 1) if self.prefix else attended

@@ -1,11 +1,11 @@
-"""Noise without a state: a hash of what it is for, so that it leaves torch's random streams alone.
+"""Deterministic noise from a hash, which does not use PyTorch's random number generators.
 
-What an image is given depends on a seed drawn when the block was made, on the image's own features and on the
-block's weights, by their bits. So it is the same when a checkpoint computes a step again, and on a copy of the
-block, and another at the next step, whose weights or features are others.
+The noise of an image depends on a seed drawn when the block was built, on the bits of the image's features and on those
+of the block's weights. So activation checkpointing recomputes the same noise, as does a copy of the block; at the next
+step, the weights or features differ, and the noise does.
 
 The hash is the 32-bit mixer of Wellons' "hash prospector": shifts and odd factors found by search. It is computed in
-64-bit integers, none of whose products overflows.
+64-bit integers, so that no product overflows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LOW = 0xFFFFFFFF
 
 
 class Noise(nn.Module):
-    """Draws numbers between 0 and 1, neither included, for a batch."""
+    """Computes numbers in (0, 1) for a batch."""
 
     seed: Tensor
 
@@ -29,7 +29,7 @@ class Noise(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor, weights: Iterable[Tensor], count: int) -> Tensor:
-        """Return (N, count) numbers for N images, by their features and by weights."""
+        """Return (N, count) numbers for N images from their features and the weights."""
         state = self.seed
         for weight in weights:
             state = _scramble(state ^ _digest(weight[None]))
@@ -38,13 +38,13 @@ class Noise(nn.Module):
 
 
 def _uniform(keys: Tensor, places: Tensor) -> Tensor:
-    # the second key sets streams apart whose first keys are near, and which would repeat each other's numbers
+    # without the second hash of the keys, sequences with nearby keys would contain the same numbers
     bits = _scramble(_scramble((keys + places) & _LOW) ^ _scramble(keys ^ 0x5BD1E995))
-    return ((bits >> 9).float() + 0.5) * 2**-23  # 23 bits and a half, which single precision holds
+    return ((bits >> 9).float() + 0.5) * 2**-23  # 23 bits and a half, which are exact in single precision
 
 
 def _digest(x: Tensor) -> Tensor:
-    """Add up the bits of each of N, by where they are: a sum of integers is the same in any order."""
+    """Return a weighted sum of the bits of each image (N,); a sum of integers does not depend on its order."""
     values = x.float().flatten(1).view(torch.int32)
     total = (values * (torch.arange(values.shape[1], device=x.device) % 1021 + 1)).sum(1)
     return (total ^ (total >> 32)) & _LOW

@@ -1,4 +1,4 @@
-"""Normalisation of features that may be few, and the precision that sums of squares need."""
+"""Norms that also run on single values, and variances in sufficient precision."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 
 class PooledNorm(nn.BatchNorm2d):
-    """Normalise what is left of (N, C, H, W) features after pooling.
+    """Batch norm of pooled features (N, C, H, W).
 
-    A batch of one image with one position has no spread to normalise by, which torch refuses in training; the running
-    statistics are used there instead.
+    A batch of one image with one position has no variance, and torch raises in training; the running statistics are
+    used instead.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -22,9 +22,9 @@ class PooledNorm(nn.BatchNorm2d):
 
 
 class SafeGroupNorm(nn.GroupNorm):
-    """Normalise groups of channels in the precision they come in.
+    """Group norm in the precision of its input.
 
-    A group of a single value becomes its bias, where torch's own layer refuses a batch of one.
+    A group of a single value becomes its bias, where torch's own layer raises for a batch of one.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,13 +34,15 @@ class SafeGroupNorm(nn.GroupNorm):
 
 
 def at_least_float(x: Tensor) -> Tensor:
-    """Return features in single precision at least: half precision does not hold the squares of what it holds."""
+    """Return features in at least single precision; in half precision, their squares may overflow."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def spatial_variance(squares: Tensor, unbiased: bool) -> Tensor:
-    """Return the mean of squared deviations (N, C, H, W) over positions, over one position less where unbiased."""
+    """Return the mean of squared deviations (N, C, H, W) over positions, divided by H·W − 1 if unbiased."""
     if not unbiased:
         return squares.mean((2, 3), keepdim=True)
-    count = torch.ones_like(squares[:1, :1]).sum((2, 3), keepdim=True)  # a tensor, for exports leave sizes open
+    count = torch.ones_like(squares[:1, :1]).sum(
+        (2, 3), keepdim=True
+    )  # a tensor, because exported sizes may be dynamic
     return squares.sum((2, 3), keepdim=True) / (count - 1).clamp(min=1)

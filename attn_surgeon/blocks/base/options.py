@@ -17,20 +17,20 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hardswish": nn.Hardswish,
     "identity": nn.Identity,
 }
-GATE = Option("gate", "sigmoid", "the function that turns logits into gates", choices=GATES)
-HIDDEN = Option("hidden", None, "hidden channels; C / reduction, at least `least`, where not given", minimum=1)
-RESIDUAL = Option("residual", True, "add the features; false returns what was made of them alone")
-UNBIASED = Option("unbiased", False, "divide by one position less in the variance, as the authors' code does")
+GATE = Option("gate", "sigmoid", "the function of the gate's logits", choices=GATES)
+HIDDEN = Option("hidden", None, "hidden channels (default: C / reduction, at least `least`)", minimum=1)
+RESIDUAL = Option("residual", True, "add the input; false returns the branch alone")
+UNBIASED = Option("unbiased", False, "divide the variance by H·W − 1, as the authors' code does")
 
 
 def activation_option(default: str) -> Option:
     """Return the option of a block whose hidden layer is followed by an activation."""
-    return Option("activation", default, "what follows the hidden layer", choices=tuple(_ACTIVATIONS))
+    return Option("activation", default, "activation after the hidden layer", choices=tuple(_ACTIVATIONS))
 
 
 def least_option(default: int) -> Option:
     """Return the option of a block whose hidden layer has a minimum width."""
-    return Option("least", default, "minimum of hidden channels; a ReLU may turn a single one off", minimum=1)
+    return Option("least", default, "minimum of hidden channels; a single one may be inactive after a ReLU", minimum=1)
 
 
 def momentum_option(default: float) -> Option:

@@ -1,4 +1,4 @@
-"""Adaptive average pooling as a product with matrices, so that exported networks are right at any size."""
+"""Adaptive average pooling by matrix products, which exports correctly with dynamic sizes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 
-def averages(cells: int, length: int, like: Tensor) -> Tensor:
-    """Return the matrix (cells, length) of adaptive average pooling along a line."""
+def pooling_matrix(cells: int, length: int, like: Tensor) -> Tensor:
+    """Return the matrix (cells, length) of adaptive average pooling along one axis."""
     cell = torch.arange(cells, device=like.device).unsqueeze(1)
     place = torch.arange(length, device=like.device)
     start, end = cell * length // cells, ((cell + 1) * length + cells - 1) // cells

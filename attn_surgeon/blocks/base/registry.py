@@ -15,19 +15,19 @@ _OWN: dict[str, tuple[Card, Factory]] = {}
 
 
 def register(card: Card) -> Callable[[type[nn.Module]], type[nn.Module]]:
-    """Register a block class under its card; raise ValueError where the name is taken."""
+    """Register a block class under the name of its card; raise ValueError if the name is taken."""
 
-    def enter(cls: type[nn.Module]) -> type[nn.Module]:
+    def add(cls: type[nn.Module]) -> type[nn.Module]:
         if card.name in _CATALOGUE:
             raise ValueError(f"two blocks are called '{card.name}'")
         _CATALOGUE[card.name] = (card, cls)
         return cls
 
-    return enter
+    return add
 
 
-def enter_own(card: Card, factory: Factory) -> None:
-    """Register a user's block, replacing one of its name; raise BlockError where the catalogue has the name."""
+def register_user_block(card: Card, factory: Factory) -> None:
+    """Register a user's block, replacing one of its name; raise BlockError if the catalogue has the name."""
     if card.name in _CATALOGUE:
         raise BlockError(f"a block of the catalogue is called '{card.name}'", "", "choose another name")
     _OWN[card.name] = (card, factory)
@@ -39,7 +39,7 @@ def block_names() -> list[str]:
 
 
 def canonical(name: str) -> str:
-    """Return a block's name as it is registered: `SE` means `se`, unless a block of the user's is called so."""
+    """Return a block's registered name: `SE` means `se`, unless a user's block is called `SE`."""
     return name.lower() if not is_known(name) and name.lower() in _CATALOGUE else name
 
 
@@ -48,13 +48,13 @@ def is_known(name: str) -> bool:
     return name in _CATALOGUE or name in _OWN
 
 
-def is_own(name: str) -> bool:
+def is_user_block(name: str) -> bool:
     """Return whether a block is a user's."""
     return name in _OWN
 
 
 def get_card(name: str) -> Card:
-    """Return a block's card; raise BlockError with the nearest names where there is none."""
+    """Return a block's card; raise BlockError with the nearest names for an unknown one."""
     return _entry(name)[0]
 
 

@@ -1,4 +1,4 @@
-"""The specification of a block, or of a stack of blocks: names, options and how they start."""
+"""The specification of a block, or of a stack of blocks: names, options and initialisation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from attn_surgeon.blocks.base.initialisation import INITS
-from attn_surgeon.blocks.base.registry import canonical, get_card, is_own
+from attn_surgeon.blocks.base.registry import canonical, get_card, is_user_block
 from attn_surgeon.errors import BlockError, excerpt, nearest
 
 _MOST_PARTS = 64
@@ -15,9 +15,10 @@ _MOST_PARTS = 64
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """A block by name, with its options and how it starts: `identity`, or `paper` for the published formula.
+    """A block by name, with its options and its initialisation: `identity`, or `paper` for the published one.
 
-    `se+spatial` is a stack, one after the other; its options are `se.reduction` and `spatial.kernel_size`.
+    `se+spatial` is a stack, in which blocks run one after the other; its options are named `se.reduction` and
+    `spatial.kernel_size`.
     """
 
     name: str
@@ -26,30 +27,32 @@ class BlockSpec:
 
     @classmethod
     def read(cls, name: str, options: Mapping[str, Any], init: str = "identity") -> Self:
-        """Build a specification; raise BlockError for an unknown name, option or start. `SE` means `se`."""
+        """Build a specification; raise BlockError for an unknown name, option or initialisation. `SE` means `se`."""
         if not isinstance(name, str):
-            raise BlockError(f"a block is named by text, not by a {type(name).__name__}", "", "such as block='cbam'")
+            raise BlockError(
+                f"a block is named by a string, not by a {type(name).__name__}", "", "such as block='cbam'"
+            )
         if init not in INITS:
             hint = nearest(init, INITS) or f"it is one of {', '.join(INITS)}"
-            raise BlockError(f"no start is called '{init}'", f"block '{name}'", hint)
+            raise BlockError(f"unknown init '{init}'", f"block '{name}'", hint)
         if name.count("+") >= _MOST_PARTS:
             raise BlockError(f"a stack has at most {_MOST_PARTS} blocks", excerpt(name), "insert the others afterwards")
         parts = [canonical(part) for part in name.split("+")]
         name = "+".join(parts)
         if len(parts) == 1:
             return cls(name, get_card(name).read_options(options), init)
-        shared = _by_part(parts, options)
-        read = {part: get_card(part).read_options(shared[part]) for part in shared}
+        options_of = _by_part(parts, options)
+        read = {part: get_card(part).read_options(options_of[part]) for part in options_of}
         return cls(name, {f"{part}.{key}": value for part in read for key, value in read[part].items()}, init)
 
     @property
     def parts(self) -> tuple[BlockSpec, ...]:
-        """The blocks of a stack, or the one."""
+        """The blocks of a stack, or the single block."""
         names = self.name.split("+")
         if len(names) == 1:
             return (self,)
-        shared = _by_part(names, self.options)
-        return tuple(BlockSpec(name, shared[name], self.init) for name in names)
+        options_of = _by_part(names, self.options)
+        return tuple(BlockSpec(name, options_of[name], self.init) for name in names)
 
     @property
     def inputs(self) -> int:
@@ -57,9 +60,9 @@ class BlockSpec:
         return max(get_card(part.name).inputs for part in self.parts)
 
     @property
-    def own(self) -> bool:
-        """Whether it contains code of the user's own."""
-        return any(is_own(part.name) for part in self.parts)
+    def has_user_code(self) -> bool:
+        """Whether a block of it is the user's own code."""
+        return any(is_user_block(part.name) for part in self.parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the specification as plain data."""
@@ -68,11 +71,11 @@ class BlockSpec:
 
 def _by_part(names: list[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Assign each option of a stack to the part it names, else to the only one that has it."""
-    shared: dict[str, dict[str, Any]] = {name: {} for name in names}
+    options_of: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, value in options.items():
         part, _, option = key.rpartition(".")
-        shared[_owner(names, part, option)][option] = value
-    return shared
+        options_of[_owner(names, part, option)][option] = value
+    return options_of
 
 
 def _owner(names: list[str], part: str, option: str) -> str:

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 class Stack(nn.Sequential):
     """Run blocks one after the other; blocks of two inputs all take the same second input."""
 
-    def __init__(self, blocks: Sequence[nn.Module], paired: Sequence[bool]) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], takes_second: Sequence[bool]) -> None:
         super().__init__(*blocks)
-        self.paired = tuple(paired)
+        self.takes_second = tuple(takes_second)
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         """Return features of the same shape."""
-        for block, paired in zip(self, self.paired, strict=True):
-            x = block(x, *others) if paired else block(x)
+        for block, takes_second in zip(self, self.takes_second, strict=True):
+            x = block(x, *others) if takes_second else block(x)
         return x

@@ -12,8 +12,8 @@ from attn_surgeon.blocks.base.layout import as_map
 
 
 @dataclass(frozen=True)
-class Second:
-    """How the second input of a block is laid out; `prefix` and `grid` are for tokens."""
+class SecondInput:
+    """The channels and layout of the second input of a block; `prefix` and `grid` are for tokens."""
 
     channels: int
     layout: str = "NCHW"
@@ -21,14 +21,14 @@ class Second:
     grid: tuple[int, int] | None = None
 
 
-class Paired(nn.Module):
+class WithSecondInput(nn.Module):
     """Run a block on (N, C, H, W) features and on a second tensor, as a map of the same shape.
 
     Other channels go through a 1×1 convolution, another size is interpolated. Sequences and volumes are flattened to
     (N, C, L, 1) for the block.
     """
 
-    def __init__(self, block: nn.Module, channels: int, other: Second) -> None:
+    def __init__(self, block: nn.Module, channels: int, other: SecondInput) -> None:
         super().__init__()
         self.block, self.other = block, other
         self.project = nn.Conv2d(other.channels, channels, 1, bias=False) if other.channels != channels else None
@@ -38,7 +38,7 @@ class Paired(nn.Module):
         y = as_map(y, self.other.layout, self.other.prefix, self.other.grid).to(x.dtype)
         if x.ndim != 4:
             return self._flattened(x, y)
-        if self.project is not None:  # before the size, with which it commutes: the second is mostly the coarser
+        if self.project is not None:  # before resizing, with which it commutes: the second input is mostly smaller
             y = self.project(y)
         if y.shape[2:] != x.shape[2:]:
             y = F.interpolate(y, size=x.shape[2:], mode="bilinear", align_corners=False)
@@ -55,7 +55,7 @@ class Paired(nn.Module):
         return attended.reshape(x.shape)
 
 
-class Doubled(nn.Module):
+class SameInputTwice(nn.Module):
     """Run a block of two inputs with one map as both inputs."""
 
     def __init__(self, block: nn.Module) -> None:

@@ -1,6 +1,6 @@
-"""Register the user's own blocks, which start as the identity by x + γ(f − x) with γ = 0.
+"""Register the user's own blocks, which are made the identity at first by x + γ(f − x) with γ = 0.
 
-A block that starts as the identity by itself is left as it is.
+A block that is the identity by itself at first is used as it is.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import REACHES, Card, Option
 from attn_surgeon.blocks.base.gate import Blend, Closing, Gate
-from attn_surgeon.blocks.base.registry import Factory, enter_own
+from attn_surgeon.blocks.base.registry import Factory, register_user_block
 from attn_surgeon.errors import BlockError
 from attn_surgeon.user_code import found, is_file, one_line
 
 Reach = Literal["channels", "positions", "map"]
 
 
-class MisshapenError(ValueError):
+class OutputShapeError(ValueError):
     """Report a block whose output is not shaped like its input."""
 
 
 class UserBlock(nn.Module):
     """Run a user's block on (N, C, H, W) features, and combine features and output by a gate.
 
-    Raises MisshapenError if its output is not shaped like the features.
+    Raises OutputShapeError if its output is not shaped like the features.
     """
 
     def __init__(self, block: nn.Module, gate: Gate) -> None:
@@ -43,16 +43,16 @@ class UserBlock(nn.Module):
         made = self.block(x, *others)
         if not isinstance(made, Tensor) or made.shape != x.shape:
             shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
-            raise MisshapenError(
-                f"it gives {shape} for {tuple(x.shape)}, and a block's output is shaped like its input"
+            raise OutputShapeError(
+                f"its output is {shape} for {tuple(x.shape)}, and a block's output is shaped like its input"
             )
         return self.outer(x, made)
 
 
 class UserGate(Gate):
-    """The gate of a block that starts as the identity by itself, known by what its parameters are then.
+    """The gate of a user's block that is the identity by itself at first.
 
-    Those that close it were found by giving the others values at random.
+    The parameters that close it were found by drawing the others at random.
     """
 
     formula = "y = f(x)"
@@ -63,12 +63,12 @@ class UserGate(Gate):
         self.closing, self.count = dict(closing), len(closing)
 
     def closing_parameters(self, owner: nn.Module) -> list[Closing]:
-        """Return the parameters that make the block the identity, each with its value then."""
+        """Return the parameters that make the block the identity, each with its value when closed."""
         known = dict(owner.named_parameters())
         return [(known[name], value) for name, value in self.closing.items() if name in known]
 
     def forward(self, x: Tensor, made: Tensor) -> Tensor:
-        """Return what the block made, in the precision of x."""
+        """Return the block's output in the precision of x."""
         return made.to(x.dtype)
 
 
@@ -105,60 +105,61 @@ def register_block(name: str, factory: Factory, *, reach: Reach = "map", inputs:
         True
     """
     if not callable(factory):
-        raise BlockError(f"a block is made by something to call, not by a {type(factory).__name__}", f"block '{name}'")
+        raise BlockError(f"the factory of a block must be callable, not a {type(factory).__name__}", f"block '{name}'")
     if not name or {"+", "/", " "} & set(name):
-        raise BlockError(f"'{name}' is no name for a block", "", "such as: mine")
+        raise BlockError(f"invalid block name '{name}'", "", "use one without +, / and spaces, such as mine")
     if reach not in REACHES:
         raise BlockError(f"no reach is called '{reach}'", f"block '{name}'", f"it is one of {', '.join(REACHES)}")
-    enter_own(_card(name, factory, reach, inputs), _maker(name, factory, inputs))
+    register_user_block(_card(name, factory, reach, inputs), _checked_factory(name, factory, inputs))
 
 
-def adopt(name: str) -> str:
+def import_user_blocks(name: str) -> str:
     """Import the code that `file.py:FACTORY` or `package.module:FACTORY` names; return the block's name.
 
-    Parts of a stack are adopted each; names of the catalogue stay as they are. The name keeps the file's own name
-    and no folder, so that it is the same elsewhere. A factory's attributes `reach` and `inputs` count, if it has them.
+    In a stack, the code of each block is imported; names of the catalogue are returned as they are. The block's name
+    has the file's name without its folder, so that it is the same on other machines. Attributes `reach` and `inputs` of
+    a factory are used if it has them.
     """
-    return "+".join(adopt_as("", part) if ":" in part else part for part in name.split("+"))
+    return "+".join(import_user_block("", part) if ":" in part else part for part in name.split("+"))
 
 
 @torch.no_grad()
-def probe(block: nn.Module, *shapes: tuple[int, ...]) -> None:
-    """Run a user's block on zeros of these shapes; raise ValueError with the reason if that fails."""
+def require_runs(block: nn.Module, *shapes: tuple[int, ...]) -> None:
+    """Raise ValueError with the reason unless a user's block runs on zeros of these shapes."""
     was_training = block.training
     try:
         block.eval()(*[torch.zeros(shape) for shape in shapes])
     except Exception as error:
         raise ValueError(
-            f"it does not run there: {error if isinstance(error, MisshapenError) else one_line(error)}"
+            f"it does not run there: {error if isinstance(error, OutputShapeError) else one_line(error)}"
         ) from error
     finally:
         block.train(was_training)
 
 
-def adopt_as(name: str, place: str) -> str:
+def import_user_block(name: str, place: str) -> str:
     """Import a factory and register it under a name, or under its own; return the name."""
     with found(place, BlockError) as factory:
-        name = name or _own_name(place)
+        name = name or _portable_name(place)
         reach = cast(Reach, getattr(factory, "reach", "map"))
         register_block(name, factory, reach=reach, inputs=2 if getattr(factory, "inputs", 1) == 2 else 1)
     return name
 
 
-def _own_name(place: str) -> str:
+def _portable_name(place: str) -> str:
     file, _, factory = place.rpartition(":")
     return f"{Path(file).name}:{factory}" if is_file(place) else place
 
 
-def _maker(name: str, factory: Factory, inputs: int) -> Factory:
+def _checked_factory(name: str, factory: Factory, inputs: int) -> Factory:
     def make(channels: int, *, init: str = "identity", **options: Any) -> nn.Module:
         try:
             block = factory(channels, **options)
         except Exception as error:
-            raise ValueError(f"{name} cannot be made for {channels} channels: {one_line(error)}") from error
+            raise ValueError(f"{name} cannot be built for {channels} channels: {one_line(error)}") from error
         if not isinstance(block, nn.Module):
             raise ValueError(f"{name} made a {type(block).__name__}, not a module")  # noqa: TRY004  a refusal, not a fault
-        if not _passes_on(block, channels, inputs):
+        if not _is_identity(block, channels, inputs):
             return UserBlock(block, Blend(channels, init))
         closing = _closing_values(block, channels, inputs)
         return UserBlock(block, UserGate({f"block.{key}": value for key, value in closing.items()}))
@@ -167,49 +168,49 @@ def _maker(name: str, factory: Factory, inputs: int) -> Factory:
 
 
 @torch.no_grad()
-def _passes_on(block: nn.Module, channels: int, inputs: int) -> bool:
-    """Return whether a block starts as the identity by itself: then γ = 0 as well would leave nothing that learns."""
+def _is_identity(block: nn.Module, channels: int, inputs: int) -> bool:
+    """Return whether a block is the identity by itself; with γ = 0 as well, no parameter would have a gradient."""
     was_training = block.training
     with torch.random.fork_rng(devices=[]):
         maps = torch.randn(inputs, 2, channels, 7, 7)
         try:
             return torch.equal(block.eval()(*maps), maps[0])
-        except Exception:  # it may need another size; that it runs where it is to go is tried later
+        except Exception:  # it may need another size; whether it runs at its site is checked later
             return False
         finally:
             block.train(was_training)
 
 
 def _closing_values(block: nn.Module, channels: int, inputs: int) -> dict[str, float]:
-    """Return the parameters, all zero or all one, that keep a block the identity whatever the others are."""
+    """Return the parameters, all zero or all one, that make a block the identity whatever the others are."""
     closing = {
         name: value
         for name, parameter in block.named_parameters()
         for value in (0.0, 1.0)
         if parameter.numel() and bool((parameter == value).all())
     }
-    if not _holds(block, closing, channels, inputs):
+    if not _stays_identity(block, closing, channels, inputs):
         return {}
-    for name in list(closing):  # the later ones are the more likely to close it
+    for name in list(closing):  # the last layers are most likely to close it
         fewer = {key: value for key, value in closing.items() if key != name}
-        if fewer and _holds(block, fewer, channels, inputs):
+        if fewer and _stays_identity(block, fewer, channels, inputs):
             closing = fewer
     return closing
 
 
 @torch.no_grad()
-def _holds(block: nn.Module, closing: Mapping[str, float], channels: int, inputs: int) -> bool:
+def _stays_identity(block: nn.Module, closing: Mapping[str, float], channels: int, inputs: int) -> bool:
     tried = copy.deepcopy(block).float()
     generator = torch.Generator().manual_seed(0)
     for name, parameter in tried.named_parameters():
         if name not in closing:
             drawn = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(drawn / math.sqrt(parameter[0].numel() if parameter.ndim else 1))
-    return _passes_on(tried, channels, inputs)
+    return _is_identity(tried, channels, inputs)
 
 
 def _card(name: str, factory: Factory, reach: Reach, inputs: int) -> Card:
-    documented = inspect.cleandoc(factory.__doc__ or "")  # not inspect.getdoc, which gives a class its base's
+    documented = inspect.cleandoc(factory.__doc__ or "")  # not inspect.getdoc, which returns that of a base class
     return Card(
         name=name,
         title=getattr(factory, "__name__", type(factory).__name__),

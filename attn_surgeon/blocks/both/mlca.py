@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
-from attn_surgeon.blocks.base.pooling import averages
+from attn_surgeon.blocks.base.pooling import pooling_matrix
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.channel.eca import adaptive_kernel
 
@@ -72,9 +72,9 @@ class MixedLocalChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return gated features of the same shape."""
         height, width = x.shape[2:]
-        means = averages(self.patches, height, x) @ x @ averages(self.patches, width, x).T
+        means = pooling_matrix(self.patches, height, x) @ x @ pooling_matrix(self.patches, width, x).T
         gates = self._gates(means.flatten(2)).reshape(means.shape)
-        spread = averages(height, self.patches, x) @ gates @ averages(width, self.patches, x).T
+        spread = pooling_matrix(height, self.patches, x) @ gates @ pooling_matrix(width, self.patches, x).T
         return self.gate(x, self.rest * (1 + spread))
 
     def _gates(self, means: Tensor) -> Tensor:

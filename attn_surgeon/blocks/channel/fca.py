@@ -22,7 +22,7 @@ from attn_surgeon.blocks.base.card import Card, Option
 from attn_surgeon.blocks.base.gate import Multiply
 from attn_surgeon.blocks.base.initialisation import start_hidden
 from attn_surgeon.blocks.base.options import least_option
-from attn_surgeon.blocks.base.pooling import averages
+from attn_surgeon.blocks.base.pooling import pooling_matrix
 from attn_surgeon.blocks.base.registry import register
 from attn_surgeon.blocks.base.widths import hidden_width
 
@@ -82,7 +82,7 @@ class FrequencyAttention(nn.Module):
 
     def _pooled(self, x: Tensor) -> Tensor:
         if self.size is not None:
-            x = averages(self.size, x.shape[2], x) @ x @ averages(self.size, x.shape[3], x).T
+            x = pooling_matrix(self.size, x.shape[2], x) @ x @ pooling_matrix(self.size, x.shape[3], x).T
         down = _waves(self.down, x.shape[2]).unsqueeze(2).to(x.dtype)
         along = _waves(self.along, x.shape[3]).unsqueeze(1).to(x.dtype)
         if self.size is None:

@@ -10,10 +10,10 @@ from attn_surgeon.surgery import running
 
 
 def other_sizes(example: running.Example) -> list[running.Example]:
-    """Return an example at other image sizes, multiples of 32 with the same aspect ratio first.
+    """Return an example at other image sizes: first multiples of 32, as most networks need, of the same aspect ratio.
 
-    Images are (N, C, H, W) tensors, videos and volumes (N, C, T, H, W), which keep T. All of an example's must have
-    the same height and width; otherwise there is no other size.
+    Images are (N, C, H, W); videos and volumes (N, C, T, H, W) keep T. Without images, or with images of several sizes,
+    there is no other size.
     """
     size = image_size(example)
     images = [tensor for tensor in running.tensors(example) if _is_image(tensor)]
@@ -22,12 +22,14 @@ def other_sizes(example: running.Example) -> list[running.Example]:
     if any(tensor.ndim > 1 and not _is_image(tensor) for tensor in running.tensors(example)):
         return []
     height, width = size
-    shrunk = (max(32, height * 3 // 4 // 32 * 32), max(32, width * 3 // 4 // 32 * 32))
-    alike = [(height * part // 4, width * part // 4) for part in (3, 2, 8)]
-    alike = [
-        other for other in alike if other[0] % 32 == other[1] % 32 == 0 and shrunk[0] * width != shrunk[1] * height
+    smaller = (max(32, height * 3 // 4 // 32 * 32), max(32, width * 3 // 4 // 32 * 32))
+    same_aspect = [(height * part // 4, width * part // 4) for part in (3, 2, 8)]
+    same_aspect = [
+        other
+        for other in same_aspect
+        if other[0] % 32 == other[1] % 32 == 0 and smaller[0] * width != smaller[1] * height
     ]
-    others = [other for other in dict.fromkeys([*alike, shrunk, (height * 2, width * 2)]) if min(other) > 0]
+    others = [other for other in dict.fromkeys([*same_aspect, smaller, (height * 2, width * 2)]) if min(other) > 0]
     return [_resized(example, other) for other in others if other[0] != height and other[1] != width]
 
 

@@ -7,19 +7,19 @@ from itertools import islice
 
 from attn_surgeon.surgery.observe.dataflow import Dataflow
 from attn_surgeon.surgery.observe.functions import ACTIVATIONS, ATTENTION, CATS, NORMS, RESHAPES, plain_name
-from attn_surgeon.surgery.sites.resolution_detours import Maps, whole_images
+from attn_surgeon.surgery.sites.side_branches import Maps, whole_images
 
-_MOST_TRIES = 20
-_MOST_IN_A_BOX = 4
-_CUTS = ("getitem", "chunk", "split", "narrow")
-_PREPARES = (*RESHAPES, *NORMS, "unbind", *_CUTS)
-_KEEPS = ("add", *CATS, *NORMS, *ACTIVATIONS)
+_MOST_CANDIDATES = 20
+_BOX_COORDINATES = 4
+_SLICES = ("getitem", "chunk", "split", "narrow")
+_BEFORE_ATTENTION = (*RESHAPES, *NORMS, "unbind", *_SLICES)
+_AFTER_LAYERS = ("add", *CATS, *NORMS, *ACTIVATIONS)
 
 
 def find_heads(flow: Dataflow, maps: Maps, reaches_output: Callable[[int], bool]) -> list[int]:
     """Return the last feature maps before the classifiers, one for each output branch.
 
-    `reaches_output` returns whether the output depends on the positions of a map.
+    `reaches_output` returns whether the output depends on the positions of a value.
     """
     found: dict[int, None] = {}
     for output in flow.outputs:
@@ -31,17 +31,17 @@ def find_heads(flow: Dataflow, maps: Maps, reaches_output: Callable[[int], bool]
 
 
 def _before_classifier(flow: Dataflow, maps: Maps, output: int) -> list[int]:
-    """Return the inputs of the last layers before an output; reshapes and rescalings are no layers."""
+    """Return the inputs of the last layers with parameters before an output."""
     found: list[int] = []
     waiting, seen = [output], {output}
     while waiting:
         number = waiting.pop()
-        maker = flow.producers[number]
-        if maker is None:
+        producer = flow.producers[number]
+        if producer is None:
             continue
         if flow.parametric(number):
             found += flow.sources[number]
-        elif _is_features(flow, maps, number) and (_is_map(maps, output) or plain_name(maker.function) not in CATS):
+        elif _is_features(flow, maps, number) and (_is_map(maps, output) or plain_name(producer.function) not in CATS):
             found.append(number)  # the network returns features, not what a classifier computes from them
         else:
             new = [source for source in flow.sources[number] if source not in seen]
@@ -56,22 +56,26 @@ def _is_map(maps: Maps, number: int) -> bool:
 
 def _is_features(flow: Dataflow, maps: Maps, number: int) -> bool:
     """Return whether a value is a map right after a norm, an activation or a join, and neither an image nor boxes."""
-    maker, image = flow.producers[number], flow.observation.inputs[0]
-    narrow = max(_MOST_IN_A_BOX, image.shape[-3] if image.ndim >= 3 else 1)
-    kept = maker is not None and plain_name(maker.function) in _KEEPS
+    producer, image = flow.producers[number], flow.observation.inputs[0]
+    narrow = max(_BOX_COORDINATES, image.shape[-3] if image.ndim >= 3 else 1)
+    kept = producer is not None and plain_name(producer.function) in _AFTER_LAYERS
     return kept and _is_map(maps, number) and maps[number].channels > narrow
 
 
 def _last_map(flow: Dataflow, maps: Maps, number: int, reaches_output: Callable[[int], bool]) -> int | None:
     """Return the last map that all paths to a value pass through, else the last map on any of them."""
     chain = (value for value in flow.dominators(number) if _is_map(maps, value) and flow.layered[value])
-    chain = (value for value in chain if not ((flow.parametric(value) or _is_cut(flow, value)) and _pools(flow, value)))
+    chain = (
+        value
+        for value in chain
+        if not ((flow.parametric(value) or _is_slice(flow, value)) and _is_attention_pooled(flow, value))
+    )
     head = next((value for value in chain if reaches_output(value)), None)
     if head is not None:
         return head
     earlier = reversed(flow.between(None, number, limit=len(flow.values)) or [])
     on_the_way = (value for value in earlier if _on_trunk(flow, maps, value) and flow.layered[value])
-    return next((value for value in islice(on_the_way, _MOST_TRIES) if reaches_output(value)), None)
+    return next((value for value in islice(on_the_way, _MOST_CANDIDATES) if reaches_output(value)), None)
 
 
 def _on_trunk(flow: Dataflow, maps: Maps, number: int) -> bool:
@@ -79,22 +83,22 @@ def _on_trunk(flow: Dataflow, maps: Maps, number: int) -> bool:
     return number in maps and whole_images(flow, maps[number])
 
 
-def _is_cut(flow: Dataflow, number: int) -> bool:
+def _is_slice(flow: Dataflow, number: int) -> bool:
     """Return whether a value is a slice of another, such as the tokens without the class token."""
-    maker = flow.producers[number]
-    return maker is not None and plain_name(maker.function) in _CUTS
+    producer = flow.producers[number]
+    return producer is not None and plain_name(producer.function) in _SLICES
 
 
-def _pools(flow: Dataflow, number: int) -> bool:
-    """Return whether a value is used by attention alone, as in attention pooling, which projects its input first."""
-    waiting, read = [number], False
+def _is_attention_pooled(flow: Dataflow, number: int) -> bool:
+    """Return whether a value is used by attention only, as in attention pooling, which projects its input first."""
+    waiting, attended = [number], False
     while waiting:
         for event in flow.users[waiting.pop()]:
             name = plain_name(event.function)
             if ATTENTION.search(name):
-                read = True
-            elif name in _PREPARES or name == "linear":
+                attended = True
+            elif name in _BEFORE_ATTENTION or name == "linear":
                 waiting += flow.numbers(event.outputs)
             else:
                 return False
-    return read
+    return attended

@@ -26,7 +26,7 @@ def describe_inputs(observation: Observation, name: str) -> str:
 
 
 def _inputs(observation: Observation, call: Call) -> Mapping[str, Tensor]:
-    """Return the different tensors that a call was given, by the names that the forward has for them."""
+    """Return the different tensors of a call's arguments, by the parameter names of the forward."""
     try:
         bound = inspect.signature(type(observation.module(call.path)).forward).bind(None, *call.args, **call.kwargs)
         named = {key: value for key, value in bound.arguments.items() if key != "self"}
@@ -42,9 +42,9 @@ def _inputs(observation: Observation, call: Call) -> Mapping[str, Tensor]:
 
 
 def _place(observation: Observation, value: Tensor, name: str) -> str:
-    makers = [path for path, calls in observation.calls.items() if path and calls[0].output is value]
-    if makers:
-        return f"after {min(makers, key=len)}"
+    producers = [path for path, calls in observation.calls.items() if path and calls[0].output is value]
+    if producers:
+        return f"after {min(producers, key=len)}"
     if any(value is given for given in observation.inputs):
         return "an input of the network"
     return f"inside {name} or after a function"

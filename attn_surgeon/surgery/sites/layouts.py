@@ -1,8 +1,8 @@
 """Layouts: which axis of a tensor is the channel, which are spatial, and how many tokens are prefix tokens.
 
 They are inferred from two runs at different image sizes: the axis that does not scale with the input is the channel.
-Where a network takes one size only, a map has the image's aspect ratio; and where that is ambiguous, the parameters
-nearby decide: the axis as long as most of their vectors is the channel.
+If a network takes one size only, a map is recognised by the image's aspect ratio; if that is ambiguous, the channel is
+the axis whose length most parameter vectors of the module have.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import nn
 LAYOUTS = ("NCHW", "NHWC", "NLC", "NCL", "NC", "NCDHW", "NDHWC")
 _BY_RANK = {2: ("NC",), 3: ("NLC", "NCL"), 4: ("NCHW", "NHWC"), 5: ("NCDHW", "NDHWC")}
 _MOST_PREFIX_TOKENS = 16
-_ROUNDING = 0.05
-_GRID_ROUNDING = 0.3
+_ASPECT_TOLERANCE = 0.05  # relative
+_GRID_TOLERANCE = 0.3  # of the logarithm of the aspect ratio
 
 
 @dataclass(frozen=True)
@@ -47,35 +47,40 @@ def read_feature(
     shape: Sequence[int],
     dtype: str,
     *,
-    probe: Sequence[int] | None,
+    resized: Sequence[int] | None,
     vectors: Counter[int],
     images: Sequence[tuple[int, int]],
     grids: Sequence[Collection[tuple[int, int]]] = (),
 ) -> Feature | None:
     """Return a tensor as a feature, with the meaning of its axes; None if it is not a feature map.
 
-    `probe` is its shape at the second input size, `vectors` the lengths of parameter vectors nearby, `images` the
-    input's (H, W) in the example and, if it was run, in the probe; `grids` the (H, W) of the maps that flowed there.
+    Args:
+        shape: its shape in the example run.
+        dtype: its dtype, such as `float32`.
+        resized: its shape at the second input size, if the network was run at one.
+        vectors: how many parameter vectors of each length there are in the module.
+        images: the (H, W) of the input at each size.
+        grids: the (H, W) of the maps in each run.
     """
     shape = tuple(int(size) for size in shape)
     if len(shape) not in _BY_RANK or 0 in shape or not dtype.startswith(("float", "bfloat")):
         return None
-    layout = _by_scaling(shape, probe)
-    if layout is None and _scales(shape, probe):
+    layout = _by_scaling(shape, resized)
+    if layout is None and _scales(shape, resized):
         return None
     layout = layout or _by_vectors(shape, vectors, images, grids)
     if layout is None:
         return None
     channels = shape[layout.index("C")]
-    prefix, grid = _tokens(shape, probe, images, grids) if layout == "NLC" else (0, None)
+    prefix, grid = _tokens(shape, resized, images, grids) if layout == "NLC" else (0, None)
     return Feature(shape, dtype, layout, channels, prefix, grid)
 
 
-def _by_scaling(shape: tuple[int, ...], probe: Sequence[int] | None) -> str | None:
+def _by_scaling(shape: tuple[int, ...], resized: Sequence[int] | None) -> str | None:
     """Return the layout whose channel axis keeps its length while its height, width and length change."""
-    if probe is None or len(probe) != len(shape):
+    if resized is None or len(resized) != len(shape):
         return None
-    changed = [size != other for size, other in zip(shape, probe, strict=True)]
+    changed = [size != other for size, other in zip(shape, resized, strict=True)]
     fitting = [
         layout
         for layout in _BY_RANK[len(shape)]
@@ -84,8 +89,8 @@ def _by_scaling(shape: tuple[int, ...], probe: Sequence[int] | None) -> str | No
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _scales(shape: tuple[int, ...], probe: Sequence[int] | None) -> bool:
-    return probe is not None and len(probe) == len(shape) and tuple(probe[1:]) != shape[1:]
+def _scales(shape: tuple[int, ...], resized: Sequence[int] | None) -> bool:
+    return resized is not None and len(resized) == len(shape) and tuple(resized[1:]) != shape[1:]
 
 
 def _by_vectors(
@@ -94,10 +99,10 @@ def _by_vectors(
     images: Sequence[tuple[int, int]],
     grids: Sequence[Collection[tuple[int, int]]],
 ) -> str | None:
-    """Return, of the layouts with the image's aspect ratio, the one whose channels most parameter vectors nearby fit.
+    """Return, of the layouts with the image's aspect ratio, that whose channels most parameter vectors have as length.
 
-    Where none does, that whose length is that of a map that flowed, else the usual one; None for what neither has the
-    image's aspect nor fits any vector, such as the (N, heads, L, C / heads) inside attention.
+    Ties are decided by a length that is the size of a map, else by the order of `_BY_RANK`. None where no layout has
+    the aspect ratio and no vector fits, such as for the (N, heads, L, C / heads) inside attention.
     """
     candidates = _BY_RANK[len(shape)]
     fitting = [layout for layout in candidates if _has_aspect(shape, layout, images)]
@@ -112,11 +117,11 @@ def _by_vectors(
 
 
 def _has_aspect(shape: tuple[int, ...], layout: str, images: Sequence[tuple[int, int]]) -> bool:
-    """Return whether height and width are the image's divided by one factor; true for layouts without them."""
+    """Return whether height and width have the image's aspect ratio; true for layouts without them."""
     if "H" not in layout or not images:
         return True
     factors = (images[0][0] / shape[layout.index("H")], images[0][1] / shape[layout.index("W")])
-    return max(factors) - min(factors) <= _ROUNDING * max(factors)
+    return max(factors) - min(factors) <= _ASPECT_TOLERANCE * max(factors)
 
 
 def _plausible(channels: int, vectors: Counter[int]) -> tuple[bool, int]:
@@ -125,14 +130,14 @@ def _plausible(channels: int, vectors: Counter[int]) -> tuple[bool, int]:
 
 def _tokens(
     shape: tuple[int, ...],
-    probe: Sequence[int] | None,
+    resized: Sequence[int] | None,
     images: Sequence[tuple[int, int]],
     grids: Sequence[Collection[tuple[int, int]]],
 ) -> tuple[int, tuple[int, int] | None]:
-    """Return the fewest prefix tokens for which the rest is a map: of whole patches, or one that flowed before."""
+    """Return the fewest prefix tokens for which the others form a map of whole patches or of the run, and that map."""
     if not images:
         return 0, None
-    lengths = [shape[1]] + ([int(probe[1])] if probe is not None and len(images) > 1 else [])
+    lengths = [shape[1]] + ([int(resized[1])] if resized is not None and len(images) > 1 else [])
     known = [_whole_patches(image) | set(seen) for image, seen in zip_longest(images, grids, fillvalue=())]
     for prefix in range(min(_MOST_PREFIX_TOKENS, shape[1])):
         fitting = [_grid(length - prefix, known[i], images[i]) for i, length in enumerate(lengths)]
@@ -150,7 +155,7 @@ def _whole_patches(image: Sequence[int]) -> set[tuple[int, int]]:
 def _grid(count: int, known: Collection[tuple[int, int]], image: Sequence[int]) -> tuple[int, int] | None:
     """Return the grid of a number of positions whose aspect ratio is nearest the image's."""
     fitting = [
-        grid for grid in known if 0 < grid[0] * grid[1] == count and _aspect_distance(grid, image) <= _GRID_ROUNDING
+        grid for grid in known if 0 < grid[0] * grid[1] == count and _aspect_distance(grid, image) <= _GRID_TOLERANCE
     ]
     return min(fitting, key=lambda grid: _aspect_distance(grid, image), default=None)
 

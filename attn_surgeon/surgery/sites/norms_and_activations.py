@@ -1,6 +1,6 @@
-"""The norms and activations that a value goes into, which other tools fold into the layer before.
+"""Find the norms and activations after a site, which deployment tools fuse into the layer before.
 
-A graft between a convolution and its norm works on something else once the norm is folded into the convolution.
+A graft between a convolution and its norm takes other values once the norm is fused into the convolution.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ def is_foldable(module: nn.Module) -> bool:
     return any("BatchNorm" in kind.__name__ or kind.__module__ == "torch.nn.modules.activation" for kind in kinds)
 
 
-def followers(seen: Observation, carried: Iterable[tuple[Tensor, Site]]) -> Mapping[str, tuple[str, ...]]:
-    """Return the foldable modules that are given what flows after each site, by the site's name.
+def followers(seen: Observation, outputs: Iterable[tuple[Tensor, Site]]) -> Mapping[str, tuple[str, ...]]:
+    """Return the paths of the foldable modules that take the output of each site, by the site's name.
 
-    `carried` are values with the sites that they flow after.
+    Args:
+        seen: the run.
+        outputs: tensors with the sites that they flow after.
     """
     takers: dict[int, list[str]] = {}
     for path, calls in seen.calls.items():
@@ -32,6 +34,6 @@ def followers(seen: Observation, carried: Iterable[tuple[Tensor, Site]]) -> Mapp
                 given = next(iter(running.tensors([*call.args, *call.kwargs.values()])), None)
                 takers.setdefault(id(given), []).append(path)
     found: dict[str, dict[str, None]] = {}
-    for value, site in carried:
+    for value, site in outputs:
         found.setdefault(site.name, {}).update(dict.fromkeys(takers.get(id(value), ())))
     return {name: tuple(paths) for name, paths in found.items()}

@@ -1,9 +1,9 @@
 """The placements of grafts at a site, the best one first.
 
-The rule is the smallest owner. The output of a module with a forward of its own is its exit; that of a leaf such as
-a BatchNorm is an edge in the graph of the module that calls it, unless other methods of that call it too; that of a
-Sequential is the exit of its last child, because parents also iterate, slice and checkpoint Sequentials without
-calling them.
+A graft is placed in the innermost module possible. At the output of a module with children, it wraps that module's
+forward. At that of a leaf such as a BatchNorm, it is on an edge in the graph of the module that calls it, unless other
+methods of that module call it too. At that of a Sequential, it is at the output of its last child, because parents also
+iterate, slice and checkpoint Sequentials without calling them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from attn_surgeon.surgery.rewrite.trace import ShallowGraph, same_node_inlined, 
 _logger = logging.getLogger(__name__)
 
 
-class Routes:
-    """The own graphs of an observed network's modules, and the placements they allow."""
+class PlacementFinder:
+    """Finds the placements of grafts in the graphs of an observed network's modules, which are traced once each."""
 
     def __init__(self, seen: tuple[Observation, ...]) -> None:
         self.first, self.seen = seen[0], seen
@@ -54,16 +54,16 @@ class Routes:
             _logger.info("the forward of %s is not traced, so grafts wrap it: %s", path or "the network", error)
             return str(error)
 
-    def of_item(self, path: str, caller: str, node: fx.Node | None, item: str) -> tuple[Placement, ...]:
-        """List the placements at one of several tensors that a module gives back."""
-        edges = () if node is None else self.of_node(caller, node, "after", item=item)
+    def at_item(self, path: str, caller: str, node: fx.Node | None, item: str) -> tuple[Placement, ...]:
+        """Return the placements at one of several tensors that a module returns."""
+        edges = () if node is None else self.at_node(caller, node, "after", item=item)
         wrap = Placement("exit", path, "after", item=item)
         return edges if has_fixed_class(self.first.module(path)) else (wrap, *edges)
 
-    def of_module(self, path: str, caller: str, node: fx.Node | None, side: Side) -> tuple[Placement, ...]:
-        """List the placements at a module's exit or entry; `node` is its only call in the caller's graph, if so."""
+    def at_module(self, path: str, caller: str, node: fx.Node | None, side: Side) -> tuple[Placement, ...]:
+        """Return the placements at a module's output or input; `node` is its only call in the caller's graph, if so."""
         module = self.first.module(path)
-        edges = () if node is None else self.of_node(caller, node, side)
+        edges = () if node is None else self.at_node(caller, node, side)
         if has_fixed_class(module):
             return (*(self._own_exit(path) if side == "after" else ()), *edges)
         wrap = Placement("exit" if side == "after" else "entry", path, side)
@@ -90,10 +90,10 @@ class Routes:
         others = [code for code in codes if code.co_varnames[1:2] == (given,) and code.co_argcount > 1]
         return any(child.partition(".")[0] in code.co_names for code in others)
 
-    def of_node(
+    def at_node(
         self, owner: str, node: fx.Node, side: Side, *, argument: int = 0, item: str = ""
     ) -> tuple[Placement, ...]:
-        """List the placements on a node's edge: in the helper method that makes it, else in the forward."""
+        """Return the placements at a node: in the helper method that computes it, else in the forward."""
         shallow = self.graph(owner)
         assert isinstance(shallow, ShallowGraph)
         inlined = Placement(
@@ -141,11 +141,11 @@ class Routes:
         own = all(self.first.caller_path(call) == path for call in calls)
         if not own or len(calls) != len(self.first.calls[path]):
             return ()
-        return self.of_module(child, path, None, side)
+        return self.at_module(child, path, None, side)
 
 
 def has_fixed_class(module: nn.Module) -> bool:
-    """Return whether a module's class is made for it alone, and cannot be another: it was scripted, or is a graph's."""
+    """Return whether a module's class cannot be changed, because it was scripted or is a GraphModule."""
     return isinstance(module, (torch.jit.ScriptModule, fx.GraphModule))
 
 
@@ -167,7 +167,7 @@ def is_sequential(module: nn.Module) -> bool:
 
 
 def caller_nodes(shallow: ShallowGraph, module: nn.Module, callee: nn.Module) -> list[fx.Node]:
-    """List the nodes of a module's graph that call `callee`."""
+    """Return the nodes of a module's graph that call `callee`."""
     return [
         node
         for node in shallow.graph.nodes

@@ -1,4 +1,4 @@
-"""Where two paths of a network meet: residual adds, and the cats and adds that fuse features."""
+"""Find where paths of a network meet: residual additions, and concatenations and additions that fuse features."""
 
 from __future__ import annotations
 
@@ -14,61 +14,62 @@ _MOST_LAYERS_IN_A_SHORTCUT = 2
 
 @dataclass(frozen=True)
 class Residual:
-    """An add of a branch to the stream it left at `fork`."""
+    """The addition of a residual branch to the path that it left at `fork`."""
 
     event: Event
-    total: int
+    result: int
     branch: int
     fork: int
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """A cat or add of different paths; `skips` are those that come past a detour through lower resolutions."""
+    """A concatenation or addition of different paths; `skips` bypass those that went through lower resolutions."""
 
     event: Event
-    total: int
+    result: int
     parts: tuple[int, ...]
     skips: tuple[int, ...]
 
 
 def find_joins(flow: Dataflow) -> tuple[list[Residual], list[Fusion]]:
-    """Return the residual adds of a run and its fusions, both in the order of execution."""
+    """Return the residual additions of a run and its fusions, both in the order of execution."""
     residuals: dict[int, Residual] = {}
     fusions: list[Fusion] = []
-    for event, total in _joins(flow):
+    for event, result in _joins(flow):
         parts = flow.numbers(event.inputs)
-        found = _residual(flow, event, total, parts, residuals) if plain_name(event.function) == "add" else None
+        found = _residual(flow, event, result, parts, residuals) if plain_name(event.function) == "add" else None
         if found is not None:
-            residuals[total] = found
-        elif (fusion := _fusion(flow, event, total, parts)) is not None:
+            residuals[result] = found
+        elif (fusion := _fusion(flow, event, result, parts)) is not None:
             fusions.append(fusion)
     return list(residuals.values()), fusions
 
 
 def _joins(flow: Dataflow) -> Iterator[tuple[Event, int]]:
-    for number, maker in enumerate(flow.producers):
-        if maker is not None and flow.joins(number):
-            yield maker, number
+    for number, producer in enumerate(flow.producers):
+        if producer is not None and flow.joins(number):
+            yield producer, number
 
 
 def _residual(
-    flow: Dataflow, event: Event, total: int, parts: tuple[int, ...], known: Mapping[int, Residual]
+    flow: Dataflow, event: Event, result: int, parts: tuple[int, ...], known: Mapping[int, Residual]
 ) -> Residual | None:
-    """Return an add as a residual, if one part is a branch of the other; None where they are only two paths."""
+    """Return an addition as residual if one part is a branch from the other; None if they are two different paths."""
     fork = flow.common_dominator(parts)
     shapes = [flow.values[part].shape for part in parts]
     if len(parts) != 2 or fork is None or shapes[0] != shapes[1]:
         return None
     for stream, branch in (parts, parts[::-1]):
         if stream == fork or (stream in known and known[stream].fork == fork):
-            lost = branch in known and known[branch].fork == fork
-            return Residual(event, total, branch, fork) if not lost and _mixing(flow, fork, branch) else None
-    return _with_projected_shortcut(flow, event, total, parts, fork)
+            both_are_sums = branch in known and known[branch].fork == fork
+            is_branch = not both_are_sums and _count_mixing(flow, fork, branch)
+            return Residual(event, result, branch, fork) if is_branch else None
+    return _with_projected_shortcut(flow, event, result, parts, fork)
 
 
 def _with_projected_shortcut(
-    flow: Dataflow, event: Event, total: int, parts: tuple[int, ...], fork: int
+    flow: Dataflow, event: Event, result: int, parts: tuple[int, ...], fork: int
 ) -> Residual | None:
     paths = [flow.between(fork, part) for part in parts]
     if any(path is None or any(map(flow.upsampled, path)) for path in paths):
@@ -76,27 +77,27 @@ def _with_projected_shortcut(
     weights = [sum(map(flow.parametric, path or ())) for path in paths]
     if weights[0] == weights[1] or min(weights) > _MOST_LAYERS_IN_A_SHORTCUT:
         return None
-    return Residual(event, total, parts[0] if weights[0] > weights[1] else parts[1], fork)
+    return Residual(event, result, parts[0] if weights[0] > weights[1] else parts[1], fork)
 
 
-def _mixing(flow: Dataflow, start: int, end: int) -> int:
+def _count_mixing(flow: Dataflow, start: int, end: int) -> int:
     """Return the number of operations on a path that are not elementwise; a path too long to search has many."""
     path = flow.between(start, end)
     return 10**6 if path is None else sum(map(flow.mixes_elements, path))
 
 
-def _fusion(flow: Dataflow, event: Event, total: int, parts: tuple[int, ...]) -> Fusion | None:
-    """Return a join as a fusion; None where its parts are only pieces of one value."""
+def _fusion(flow: Dataflow, event: Event, result: int, parts: tuple[int, ...]) -> Fusion | None:
+    """Return a concatenation or addition as a fusion; None if its parts are only slices of one value."""
     fork = flow.common_dominator(parts)
-    if fork is not None and not any(_mixing(flow, fork, part) for part in parts):
+    if fork is not None and not any(_count_mixing(flow, fork, part) for part in parts):
         return None
-    detours = {part for part in parts if _detour(flow, fork, part)}
-    skips = tuple(part for part in parts if not flow.decoded[part]) if detours else ()
-    return Fusion(event, total, parts, skips)
+    upsampled = {part for part in parts if _is_upsampled_since(flow, fork, part)}
+    skips = tuple(part for part in parts if not flow.decoded[part]) if upsampled else ()
+    return Fusion(event, result, parts, skips)
 
 
-def _detour(flow: Dataflow, fork: int | None, part: int) -> bool:
-    """Return whether the path from the fork goes through an upsampled map."""
+def _is_upsampled_since(flow: Dataflow, fork: int | None, part: int) -> bool:
+    """Return whether all paths from the fork to a value pass through an upsampled map."""
     for number in flow.dominators(part):
         if number == fork:
             return False

@@ -15,8 +15,8 @@ from attn_surgeon.surgery.sites.selectors import LIST_SITES, is_within, select
 from attn_surgeon.surgery.sites.site import Site
 from attn_surgeon.surgery.sites.survey import Survey
 
-MOST = 10_000  # selectors in one option
-_SHOWN = 3  # errors
+MOST_SELECTORS = 10_000  # in one option
+_MOST_ERRORS = 3  # in one message
 Selectors = str | Iterable[str]
 ChosenSite = tuple[Site, Side]
 
@@ -25,10 +25,16 @@ ChosenSite = tuple[Site, Side]
 class Selection:
     """The sites to operate on.
 
-    `at` names groups, or GROUP@SELECTOR for their members in one place; `after` and `before` are selectors of sites.
-    Of these, `exclude` leaves out what its selectors name and what is inside that, `min_channels` the narrower ones.
-    Of the rest, `every` n-th stays, and of those the `last` so many (0 for all). `with_` names the site of the second
-    tensor of a block of two inputs, `layout` overrides the inferred meaning of the axes.
+    Args:
+        at: groups, or GROUP@SELECTOR for their members within a module.
+        after: selectors of the sites to insert after.
+        before: selectors of the sites to insert before.
+        exclude: selectors of sites to leave out, with those inside them.
+        min_channels: leave out sites with fewer channels.
+        every: keep every n-th of the remaining sites.
+        last: keep the last n of these; 0 keeps all.
+        with_: the site of the second tensor of a block of two inputs.
+        layout: the layout of the tensors, instead of the inferred one.
     """
 
     at: tuple[str, ...] = ()
@@ -75,15 +81,15 @@ def _read(name: str, value: object, default: object) -> Any:
 
 
 def read_texts(selectors: object) -> tuple[str, ...]:
-    """Return selectors as a tuple; raise SelectorError where they are no strings."""
+    """Return selectors as a tuple without duplicates; raise SelectorError if they are not strings."""
     texts = (selectors,) if isinstance(selectors, str) else selectors
     listed = tuple(texts) if isinstance(texts, Iterable) else ()
     if not isinstance(texts, Iterable) or not all(isinstance(text, str) for text in listed):
         raise SelectorError(
             f"sites are named by strings, not by {excerpt(repr(selectors))}", "", "such as after='layer3'"
         )
-    if len(listed) > MOST:
-        raise SelectorError(f"{len(listed):,} selectors are too many", "", f"give at most {MOST:,}, or globs")
+    if len(listed) > MOST_SELECTORS:
+        raise SelectorError(f"{len(listed):,} selectors are too many", "", f"give at most {MOST_SELECTORS:,}, or globs")
     return tuple(dict.fromkeys(listed))
 
 
@@ -102,7 +108,7 @@ def choose(survey: Survey, selection: Selection) -> list[ChosenSite]:
             chosen |= {(site.name, side): (site, side) for site, side in find(survey, text)}
         except SelectorError as error:
             errors.append(error)
-        if len(errors) == _SHOWN:  # each takes a search for the nearest names
+        if len(errors) == _MOST_ERRORS:  # each takes a search for the nearest names
             break
     if errors:
         raise _joined(errors)
@@ -132,7 +138,7 @@ def _sites_before(survey: Survey, selector: str) -> list[ChosenSite]:
 
 
 def group_sites(survey: Survey, text: str) -> list[ChosenSite]:
-    """List the sites of GROUP, or of GROUP@SELECTOR those that are what the selector names or inside it."""
+    """Return the sites of GROUP, or for GROUP@SELECTOR those that the selector names or that are inside."""
     name, _, within = text.partition("@")
     group = SINGULARS.get(name, name)
     if group not in GROUPS:
@@ -169,7 +175,7 @@ def _filtered(chosen: list[ChosenSite], selection: Selection) -> list[ChosenSite
     kept = kept[:: selection.every]
     kept = kept[-selection.last :] if selection.last else kept
     if not kept:
-        raise SelectorError("the filters leave none of the chosen sites", f"{len(chosen)} were chosen", "loosen them")
+        raise SelectorError("the filters leave none of the chosen sites", f"{len(chosen)} were chosen", "relax them")
     return kept
 
 

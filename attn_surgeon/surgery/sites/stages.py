@@ -1,4 +1,4 @@
-"""The ends of a network's stages: of the maps that all paths to its lowest resolution pass through, the last ones."""
+"""Find the ends of stages: at each resolution, the last map that all paths to the lowest resolution pass through."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from attn_surgeon.surgery.observe.dataflow import Dataflow
 from attn_surgeon.surgery.observe.functions import RESHAPES, plain_name
 from attn_surgeon.surgery.observe.observe import Call
 from attn_surgeon.surgery.running import tensors
-from attn_surgeon.surgery.sites.resolution_detours import DOWN, Detours, Maps, whole_images
+from attn_surgeon.surgery.sites.side_branches import DOWNSAMPLED, Maps, SideBranches, whole_images
 
-_MOST_LAYERS = 1
+_MOST_LAYERS = 1  # between a block's input and its strided layer
 
 
 def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> list[int]:
     """Return the last feature map before each downsampling, and the last of all.
 
-    `layers` are the values that modules return, among which the deepest is searched.
+    The deepest map is searched among `layers`, the values that modules return.
     """
     maps = {number: maps[number] for number in maps if whole_images(flow, maps[number]) and flow.layered[number]}
     last = _deepest(flow, maps, heads, layers)
@@ -27,13 +27,13 @@ def find_stage_ends(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Co
     ends = [
         _block_input(flow, maps, end, start)
         for end, start in pairwise(trunk)
-        if maps[start].positions < DOWN * maps[end].positions
+        if maps[start].positions < DOWNSAMPLED * maps[end].positions
     ]
     return list(dict.fromkeys([*ends, *trunk[-1:]]))
 
 
 def _before_flattening(flow: Dataflow, maps: Maps, number: int) -> int:
-    """Return the map that a value is, where that is a map's positions in one axis."""
+    """Return the map that a value was flattened from, or the value itself."""
     producer = flow.producers[number]
     if producer is None or maps[number].layout != "NCL" or plain_name(producer.function) not in RESHAPES:
         return number
@@ -42,27 +42,29 @@ def _before_flattening(flow: Dataflow, maps: Maps, number: int) -> int:
 
 
 def _descending(flow: Dataflow, maps: Maps, chain: Iterator[int]) -> list[int]:
-    """Return the maps of a chain, without those that have more positions than the one before though not upsampled."""
+    """Return the maps of a chain, without those that have more positions than the last one but are not upsampled."""
     kept: list[int] = []
     for number in chain:
-        places = maps[number].positions if number in maps else 0
-        if places and (not kept or flow.decoded[number] or places <= maps[kept[-1]].positions / DOWN):
+        positions = maps[number].positions if number in maps else 0
+        if positions and (not kept or flow.decoded[number] or positions <= maps[kept[-1]].positions / DOWNSAMPLED):
             kept.append(number)
     return kept
 
 
 def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collection[int]) -> int | None:
-    """Return the widest map of the lowest resolution, not past the heads; a head, where one is.
+    """Return the map with most channels at the lowest resolution before the heads, or a head of still lower resolution.
 
     Of several, it is the last that all paths to the last map of that resolution pass through.
     """
     before = {number for head in heads for number in flow.between(None, head, limit=len(flow.values)) or ()}
-    reached = Detours(flow, maps, heads).trunk & (before or flow.reaching_output)
+    reached = SideBranches(flow, maps, heads).trunk & (before or flow.reaching_output)
     candidates = [number for number in layers if number in reached and number in maps]
     if not candidates:
         return None
     lowest = min(maps[number].positions for number in candidates)
-    low_heads = [head for head in heads if head in reached & maps.keys() and maps[head].positions <= lowest / DOWN]
+    low_heads = [
+        head for head in heads if head in reached & maps.keys() and maps[head].positions <= lowest / DOWNSAMPLED
+    ]
     if low_heads:
         return max(low_heads)
     low = [number for number in candidates if maps[number].positions == lowest]
@@ -83,51 +85,52 @@ def _is_within_stage(flow: Dataflow, maps: Maps, number: int, low: Collection[in
 
 
 def _block_input(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
-    """Return the input of the block that begins with the downsampling, for a map inside that block.
+    """Return the end of a stage: the last map before a downsampling, or the input of the block that downsamples.
 
-    A block may widen its input before it strides, or norm it; that map is not what its stage gave. A block that ends
-    with the downsampling is given nothing that the stage ends with, unless all it does before is to narrow it.
+    A block may widen or normalise its input before its strided layer; that map is not the output of the stage before,
+    so the block's input is returned. If the block ends with the downsampling, its earlier layers belong to the stage,
+    unless they only reduce channels.
     """
-    settled = end
+    result = end
     for call in _inner_calls(flow, start):
         given = flow.first_input(call)
         if given not in maps or given is None:
             continue
         if not _same_resolution(maps, given, end):
             break
-        stays = _stays(flow, maps, call, start)
-        narrows = maps[end].channels < maps[given].channels
-        ends = not stays or not (narrows or _has_layers_from(flow, maps, call, start))
+        keeps_resolution = _keeps_resolution(flow, maps, call, start)
+        reduces_channels = maps[end].channels < maps[given].channels
+        ends = not keeps_resolution or not (reduces_channels or _has_layers_from(flow, maps, call, start))
         if given != end and not _is_light(flow, given, end):
             break
-        settled = settled if ends else given
-    return settled
+        result = result if ends else given
+    return result
 
 
 def _same_resolution(maps: Maps, one: int, other: int) -> bool:
-    return DOWN < maps[one].positions / maps[other].positions < 1 / DOWN
+    return DOWNSAMPLED < maps[one].positions / maps[other].positions < 1 / DOWNSAMPLED
 
 
 def _inner_calls(flow: Dataflow, number: int) -> Iterator[Call]:
     """Yield the calls that a value was computed in, without the network's own."""
-    maker = flow.producers[number]
-    if maker is not None:
-        yield from (call for call in flow.callers(maker) if call.caller is not None)
+    producer = flow.producers[number]
+    if producer is not None:
+        yield from (call for call in flow.callers(producer) if call.caller is not None)
 
 
-def _stays(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
-    """Return whether a call returns a map of the resolution that a downsampling in it leads to."""
+def _keeps_resolution(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
+    """Return whether a call returns a map of the resolution after its downsampling."""
     return any(_same_resolution(maps, number, start) for number in flow.numbers(tensors(call.output)) if number in maps)
 
 
 def _has_layers_from(flow: Dataflow, maps: Maps, call: Call, start: int) -> bool:
-    """Return whether a call has layers from a downsampling in it on."""
+    """Return whether a call has layers from its downsampling on."""
     last = max((number for number in flow.numbers(tensors(call.output)) if number in maps), default=start)
     return any(flow.parametric(number) and flow.computed_in(number, call) for number in range(start, last + 1))
 
 
 def _is_light(flow: Dataflow, start: int, end: int) -> bool:
-    """Return whether at most one layer that mixes channels is on each path; joined paths have one each."""
+    """Return whether each path has at most one layer that mixes channels; paths that join have one each."""
     if start not in flow.dominators(end):
         return False
     path = flow.between(start, end)

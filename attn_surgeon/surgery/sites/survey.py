@@ -21,7 +21,7 @@ from attn_surgeon.surgery.sites.finder import Finder
 from attn_surgeon.surgery.sites.groups import Groups, find_groups
 from attn_surgeon.surgery.sites.norms_and_activations import followers, is_foldable
 from attn_surgeon.surgery.sites.site import Site, Sites
-from attn_surgeon.surgery.sites.values_at_sites import Carriers
+from attn_surgeon.surgery.sites.sites_by_value import SitesByValue
 
 _logger = logging.getLogger(__name__)
 __all__ = ["Site", "Survey", "find_sites", "survey"]
@@ -42,7 +42,7 @@ class Survey:
         return {site.name: site for site in self.sites}
 
     def items(self, name: str) -> list[Site]:
-        """Return the sites of the several tensors at one place."""
+        """Return the sites of the single tensors, where several flow at one place."""
         return [site for site in self.sites if site.name.startswith(f"{name}:")]
 
 
@@ -50,8 +50,8 @@ class Survey:
 def find_sites(model: nn.Module, example: running.Example) -> Sites:
     """Return every site of a network, in the order of execution.
 
-    The network is run in eval mode on the example, and on a second image size where it takes one, which tells the axes
-    that are positions from the one that is the channel. It is not changed.
+    The network is run in eval mode on the example, and on a second image size where it takes one, to tell the spatial
+    axes from the channel axis. It is not changed.
 
     Args:
         model: the network.
@@ -82,18 +82,18 @@ def survey(model: nn.Module, example: running.Example) -> Survey:
     finder = Finder(first, _observe_second_size(model, example))
     sites = list(finder.inside(""))
     groups = _groups(first, finder)
-    belongs: dict[str, list[str]] = {}
+    groups_of: dict[str, list[str]] = {}
     for group, members in groups.items():
         for name in dict.fromkeys(name for name, _ in members):
-            belongs.setdefault(name, []).append(group)
+            groups_of.setdefault(name, []).append(group)
     unused = tuple(path for path, _ in model.named_modules() if path not in first.calls)
-    fed = followers(first, finder.carried)
+    followers_of = followers(first, finder.outputs)
     parameters, grafts = _parameters(model), _grafts(model)
     sites = Sites(
         replace(
             site,
-            groups=tuple(belongs.get(site.name, ())),
-            feeds=fed.get(site.name, ()),
+            groups=tuple(groups_of.get(site.name, ())),
+            feeds=followers_of.get(site.name, ()),
             folds=site.name in first.calls and is_foldable(first.module(site.name)),
             parameters=sum(parameters.get(site.name, {}).values()),
             grafts=tuple(grafts.get(site.name, ())),
@@ -121,9 +121,9 @@ def _grafts(model: nn.Module) -> Mapping[str, list[str]]:
 
 def _groups(seen: Observation, finder: Finder) -> Groups:
     flow = Dataflow(seen)
-    carriers = Carriers(flow, finder)
-    prefixes = {number: feature.prefix for number, feature in carriers.maps.items()}
-    return find_groups(flow, carriers, TaintAnalysis(flow, prefixes))
+    by_value = SitesByValue(flow, finder)
+    prefixes = {number: feature.prefix for number, feature in by_value.maps.items()}
+    return find_groups(flow, by_value, TaintAnalysis(flow, prefixes))
 
 
 def _observe_first_size(model: nn.Module, example: running.Example) -> Observation:
@@ -148,7 +148,7 @@ def _observe_second_size(model: nn.Module, example: running.Example) -> Observat
     for smaller in other_sizes(example):
         try:
             return observe(model, smaller)
-        except Exception:  # a network that takes one size raises whatever it likes
+        except Exception:  # a network that takes one size may raise anything
             continue
     _logger.info("the network takes one image size only: layouts are inferred from one run")
     return None

@@ -72,7 +72,7 @@ def test_maps_and_vectors(one_size: bool) -> None:
     ],
 )
 def test_layouts(shape: tuple[int, ...], probe: tuple[int, ...] | None, vectors: dict[int, int], expected: str) -> None:
-    feature = read_feature(shape, "float32", probe=probe, vectors=Counter(vectors), images=[(28, 28)])
+    feature = read_feature(shape, "float32", resized=probe, vectors=Counter(vectors), images=[(28, 28)])
     assert feature is not None
     assert feature.layout == expected
     assert feature.channels == shape[expected.index("C")]
@@ -82,18 +82,18 @@ def test_layouts(shape: tuple[int, ...], probe: tuple[int, ...] | None, vectors:
     ("shape", "dtype"), [((2,), "float32"), ((2, 3), "int64"), ((2, 0, 4), "float32"), ((), "bool")]
 )
 def test_what_is_no_feature(shape: tuple[int, ...], dtype: str) -> None:
-    assert read_feature(shape, dtype, probe=None, vectors=Counter(), images=[(8, 8)]) is None
+    assert read_feature(shape, dtype, resized=None, vectors=Counter(), images=[(8, 8)]) is None
 
 
 def test_grid_of_an_image_that_is_not_square() -> None:
     images, vectors = [(32, 48), (64, 96)], Counter({8: 2})
-    feature = read_feature((1, 25, 8), "float32", probe=(1, 97, 8), vectors=vectors, images=images)
+    feature = read_feature((1, 25, 8), "float32", resized=(1, 97, 8), vectors=vectors, images=images)
     assert layout(feature) == ("NLC", 8, 1, (4, 6))
 
 
 def test_empty_maps_among_the_grids() -> None:
     grids, vectors = [{(0, 3), (4, 4)}], Counter({8: 2})
-    feature = read_feature((2, 4, 4, 8), "float32", probe=None, vectors=vectors, images=[(8, 8)], grids=grids)
+    feature = read_feature((2, 4, 4, 8), "float32", resized=None, vectors=vectors, images=[(8, 8)], grids=grids)
     assert feature is not None
     assert feature.layout == "NHWC"
 

@@ -105,7 +105,7 @@ def test_which_part_is_the_branch(swapped: bool) -> None:
     assert flow.values[residual.fork] is seen.calls["stem"][0].output
     assert flow.values[residual.branch] is seen.calls["branch"][0].output
     assert residual.event.function in ("add", "__add__")
-    assert flow.values[residual.total] is residual.event.output
+    assert flow.values[residual.result] is residual.event.output
 
 
 def test_which_part_of_a_projected_block_is_the_branch() -> None:

@@ -1,4 +1,4 @@
-"""Find the sites that carry each value of the example run."""
+"""Look up the sites where each value of the example run flows."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from attn_surgeon.surgery.sites.finder import Finder
 from attn_surgeon.surgery.sites.layouts import Feature
 from attn_surgeon.surgery.sites.site import Site
 
-_FEW = 4
+_FEW_POSITIONS = 4
 
 
-class Carriers:
-    """The sites that carry each value, in the order of execution.
+class SitesByValue:
+    """The sites where each value flows, in the order of execution; values are named by their numbers in the dataflow.
 
-    `after` them or `before` them it flows; `entries` are the inputs of joins, by the numbers of total and part.
+    Attributes:
+        after: the sites that a value flows after.
+        before: the modules that a value flows into.
+        join_inputs: the site of an input of a concatenation or addition, by the numbers of result and input.
     """
 
     def __init__(self, flow: Dataflow, finder: Finder) -> None:
         self.flow = flow
         self._second = finder.second
-        self.after = self._by_number(finder.carried)
-        self.before = self._by_number(finder.entered)
-        self.entries: dict[tuple[int, int], Site] = {}
-        for total, value, site in finder.entering:
-            join = flow.number(total)
-            if join is not None and site.before and site.input is not None:
-                parts = flow.numbers(
-                    flow.observation.versions(value)
-                )  # it may have been changed in place before the join
-                for part in set(parts) & set(flow.sources[join]):
-                    self.entries.setdefault((join, part), site)
+        self.after = self._by_number(finder.outputs)
+        self.before = self._by_number(finder.module_inputs)
+        self.join_inputs: dict[tuple[int, int], Site] = {}
+        for output, value, site in finder.function_inputs:
+            result = flow.number(output)
+            if result is not None and site.before and site.input is not None:
+                versions = flow.numbers(flow.observation.versions(value))  # it may be changed in place before the join
+                for part in set(versions) & set(flow.sources[result]):
+                    self.join_inputs.setdefault((result, part), site)
 
     def _by_number(self, pairs: Iterable[tuple[Tensor, Site]]) -> dict[int, list[Site]]:
         sites: dict[int, list[Site]] = {}
@@ -49,9 +50,9 @@ class Carriers:
 
     @cached_property
     def maps(self) -> dict[int, Feature]:
-        """The feature of every value that a site carries; volumes only where the network's input is one.
+        """The feature of every value that flows after a site; volumes only if the network's input is one.
 
-        Attention stacks queries, keys and values along an axis of their own, which makes no volume of an image.
+        Attention stacks queries, keys and values along an axis of their own, which does not make an image a volume.
         """
         rank = max([4, *(value.ndim for value in self.flow.observation.inputs)])
         features = {number: [site.output for site in sites] for number, sites in self.after.items()}
@@ -60,19 +61,17 @@ class Carriers:
 
     @cached_property
     def scaling(self) -> dict[int, Feature]:
-        """The maps without those whose size does not depend on the image's: a pooled grid, a set of states.
+        """The maps whose size depends on that of the image; a pooled grid's or learned states' does not.
 
-        The runs at the two sizes must have been made of the same operations. A few places are no evidence, for two
-        small sizes may be rounded to one.
+        All maps are returned if the runs at the two sizes have different operations. Maps of few positions are kept,
+        since two small sizes may be rounded to the same.
         """
         first, second = self.flow.observation.events, self._second.events if self._second else ()
         if [event.function for event in first] != [event.function for event in second]:
             return self.maps
-        twins = {
-            id(one): other for event, twin in zip(first, second, strict=True) for one, other in _pairs(event, twin)
-        }
-        fixed = {number for number, value in enumerate(self.flow.values) if _same_shape(value, twins.get(id(value)))}
-        fixed -= {n for n, feature in self.maps.items() if feature.positions + feature.prefix <= _FEW}
+        resized = {id(value): other for event in zip(first, second, strict=True) for value, other in _outputs(*event)}
+        fixed = {number for number, value in enumerate(self.flow.values) if _same_shape(value, resized.get(id(value)))}
+        fixed -= {n for n, feature in self.maps.items() if feature.positions + feature.prefix <= _FEW_POSITIONS}
         return {number: feature for number, feature in self.maps.items() if number not in fixed}
 
     @property
@@ -80,26 +79,26 @@ class Carriers:
         """The numbers of the values that modules return."""
         return [number for number, sites in self.after.items() if any(site.kind == "module" for site in sites)]
 
-    def maker(self, number: int, *, inner: bool = False) -> Site | None:
+    def producer_site(self, number: int, *, inner: bool = False) -> Site | None:
         """Return the site of what computed a value: the outermost module that returns it, or the innermost."""
-        sites = self.usable(number)
-        made = [site for site in sites if self.made(number, site)] or sites
+        sites = self.insertable(number)
+        made = [site for site in sites if self.is_computed_at(number, site)] or sites
         plain = [site for site in made if not site.is_item] or made
         return plain[0 if inner else -1] if plain else None
 
-    def last(self, number: int) -> Site | None:
+    def last_site(self, number: int) -> Site | None:
         """Return the last site that a value passes, such as the drop path after a branch's last layer."""
-        sites = self.usable(number)
+        sites = self.insertable(number)
         plain = [site for site in sites if not site.is_item] or sites
         return plain[-1] if plain else None
 
-    def user(self, number: int) -> Site | None:
+    def user_site(self, number: int) -> Site | None:
         """Return the first module that a value flows into, the outermost."""
         sites = [site for site in self.before.get(number, ()) if site.before and site.input is not None]
         return min(sites, key=lambda site: self.flow.observation.calls[site.name][0].index, default=None)
 
-    def usable(self, number: int) -> list[Site]:
-        """List the sites where a value can be operated on."""
+    def insertable(self, number: int) -> list[Site]:
+        """Return the sites after which a graft can take a value."""
         return [site for site in self.after.get(number, ()) if site.after and site.output is not None]
 
     def call(self, site: Site) -> Call | None:
@@ -107,8 +106,8 @@ class Carriers:
         calls = self.flow.observation.calls.get(site.name.partition(":")[0])
         return calls[0] if calls else None
 
-    def made(self, number: int, site: Site) -> bool:
-        """Return whether a site's module or function computed the value, rather than passed it on."""
+    def is_computed_at(self, number: int, site: Site) -> bool:
+        """Return whether a site's module or function computed the value, rather than returned its input."""
         calls = self.flow.observation.calls.get(site.name.partition(":")[0], ())
         if site.kind == "function":
             maker = self.flow.producers[number]
@@ -116,10 +115,10 @@ class Carriers:
         return not calls or any(self.flow.computed_in(number, call) for call in calls)
 
 
-def _pairs(event: Event, twin: Event) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pair an operation's outputs with those at the second size."""
-    return zip(event.outputs, twin.outputs, strict=False)
+def _outputs(event: Event, other: Event) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield an operation's outputs with those at the second size."""
+    return zip(event.outputs, other.outputs, strict=False)
 
 
-def _same_shape(value: Tensor, twin: Tensor | None) -> bool:
-    return twin is not None and value.shape == twin.shape
+def _same_shape(value: Tensor, other: Tensor | None) -> bool:
+    return other is not None and value.shape == other.shape

@@ -109,7 +109,7 @@ def test_width_is_that_of_the_side() -> None:
         ),
         ({"at": "residual@layer[2-1]"}, "'layer[2-1]' is an invalid pattern"),
         ({"after": "layr1"}, "no site is called 'layr1'; the network has 45 sites; did you mean layer1"),
-        ({"at": "residual", "exclude": "**"}, "the filters leave none of the chosen sites; 4 were chosen; loosen them"),
+        ({"at": "residual", "exclude": "**"}, "the filters leave none of the chosen sites; 4 were chosen; relax them"),
         ({"at": "residual", "min_channels": 17}, "the filters leave none of the chosen sites; 4 were chosen"),
         ({"at": "head", "exclude": "[b-a]"}, "'[b-a]' is an invalid pattern"),
     ],
