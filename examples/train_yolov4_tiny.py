@@ -58,11 +58,11 @@ class Study:
 
 def open_study(settings: Settings, out: Path) -> Study:
     """Read the data, and train the plain network on the first half, or read its weights."""
-    out.mkdir(parents=True, exist_ok=True)
-    _claim(out / "settings.json", settings)
     data = Path(settings.data)
     names = class_names(data / "train" / "annotations")
     training, validation = (read_images(data / part, names, settings.size) for part in ("train", "val"))
+    out.mkdir(parents=True, exist_ok=True)
+    _claim(out / "settings.json", settings)
     first, second, network = training[::2], training[1::2], plain(len(names))
     torch.manual_seed(0)
     train_or_read(network, out / "pretrained.pt", first, settings.pretraining, FROM_RANDOM)
@@ -170,10 +170,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/yolov4-tiny"), help="the folder of the results")
     parser.add_argument("--size", type=int, nargs=2, default=(160, 192), help="height and width, multiples of 32")
     parser.add_argument("--pretraining", type=int, default=30, help="epochs of the plain network, from random weights")
-    parser.add_argument("--epochs", type=int, default=10, help="epochs of each training from the pretrained weights")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of each training from the pretrained weights")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variant", choices=VARIANTS, action="append", help="one of these alone; can be repeated")
     given = parser.parse_args()
+    if any(side < 32 or side % 32 for side in given.size):
+        parser.error("--size takes multiples of 32")
     settings = Settings(given.data, tuple(given.size), given.pretraining, given.epochs, given.seeds)
     study = open_study(settings, given.out)
     variants = given.variant or VARIANTS

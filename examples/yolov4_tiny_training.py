@@ -61,6 +61,8 @@ def read_images(folder: Path, names: list[str], size: tuple[int, int]) -> Images
         image, target = resize(image, {"boxes": boxes, "labels": labels})
         pixels.append(image)
         targets.append(target)
+    if not targets:
+        raise SystemExit(f"there are no annotations in {folder / 'annotations'}")
     return Images(torch.stack(pixels), targets)
 
 

@@ -96,6 +96,17 @@ def test_the_study_runs_and_is_not_run_twice(
         run(monkeypatch, capsys, *options, "--epochs", 2)
 
 
+def test_wrong_data_and_sizes_are_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"no annotations in .*nothing"):
+        run(monkeypatch, capsys, "--data", tmp_path / "nothing", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit):
+        run(monkeypatch, capsys, "--data", data, "--size", 64, 100)
+    assert "multiples of 32" in capsys.readouterr().err
+
+
 def test_the_controls_of_all_variants_are_the_same_network(data: Path, tmp_path: Path) -> None:
     """A control that is read from a file is bit for bit the one that would be trained."""
     module = example("train_yolov4_tiny")
