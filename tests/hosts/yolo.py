@@ -137,15 +137,30 @@ class _StartedError(Exception):
 
 
 def trained(network: Any, x: Any) -> Any:
-    """Begin to train, and give the network that the trainer would train."""
+    """Begin to train with the network in place of ultralytics' own, and give the one that the trainer would train."""
+    model = _yolo(network)
+    model.ckpt = {"model": network}
+    return _started(model)
+
+
+def trained_from_yaml(network: Any, x: Any) -> Any:
+    """Begin to train a model that was made from a YAML, which ultralytics reads again."""
+    return _started(_yolo(network))
+
+
+def trained_by_integration(network: Any, x: Any) -> Any:
+    from attn_surgeon.integrations.ultralytics import YOLO
+
+    return _started(YOLO(network))
+
+
+def _started(model: Any) -> Any:
     held: list[Any] = []
 
     def start(trainer: Any) -> None:
         held.append(trainer.model)
         raise _StartedError
 
-    model = _yolo(network)
-    model.ckpt = {"model": network}
     model.add_callback("on_train_start", start)
     with suppress(_StartedError):
         model.train(data=str(_data()), imgsz=64, epochs=1, batch=2, device="cpu", workers=0, plots=False, verbose=False)

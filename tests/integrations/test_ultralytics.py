@@ -144,8 +144,16 @@ def test_the_average_has_the_grafts(tmp_path: Path, data: Path) -> None:
 
 
 def test_ultralytics_own_class_refuses_to_train_a_network_without_the_grafts(weights: Path, data: Path) -> None:
-    with pytest.raises(LostGraftError, match="built from the YAML of this one"):
+    with pytest.raises(LostGraftError, match="would be without attn_surgeon's grafts"):
         plain_yolo(weights / "best.pt").train(data=str(data), epochs=1, **SETTINGS)
+
+
+def test_a_network_that_was_assigned_is_not_rebuilt_without_its_grafts(weights: Path, data: Path) -> None:
+    yolo = plain_yolo(weights / "best.pt")
+    yolo.model = attn_surgeon.remove(yolo.model)
+    yolo.model = attn_surgeon.insert(yolo.model, "se", after="model.3", example=torch.zeros(1, 3, 64, 64))
+    with pytest.raises(LostGraftError, match="insert into the network that is built"):
+        yolo.train(data=str(data), epochs=1, **SETTINGS)
 
 
 def test_validation_runs_the_grafts_and_leaves_the_network_as_it_is(weights: Path, data: Path) -> None:

@@ -14,7 +14,6 @@ from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 from attn_surgeon.errors import LostGraftError
 from attn_surgeon.integrations.ultralytics.rebuilding import (
     example_of,
-    mark_grafted,
     plain_yaml,
     require_outlasting,
 )
@@ -40,12 +39,11 @@ class GraftedModel(Model):  # type: ignore[misc]
 
     def _adopt(self, network: Any) -> None:
         """Take a network in place of the one that was built; training begins with its weights."""
-        network.args = {**DEFAULT_CFG_DICT, **self.overrides, "model": network.yaml.get("yaml_file", "")}
-        network.task = self.task
-        self.overrides["model"] = network.args["model"]
+        known = getattr(network, "args", {})
+        known = self._reset_ckpt_args(known if isinstance(known, dict) else vars(known))
+        self.overrides |= {**known, "model": network.yaml.get("yaml_file", ""), "task": self.task}
+        network.task, network.args = self.task, {**DEFAULT_CFG_DICT, **self.overrides}
         self.model, self.ckpt = network, {"model": network}  # train() takes the weights of `model` where `ckpt` is set
-        if list_grafts(network):
-            mark_grafted(network)
 
     def insert(self, block: str, *, imgsz: int = 256, **choices: Any) -> Self:
         """Insert an attention block at the chosen sites, in place, and return the model.
@@ -70,7 +68,6 @@ class GraftedModel(Model):  # type: ignore[misc]
         self._check_is_pytorch_model()
         network: Any = insert(self.model, block, example=example_of(self.model, imgsz), **choices)
         require_outlasting(network)
-        mark_grafted(network)
         if self.ckpt.get("model") is self.model:
             self.ckpt["model"] = network
         self.model, self.predictor = network, None

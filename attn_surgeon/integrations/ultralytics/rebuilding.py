@@ -1,4 +1,4 @@
-"""Put the grafts of one network into another that ultralytics has built from its YAML, and refuse to build one without.
+"""Put the grafts of one network into another that ultralytics has built from its YAML.
 
 ultralytics' trainers never train the network that they are given: they build a new one from its `yaml` and copy what
 fits of its weights. Between the two, the new network gets the grafts.
@@ -7,7 +7,7 @@ fits of its weights. Between the two, the new network gets the grafts.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,36 +24,9 @@ from attn_surgeon.surgery.sites.survey import find_sites
 _SIDE = 64  # pixels of the example: two strides of the coarsest of the usual heads
 
 
-class GraftedYaml(dict[str, Any]):
-    """The YAML of a network with grafts: it raises where a network, which would have none, is built from it."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> GraftedYaml:
-        # ultralytics copies the table alone, and only to build a network; copies of networks have a memo by then
-        if not memo:
-            _refuse()
-        return GraftedYaml(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return GraftedYaml, (dict(self),)
-
-
-def _refuse() -> NoReturn:
-    raise LostGraftError(
-        "ultralytics would train a new network without attn_surgeon's grafts, built from the YAML of this one",
-        "",
-        "train with YOLO of attn_surgeon.integrations.ultralytics, or call attn_surgeon.remove first",
-    )
-
-
 def plain_yaml(yaml: Any) -> Any:
     """Return a YAML as ultralytics' constructors take it; they change it."""
     return dict(yaml) if isinstance(yaml, dict) else yaml
-
-
-def mark_grafted(network: nn.Module) -> None:
-    """Make ultralytics raise where it would build a network without grafts in place of this one."""
-    wrapped: Any = network
-    wrapped.yaml = GraftedYaml(wrapped.yaml)
 
 
 def example_of(network: nn.Module, side: int = _SIDE) -> Tensor:
@@ -77,7 +50,6 @@ def add_grafts(network: nn.Module, template: nn.Module, *, seed: int = 0) -> Non
         grafts = _fitted(network, grafts)
     perform(network, grafts, build_blocks(network, grafts, seed), [item.key for item in items])
     remember_example(network, example_of(network))
-    mark_grafted(network)
 
 
 def _head_shapes(network: nn.Module) -> list[torch.Size]:

@@ -17,6 +17,7 @@ import torch
 from torch import fx, nn
 
 from attn_surgeon.errors import LostGraftError
+from attn_surgeon.surgery.rewrite.grafted_yaml import guard_yaml
 from attn_surgeon.surgery.rewrite.grafts import RESERVED, Grafts, grafts_of, original_children
 from attn_surgeon.surgery.rewrite.operated_class import Code, install, is_operated, missing_children, original_class
 from attn_surgeon.surgery.rewrite.wrapper import write_wrapper
@@ -54,6 +55,7 @@ def remember(module: nn.Module, expected: Expected | None) -> None:
     vars(module).pop(_EXPECTED, None)
     if expected is not None:
         vars(module)[_EXPECTED] = expected
+    guard_yaml(vars(module), grafted=expected is not None)
 
 
 def expect(model: nn.Module) -> list[nn.Module]:

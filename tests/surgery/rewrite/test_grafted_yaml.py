@@ -1,0 +1,66 @@
+"""A network that was built from a YAML: with grafts it is copied and pickled, and no network without them is built."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import attn_surgeon
+from attn_surgeon.errors import LostGraftError, SurgeonError
+
+
+class Built(nn.Module):
+    """A network that keeps the YAML that it was built from, as YOLOs do."""
+
+    def __init__(self, yaml: dict[str, Any]) -> None:
+        super().__init__()
+        self.yaml = yaml
+        widths = copy.deepcopy(self.yaml)["backbone"]
+        self.model = nn.Sequential(*(nn.Conv2d(3 if index == 0 else 8, width, 3) for index, width in enumerate(widths)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)  # type: ignore[no-any-return]
+
+
+IMAGE = torch.rand(1, 3, 16, 16)
+
+
+def grafted() -> Any:
+    return attn_surgeon.insert(Built({"nc": 2, "backbone": [8, 8]}), "se", after="model.0", example=IMAGE)
+
+
+def test_building_from_it_raises() -> None:
+    with pytest.raises(LostGraftError, match="would be without attn_surgeon's grafts"):
+        Built(grafted().yaml)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_copies_of_the_network_have_it_and_raise_too(copied: Any) -> None:
+    network = grafted()
+    again = copied(network)
+    assert again.yaml == network.yaml == {"nc": 2, "backbone": [8, 8]}
+    again.yaml["backbone"].append(8)
+    assert network.yaml["backbone"] == [8, 8]
+    with pytest.raises(LostGraftError):
+        Built(again.yaml)
+
+
+def test_it_is_a_plain_one_again_without_grafts() -> None:
+    network = grafted()
+    assert Built(dict(network.yaml)).yaml == network.yaml
+    removed: Any = attn_surgeon.remove(network)
+    assert type(removed.yaml) is dict
+    assert Built(removed.yaml)(IMAGE).shape == removed(IMAGE).shape
+
+
+def test_it_is_a_plain_one_after_an_insertion_that_failed() -> None:
+    network = Built({"nc": 2, "backbone": [8, 8]})
+    yaml = network.yaml
+    with pytest.raises(SurgeonError):
+        attn_surgeon.insert(network, "se", after="model.9", example=IMAGE, inplace=True)
+    assert network.yaml is yaml
