@@ -13,7 +13,15 @@ import typer
 from attn_surgeon.errors import for_command_line
 from attn_surgeon.finetune.settings import FinetuneSettings
 
-PANELS = ("Data", "Optimisation", "What trains", "Regularisation", "Segmentation", "Run")  # in the order of the help
+PANELS = (
+    "Data",
+    "Optimisation",
+    "What trains",
+    "Regularisation",
+    "Segmentation",
+    "Detection",
+    "Run",
+)  # in the order of the help
 
 
 def flag(name: str) -> str:

@@ -99,7 +99,7 @@ def corrupted_labelled_images(data: ImageData, seed: int) -> Corrupt:
     """
     subset = cast(ImageSubset, data.dataset)
     images = cast(LabelledImages, subset.dataset)
-    _require_others(len(images))
+    require_others(len(images))
     pool = {
         index: fit(images.pictures[index][0], images.preprocessing) for index in balanced(images.labels, LABELLED_POOL)
     }
@@ -117,11 +117,12 @@ def corrupted_scenes(data: ImageData, seed: int) -> Corrupt:
     if scenes.preprocessing.channels not in _CHANNELS:
         what = f"corruptions need images of 1 or 3 channels, got {scenes.preprocessing.channels}"
         raise DataError(what, option("robust"), f"leave {option('robust')} out")
-    _require_others(len(scenes))
+    require_others(len(scenes))
     pool = {index: to_pil_image(scenes.picture(index)[0]) for index in balanced(scenes.labels, SCENE_POOL)}
     return lambda kind, strength: replace(data, dataset=CorruptedScenes(scenes, Corruption(kind, strength, seed, pool)))
 
 
-def _require_others(count: int) -> None:
+def require_others(count: int) -> None:
+    """Raise DataError for a single image: clutter is cut from other ones."""
     if count < 2:
         raise DataError("clutter is cut from other images, and there is only one", option("robust"), "add images")

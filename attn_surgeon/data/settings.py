@@ -1,4 +1,4 @@
-"""Settings of the data: training and validation images, downloads, unreadable images, augmentation, crops."""
+"""Settings of the data: training and validation images, downloads, unreadable images, augmentation, crops, sizes."""
 
 from __future__ import annotations
 
@@ -70,4 +70,20 @@ class CropSettings(DataSettings):
     overlap: float = _segmentation(0.25, "Overlap of neighbouring sliding windows.", "FRACTION", fraction=True)
     ignore_index: int | None = _segmentation(
         None, "Mask value to ignore (default: 255, unless masks hold only 0 and 255).", "VALUE", least=0
+    )
+
+
+@dataclass(frozen=True)
+class BoxSettings(CropSettings):
+    """Settings of images with boxes."""
+
+    longer_side: int | None = setting(
+        None,
+        "Scale images so that their longer side has N pixels (default: the network's input size; their own size for"
+        " networks that resize images themselves).",
+        "N",
+        panel="Detection",
+        only="detection",
+        least=1,
+        most=65_536,
     )

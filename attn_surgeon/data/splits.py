@@ -33,6 +33,7 @@ class Splits:
         augment: the augmentation of training images, if any.
         report: the result of the checks.
         draws: the indices of the training images of an epoch; by default, each image once.
+        collate: makes a batch of items; by default, tensors are stacked.
     """
 
     train: ImageData
@@ -40,6 +41,7 @@ class Splits:
     augment: Augment | None = None
     report: DataReport = field(default_factory=DataReport)
     draws: tuple[int, ...] | None = None
+    collate: Callable[[Any], Any] | None = None
 
 
 def open_labelled_splits(spec: str, preprocessing: Preprocessing, settings: DataSettings) -> Splits:

@@ -8,7 +8,7 @@ from typing import Any
 
 from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.errors import DataError, option
-from attn_surgeon.evaluate.paired_runs import score_interval
+from attn_surgeon.evaluate.paired_runs import describe_runs, score_interval
 from attn_surgeon.tasks.base import Score, Task
 from attn_surgeon.tasks.statistics import verdict
 
@@ -48,7 +48,7 @@ class ComparedNames:
 def compare_scores(task: Task, first: Score, second: Score, names: ComparedNames) -> dict[str, Any]:
     """Return the difference with its interval, the paired test, and the sentence, as plain values."""
     test, interval = task.compare(first.outcomes, second.outcomes), score_interval([first], [second])
-    images = f"{len(first.outcomes):,} images"
+    images = describe_runs(1, len(first.outcomes), bootstrap=first.resampled is not None)
     if first.outputs_sha256 is not None and first.outputs_sha256 == second.outputs_sha256:
         sentence = SAME_OUTPUTS
     elif first.outputs_sha256 is None and (first.outcomes, first.loss) == (second.outcomes, second.loss):

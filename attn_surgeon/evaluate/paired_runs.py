@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
 from attn_surgeon.tasks.base import Score
+from attn_surgeon.tasks.bootstrap import Resampled, bootstrap_interval, drawn_images
 from attn_surgeon.tasks.statistics import (
     ROUNDING,
     Floats,
@@ -50,7 +52,32 @@ def score_interval(first: Sequence[Score], second: Sequence[Score]) -> Interval:
     Returns:
         for one run of each the interval over images, which holds for these two networks only.
     """
-    return values_interval([score.by_image for score in first], [score.by_image for score in second])
+    resampled = [[score.resampled for score in scores] for scores in (first, second)]
+    if None in resampled[0] + resampled[1]:
+        return values_interval([score.by_image for score in first], [score.by_image for score in second])
+    return _resampled_interval(first, second)
+
+
+def _resampled_interval(first: Sequence[Score], second: Sequence[Score]) -> Interval:
+    """Return the interval of `score_interval` for a metric that is no mean over images, by a paired bootstrap.
+
+    The variances over images, I and E, are those over resamples of the images, the same for all networks.
+    """
+    images = len(first[0].outcomes)
+    counts = drawn_images(images)
+    ours, theirs = (
+        np.array([cast(Resampled, score.resampled)(counts) for score in scores]) for scores in (first, second)
+    )
+    metrics = np.array([[score.metric for score in scores] for scores in (first, second)])
+    differences, estimate = ours - theirs, float(metrics[0].mean() - metrics[1].mean())
+    if len(first) == 1:
+        return bootstrap_interval(estimate, differences[0], images)
+    mean, unbiased = differences.mean(0), images / max(1, images - 1)
+    over_images = unbiased * np.nanvar(mean)
+    both = unbiased * np.nanvar(differences - mean, axis=1).sum() / (len(first) - 1) / len(first)
+    over_runs, degrees = _over_runs(metrics[:1, :, None], metrics[1:, :, None])
+    reach = float(_reach(over_images, both, over_runs, degrees, images)[0])
+    return Interval(estimate, max(-1.0, estimate - reach), min(1.0, estimate + reach))
 
 
 def values_interval(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Interval:
@@ -84,20 +111,28 @@ def welch_interval(first: Sequence[float], second: Sequence[float]) -> Interval:
     return Interval(estimate, estimate - reach, estimate + reach)
 
 
-def describe_runs(runs: int, images: int = 0) -> str:
+def describe_runs(runs: int, images: int = 0, *, bootstrap: bool = False) -> str:
     """Return what an interval was computed over.
 
     >>> describe_runs(3, 1000), describe_runs(1, 60), describe_runs(1)
     ('3 training runs of each, 1,000 images', '60 images', 'one training run of each')
+    >>> describe_runs(1, 60, bootstrap=True)
+    '60 images, by bootstrap'
     """
-    counted = f"{images:,} images" if images else ""
+    counted = f"{images:,} images{', by bootstrap' * bootstrap}" if images else ""
     if runs == 1:
         return counted or "one training run of each"
     return ", ".join(filter(None, (f"{runs} training runs of each", counted)))
 
 
 def grafts_verdict(
-    interval: Interval, runs: int, images: int = 0, *, percent: bool = True, smaller_is_better: bool = False
+    interval: Interval,
+    runs: int,
+    images: int = 0,
+    *,
+    percent: bool = True,
+    smaller_is_better: bool = False,
+    bootstrap: bool = False,
 ) -> str:
     """Return the conclusion about networks trained with grafts and without, with a caveat if each was trained once.
 
@@ -107,6 +142,7 @@ def grafts_verdict(
         images: the number of images whose outcomes the interval was computed from; 0 for one number a run.
         percent: whether the metric is a fraction, to be printed as percentage points.
         smaller_is_better: whether smaller values of the metric are better, which the sentence then says.
+        bootstrap: whether the interval was computed from resamples of the images.
     """
     one = runs == 1
     words = ("higher (worse)", "lower (better)") if smaller_is_better else ("higher", "lower")
@@ -115,7 +151,7 @@ def grafts_verdict(
     subject = "this network with grafts scores" if one else "training with the grafts scores"
     against = "than this control" if one else "than training without them"
     claim = subject, f"{against} on images like these" if images else against
-    text = verdict(interval, claim, describe_runs(runs, images), words, percent=percent)
+    text = verdict(interval, claim, describe_runs(runs, images, bootstrap=bootstrap), words, percent=percent)
     return f"{text} {_ONE_RUN}" if one else text
 
 
@@ -134,10 +170,16 @@ def runs_reach(first: Floats, second: Floats) -> tuple[Floats, Floats]:
     over_images = _over_images(by_image)
     left = differences - by_run[..., None] - by_image[..., None, :] + mean[..., None, None]
     both = np.square(left).sum((-2, -1)) / ((runs - 1) * max(1, images - 1)) / (runs * images)
+    return mean, _reach(over_images, both, over_runs, degrees, images)
+
+
+def _reach(over_images: Floats, both: Floats, over_runs: Floats, degrees: Floats, images: int) -> Floats:
+    """Return how far the interval reaches to either side, from the variances I, E and R."""
     z = t_quantile(images + 1)
     apart = np.maximum(over_images - both, 0)
     sum_of_both = np.sqrt(np.square(t_quantile(degrees)) * over_runs + np.square(z) * apart)
-    return mean, np.maximum(z * np.sqrt(over_images), sum_of_both)
+    reach: Floats = np.maximum(z * np.sqrt(over_images), sum_of_both)
+    return reach
 
 
 def _over_runs(first: Floats, second: Floats) -> tuple[Floats, Floats]:

@@ -61,5 +61,7 @@ def compare_arms(results: Sequence[SeedResult], task: Task) -> dict[str, Any]:
     else:
         test = task.compare(grafts[0].outcomes, control[0].outcomes)
         details = {test.name: {_ARMS.get(name, name): value for name, value in test.values.items()}}
-    difference = {**asdict(interval), "how": f"over {describe_runs(len(pairs), images)}"}
-    return {"difference": difference, "verdict": grafts_verdict(interval, len(pairs), images), **details}
+    bootstrap = grafts[0].resampled is not None
+    difference = {**asdict(interval), "how": f"over {describe_runs(len(pairs), images, bootstrap=bootstrap)}"}
+    sentence = grafts_verdict(interval, len(pairs), images, bootstrap=bootstrap)
+    return {"difference": difference, "verdict": sentence, **details}

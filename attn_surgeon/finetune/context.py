@@ -210,4 +210,11 @@ def _loader(splits: Splits, settings: FinetuneSettings) -> tuple[EpochSampler, D
     sampler = EpochSampler(len(data), settings.seed)
     batches = BatchSampler(cast(Any, sampler), settings.batch_size, drop_last=len(data) >= settings.batch_size)
     # the loader draws a seed for its workers; from the global generator, a resumed run would draw it once more
-    return sampler, DataLoader(data, batch_sampler=batches, num_workers=settings.workers, generator=torch.Generator())
+    generator = torch.Generator()
+    return sampler, DataLoader(
+        data,
+        batch_sampler=batches,
+        num_workers=settings.workers,
+        collate_fn=splits.collate,
+        generator=generator,
+    )

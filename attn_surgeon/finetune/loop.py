@@ -101,7 +101,7 @@ def _train_epoch(context: StageContext) -> float | None:
     return (state.images - before) / (time.perf_counter() - since)
 
 
-def _step(context: StageContext, images: Tensor, targets: Tensor) -> None:
+def _step(context: StageContext, images: Any, targets: Any) -> None:
     """Run one batch forward and backward, and step the optimizer once gradient accumulation is complete."""
     settings, state, optimizer = context.run.settings, context.run.state, context.optimizer
     factor = context.schedule(state.step - context.first_step)
@@ -109,15 +109,16 @@ def _step(context: StageContext, images: Tensor, targets: Tensor) -> None:
         group["lr"] = group["peak"] * factor
     with _hints(settings):
         images, targets = context.objective.mixed(images, targets, state.batch + state.epoch * context.batches)
-        images = images.contiguous(memory_format=memory_format(settings))
-        loss = context.objective(context.forward(images), targets, images)
-        _require_finite(context, loss, images)
+        if isinstance(images, Tensor):
+            images = images.contiguous(memory_format=memory_format(settings))
+        loss = context.objective(context.forward, images, targets)
+        _require_finite(context, loss, (images, targets))
         context.accelerator.backward(loss)
         if context.accelerator.sync_gradients:
             context.accelerator.unscale_gradients()
             norm = clip_gradients(optimizer, settings.clip_grad)
             if settings.amp != "fp16":  # the gradient scaler of fp16 skips such a step
-                _require_finite(context, norm, images)
+                _require_finite(context, norm, (images, targets))
         update(optimizer)
     state.loss += float(loss.detach()) * len(images)
     state.images += len(images)
@@ -135,7 +136,7 @@ def update(optimizer: Any) -> None:
     optimizer.zero_grad()
 
 
-def _require_finite(context: StageContext, value: Tensor, images: Tensor) -> None:
+def _require_finite(context: StageContext, value: Tensor, batch: tuple[Any, Any]) -> None:
     """Stop all processes if a loss or gradient norm is not finite in one; the error names the first such module."""
     (bad,) = distributed.any_process(not bool(value.isfinite()), device=context.accelerator.device)
     if not bad:
@@ -144,7 +145,7 @@ def _require_finite(context: StageContext, value: Tensor, images: Tensor) -> Non
     what = (
         f"training diverged at step {run.state.step + 1} of epoch {run.state.epoch + 1}: loss or gradients not finite"
     )
-    culprit = first_not_finite(run.model, images)
+    culprit = first_not_finite(run.model, lambda: context.objective(run.model, *batch))
     detail = f"first not finite: {culprit}; the last good checkpoint is {run.folder / CHECKPOINT}"
     raise TrainingError(f"{what}; {detail}", str(run.folder), f"lower {option('lr')} or {option('graft_lr_mult')}")
 

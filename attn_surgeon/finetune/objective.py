@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ class Objective:
     classes: int
     teacher: nn.Module | None = None
 
-    def mixed(self, images: Tensor, targets: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def mixed(self, images: Any, targets: Any, step: int) -> tuple[Any, Any]:
         """Mix the images of a batch in pairs, drawn from the seed and the step alone (Zhang et al., 2017; Yun, 2019).
 
         Returns images (N, C, H, W) and mixed targets (N, K); without Mixup and CutMix the arguments unchanged.
@@ -47,9 +47,9 @@ class Objective:
             mixed, mixed_targets = mix(images[:even].clone(), targets[:even])
         return mixed, mixed_targets
 
-    def __call__(self, output: Any, targets: Tensor, images: Tensor) -> Tensor:
+    def __call__(self, forward: Callable[[Any], Any], images: Any, targets: Any) -> Tensor:
         """Return the loss (scalar) of a batch."""
-        loss = self.task.loss(output, targets, self.settings)
+        loss, output = self.task.batch_loss(forward, images, targets, self.settings)
         if self.teacher is None:
             return loss
         with torch.no_grad():

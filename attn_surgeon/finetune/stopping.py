@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.running import hooked, tensors
@@ -45,8 +45,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def first_not_finite(model: nn.Module, images: Tensor) -> str:
-    """Run a batch and return which graft, or else which module, first has an output that is not finite."""
+def first_not_finite(model: nn.Module, run: Callable[[], object]) -> str:
+    """Run a batch by a function, and return which graft, or else module, first has an output that is not finite."""
     grafts = {made.block: f"the graft {made.graft.side} {made.graft.site}" for made in list_grafts(model)}
     culprits: list[str] = []
 
@@ -61,5 +61,5 @@ def first_not_finite(model: nn.Module, images: Tensor) -> str:
         if id(module) not in inside
     )
     with hooked(handles), torch.no_grad():
-        model(images)
+        run()
     return culprits[0] if culprits else "no module's output"

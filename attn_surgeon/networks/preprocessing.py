@@ -26,7 +26,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Preprocessing:
     """A network's normalisation (one value per channel) and its input size (H, W).
 
-    `assumed` where the normalisation is not known.
+    `assumed` where the normalisation is not known. `longer_side` is the side to which the longer one of an image is
+    scaled for detection, where that is set.
     """
 
     mean: tuple[float, ...]
@@ -36,6 +37,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     crop_pct: float = 1.0
     assumed: bool = False
+    longer_side: int | None = None
 
     def __post_init__(self) -> None:
         """Raise DataError for invalid values."""
@@ -43,9 +45,9 @@ class Preprocessing:
             raise DataError(problem, _WHERE, "see the model's own data configuration")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values; `assumed` only if it is true."""
+        """Return the settings as plain JSON values; `assumed` and `longer_side` only if they are set."""
         known = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-        return known if self.assumed else {name: value for name, value in known.items() if name != "assumed"}
+        return {name: value for name, value in known.items() if value or name not in ("assumed", "longer_side")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
@@ -132,6 +134,9 @@ def _problems(settings: Preprocessing) -> list[str]:
         ),
         f"size must be (height, width), both from 1 to {_LARGEST_SIDE}, got {settings.size}": (
             len(settings.size) == 2 and all(0 < side <= _LARGEST_SIDE for side in settings.size)
+        ),
+        f"longer_side must be from 1 to {_LARGEST_SIDE}, got {settings.longer_side}": (
+            settings.longer_side is None or 0 < settings.longer_side <= _LARGEST_SIDE
         ),
         f"crop_pct must lie in (0, 1], got {settings.crop_pct}": 0 < settings.crop_pct <= 1,
         f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {settings.interpolation!r}": (

@@ -1,4 +1,4 @@
-"""The registry of tasks, such as classification and segmentation: data, head, loss, metric and report of each."""
+"""The registry of tasks, such as classification and detection: data, head, loss, metric and report of each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 TASKS = {
     "classification": "attn_surgeon.tasks.classification:Classification",
     "segmentation": "attn_surgeon.tasks.segmentation:Segmentation",
+    "detection": "attn_surgeon.tasks.detection:Detection",
 }
 DEFAULT = "classification"
 

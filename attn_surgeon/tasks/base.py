@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from attn_surgeon.data.splits import Splits
 from attn_surgeon.errors import DataError, option
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.progress import Progress, no_progress, of_jobs
+from attn_surgeon.tasks.bootstrap import Resampled
 from attn_surgeon.tasks.settings import TaskSettings
 from attn_surgeon.tasks.statistics import PairedTest, compare_ranks
 
@@ -41,6 +42,8 @@ class Score:
         predictions: the predictions from which the task derives details.
         pseudo_values: where the metric is not the mean of the outcomes, jackknife pseudo-values of the images, whose
             mean is the metric.
+        resampled: where the metric is no smooth function of the images either, a function that maps how often each
+            image is drawn (B, N) to the metric of each resample (B,), for the bootstrap.
     """
 
     metric: float
@@ -50,6 +53,7 @@ class Score:
     outputs_sha256: str | None = None
     predictions: Any = field(default=None, compare=False, repr=False)
     pseudo_values: tuple[float, ...] | None = None
+    resampled: Resampled | None = field(default=None, compare=False, repr=False)
 
     @property
     def by_image(self) -> tuple[float, ...]:
@@ -135,6 +139,20 @@ class Task(Protocol):
     def loss(self, output: Any, targets: Tensor, settings: TaskSettings) -> Tensor:
         """Return the loss (scalar) of a batch."""
         ...
+
+    def batch_loss(
+        self, forward: Callable[[Any], Any], images: Any, targets: Any, settings: TaskSettings
+    ) -> tuple[Tensor, Any]:
+        """Return the loss (scalar) of a batch and the network's output; a network may compute its loss itself.
+
+        Args:
+            forward: the network in train mode, wrapped for several processes or compiled.
+            images: (N, C, H, W), or what `Splits.collate` makes of the images.
+            targets: (N, ...), or what `Splits.collate` makes of the targets.
+            settings: how it is trained.
+        """
+        output = forward(images)
+        return self.loss(output, targets, settings), output
 
     def score(
         self,

@@ -20,13 +20,13 @@ from attn_surgeon.data.images import ImageData, Pictures, relabelled
 from attn_surgeon.data.opening import open_pictures
 from attn_surgeon.data.splits import Splits, open_labelled_splits
 from attn_surgeon.data.subsets import ImageSubset, balanced
-from attn_surgeon.errors import DataError, option
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.optional_dependencies import is_installed
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.surgery.running import run_network
 from attn_surgeon.tasks.accuracy import Accuracy, measure_accuracies, require_logits
 from attn_surgeon.tasks.base import DEFAULT_OPTIONS, Metric, Score, ScoreOptions, Task
+from attn_surgeon.tasks.class_matching import note_on_index
 from attn_surgeon.tasks.confusion_files import confusion_csv, confusion_png
 from attn_surgeon.tasks.head import replace_head
 from attn_surgeon.tasks.predictions import (
@@ -225,17 +225,8 @@ def match_classes(
     """
     if class_names is not None and {*data.class_names} <= {*class_names}:
         return relabelled(data, class_names)
-    count = len(data.class_names)
-    what = f"the network has {outputs} outputs, the data {count} classes"
-    if count == outputs:
-        note = "the data's class names are not the network's: matched by index"
-        return data if class_names is None else replace(data, notes=(*data.notes, note))
-    if count < outputs and by_index:
-        return replace(data, notes=(*data.notes, f"{what}: matched by index to the first {count}"))
-    hint = "use data with the network's classes, or a network with a head for these"
-    if count < outputs:
-        hint += f"; to match them to the first {count} outputs: {option('classes_by_index', True)}"
-    raise DataError(f"{what}, and their names do not match", option("data"), hint)
+    note = note_on_index(len(data.class_names), outputs, named=class_names is not None, by_index=by_index)
+    return replace(data, notes=(*data.notes, note)) if note else data
 
 
 def image_names(data: ImageData) -> list[str | int]:

@@ -40,8 +40,8 @@ def replace_head(network: LoadedNetwork, class_names: tuple[str, ...], width: in
     heads: list[str] = []
     if width != len(class_names):
         widths = (width, len(class_names))
-        spec = _trusted(network, widths)
-        arguments = {_argument(spec, widths): len(class_names)}
+        spec = trusted_spec(network, widths)
+        arguments = {source_argument(spec, widths): len(class_names)}
         heads = _replace(network.model, replace(spec, args={**spec.args, **arguments}), widths, seed)
         provenance = replace(
             provenance, source=replace(provenance.source, args={**provenance.source.args, **arguments})
@@ -65,17 +65,17 @@ def redraw_head(network: LoadedNetwork, seed: int) -> None:
         network.model.get_submodule(name).load_state_dict(initialised.get_submodule(name).state_dict())
 
 
-def _trusted(network: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:
+def trusted_spec(network: LoadedNetwork, widths: tuple[int, int]) -> SourceSpec:
     """Return the source to build again; raise TrainingError for user code that was not trusted."""
     spec = network.provenance.source
     if not get_source(spec.kind).user_code:
         return spec
     if network.trusted is None:
-        raise _refusal(spec, widths)
+        raise head_refusal(spec, widths)
     return network.trusted
 
 
-def _argument(spec: SourceSpec, widths: tuple[int, int]) -> str:
+def source_argument(spec: SourceSpec, widths: tuple[int, int]) -> str:
     """Return the name of the source's argument for the number of classes."""
     if not get_source(spec.kind).user_code:
         return get_source(spec.kind).classes_argument
@@ -83,7 +83,7 @@ def _argument(spec: SourceSpec, widths: tuple[int, int]) -> str:
         parameters = [] if isinstance(factory, nn.Module) else list(inspect.signature(factory).parameters)
     name = next((name for name in _NAMES if name in parameters), None)
     if name is None:
-        raise _refusal(spec, widths)
+        raise head_refusal(spec, widths)
     return name
 
 
@@ -92,12 +92,12 @@ def _replace(model: nn.Module, spec: SourceSpec, widths: tuple[int, int], seed: 
     fresh = _built(spec, widths, seed)
     old, new = split_tensors(model)[0], split_tensors(fresh)[0]
     if old.keys() != new.keys():
-        raise _refusal(spec, widths)
+        raise head_refusal(spec, widths)
     differ = {name for name in old if old[name].shape != new[name].shape}
     heads = sorted({name.rpartition(".")[0] for name in differ})
     resized = all((old[name].shape[0], new[name].shape[0]) == widths for name in differ)
     if not heads or not resized or any(grafts_in(model.get_submodule(head)) for head in heads):
-        raise _refusal(spec, widths)
+        raise head_refusal(spec, widths)
     for head in heads:
         weight = model.get_submodule(head).weight
         model.set_submodule(head, fresh.get_submodule(head).to(device=weight.device, dtype=weight.dtype))  # type: ignore[arg-type]
@@ -112,10 +112,10 @@ def _built(spec: SourceSpec, widths: tuple[int, int], seed: int) -> nn.Module:
             torch.manual_seed(seed)
             return build_network(spec)
     except SourceError as error:
-        raise _refusal(spec, widths) from error
+        raise head_refusal(spec, widths) from error
 
 
-def _refusal(spec: SourceSpec, widths: tuple[int, int]) -> TrainingError:
+def head_refusal(spec: SourceSpec, widths: tuple[int, int]) -> TrainingError:
     what = f"the head has {widths[0]} outputs, the data {widths[1]} classes, and the head cannot be replaced"
     hint = f"add one of the arguments {', '.join(_NAMES)} to its factory, or change the head there and insert again"
     return TrainingError(what, spec.text, hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attn_surgeon.data.settings import CropSettings
+from attn_surgeon.data.settings import BoxSettings
 from attn_surgeon.errors import option
 from attn_surgeon.settings import setting
 from attn_surgeon.tasks import TASKS
@@ -15,7 +15,7 @@ def _unknown(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class TaskSettings(CropSettings):
+class TaskSettings(BoxSettings):
     """The task, its data and its loss."""
 
     task: str = setting(

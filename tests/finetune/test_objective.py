@@ -74,13 +74,13 @@ def test_a_share_of_the_loss_keeps_to_the_teacher() -> None:
     scores = torch.randn(6, 3)
     settings = FinetuneSettings(distill=0.25, temperature=2.0)
     with torch.no_grad():
-        loss = Objective(TASK, settings, 3, teacher)(scores, LABELS, IMAGES)
+        loss = Objective(TASK, settings, 3, teacher)(lambda images: scores, IMAGES, LABELS)
         expected = 0.75 * nn.functional.cross_entropy(scores, LABELS) + 0.25 * distillation_loss(
             scores, teacher(IMAGES), 2.0
         )
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
     with pytest.raises(TrainingError, match="a different head"):
-        Objective(TASK, settings, 3, teacher)(torch.randn(6, 4), LABELS, IMAGES)
+        Objective(TASK, settings, 3, teacher)(lambda images: torch.randn(6, 4), IMAGES, LABELS)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

@@ -80,10 +80,10 @@ def _preprocessing(name: str, args: Mapping[str, Scalar], member: Any) -> Prepro
     preset = member.transforms() if member is not None else None
     size = args.get("image_size", 299 if name.endswith("inception_v3") else 224)
     shape = (size, size) if isinstance(size, int) else (224, 224)
+    if _builder(name).__module__.startswith("torchvision.models.detection"):  # these networks normalise inside
+        return Preprocessing((0.0,) * 3, (1.0,) * 3, shape)
     if preset is None:
         return Preprocessing(IMAGENET_MEAN, IMAGENET_STD, shape, crop_pct=0.875)
-    if not hasattr(preset, "mean"):  # detection networks normalise inside, so the images stay as they are
-        return Preprocessing((0.0,) * 3, (1.0,) * 3, shape)
     resize = _pair(getattr(preset, "resize_size", None)) or shape
     crop = _pair(getattr(preset, "crop_size", None)) or resize
     mode = getattr(getattr(preset, "interpolation", None), "value", "bilinear")

@@ -1,0 +1,37 @@
+"""Confidence intervals by the bootstrap over images, for metrics that are no mean over images (Efron, 1979)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from attn_surgeon.tasks.statistics import Floats, Interval, t_quantile
+
+RESAMPLES = 1000
+Resampled = Callable[[Floats], Floats]  # maps how often each image is drawn (B, N) to the metric of each resample (B,)
+
+
+def drawn_images(images: int) -> Floats:
+    """Return how often each image is drawn in each resample (B, N), the same for all networks."""
+    chances = np.full(images, 1 / images)
+    return np.random.default_rng(0).multinomial(images, chances, RESAMPLES).astype(np.float64)
+
+
+def bootstrap_interval(estimate: float, resamples: Floats, images: int, bound: float = 1.0) -> Interval:
+    """Return the interval between percentiles of resamples (B,), for at most `bound` in absolute value.
+
+    The percentiles are those of Hesterberg (The American Statistician, 2015, section 3.3), wider than 2.5 and 97.5 for
+    few images, so that the interval for a mean is as wide as Student's t-interval.
+
+    >>> bootstrap_interval(0.5, np.linspace(0, 1, 1001), 1000)
+    Interval(estimate=0.5, low=0.02..., high=0.97...)
+    """
+    from scipy.special import ndtr
+
+    if images < 2:
+        return Interval(estimate, -math.inf, math.inf)
+    share = float(ndtr(-math.sqrt(images / (images - 1)) * t_quantile(images - 1)))
+    low, high = np.nanquantile(resamples, (share, 1 - share)).tolist()
+    return Interval(estimate, max(-bound, low), min(bound, high))
