@@ -111,6 +111,8 @@ def run_arm(
         TrainingError: no graft has changed, or the returned values are no networks or numbers.
     """
     grafts = named_grafts(start)
+    if loop.in_process:
+        start.train()
     with seeded(seed):
         returned: Any = loop.train(start, seed, folder)
     trained = start if returned is None else returned

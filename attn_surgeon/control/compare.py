@@ -50,8 +50,9 @@ def compare(
 
     Args:
         network: a network with grafts; it is not changed.
-        train: is called as `train(network, seed, folder)`; trains the network in place, or returns the trained one,
-            such as an average of its weights. It may be wrapped, by `torch.compile` or in a LightningModule.
+        train: is called as `train(network, seed, folder)`, with the network in train mode; trains it in place, or
+            returns the trained one, such as an average of its weights. It may be wrapped, by `torch.compile` or in a
+            LightningModule.
         evaluate: is called as `evaluate(network)`, with the network in eval mode; returns a number, or numbers by name.
             A sequence of numbers instead of one are the values of single validation images, always the same images in
             the same order: the number is their mean, and the interval is over images too.

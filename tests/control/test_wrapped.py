@@ -156,7 +156,7 @@ def close(block: nn.Module) -> None:
             parameter.zero_()
 
 
-def test_each_evaluation_draws_the_same_and_is_in_eval_mode(tmp_path: Path) -> None:
+def test_training_is_in_train_mode_and_evaluations_in_eval_mode_with_equal_draws(tmp_path: Path) -> None:
     drawn: list[tuple[float, float]] = []
 
     def evaluate(net: nn.Module) -> dict[str, list[float]]:
@@ -165,7 +165,8 @@ def test_each_evaluation_draws_the_same_and_is_in_eval_mode(tmp_path: Path) -> N
         return correct(net)
 
     def train_and_draw(net: nn.Module, seed: int, folder: Path) -> None:
-        train(net.train(), seed, folder)
+        assert all(module.training for module in net.modules())
+        train(net, seed, folder)
         torch.rand(len(list_grafts(net)) + seed)
 
     network, state = operated(), torch.get_rng_state()

@@ -15,7 +15,7 @@ sys.path.append(str(REPO / "examples"))  # for examples of several files, which 
 @cache
 def example(name: str) -> ModuleType:
     """Import a file of `examples/` under a name that nothing else has."""
-    spec = importlib.util.spec_from_file_location(f"{name}_example", REPO / "examples" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"{Path(name).name}_example", REPO / "examples" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
