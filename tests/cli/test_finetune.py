@@ -251,7 +251,7 @@ WRONG = {
     "epochs": (("demo-cbam.safetensors", "--data", "demo", "--epochs", "0"), ("--epochs",)),
     "both epochs": (
         ("demo-cbam.safetensors", "--data", "demo", "--epochs", "1", "--stages", "grafts:1,all:1"),
-        ("--stages says how many", "--epochs"),
+        ("--stages sets the number", "--epochs"),
     ),
     "crop": (("demo-cbam.safetensors", "--data", "demo", "--crop", "64"), ("--crop", "--task segmentation")),
     "until": (("demo-cbam.safetensors", "--data", "demo", "--freeze", "until:layer9"), ("layer9", "layer3")),
