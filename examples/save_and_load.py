@@ -17,7 +17,7 @@ with TemporaryDirectory() as folder:
     attn_surgeon.save(model, whole)
     attn_surgeon.save(model, patch, patch=True)
     print("bytes:", whole.stat().st_size, "and", patch.stat().st_size)
-    # This network was handed over in Python, so loading needs it again; one from timm is built by its name.
+    # This network was passed in Python, so loading needs it again; one from timm is built by its name.
     for path in (whole, patch):
         loaded = attn_surgeon.load(path, model=network)
         with torch.no_grad():

@@ -39,15 +39,13 @@ def unknown_argument(name: str, valid: Collection[str], where: str) -> SourceErr
 
 
 def check_reserved(args: Mapping[str, object], reserved: Collection[str], where: str) -> None:
-    """Raise SourceError for arguments that choose weights, which has an option of its own."""
+    """Raise SourceError for arguments that choose weights; there is an option for that."""
     if taken := sorted(set(args) & set(reserved)):
-        raise SourceError(
-            f"argument {', '.join(taken)} cannot be given", where, f"choose weights with {option('weights')}"
-        )
+        raise SourceError(f"argument {', '.join(taken)} is reserved", where, f"choose weights with {option('weights')}")
 
 
 def check_arguments(factory: Callable[..., Any], args: Mapping[str, object], where: str) -> None:
-    """Raise SourceError for arguments that a factory does not take, and for missing ones."""
+    """Raise SourceError for unknown arguments of a factory, and for missing ones."""
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):
@@ -64,7 +62,7 @@ def check_arguments(factory: Callable[..., Any], args: Mapping[str, object], whe
 
 
 def _parameters(error: BaseException, name: str) -> list[str]:
-    """Return the parameters of the callable that an exception's frames know by this name."""
+    """Return the parameters of the callable of this name in the frames of an exception."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         target = frame.f_globals.get(name)
         if callable(target):

@@ -11,18 +11,18 @@ from urllib.parse import urlparse
 from attn_surgeon.errors import SurgeonError, WeightsError, option
 from attn_surgeon.user_code import one_line, quiet
 
-WAYS_ON = f"name a file with {option('weights', 'FILE')}, or start untrained with {option('weights', 'none')}"
-_TIMEOUT = 10.0  # seconds without any answer; a slow connection that answers is not cut off
+ALTERNATIVES = f"name a file with {option('weights', 'FILE')}, or start untrained with {option('weights', 'none')}"
+_TIMEOUT = 10.0  # seconds without any data; a slow download is not interrupted
 
 
 def no_weights(where: str) -> WeightsError:
     """Return the error for a network without published weights."""
-    return WeightsError("no pretrained weights exist for this network", where, WAYS_ON)
+    return WeightsError("no pretrained weights exist for this network", where, ALTERNATIVES)
 
 
 @contextlib.contextmanager
 def download_errors(where: str) -> Iterator[None]:
-    """Raise WeightsError, with the alternatives, for whatever a download raises."""
+    """Raise WeightsError, with the alternatives, for any exception of a download."""
     before = socket.getdefaulttimeout()
     # torch.hub calls urlopen without a timeout, so the process's default is the only way to set one
     socket.setdefaulttimeout(before or _TIMEOUT)
@@ -33,13 +33,13 @@ def download_errors(where: str) -> Iterator[None]:
         raise
     except Exception as error:
         what = f"the pretrained weights could not be downloaded ({one_line(error)})"
-        raise WeightsError(what, where, WAYS_ON) from error
+        raise WeightsError(what, where, ALTERNATIVES) from error
     finally:
         socket.setdefaulttimeout(before)
 
 
 def fetch_url(url: str, where: str, filename: str = "", *, check_hash: bool = True) -> Path:
-    """Return the file behind an address, from torch.hub's cache where it is there already."""
+    """Return the file of a URL, from torch.hub's cache if it is there."""
     from torch import hub
 
     filename = filename or Path(urlparse(url).path).name
@@ -54,7 +54,7 @@ def fetch_url(url: str, where: str, filename: str = "", *, check_hash: bool = Tr
 
 
 def fetch_hub(repo: str, revision: str | None, filenames: Sequence[str], where: str) -> Path:
-    """Return the first of these files that a Hugging Face repository has, from its cache where possible."""
+    """Return the first of these files that a Hugging Face repository has, from the cache if it is there."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     for filename in filenames:
@@ -78,4 +78,4 @@ def _published(repo: str, revision: str | None, filenames: Sequence[str], where:
         except EntryNotFoundError:
             continue
         return filename
-    raise WeightsError("its repository holds no weights file", where, WAYS_ON)
+    raise WeightsError("its repository has no weights file", where, ALTERNATIVES)

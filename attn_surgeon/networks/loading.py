@@ -19,7 +19,13 @@ _LARGEST_ARGUMENT = 100_000
 
 
 def load_source(spec: SourceSpec, *, allow_partial: bool = False, weights: str | None = None) -> Loaded:
-    """Build the network of a source and load its weights, or others in their place."""
+    """Build the network of a source and load its weights.
+
+    Args:
+        spec: the source.
+        allow_partial: load the weights that fit, if not all do.
+        weights: other weights than those of the spec.
+    """
     from attn_surgeon.networks.weights import load_weights
 
     spec = replace(spec, weights=weights or spec.weights)
@@ -33,15 +39,15 @@ def load_source(spec: SourceSpec, *, allow_partial: bool = False, weights: str |
 
 
 def build_network(spec: SourceSpec) -> nn.Module:
-    """Build the architecture of a source, in eval mode, without weights and without the network."""
+    """Build the architecture of a source, in eval mode, without weights and without internet access."""
     source = get_source(spec.kind)
     return _within_memory(source, spec, source.build).eval()
 
 
 def _within_memory(source: Source, spec: SourceSpec, make: Callable[[SourceSpec], T]) -> T:
-    """Build a source's network; raise an error if its arguments ask for more memory than the machine has.
+    """Build a source's network; raise an error if its arguments need more memory than the machine has.
 
-    The network of a library is first built on the meta device, where memory is not filled bit by bit until it is full.
+    The network of a library is first built on the meta device, because building it could exhaust the memory.
     """
     from torch import device, random
 
@@ -49,19 +55,19 @@ def _within_memory(source: Source, spec: SourceSpec, make: Callable[[SourceSpec]
 
     hint = f"check its {option('arg')}"
     if spec.args and not source.user_code:
-        _require_moderate(spec)
+        _require_moderate_arguments(spec)
         try:
             with device("meta"), random.fork_rng(devices=[]), within_memory(spec.text, hint):
                 source.build(spec)
         except MemoryLimitError:
             raise
-        except Exception:  # the library says below what is wrong, if it is not the device
+        except Exception:  # if it is not due to the device, it is raised again below
             pass
     with within_memory(spec.text, hint, math.inf):
         return make(spec)
 
 
-def _require_moderate(spec: SourceSpec) -> None:
+def _require_moderate_arguments(spec: SourceSpec) -> None:
     """Raise SourceError for arguments so large that a library would loop for hours."""
     for name, value in spec.args.items():
         values = value if isinstance(value, (tuple, list)) else (value,)
@@ -81,7 +87,7 @@ def _weights_are_a_file(source: Source, spec: SourceSpec) -> bool:
 
 
 def _sources_of_weights(spec: SourceSpec) -> list[str]:
-    """Return hints to other sources that have weights of that name for a network of that name."""
+    """Return hints to other sources that have these weights for a network of this name."""
     name = spec.name.partition(".")[0]
     others = [source for source in sources() if source.kind != spec.kind and source.has(name)]
     named = [replace(spec, kind=source.kind, name=name) for source in others]
@@ -93,7 +99,7 @@ def _sources_of_weights(spec: SourceSpec) -> list[str]:
 
 
 def _library_notes(spec: SourceSpec) -> list[str]:
-    """Return a note on the library that a bare name was taken from."""
+    """Return a note on the library that a name without prefix was taken from."""
     if not spec.bare:
         return []
     others = [source for source in sources() if source.kind != spec.kind and source.has(spec.name)]

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 _MODES = {1: "L", 3: "RGB"}
 _WHERE = "preprocessing"
-_LARGEST_SIDE, _MOST_CHANNELS = 65_536, 4_096  # beyond, a file is wrong, and its example would fill the memory
+_LARGEST_SIDE, _MOST_CHANNELS = 65_536, 4_096  # more is an error in a file, whose example would fill the memory
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """A network's normalisation (one value per channel) and its input size (H, W).
+    """The preprocessing of a network's images.
 
     `assumed` where the normalisation is not known. `longer_side` is the side to which the longer one of an image is
     scaled for detection, where that is set.
@@ -61,7 +61,7 @@ class Preprocessing:
 
         if self.channels not in _MODES:
             raise DataError(
-                f"image files have 1 or 3 channels, the network wants {self.channels}",
+                f"image files have 1 or 3 channels, the network takes {self.channels}",
                 _WHERE,
                 "pass a dataset of your own",
             )
@@ -97,7 +97,7 @@ class PreprocessingOverrides:
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Return a PIL image in the right mode and size; the pixels of one that fits are not changed."""
+    """Return a PIL image converted, resized and cropped for a network; one that fits is returned as it is."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as transforms
 
@@ -126,10 +126,10 @@ def _problems(settings: Preprocessing) -> list[str]:
         f"channels must be from 1 to {_MOST_CHANNELS}, got {settings.channels}": 0
         < settings.channels
         <= _MOST_CHANNELS,
-        f"mean must hold {settings.channels} finite numbers, got {settings.mean}": (
+        f"mean must be {settings.channels} finite numbers, got {settings.mean}": (
             len(settings.mean) == settings.channels and all(map(math.isfinite, settings.mean))
         ),
-        f"std must hold {settings.channels} finite numbers above 0, got {settings.std}": (
+        f"std must be {settings.channels} finite numbers above 0, got {settings.std}": (
             len(settings.std) == settings.channels and all(math.isfinite(v) and v > 0 for v in settings.std)
         ),
         f"size must be (height, width), both from 1 to {_LARGEST_SIDE}, got {settings.size}": (
@@ -138,7 +138,7 @@ def _problems(settings: Preprocessing) -> list[str]:
         f"longer_side must be from 1 to {_LARGEST_SIDE}, got {settings.longer_side}": (
             settings.longer_side is None or 0 < settings.longer_side <= _LARGEST_SIDE
         ),
-        f"crop_pct must lie in (0, 1], got {settings.crop_pct}": 0 < settings.crop_pct <= 1,
+        f"crop_pct must be in (0, 1], got {settings.crop_pct}": 0 < settings.crop_pct <= 1,
         f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {settings.interpolation!r}": (
             settings.interpolation in INTERPOLATIONS
         ),
@@ -146,5 +146,5 @@ def _problems(settings: Preprocessing) -> list[str]:
     return [problem for problem, holds in checks.items() if not holds]
 
 
-# for networks of which nothing is known
+# for networks whose preprocessing is not known
 DEFAULT_PREPROCESSING = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, (224, 224), assumed=True)

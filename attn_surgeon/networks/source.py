@@ -22,8 +22,12 @@ Scalar: TypeAlias = "bool | int | float | str | tuple[Scalar, ...] | None"
 class SourceSpec:
     """The description of a network and its weights that recipes and artefacts store.
 
-    `weights` is `default`, `none`, a name that the source knows, or a file. `bare` tells that the user has left open
-    which library the name is from.
+    Args:
+        kind: the source, such as `timm`.
+        name: the name of the network there, or its factory.
+        args: the arguments of the factory.
+        weights: `default`, `none`, a name that the source knows, or a file.
+        bare: whether the user gave the name without the prefix of a library.
     """
 
     kind: str
@@ -72,18 +76,18 @@ class Source:
     Args:
         kind: the name of the source in recipes and artefacts.
         form: how its networks are written, for help texts and errors: `timm/NAME`.
-        parse: returns the network's name where a text is of this source, None where it is not. Raises SourceError
-            where it is, but is invalid. Runs before anything is imported or fetched.
-        build: returns the architecture without weights, without asking the internet.
-        load: returns the network with the weights of its spec; where these are a file, only builds it.
-        prefix: what a name needs in front so that `parse` reads it.
-        user_code: whether building runs code that only the user can vouch for, so that an artefact must not name it.
+        parse: returns the network's name if a text names a network of this source, else None. Raises SourceError if
+            it names one but is invalid. Runs before anything is imported or downloaded.
+        build: returns the architecture without weights, without internet access.
+        load: returns the network with the weights of its spec; if these are a file, builds it only.
+        prefix: the prefix with which `parse` accepts a name.
+        user_code: whether building runs the user's own code, which must not run only because a file names it.
         pickled: whether its networks are pickles, whose code runs when they are opened even where the user names them.
         has: whether a name without a prefix is one of this source.
         names: the names to offer for completion and in hints, as they are written.
-        has_weights: whether a spec's weights are a name that the source knows, beside `default` and `none`.
+        has_weights: whether a spec's weights are a name that the source knows, other than `default` and `none`.
         classes_argument: the argument for the number of classes, by which a head for other classes is built.
-        weights_hint: what could have been meant by weights that are neither a known name nor a file.
+        weights_hint: a hint for weights that are neither a known name nor a file.
     """
 
     kind: str
@@ -105,14 +109,14 @@ _SOURCES: dict[str, Source] = {}
 
 
 def register_source(source: Source) -> None:
-    """Add a source of networks; it is asked before those that were registered earlier."""
+    """Register a source of networks; it is tried before those registered earlier."""
     if source.kind in _SOURCES:
         raise SourceError(f"a source '{source.kind}' is registered already", "source")
     _SOURCES[source.kind] = source
 
 
 def sources() -> list[Source]:
-    """Return the sources in the order in which they are asked."""
+    """Return the sources in the order in which they are tried."""
     return list(_SOURCES.values())[::-1]
 
 
@@ -125,7 +129,7 @@ def get_source(kind: str) -> Source:
 
 
 def forms() -> str:
-    """Return how networks are written, for errors and help texts."""
+    """Return the forms of networks' names, for errors and help texts."""
     written = [source.form for source in sources() if source.form]
     return f"{', '.join(written[:-1])} or {written[-1]}"
 
@@ -133,7 +137,7 @@ def forms() -> str:
 def library_name(text: str, prefixes: Collection[str], has: Callable[[str], bool]) -> str | None:
     """Return the name behind one of a library's prefixes, or None; raise SourceError if it is not a valid name.
 
-    Case is ignored where the name is known in lower case only.
+    Case is ignored if the library has the name in lower case only.
     """
     prefix, _, name = text.partition("/")
     if prefix.lower() not in prefixes or not name:
@@ -145,27 +149,25 @@ def library_name(text: str, prefixes: Collection[str], has: Callable[[str], bool
 def require_name(name: str, text: str) -> None:
     """Raise SourceError if a text cannot be a library's name, such as a URL or a path."""
     if ":" in name:
-        raise not_fetched(text)
+        raise url_error(text)
     if not re.fullmatch(r"[\w.-]+", name):
-        raise SourceError("this names no network", text or "empty", f"write {forms()}")
+        raise SourceError("this is not the name of a network", text or "empty", f"write {forms()}")
 
 
-def not_fetched(text: str) -> SourceError:
-    """Return the error for an address."""
-    return SourceError(
-        "networks are not fetched from elsewhere", text, f"use timm/NAME with {option('weights', 'FILE')}"
-    )
+def url_error(text: str) -> SourceError:
+    """Return the error for a URL."""
+    return SourceError("networks are not downloaded from URLs", text, f"use timm/NAME with {option('weights', 'FILE')}")
 
 
 def scalar(value: object) -> Scalar:
-    """Return an argument for a factory with lists as tuples; raise SourceError where it is no plain value."""
+    """Return an argument of a factory with lists as tuples; raise SourceError if it is not a plain value."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
         return tuple(scalar(item) for item in value)
-    raise SourceError(f"an argument can not be {value!r}", "source", "numbers, strings, true, false and lists of them")
+    raise SourceError(f"invalid argument {value!r}", "source", "use numbers, strings, true, false, or lists of them")
 
 
 def _plain(value: Scalar) -> Any:
-    """Return a value with tuples as the lists that JSON knows."""
+    """Return a value with tuples as lists, for JSON."""
     return [_plain(item) for item in value] if isinstance(value, tuple) else value

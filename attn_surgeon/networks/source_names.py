@@ -1,4 +1,4 @@
-"""Parse the names of networks, such as `timm:resnet50`."""
+"""Parse the names of networks, such as `timm/resnet50`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ _WORDS = {"true": True, "false": False}
 
 
 def parse_source(text: str, *, args: Mapping[str, object] | None = None, weights: str = "default") -> SourceSpec:
-    """Return the description of the source that a text names; raise SourceError where it names none."""
+    """Return the description of the network that a text names; raise SourceError if it names none.
+
+    Args:
+        text: the name, such as `timm/resnet50` or `file.py:factory`.
+        args: the arguments of the factory; texts are parsed as Python literals.
+        weights: `default`, `none`, a name that the source knows, or a file.
+    """
     text = text.strip()
     _require_no_run_folder(text)
     kind, name, bare = _classify(text)
@@ -22,18 +28,18 @@ def parse_source(text: str, *, args: Mapping[str, object] | None = None, weights
 
 
 def model_names() -> list[str]:
-    """Return the networks that can be named: timm's, torchvision's as tv/NAME, and demo."""
+    """Return the names of all networks of the sources, such as timm's, and torchvision's as tv/NAME."""
     return [name for source in sources() for name in source.names()]
 
 
 def _require_no_run_folder(text: str) -> None:
     inside = f"{text}/last.safetensors"
-    if os.path.isfile(inside):  # noqa: PTH113 - a name too long is no file, where pathlib raises
-        raise SourceError("this is a run folder", text, f"name what it holds: {inside}")
+    if os.path.isfile(inside):  # noqa: PTH113 - pathlib raises for a name that is too long
+        raise SourceError("this is a run folder", text, f"name the artefact in it: {inside}")
 
 
 def _classify(text: str) -> tuple[str, str, bool]:
-    """Return kind, name and whether the text left the library open."""
+    """Return the kind, the name, and whether the text has no prefix of a library."""
     for source in sources():
         if (name := source.parse(text)) is not None:
             return source.kind, name, False

@@ -1,7 +1,7 @@
-"""Read files of `torch.save` without running code and without more memory than the file's size accounts for.
+"""Read files of `torch.save` without running code, and with memory and time in proportion to their size.
 
-`torch.load` with `weights_only` runs no code, but it unpacks compressed archives of any size, and its pickles can ask
-for memory and time that no file of that size needs.
+`torch.load` with `weights_only` runs no code, but a small file can still exhaust the memory: archives may be
+compressed, and pickles may build objects of any size.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from torch import Tensor
 from attn_surgeon.text_files import opened
 
 _CONTAINERS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
-_FORBIDDEN = {"__builtin__ bytearray", "builtins bytearray"}  # of any length, and filled at once
+_FORBIDDEN = {"__builtin__ bytearray", "builtins bytearray"}  # a few bytes of pickle allocate any length
 _MOST_VALUES = 10_000_000
-_MARGIN = 16_000_000  # bytes
-_MOST_VIEWS = 16  # tensors of one storage: of tied weights, for example
+_ALLOWANCE = 16_000_000  # bytes that tensors may always take
+_MOST_VIEWS = 16  # tensors that share one storage, such as tied weights
 _LARGEST_PICKLE = 200_000_000  # bytes
 _STREAMS = 5  # pickles in a file of the older format, before the storages
 
 
 class UnboundedError(ValueError):
-    """Report a file that asks for more memory or time than its size accounts for."""
+    """Report a file that needs more memory or time to load than is in proportion to its size."""
 
 
 def load_torch_file(path: Path) -> Any:
-    """Return what a file of `torch.save` holds, on the CPU.
+    """Return the content of a file of `torch.save`, on the CPU.
 
     Raises:
-        UnboundedError: where the file asks for more memory or time than its size accounts for.
-        Exception: whatever `torch.load` raises for a file that it cannot read.
+        UnboundedError: the file needs more memory or time than is in proportion to its size.
+        Exception: any exception of `torch.load` for a file that it cannot read.
     """
     with opened(path) as file:
         size = path.stat().st_size
         for pickle in _pickles(file, size):
-            _require_modest(pickle)
+            _require_bounded(pickle)
     with warnings.catch_warnings(action="ignore"):
         content = torch.load(path, map_location="cpu", weights_only=True)
     _require_stored(content, size)
@@ -51,7 +51,7 @@ def load_torch_file(path: Path) -> Any:
 
 
 def _pickles(file: BinaryIO, size: int) -> Iterator[BinaryIO]:
-    """Yield the pickles in a file, at their beginnings; raise ValueError for an archive that unpacks to more."""
+    """Yield the file at the start of each pickle in it; raise UnboundedError for a compressed archive."""
     if not zipfile.is_zipfile(file):
         file.seek(0)
         for _ in range(_STREAMS):
@@ -67,29 +67,29 @@ def _pickles(file: BinaryIO, size: int) -> Iterator[BinaryIO]:
                 yield io.BytesIO(archive.read(entry))
 
 
-def _require_modest(pickle: BinaryIO) -> None:
-    """Raise ValueError for a pickle that stands for too many values, of which one may be in many places."""
+def _require_bounded(pickle: BinaryIO) -> None:
+    """Raise UnboundedError for a pickle that builds too many values; one object may be referenced many times."""
     stack: list[_Extent | None] = []
     memo: dict[Any, _Extent] = {}
     for operation, argument, position in pickletools.genops(pickle):
         if operation.name == "GLOBAL" and argument in _FORBIDDEN:
-            raise UnboundedError(f"it holds {argument.split()[1]}, which no state dict does")
+            raise UnboundedError(f"it contains a {argument.split()[1]}, which no state dict does")
         if position is not None and position > _LARGEST_PICKLE:
             raise UnboundedError(f"its structure has more than {_LARGEST_PICKLE:,} bytes")
         _apply(operation, argument, stack, memo)
         if stack and stack[-1] is not None and stack[-1].values > _MOST_VALUES:
-            raise UnboundedError(f"it stands for more than {_MOST_VALUES:,} values")
+            raise UnboundedError(f"it has more than {_MOST_VALUES:,} values")
 
 
 @dataclass
 class _Extent:
-    """For how many values an object stands."""
+    """The number of values in an object, those of its items included."""
 
     values: int = 1
 
 
 def _apply(operation: Any, argument: Any, stack: list[_Extent | None], memo: dict[Any, _Extent]) -> None:
-    """Do to the extents what an operation of a pickle does to the objects; None is a mark on the stack."""
+    """Apply a pickle operation to the extents instead of to the objects; None is a mark on the stack."""
     name = operation.name
     if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
         memo[len(memo) if name == "MEMOIZE" else argument] = _object(stack[-1])
@@ -102,7 +102,7 @@ def _apply(operation: Any, argument: Any, stack: list[_Extent | None], memo: dic
     else:
         taken = _taken(operation, stack)
         values = sum(extent.values for extent in taken)
-        if name in _CONTAINERS:  # which may be in other places already
+        if name in _CONTAINERS:  # it may be referenced elsewhere already
             taken[-1].values = values
             stack.append(taken[-1])
         else:
@@ -116,7 +116,7 @@ def _object(extent: _Extent | None) -> _Extent:
 
 
 def _taken(operation: Any, stack: list[_Extent | None]) -> list[_Extent]:
-    """Remove what an operation takes off the stack, from the top."""
+    """Pop the arguments of an operation from the stack."""
     takes = [item.name for item in operation.stack_before]
     taken = []
     if "mark" in takes:
@@ -127,14 +127,14 @@ def _taken(operation: Any, stack: list[_Extent | None]) -> list[_Extent]:
 
 
 def _require_stored(content: object, size: int) -> None:
-    """Raise ValueError where the tensors of a file have more values than the file."""
+    """Raise UnboundedError if the tensors of a file are much larger than the file."""
     held = sum(tensor.numel() * tensor.element_size() for tensor in tensors_in(content) if not tensor.is_sparse)
-    if held > _MOST_VIEWS * size + _MARGIN:
-        raise UnboundedError(f"its {size:,} bytes stand for tensors of {held:,}")
+    if held > _MOST_VIEWS * size + _ALLOWANCE:
+        raise UnboundedError(f"its {size:,} bytes contain tensors of {held:,}")
 
 
 def tensors_in(content: object) -> Iterator[Tensor]:
-    """Yield the tensors in nested tables and lists, each once."""
+    """Yield the tensors in nested dicts and lists, each once."""
     seen, left = set(), [content]
     while left:
         item = left.pop()

@@ -50,7 +50,7 @@ class _Fit:
     unexpected: list[str]
     misshaped: list[str]
     counters: int
-    switched_off: list[str]
+    left_out: list[str]
 
     @property
     def whole(self) -> bool:
@@ -59,7 +59,11 @@ class _Fit:
 
 
 def load_weights(model: nn.Module, path: str | Path, *, allow_partial: bool = False) -> list[str]:
-    """Load a weights file into a network, completely unless `allow_partial`, and return notes."""
+    """Load a weights file into a network, and return notes.
+
+    Raises:
+        WeightsError: the file cannot be read, or does not fit completely and `allow_partial` is not set.
+    """
     fit = _best_fit(model, read_weights(Path(path)))
     where = str(path)
     if not any(_COUNTER not in key for key in fit.tensors):
@@ -72,12 +76,14 @@ def load_weights(model: nn.Module, path: str | Path, *, allow_partial: bool = Fa
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a weights file by the names they have there, without running code from it."""
+    """Read the tensors of a weights file by name, without running code from it."""
     head = _head(path)
     reader = _read_safetensors if head[8:9] == b"{" else _read_torch
     tensors = _find(reader(path), depth=3)
     if tensors is None:
-        raise WeightsError("the file holds no state dict", str(path), "save one with torch.save(model.state_dict(), …)")
+        raise WeightsError(
+            "the file contains no state dict", str(path), "save one with torch.save(model.state_dict(), …)"
+        )
     for name, tensor in tensors.items():
         if reason := _unusable(tensor):
             raise WeightsError(f"the tensor '{name}' {reason}", str(path), "save a state dict of plain tensors")
@@ -91,7 +97,7 @@ def _unusable(tensor: Tensor) -> str:
     if tensor.is_quantized or tensor.is_nested or tensor.layout is not torch.strided:
         return "is quantised, nested or sparse"
     if tensor.is_floating_point() and bool(tensor.float().isnan().any()):
-        return "holds NaN"
+        return "contains NaN"
     return ""
 
 
@@ -108,7 +114,7 @@ def _head(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # a path with a null character is a ValueError
         reason = getattr(error, "strerror", None) or first_line(error)
         raise WeightsError(f"the weights file cannot be read: {reason}", where) from error
-    for what, hint, wrong in _IMPOSTORS:
+    for what, hint, wrong in _NOT_WEIGHTS:
         if wrong(head):
             raise WeightsError(what, where, hint)
     return head
@@ -119,8 +125,8 @@ def _is_checkpoint(head: bytes) -> bool:
     return head[8:9] == b"{" or head[:2] == b"PK" or head[:1] == b"\x80"
 
 
-_IMPOSTORS: tuple[tuple[str, str, Callable[[bytes], bool]], ...] = (
-    ("the weights file is empty", "fetch it again", lambda head: not head),
+_NOT_WEIGHTS: tuple[tuple[str, str, Callable[[bytes], bool]], ...] = (
+    ("the weights file is empty", "download it again", lambda head: not head),
     (
         "this is a git-lfs pointer, not the weights themselves",
         "run git lfs pull",
@@ -155,11 +161,11 @@ def _read_torch(path: Path) -> Any:
     try:
         return load_torch_file(path)
     except UnboundedError as error:
-        raise WeightsError(f"this is no file of torch.save: {error}", str(path), "fetch it again") from error
+        raise WeightsError(f"this is not a file of torch.save: {error}", str(path), "download it again") from error
     except pickle.UnpicklingError as error:
         if any(sign in str(error) for sign in _FORBIDDEN):
             hint = "save only its state dict, in a program that trusts the file"
-            raise WeightsError("the file holds Python code, which was not run", str(path), hint) from error
+            raise WeightsError("the file contains Python code, which was not run", str(path), hint) from error
         if _newer_pickle(path):
             hint = "save its state dict with torch.save, in a program that trusts the file"
             raise WeightsError("this pickle cannot be read safely and was not run", str(path), hint) from error
@@ -180,11 +186,11 @@ def _newer_pickle(path: Path) -> bool:
 
 def _damaged(path: Path) -> WeightsError:
     """Return the error for a file that starts like a checkpoint but cannot be read."""
-    return WeightsError("the file is truncated or no checkpoint", str(path), "fetch it again")
+    return WeightsError("the file is truncated, or is not a checkpoint", str(path), "download it again")
 
 
 def _find(value: object, depth: int) -> dict[str, Tensor] | None:
-    """Return the state dict in a checkpoint: the whole of it, or what is under one of the usual names."""
+    """Return the state dict in a checkpoint: the checkpoint itself, or its entry under one of the usual names."""
     if not isinstance(value, Mapping) or not depth:
         return None
     for key in _NESTED:
@@ -203,8 +209,8 @@ def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _readings(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Yield the tensors under the names that a file can mean, the literal ones first."""
+def _possible_names(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Yield the tensors under the names that a file may mean: first as they are, then without usual prefixes."""
     yield tensors
     plain = _unwrapped(tensors)
     yield plain
@@ -215,8 +221,8 @@ def _readings(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 
 def _best_fit(model: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
-    """Return the match of a file with a network in the reading that fits best."""
-    fits = [_fit(model, reading) for reading in _readings(tensors)]
+    """Return the match of a file with a network, under the names that fit best."""
+    fits = [_fit(model, names) for names in _possible_names(tensors)]
     return max(fits, key=lambda fit: len(fit.tensors))
 
 
@@ -226,23 +232,23 @@ def _fit(model: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
     shared = {key: tensor for key, tensor in tensors.items() if key in own}
     missing = [key for key in own if key not in tensors]
     foreign = [key for key in tensors if key not in own]
-    switched_off = [key for key in foreign if _is_switched_off(model, key)]
+    left_out = [key for key in foreign if _is_left_out(model, key)]
     return _Fit(
         tensors={key: tensor for key, tensor in shared.items() if _fits(tensor, own[key])},
         missing=[key for key in missing if not key.endswith(_COUNTER)],
-        unexpected=[key for key in foreign if key not in switched_off],
+        unexpected=[key for key in foreign if key not in left_out],
         misshaped=[
             f"{key}: file {_described(tensor)}, network {_described(own[key])}"
             for key, tensor in shared.items()
             if not _fits(tensor, own[key])
         ],
         counters=sum(key.endswith(_COUNTER) for key in missing),
-        switched_off=switched_off,
+        left_out=left_out,
     )
 
 
 def _fits(tensor: Tensor, own: Tensor) -> bool:
-    """Whether a tensor can be copied into one of a network; of complex numbers that would drop the imaginary parts."""
+    """Whether a tensor can be copied into one of a network without dropping imaginary parts."""
     return tensor.shape == own.shape and (own.is_complex() or not tensor.is_complex())
 
 
@@ -250,7 +256,7 @@ def _described(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)}{' complex' if tensor.is_complex() else ''}"
 
 
-def _is_switched_off(model: nn.Module, key: str) -> bool:
+def _is_left_out(model: nn.Module, key: str) -> bool:
     """Whether a name belongs to a part that the network leaves out, such as an auxiliary head."""
     part, _, rest = key.partition(".")
     return bool(rest) and getattr(model, part, model) is None
@@ -258,8 +264,8 @@ def _is_switched_off(model: nn.Module, key: str) -> bool:
 
 def _misfits(fit: _Fit) -> str:
     """Describe what does not fit, the first few of each kind."""
-    sorts = (("missing", fit.missing), ("unexpected", fit.unexpected), ("of another shape", fit.misshaped))
-    return ", ".join(f"{len(keys)} {sort} ({_first(keys)})" for sort, keys in sorts if keys)
+    kinds = (("missing", fit.missing), ("unexpected", fit.unexpected), ("of another shape", fit.misshaped))
+    return ", ".join(f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds if keys)
 
 
 def _first(keys: list[str]) -> str:
@@ -276,7 +282,7 @@ def _examples(model: nn.Module, fit: _Fit) -> str:
 
 
 def _notes(fit: _Fit) -> list[str]:
-    """Return notes on what was tolerated."""
+    """Return notes on tensors that were not loaded."""
     notes = []
     if not fit.whole:
         kept, ignored = len(fit.missing) + len(fit.misshaped), len(fit.unexpected) + len(fit.misshaped)
@@ -286,7 +292,7 @@ def _notes(fit: _Fit) -> list[str]:
         )
     if fit.counters:
         notes.append(f"{fit.counters} BatchNorm counters ({_COUNTER}) are not in the file and keep their values")
-    if fit.switched_off:
-        parts = sorted({key.partition(".")[0] for key in fit.switched_off})
+    if fit.left_out:
+        parts = sorted({key.partition(".")[0] for key in fit.left_out})
         notes.append(f"weights of {', '.join(parts)} ignored: the network leaves that part out")
     return notes

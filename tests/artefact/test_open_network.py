@@ -57,7 +57,7 @@ def test_what_the_user_says_of_images_goes_first(images: Overrides, expected: Pr
 
 
 def test_a_mean_without_its_std_is_refused() -> None:
-    with pytest.raises(DataError, match="std must hold 1"):
+    with pytest.raises(DataError, match="std must be 1"):
         Overrides(mean=(0.5,)).applied(USUAL)
 
 

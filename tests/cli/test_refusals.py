@@ -23,8 +23,8 @@ SE = ("--block", "se", "--after", "layer3")
 RECIPE = "source: {nam: demo}\noperations:\n  - insert: {block: cbam}\n  - remove: all\nseed: x\nextra: 1\n"
 WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "network": (("insert", "demoo", *SE), ("demoo", "did you mean demo?")),
-    "nothing": (("inspect", ""), ("names no network", "timm/NAME")),
-    "address": (("inspect", "hf-hub:someone/net"), ("not fetched from elsewhere", "--weights FILE")),
+    "nothing": (("inspect", ""), ("not the name of a network", "timm/NAME")),
+    "address": (("inspect", "hf-hub:someone/net"), ("not downloaded from URLs", "--weights FILE")),
     "block": (("insert", "demo", "--block", "cbamm", "--after", "layer3"), ("'cbamm'", "did you mean cbam")),
     "site": (("insert", "demo", "--block", "se", "--after", "layer33"), ("'layer33'", "did you mean layer3")),
     "no site": (("insert", "demo", "--block", "se"), ("--after, --before or --at",)),

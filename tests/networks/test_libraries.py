@@ -55,7 +55,7 @@ def test_unknown_arguments_name_the_valid_ones(text: str) -> None:
     ],
 )
 def test_arguments_that_would_choose_weights_are_refused(text: str, name: str) -> None:
-    assert refused(text, **{name: "x"}).what == f"argument {name} cannot be given"
+    assert refused(text, **{name: "x"}).what == f"argument {name} is reserved"
 
 
 def test_arguments_of_a_wrong_value() -> None:
@@ -121,5 +121,5 @@ def test_demo() -> None:
 
 def test_a_network_of_python_cannot_be_built_again() -> None:
     for call in (build_network, load_source):
-        with pytest.raises(SourceError, match="handed over in Python"):
+        with pytest.raises(SourceError, match="passed in Python"):
             call(SourceSpec("object", "Net"))

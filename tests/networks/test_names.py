@@ -80,7 +80,7 @@ def test_spec_from_bad_values(values: dict[str, Any]) -> None:
     ],
 )
 def test_names_that_would_fetch_from_elsewhere_are_refused(text: str) -> None:
-    with pytest.raises(SourceError, match="not fetched from elsewhere"):
+    with pytest.raises(SourceError, match="not downloaded from URLs"):
         parse_source(text)
 
 

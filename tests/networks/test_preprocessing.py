@@ -41,9 +41,9 @@ def test_defaults_fill_in_what_json_leaves_out() -> None:
         ({"mean": 0.5}, "mean must be a list"),
         ({"mean": ["0.5"]}, "mean.0 must be a number, got '0.5'"),
         ({"mean": [True]}, "mean.0 must be a number, got True"),
-        ({"mean": [0.5, 0.5]}, "mean must hold 1 finite numbers"),
-        ({"std": [0]}, "std must hold 1 finite numbers above 0"),
-        ({"std": [float("nan")]}, "std must hold"),
+        ({"mean": [0.5, 0.5]}, "mean must be 1 finite numbers"),
+        ({"std": [0]}, "std must be 1 finite numbers above 0"),
+        ({"std": [float("nan")]}, "std must be"),
         ({"size": [32]}, "size.1 is missing"),
         ({"size": [32, 0]}, "size must be"),
         ({"size": [32.0, 32]}, "size.0 must be a whole number, got 32.0"),
@@ -53,8 +53,8 @@ def test_defaults_fill_in_what_json_leaves_out() -> None:
         ({"interpolation": "magic"}, "interpolation must be one of"),
         ({"size": [32, 10**30]}, "size must be .* both from 1 to 65536"),
         ({"channels": 10**30}, "channels must be from 1 to 4096"),
-        ({"crop_pct": 0}, "crop_pct must lie in"),
-        ({"crop_pct": 1.5}, "crop_pct must lie in"),
+        ({"crop_pct": 0}, "crop_pct must be in"),
+        ({"crop_pct": 1.5}, "crop_pct must be in"),
         ({"colour": "red"}, "colour is unknown"),
     ],
 )
@@ -132,5 +132,5 @@ def test_the_transform_can_be_sent_to_a_worker() -> None:
 
 def test_images_files_cannot_feed_other_channels() -> None:
     settings = Preprocessing(mean=(0.5,) * 4, std=(0.5,) * 4, size=(4, 4), channels=4)
-    with pytest.raises(DataError, match="the network wants 4"):
+    with pytest.raises(DataError, match="the network takes 4"):
         settings.transform()

@@ -182,7 +182,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path, plain: bool) -> None:
     else:
         torch.save(content, path)
     error = _refused(path)
-    assert error.what == "the file holds Python code, which was not run"
+    assert error.what == "the file contains Python code, which was not run"
     assert not mark.exists()
 
 
@@ -219,12 +219,12 @@ def test_truncated_torch_file(tmp_path: Path, zipped: bool) -> None:
         tmp_path / "net.pth",
         lambda path: torch.save(_values(), path, _use_new_zipfile_serialization=zipped),
     )
-    assert _refused(path).what == "the file is truncated or no checkpoint"
+    assert _refused(path).what == "the file is truncated, or is not a checkpoint"
 
 
 def test_truncated_safetensors(tmp_path: Path) -> None:
     path = _truncated(tmp_path / "net.safetensors", lambda path: save_file(_values(), path))
-    assert _refused(path).what == "the file is truncated or no checkpoint"
+    assert _refused(path).what == "the file is truncated, or is not a checkpoint"
 
 
 @pytest.mark.parametrize(
@@ -236,9 +236,9 @@ def test_truncated_safetensors(tmp_path: Path) -> None:
         (b"<html><body>404</body></html>", "web page"),
         (b"hello, this is text", "not a checkpoint"),
         (b"\x89PNG\r\n\x1a\n and so on", "not a checkpoint"),
-        (b"PK\x03\x04 no archive after all", "truncated or no checkpoint"),
-        (b"\x80\x02 no pickle after all", "truncated or no checkpoint"),
-        (b"\x40\0\0\0\0\0\0\0{ no header after all", "truncated or no checkpoint"),
+        (b"PK\x03\x04 no archive after all", "truncated, or is not a checkpoint"),
+        (b"\x80\x02 no pickle after all", "truncated, or is not a checkpoint"),
+        (b"\x40\0\0\0\0\0\0\0{ no header after all", "truncated, or is not a checkpoint"),
     ],
 )
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
@@ -255,7 +255,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [{"epoch": 3}, [1, 2], 5, {"state_dict": {}}])
 def test_checkpoints_without_tensors(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "net.pth")
-    assert _refused(tmp_path / "net.pth").what == "the file holds no state dict"
+    assert _refused(tmp_path / "net.pth").what == "the file contains no state dict"
 
 
 def test_other_archives_are_refused(tmp_path: Path) -> None:
@@ -263,4 +263,4 @@ def test_other_archives_are_refused(tmp_path: Path) -> None:
 
     with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
         archive.writestr("data.txt", "nothing")
-    assert "no checkpoint" in _refused(tmp_path / "net.pth").what
+    assert "is not a checkpoint" in _refused(tmp_path / "net.pth").what

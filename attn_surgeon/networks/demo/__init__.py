@@ -1,4 +1,4 @@
-"""A pretrained network and two tasks, small enough to ship, to try every operation on."""
+"""A small pretrained network and two datasets, which come with the package."""
 
 from attn_surgeon.networks.demo.digits import CLASS_NAMES, DEMO_DATASETS, DEMO_PREPROCESSING, MEAN, SIZE, STD, digits
 from attn_surgeon.networks.demo.network import demo, load_demo

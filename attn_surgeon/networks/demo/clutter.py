@@ -1,4 +1,4 @@
-"""Draw digits on cluttered backgrounds, every picture a function of its key alone."""
+"""Draw digits on cluttered backgrounds, each picture determined by its key."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ FRAGMENTS = (3, 5)
 TRIES = 4
 
 
-class Dice:
-    """Draw numbers from a generator that is seeded by a key and shared with nobody."""
+class KeyedRandom:
+    """Draws random numbers from a generator of its own, seeded by a key."""
 
     def __init__(self, *key: int) -> None:
         self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
@@ -39,60 +39,60 @@ def _weights(inputs: int, outputs: int) -> Plane:
 
 def resize(plane: Plane, height: int, width: int) -> Plane:
     """Enlarge a plane (H, W) bilinearly."""
-    # einsum adds in a fixed order; a matrix product's order is up to the BLAS at hand.
+    # einsum adds in a fixed order; that of a matrix product depends on the BLAS library
     rows = np.einsum("oh,hw->ow", _weights(plane.shape[0], height), plane)
     resized: Plane = np.einsum("hw,ow->ho", rows, _weights(plane.shape[1], width))
     return resized
 
 
-def draw_scene(digit: Plane, others: NDArray[np.uint8], size: int, dice: Dice) -> tuple[Plane, Plane]:
+def draw_scene(digit: Plane, others: NDArray[np.uint8], size: int, random: KeyedRandom) -> tuple[Plane, Plane]:
     """Return a picture (H, W) of the digit amid clutter, and the digit's coverage of each pixel (H, W)."""
-    picture, ink, side = _background(size, dice), dice.between(0.55, 1.0), dice.whole(*SIDES)
-    cover = _place(resize(digit, side, side), size, dice)
-    for _ in range(dice.whole(*FRAGMENTS)):
-        other = others[dice.whole(0, len(others) - 1)] / 16.0
-        picture = _paint(picture, _beside(_fragment(other, dice), cover, dice), ink * dice.between(0.5, 0.9))
+    picture, ink, side = _background(size, random), random.between(0.55, 1.0), random.whole(*SIDES)
+    cover = _place(resize(digit, side, side), size, random)
+    for _ in range(random.whole(*FRAGMENTS)):
+        other = others[random.whole(0, len(others) - 1)] / 16.0
+        picture = _paint(picture, _beside(_fragment(other, random), cover, random), ink * random.between(0.5, 0.9))
     return _paint(picture, cover, ink).clip(0.0, 1.0), cover
 
 
-def _background(size: int, dice: Dice) -> Plane:
-    """Texture a canvas with two gratings and a few blobs, dark enough for the ink to show."""
+def _background(size: int, random: KeyedRandom) -> Plane:
+    """Draw a background of two gratings and a few blobs, darker than the ink."""
     y, x = np.mgrid[:size, :size] / size
-    canvas = np.full((size, size), dice.between(0.05, 0.3))
+    canvas = np.full((size, size), random.between(0.05, 0.3))
     for _ in range(2):
-        angle, waves = dice.between(0, np.pi), dice.between(2, 9)
-        wave = np.sin(2 * np.pi * (waves * (x * np.cos(angle) + y * np.sin(angle)) + dice.between(0, 1)))
-        canvas += dice.between(0.02, 0.12) * wave
-    for _ in range(dice.whole(2, 4)):
-        height, spread = dice.between(-0.2, 0.25), dice.between(0.05, 0.2)
-        distance = (x - dice.between(0, 1)) ** 2 + (y - dice.between(0, 1)) ** 2
+        angle, waves = random.between(0, np.pi), random.between(2, 9)
+        wave = np.sin(2 * np.pi * (waves * (x * np.cos(angle) + y * np.sin(angle)) + random.between(0, 1)))
+        canvas += random.between(0.02, 0.12) * wave
+    for _ in range(random.whole(2, 4)):
+        height, spread = random.between(-0.2, 0.25), random.between(0.05, 0.2)
+        distance = (x - random.between(0, 1)) ** 2 + (y - random.between(0, 1)) ** 2
         canvas += height * np.exp(-distance / (2 * spread**2))
     return canvas.clip(0.0, 0.6)
 
 
-def _fragment(other: Plane, dice: Dice) -> Plane:
-    """Cut a piece of stroke out of another digit, with a soft rim."""
-    rows, columns = dice.whole(3, 4), dice.whole(3, 4)
-    top, left = dice.whole(0, 8 - rows), dice.whole(1, 7 - columns)
-    zoom = dice.between(2.0, 3.0)
+def _fragment(other: Plane, random: KeyedRandom) -> Plane:
+    """Cut a piece of a stroke out of another digit, padded so that its edges blur."""
+    rows, columns = random.whole(3, 4), random.whole(3, 4)
+    top, left = random.whole(0, 8 - rows), random.whole(1, 7 - columns)
+    zoom = random.between(2.0, 3.0)
     piece = np.pad(other[top : top + rows, left : left + columns], 1)
     return resize(piece, round(zoom * (rows + 2)), round(zoom * (columns + 2)))
 
 
-def _beside(piece: Plane, cover: Plane, dice: Dice) -> Plane:
-    """Put a piece where, of a few places tried, it hides least of what is covered (H, W)."""
-    places = [_place(piece, len(cover), dice) for _ in range(TRIES)]
+def _beside(piece: Plane, cover: Plane, random: KeyedRandom) -> Plane:
+    """Place a piece where, of a few random places, it covers least of the digit's coverage (H, W)."""
+    places = [_place(piece, len(cover), random) for _ in range(TRIES)]
     return min(places, key=lambda place: float((place * cover).sum()))
 
 
-def _place(piece: Plane, size: int, dice: Dice) -> Plane:
-    """Put a piece at a random place of an empty canvas."""
+def _place(piece: Plane, size: int, random: KeyedRandom) -> Plane:
+    """Place a piece at random on an empty canvas."""
     canvas = np.zeros((size, size))
-    top, left = dice.whole(0, size - piece.shape[0]), dice.whole(0, size - piece.shape[1])
+    top, left = random.whole(0, size - piece.shape[0]), random.whole(0, size - piece.shape[1])
     canvas[top : top + piece.shape[0], left : left + piece.shape[1]] = piece
     return canvas
 
 
 def _paint(picture: Plane, cover: Plane, ink: float) -> Plane:
-    """Lay ink over a picture where the cover says so."""
+    """Blend ink into a picture by the coverage of each pixel."""
     return picture * (1.0 - cover) + ink * cover

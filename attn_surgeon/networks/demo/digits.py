@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from attn_surgeon.errors import DataError, nearest
-from attn_surgeon.networks.demo.clutter import Dice, Plane, draw_scene, resize
+from attn_surgeon.networks.demo.clutter import KeyedRandom, Plane, draw_scene, resize
 from attn_surgeon.networks.preprocessing import Preprocessing
 
 Item = tuple[Tensor, int] | tuple[Tensor, int, Tensor]
@@ -37,24 +37,24 @@ DEMO_PREPROCESSING = Preprocessing(mean=MEAN, std=STD, size=SIZE, channels=1)
 
 
 class Digits(Dataset[Item]):
-    """Serve one task's images (1, H, W) and labels, and on request the digits' masks (H, W)."""
+    """A dataset of images (1, H, W) and labels, and if `masks`, the digits' masks (H, W)."""
 
     def __init__(self, task: str, split: str, masks: bool, transform: Transform | None) -> None:
         self.cluttered = task == "demo-clutter"
         self.masks, self.transform = masks, transform
         images, labels, val = _packed()
-        # An item's key is its place in the whole collection, so no two splits share a background.
+        # the key of an item is its index in the whole dataset, so the splits share no background
         self._keys = np.flatnonzero(val == (split == "val"))
         self._images = images[self._keys]
         self._copies = COPIES[split] if self.cluttered else 1
         self.labels: list[int] = labels[self._keys].tolist() * self._copies
 
     def __len__(self) -> int:
-        """Count the images."""
+        """Return the number of images."""
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Item:
-        """Return item `index`, always the same bits."""
+        """Return the item of an index, always bit for bit the same."""
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index %= len(self)
@@ -70,13 +70,13 @@ class Digits(Dataset[Item]):
         copy, place = divmod(index, len(self._images))
         digit = self._images[place] / 16.0
         if self.cluttered:
-            return draw_scene(digit, self._images, SIZE[0], Dice(SEED, int(self._keys[place]), copy))
+            return draw_scene(digit, self._images, SIZE[0], KeyedRandom(SEED, int(self._keys[place]), copy))
         clean = resize(digit, *SIZE)
         return clean, clean
 
 
 def digits(task: str, split: str, *, masks: bool = False, transform: Transform | None = None) -> Dataset[Item]:
-    """Open a task's split as (image, label) or (image, label, mask), the image in 0..1 or transformed.
+    """Open a dataset's split as (image, label) or (image, label, mask), the image in 0..1 or transformed.
 
     Without a transform the image is a float tensor (1, 32, 32), not normalised; `transform` gets a PIL image,
     as `DEMO_PREPROCESSING.transform()` expects. The mask is a bool tensor (32, 32).

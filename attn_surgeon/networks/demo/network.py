@@ -13,7 +13,7 @@ WEIGHTS = Path(__file__).with_name("demo.safetensors")
 
 
 class BasicBlock(nn.Module):
-    """Add two 3x3 convolutions to the identity."""
+    """A residual block of two 3x3 convolutions."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class BasicBlock(nn.Module):
 
 
 class DemoNet(nn.Module):
-    """Classify 1-channel images with three stages of two residual blocks."""
+    """A classifier of 1-channel images: three stages of two residual blocks."""
 
     def __init__(self, num_classes: int = 10, widths: tuple[int, int, int] = (16, 32, 64)) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class DemoNet(nn.Module):
 
 
 def demo(num_classes: int = 10) -> nn.Module:
-    """Build the demo network with fresh weights."""
+    """Build the demo network with random weights."""
     return DemoNet(num_classes)
 
 
@@ -70,10 +70,10 @@ def load_demo() -> nn.Module:
 
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """Chain two blocks, the first of which changes width and resolution."""
+    """Build two blocks, the first of which changes width and resolution."""
     return nn.Sequential(BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs))
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """Project the identity where a block changes its shape."""
+    """Build the shortcut of a block that changes the shape."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))

@@ -1,4 +1,4 @@
-"""The sources of networks, one file each. The last that is registered is asked first."""
+"""The sources of networks, one file each. The last one registered is tried first."""
 
 from attn_surgeon.networks.source import register_source
 from attn_surgeon.networks.sources import demo, passed_module, timm, torchvision, ultralytics, user_factory

@@ -27,7 +27,7 @@ def _load(spec: SourceSpec) -> Loaded:
 
     default = spec.weights == "default"
     if default and spec.args:
-        what = "the demo's weights fit no arguments but its own"
+        what = "the demo's weights do not fit a network with other arguments"
         raise WeightsError(what, "demo", f"leave them out, or use {option('weights', 'none')}")
     model = load_demo() if default else _build(spec)
     return Loaded(model, spec, DEMO_PREPROCESSING, CLASS_NAMES if default else None)

@@ -1,4 +1,4 @@
-"""Networks passed in Python, which only their caller can build again."""
+"""Networks passed in Python, which cannot be rebuilt from an artefact."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attn_surgeon.networks.source import Source, SourceSpec
 
 
 def _refuse(spec: SourceSpec) -> NoReturn:
-    raise SourceError("this network was handed over in Python, so only Python has it", spec.name, "pass it again")
+    raise SourceError("this network was passed in Python, so it cannot be rebuilt here", spec.name, "pass it again")
 
 
 SOURCE = Source("object", "", lambda text: None, _refuse, _refuse, user_code=True)

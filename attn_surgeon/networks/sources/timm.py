@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attn_surgeon.errors import SourceError, WeightsError, nearest
 from attn_surgeon.networks.constructor_calls import check_reserved, library_errors
-from attn_surgeon.networks.downloads import WAYS_ON, fetch_hub, fetch_url, no_weights
+from attn_surgeon.networks.downloads import ALTERNATIVES, fetch_hub, fetch_url, no_weights
 from attn_surgeon.networks.preprocessing import INTERPOLATIONS, Preprocessing
 from attn_surgeon.networks.source import Loaded, Scalar, Source, SourceSpec, library_name
 from attn_surgeon.user_code import one_line, quiet
@@ -42,9 +42,9 @@ def timm_names() -> list[str]:
 
 
 def _canonical(name: str) -> str:
-    """Return a name with the tag that timm takes by default, so that it means the same in a later version."""
+    """Return a name with timm's default tag, so that later versions of timm load the same weights."""
     config = _config(name)
-    if config is None:  # an old name, which timm turns into a new one only while building
+    if config is None:  # a deprecated name, which timm replaces only when it builds the network
         with warnings.catch_warnings(action="ignore"):
             built = getattr(_create(name, {}), "pretrained_cfg", {})
         name, tag = built.get("architecture") or name, built.get("tag")
@@ -76,7 +76,7 @@ def _create_pretrained(name: str, args: Mapping[str, Scalar]) -> nn.Module:
 
 
 def _preprocessing(model: nn.Module, args: Mapping[str, Scalar]) -> Preprocessing:
-    """Return what the network expects of its images, by timm's configuration."""
+    """Return the preprocessing of the network's images from timm's configuration."""
     from timm.data import resolve_model_data_config
 
     config: dict[str, Any] = resolve_model_data_config(model)
@@ -97,14 +97,14 @@ def _create_from(path: Path, name: str, args: Mapping[str, Scalar]) -> nn.Module
     """Build the network and load the file that holds its weights."""
     import timm
 
-    # the file is named, so that timm does not ask the internet again
+    # with the file named, timm needs no internet access
     overlay = {"file": str(path), "custom_load": path.suffix == ".npz"}
     try:
         model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **args)
     except TypeError:
         raise  # an argument that the architecture does not take
     except Exception as error:
-        raise WeightsError(f"the cached weights do not load: {one_line(error)}", str(path), WAYS_ON) from error
+        raise WeightsError(f"the cached weights do not load: {one_line(error)}", str(path), ALTERNATIVES) from error
     return cast("nn.Module", model)
 
 
@@ -145,7 +145,7 @@ def _fetch(config: Any, where: str) -> Path:
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Return values for as many channels: the mean of all where their number differs."""
+    """Return a value for each channel: their mean for all, if the number of channels differs."""
     if len(values) == channels:
         return tuple(float(value) for value in values)
     return (sum(values) / len(values),) * channels

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attn_surgeon.errors import SourceError, WeightsError, nearest
 from attn_surgeon.networks.constructor_calls import check_arguments, check_reserved, library_errors
-from attn_surgeon.networks.downloads import WAYS_ON, fetch_url, no_weights
+from attn_surgeon.networks.downloads import ALTERNATIVES, fetch_url, no_weights
 from attn_surgeon.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from attn_surgeon.networks.source import Loaded, Scalar, Source, SourceSpec, library_name
 from attn_surgeon.user_code import one_line, quiet
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _RESERVED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "progress")
-# what the pretrained ones of these two are built with; the library's defaults differ and warn
+# arguments with which the pretrained networks are built; the library's defaults differ, and warn
 _INCEPTIONS: dict[str, dict[str, bool]] = {
     "googlenet": {"transform_input": True, "aux_logits": False},
     "inception_v3": {"transform_input": True},
@@ -40,7 +40,7 @@ def _names() -> list[str]:
 
 
 def _weights_named(name: str, text: str) -> Any:
-    """Return the weights enum's member that the text names, or None where it is none or a file."""
+    """Return the member of the weights enum that the text names, or None for none and for a file."""
     from torchvision.models import get_model_weights
 
     enum = get_model_weights(_builder(name))
@@ -53,7 +53,7 @@ def _weights_named(name: str, text: str) -> Any:
 
 
 def _weights_hint(name: str, text: str) -> str:
-    """Return a hint to the weights of the network whose name is near the text."""
+    """Return a hint to the network's weights with similar names."""
     from torchvision.models import get_model_weights
 
     known = list(get_model_weights(_builder(name)).__members__)
@@ -76,7 +76,7 @@ def _create_pretrained(name: str, args: Mapping[str, Scalar], member: Any) -> nn
 
 
 def _preprocessing(name: str, args: Mapping[str, Scalar], member: Any) -> Preprocessing:
-    """Return what the weights expect of images, by their transforms; ImageNet's usual values without weights."""
+    """Return the preprocessing of the weights from their transforms; without weights, ImageNet's."""
     preset = member.transforms() if member is not None else None
     size = args.get("image_size", 299 if name.endswith("inception_v3") else 224)
     shape = (size, size) if isinstance(size, int) else (224, 224)
@@ -87,8 +87,8 @@ def _preprocessing(name: str, args: Mapping[str, Scalar], member: Any) -> Prepro
     resize = _pair(getattr(preset, "resize_size", None)) or shape
     crop = _pair(getattr(preset, "crop_size", None)) or resize
     mode = getattr(getattr(preset, "interpolation", None), "value", "bilinear")
-    share = min(crop[0] / resize[0], crop[1] / resize[1], 1.0)
-    return Preprocessing(tuple(preset.mean), tuple(preset.std), crop, interpolation=mode, crop_pct=share)
+    crop_pct = min(crop[0] / resize[0], crop[1] / resize[1], 1.0)
+    return Preprocessing(tuple(preset.mean), tuple(preset.std), crop, interpolation=mode, crop_pct=crop_pct)
 
 
 def _class_names(member: Any) -> tuple[str, ...] | None:
@@ -114,7 +114,7 @@ def _call(name: str, args: Mapping[str, Any], member: Any, *, initialise: bool =
     check_arguments(builder, args, where)
     silent: dict[str, Any] = {key: None for key in inspect.signature(builder).parameters if key.startswith("weights")}
     if _untrained(name):
-        silent["init_weights"] = initialise  # left open, these networks warn
+        silent["init_weights"] = initialise  # without it, these networks warn
     with quiet(), library_errors(where):
         return cast("nn.Module", builder(**{**silent, "weights": member, **args}))
 
@@ -125,12 +125,12 @@ def _untrained(name: str) -> dict[str, bool]:
 
 
 class _NoTensors(dict[str, Any]):
-    """A state dict that is not to be loaded."""
+    """A placeholder for a state dict, which `load_state_dict` ignores."""
 
 
 @contextlib.contextmanager
 def _without_tensors(member: Any, classes: Scalar) -> Iterator[None]:
-    """Skip download and loading while builders build their architecture for these weights, for any `classes`."""
+    """Skip download and loading of weights while a builder runs, and accept any number of `classes`."""
     from torch import nn
 
     original = nn.Module.load_state_dict
@@ -138,10 +138,10 @@ def _without_tensors(member: Any, classes: Scalar) -> Iterator[None]:
     def load(self: nn.Module, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         return None if isinstance(state_dict, _NoTensors) else original(self, state_dict, *args, **kwargs)
 
-    # builders decide on much more than tensors by their weights (frozen norms, sizes, auxiliary heads)
+    # builders choose more than tensors by their weights: frozen norms, sizes, auxiliary heads
     categories = member.meta.get("categories")
     if categories is not None and isinstance(classes, int):
-        member.meta["categories"] = [""] * classes  # builders insist on as many as the weights have
+        member.meta["categories"] = [""] * classes  # builders raise for another number than the weights have
     member.get_state_dict = lambda *_, **__: _NoTensors()
     nn.Module.load_state_dict = load  # type: ignore[method-assign]
     try:
@@ -155,14 +155,14 @@ def _without_tensors(member: Any, classes: Scalar) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _load_errors(path: str) -> Iterator[None]:
-    """Raise WeightsError with the file's path where loading fails; errors about arguments stay as they are."""
+    """Raise WeightsError with the file's path if loading fails; errors about arguments are raised unchanged."""
     try:
         yield
     except SourceError as error:
         cause = error.__cause__
         if cause is None or isinstance(cause, (TypeError, ValueError)):
             raise
-        raise WeightsError(f"the cached weights do not load: {one_line(cause)}", path, WAYS_ON) from cause
+        raise WeightsError(f"the cached weights do not load: {one_line(cause)}", path, ALTERNATIVES) from cause
 
 
 def _pair(size: Any) -> tuple[int, int] | None:

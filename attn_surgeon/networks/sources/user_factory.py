@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attn_surgeon.errors import SourceError
 from attn_surgeon.networks.constructor_calls import check_arguments
 from attn_surgeon.networks.preprocessing import DEFAULT_PREPROCESSING
-from attn_surgeon.networks.source import Loaded, Source, SourceSpec, forms, not_fetched
+from attn_surgeon.networks.source import Loaded, Source, SourceSpec, forms, url_error
 from attn_surgeon.user_code import found
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ def _parse_module(text: str) -> str | None:
     if ":" not in text:
         return None
     if text.partition(":")[0].lower() in _REMOTE:
-        raise not_fetched(text)
+        raise url_error(text)
     if _MODULE.fullmatch(text):
         return text
-    raise SourceError("this names no network", text, f"write {forms()}")
+    raise SourceError("this is not the name of a network", text, f"write {forms()}")
 
 
 def _build(spec: SourceSpec) -> nn.Module:
@@ -45,7 +45,7 @@ def _build(spec: SourceSpec) -> nn.Module:
     with found(spec.name, SourceError) as factory:
         if isinstance(factory, nn.Module):
             check_arguments(lambda: None, spec.args, spec.name)
-            return copied(factory)  # the module stays imported, and its own network must stay as it is
+            return copied(factory)  # the module stays imported, so its network must not be changed
         check_arguments(factory, spec.args, spec.name)
         model = factory(**spec.args)
         if isinstance(model, nn.Module):

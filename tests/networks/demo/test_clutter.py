@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attn_surgeon.networks.demo.clutter import Dice, draw_scene, resize
+from attn_surgeon.networks.demo.clutter import KeyedRandom, draw_scene, resize
 
 
 def test_resizing_to_the_same_size_changes_nothing() -> None:
@@ -17,22 +17,22 @@ def test_resizing_by_two_mixes_quarters() -> None:
 
 
 def test_whole_numbers_reach_both_ends() -> None:
-    dice = Dice(0)
-    assert {dice.whole(2, 4) for _ in range(100)} == {2, 3, 4}
+    random = KeyedRandom(0)
+    assert {random.whole(2, 4) for _ in range(100)} == {2, 3, 4}
 
 
 def test_equal_keys_draw_equal_pictures_and_others_do_not() -> None:
     digit, others = np.eye(8), np.full((3, 8, 8), 16, dtype=np.uint8)
-    picture, cover = draw_scene(digit, others, 32, Dice(1, 2, 3))
-    again, same = draw_scene(digit, others, 32, Dice(1, 2, 3))
+    picture, cover = draw_scene(digit, others, 32, KeyedRandom(1, 2, 3))
+    again, same = draw_scene(digit, others, 32, KeyedRandom(1, 2, 3))
     assert np.array_equal(picture, again)
     assert np.array_equal(cover, same)
-    assert not np.array_equal(picture, draw_scene(digit, others, 32, Dice(1, 2, 4))[0])
+    assert not np.array_equal(picture, draw_scene(digit, others, 32, KeyedRandom(1, 2, 4))[0])
 
 
 def test_where_the_digit_covers_fully_only_ink_is_seen() -> None:
     digit, others = np.ones((8, 8)), np.full((3, 8, 8), 16, dtype=np.uint8)
-    picture, cover = draw_scene(digit, others, 32, Dice(5))
+    picture, cover = draw_scene(digit, others, 32, KeyedRandom(5))
     assert picture.min() >= 0
     assert picture.max() <= 1
     ink = picture[cover == 1]
