@@ -26,8 +26,15 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Preprocessing:
     """The preprocessing of a network's images.
 
-    `assumed` where the normalisation is not known. `longer_side` is the side to which the longer one of an image is
-    scaled for detection, where that is set.
+    Args:
+        mean: the mean of each channel, of pixels from 0 to 1.
+        std: the standard deviation of each channel.
+        size: the input size (H, W).
+        channels: the number of channels.
+        interpolation: the mode of the resizing.
+        crop_pct: the fraction of the resized image that the centre crop keeps.
+        assumed: whether the normalisation is not known and ImageNet's is used.
+        longer_side: for detection, the length that the longer side of an image is resized to.
     """
 
     mean: tuple[float, ...]
