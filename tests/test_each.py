@@ -10,7 +10,7 @@ import torch
 from .each import each
 
 
-def test_every_combination_runs_with_the_draws_of_an_item_of_its_own() -> None:
+def test_every_combination_runs_with_the_random_numbers_of_a_separate_item() -> None:
     seen = []
 
     @each("name", ["a", "b"])

@@ -38,7 +38,7 @@ def test_the_command_line_reads_dashes(capsys: pytest.CaptureFixture[str]) -> No
         (f"see {option('layout')}", None),
     ],
 )
-def test_an_error_knows_the_option_it_is_about(where: str, expected: str | None) -> None:
+def test_an_error_has_the_name_of_its_option(where: str, expected: str | None) -> None:
     assert SurgeonError("wrong", where).option == expected
 
 

@@ -85,7 +85,7 @@ def test_a_network_with_opened_gates_comes_back(tmp_path: Path, block: str, afte
     assert not any(module.training for module in loaded.modules())
 
 
-def test_a_patch_holds_the_grafts_alone(tmp_path: Path) -> None:
+def test_a_patch_contains_the_grafts_only(tmp_path: Path) -> None:
     model = operated_demo()
     save(model, tmp_path / "x.safetensors", patch=True)
     state, stored = model.state_dict(), load_file(tmp_path / "x.safetensors")

@@ -52,7 +52,7 @@ def test_the_example_is_the_same_every_time() -> None:
         ),
     ],
 )
-def test_what_the_user_says_of_images_goes_first(images: Overrides, expected: Preprocessing) -> None:
+def test_options_override_the_preprocessing(images: Overrides, expected: Preprocessing) -> None:
     assert images.applied(USUAL) == expected
 
 
@@ -83,7 +83,7 @@ def test_a_name_for_files(text: str, name: str) -> None:
     assert isinstance(loaded.model, nn.Module)
 
 
-def test_a_factory_gives_its_name_to_files(tmp_path: Path) -> None:
+def test_files_are_named_after_the_factory(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from attn_surgeon.networks.demo import demo as small\n")
     loaded = open_network(f"{tmp_path / 'mine.py'}:small", images=Overrides((0.0,), (1.0,), (32, 32)))
     assert loaded.name == "small"

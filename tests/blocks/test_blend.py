@@ -61,7 +61,7 @@ def test_what_the_block_made_learns_once_gamma_is_open() -> None:
     assert torch.equal(made.grad, outer.gamma.detach().expand(1, 3, 2, 2))
 
 
-def test_published_start_gives_what_the_block_made() -> None:
+def test_paper_init_returns_the_output_of_the_block() -> None:
     outer: Any = Blend(2, "paper")
     x, made = torch.randn(1, 2, 3, 3).bfloat16(), torch.randn(1, 2, 3, 3)
     assert torch.equal(outer(x, made), made.bfloat16())

@@ -116,7 +116,7 @@ def test_maps_are_what_features_are_multiplied_by() -> None:
 
 
 @torch.no_grad()
-def test_maps_of_what_is_added_tell_its_norm_at_each_position() -> None:
+def test_maps_of_additive_gates_are_norms_at_each_position() -> None:
     for name, path in (("mhsa", "gate"), ("simam", "outer")):
         module, x = at_random(block(name, 16)), torch.randn(2, 16, 6, 5)
         (value,) = gate_maps(module, x)[path]
@@ -124,7 +124,7 @@ def test_maps_of_what_is_added_tell_its_norm_at_each_position() -> None:
         torch.testing.assert_close(value, expected)
 
 
-def test_gates_tell_their_formulas() -> None:
+def test_gates_have_formulas() -> None:
     told = {path: gate.formula for path, gate in gates_of(block("cpca", 16)).items()}
     assert told == {"gate": "y = x · z", "channel.gate": "y = x · 2 · sigmoid(z)"}
     assert [gate.formula for gate in gates_of(block("ese", 16, "paper")).values()] == ["y = x · hardsigmoid(z)"]

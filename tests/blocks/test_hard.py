@@ -37,7 +37,7 @@ def numbers(noise: Noise, x: Tensor, count: int, weights: tuple[Tensor, ...] = (
     return made
 
 
-def test_noise_is_uniform_and_its_numbers_do_not_tell_of_one_another() -> None:
+def test_noise_is_uniform_and_uncorrelated() -> None:
     noise, x = Noise(), torch.randn(64, 3, 4, 4)
     made = numbers(noise, x, 4096).double()
     assert 0 < made.min() < 1e-4
@@ -170,7 +170,7 @@ def test_of_those_alike_the_first_are_kept() -> None:
 
 
 @torch.no_grad()
-def test_logits_tell_how_often_something_is_drawn() -> None:
+def test_logits_decide_the_frequency_of_samples() -> None:
     module, x = hard(), torch.randn(1, 12, 6, 5)
     z = module.choose(module.look(module.norm(x)).relu())[0, 0]  # type: ignore[operator]
     often = torch.zeros(6, 5)

@@ -104,7 +104,7 @@ def test_identity_start_is_not_the_published_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_seed_gives_the_same_block(name: str) -> None:
+def test_blocks_are_equal_for_the_same_seed(name: str) -> None:
     x = torch.randn(2, 24, 5, 6)
     made = []
     for _ in range(2):

@@ -100,7 +100,7 @@ def test_a_block_named_by_file(file: str) -> None:
     assert torch.equal(remove(operated)(x), model(x))
 
 
-def test_its_name_holds_no_folder(file: str) -> None:
+def test_its_name_has_no_folder(file: str) -> None:
     assert import_user_blocks(f"se+{file}:Scale") == "se+mine.py:Scale"
     card = get_card("mine.py:Scale")
     assert (card.title, card.idea, card.reach) == ("Scale", "Weigh every channel by a number.", "map")
@@ -158,7 +158,7 @@ def test_a_block_that_starts_as_the_identity_is_left_as_it_is(file: str) -> None
     assert names == ["block.weight"]
 
 
-def test_a_card_tells_what_must_be_given_and_no_words_of_a_base_class() -> None:
+def test_a_card_lists_required_options_and_no_docstring_of_a_base_class() -> None:
     class Plain(nn.Identity):
         def __init__(self, channels: int, width: int, rate: float = 0.5) -> None:
             super().__init__()

@@ -166,7 +166,7 @@ def test_a_block_of_one_input_takes_no_second(name: str) -> None:
         build_block(BlockSpec(name), 32, other=SecondInput(32))
 
 
-def test_cards_tell_how_many_inputs() -> None:
+def test_cards_have_the_number_of_inputs() -> None:
     assert {name: get_card(name).inputs for name in block_names()} == {name: 1 + (name in PAIRS) for name in NAMES}
 
 

@@ -28,7 +28,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("step", "before"), [(1, 0), (3, 0), (4, 2), (5, 3), (7, 4)])
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (7, 5), (8, 8)])
-def test_windows_are_put_together_again(step: int, before: int, size: tuple[int, int]) -> None:
+def test_windows_are_reassembled(step: int, before: int, size: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *size)
     windows = cut(x, step, before=before)
     assert torch.equal(join(windows, x, step, before=before), x)

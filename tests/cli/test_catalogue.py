@@ -20,7 +20,7 @@ def test_all_blocks_are_listed_with_their_costs(cli: Cli) -> None:
     assert "  7,296  " in rows["cbam"]
 
 
-def test_json_gives_cards_and_costs(cli: Cli) -> None:
+def test_json_contains_cards_and_costs(cli: Cli) -> None:
     cards = {card["name"]: card for card in cli("blocks", "--at", "64,8,8", "--json").document}
     assert tuple(cards) == BLOCKS
     hidden, positions, kernel = 64 // 16, 8 * 8, 7 * 7
@@ -35,7 +35,7 @@ def test_json_gives_cards_and_costs(cli: Cli) -> None:
     assert [option["name"] for option in cards["cbam"]["options"]] == options
 
 
-def test_a_card_tells_paper_formula_and_options(cli: Cli) -> None:
+def test_a_card_shows_paper_formula_and_options(cli: Cli) -> None:
     out = cli("blocks", "cbam").out
     assert out.startswith("cbam  Convolutional Block Attention Module")
     assert "Woo et al. 2018, CBAM: Convolutional Block Attention Module" in out

@@ -93,7 +93,7 @@ def test_without_grafts_is_the_original(cli: Cli, artefact: str) -> None:
     assert measured(cli, "open.safetensors", "--limit", "60", "--without-grafts") == original
 
 
-def test_a_comparison_holds_what_each_gives_alone(cli: Cli, artefact: str) -> None:
+def test_a_comparison_contains_the_results_of_both_networks_evaluated_alone(cli: Cli, artefact: str) -> None:
     open_gates(artefact, "open.safetensors")
     alone = [measured(cli, name, "--limit", "60", data="demo-clutter") for name in ("open.safetensors", "demo")]
     command = ("evaluate", "open.safetensors", "--data", "demo-clutter", "--limit", "60")
@@ -111,7 +111,7 @@ def test_a_comparison_holds_what_each_gives_alone(cli: Cli, artefact: str) -> No
     assert "the same logits to the last bit" in same["compare"]["verdict"]
 
 
-def test_the_screen_and_the_report_say_the_same(cli: Cli, artefact: str) -> None:
+def test_the_screen_and_the_report_are_equal(cli: Cli, artefact: str) -> None:
     open_gates(artefact, "open.safetensors")
     command = ("evaluate", "open.safetensors", "--data", "demo-clutter", "--limit", "40", "--compare", "original")
     done = cli(*command, "--robust", "--report", "out")

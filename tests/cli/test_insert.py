@@ -34,7 +34,7 @@ def batch() -> torch.Tensor:
     return torch.randn(3, 1, 32, 32)
 
 
-def test_the_artefact_holds_the_network_and_the_graft(cli: Cli) -> None:
+def test_the_artefact_contains_the_network_and_the_graft(cli: Cli) -> None:
     done = cli(*INSERT)
     assert (done.code, done.err) == (0, "")
     assert list(contents()) == ["demo-cbam.safetensors"]

@@ -31,7 +31,7 @@ def test_a_site_is_described_in_full(cli: Cli) -> None:
     }  # fmt: skip
 
 
-def test_a_tree_shows_what_fits_and_says_how_to_see_more(cli: Cli) -> None:
+def test_a_tree_is_collapsed_to_fit_and_names_options_that_show_more(cli: Cli) -> None:
     done = cli("inspect", "demo")
     lines = done.out.splitlines()
     assert lines[0].rstrip() == "demo on 1×1×32×32: 75 sites, 175k parameters"

@@ -94,7 +94,7 @@ def test_an_output_without_unicode_gets_the_words_all_the_same() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell with pipes")
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     command = f"{sys.executable} -m attn_surgeon inspect demo --json | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(), check=False)
     assert done.stderr == ""

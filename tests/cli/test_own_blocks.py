@@ -66,7 +66,7 @@ def test_a_recipe_names_it(cli: Cli, folder: Path) -> None:
     assert done.document["certificate"]["passed"]
 
 
-def test_a_default_name_holds_the_factorys(cli: Cli, folder: Path) -> None:
+def test_default_file_name_contains_the_name_of_the_factory(cli: Cli, folder: Path) -> None:
     cli("insert", "demo", "-b", "eca+mine.py:Scale", "-a", "layer3", "--no-verify")
     assert (folder / "demo-eca+Scale.safetensors").exists()
 

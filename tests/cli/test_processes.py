@@ -17,7 +17,7 @@ RUN = ("--data", "demo", "--limit", "64", "--batch-size", "16", "--epochs", "1",
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo is not in torch for Windows")
-def test_two_processes_give_the_weights_of_one(cli: Cli, folder: Path) -> None:
+def test_two_processes_train_the_same_weights_as_one(cli: Cli, folder: Path) -> None:
     cli("insert", "demo", "--block", "se", "--after", "layer3", "-o", "se.safetensors")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     two = process(*torchrun, "-m", "attn_surgeon", "finetune", "se.safetensors", *RUN, "--out", "two")

@@ -74,7 +74,7 @@ def test_recipes_here_come_before_those_of_the_package(cli: Cli) -> None:
     assert "odd" in rows
 
 
-def test_packaged_recipes_run_as_their_head_says(cli: Cli) -> None:
+def test_commands_in_packaged_recipes_name_them(cli: Cli) -> None:
     for name, path in cli("recipes", "--json").document.items():
         trust = " --trust" if cli("recipes", "validate", name, "--json").document["code"] else ""
         assert f"# Run it with: attn-surgeon run {name}{trust}" in Path(path).read_text().splitlines()

@@ -84,7 +84,7 @@ def test_diff_shows_both_forwards(cli: Cli, artefact: str) -> None:
     assert row.split() == ["after", "layer3", "cbam", "680", "0.389", "7,296", "0.028"]
 
 
-def test_remove_gives_the_original_back(cli: Cli, artefact: str) -> None:
+def test_remove_restores_the_original(cli: Cli, artefact: str) -> None:
     done = cli("remove", artefact)
     assert (done.code, done.err) == (0, "")
     assert "removed 1 of 1 grafts, the original is back; wrote demo-cbam-removed.safetensors" in done.out

@@ -49,7 +49,7 @@ def correct(net: nn.Module) -> dict[str, list[float]]:
         return {"accuracy": (net(X).argmax(1) == Y).double().tolist()}
 
 
-def test_both_start_alike_with_the_same_seed_each_in_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_both_networks_start_with_the_same_seed_and_weights_in_separate_folders(tmp_path: Path) -> None:
     drawn: dict[str, list[float]] = {}
     weights: dict[str, Tensor] = {}
     hidden: dict[str, Tensor] = {}
@@ -78,7 +78,7 @@ def test_both_start_alike_with_the_same_seed_each_in_a_folder_of_its_own(tmp_pat
     assert "accuracy: The evidence does not show whether training with the grafts scores" in str(result)
 
 
-def test_the_demo_gives_what_finetune_with_a_control_gives(tmp_path: Path) -> None:
+def test_compare_on_the_demo_equals_finetune_with_a_control(tmp_path: Path) -> None:
     base = open_network("demo")
     network = replace(base, model=insert(base.model, "se", after=["layer2", "layer3"], example=X[:1]))
     settings = FinetuneSettings(epochs=1, limit=60, lr=0.01)
@@ -103,7 +103,7 @@ def test_the_demo_gives_what_finetune_with_a_control_gives(tmp_path: Path) -> No
     assert found == pytest.approx([theirs["difference"][name] for name in ("estimate", "low", "high")], abs=1e-12)
 
 
-def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_an_interrupted_comparison_resumes_where_it_stopped(tmp_path: Path) -> None:
     trained: list[str] = []
 
     def count(net: nn.Module, seed: int, folder: Path) -> None:

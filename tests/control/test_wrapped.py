@@ -99,7 +99,7 @@ def test_grafts_have_changed_only_where_their_parameters_have(tmp_path: Path, wr
         compare(network, train=wrong, evaluate=correct, seeds=1, out=tmp_path / "run")
 
 
-def test_a_trainer_that_trains_a_network_of_its_own_raises_for_the_control(tmp_path: Path) -> None:
+def test_raises_if_a_trainer_trains_another_network_than_the_control(tmp_path: Path) -> None:
     network = operated()
 
     def train_outer(net: nn.Module, seed: int, folder: Path) -> nn.Module:
@@ -121,7 +121,7 @@ def test_an_average_without_grafts_raises(tmp_path: Path) -> None:
         compare(operated(), train=without, evaluate=lambda net: net(X).detach().sum(), seeds=1, out=tmp_path / "run")
 
 
-def test_grafts_at_one_place_are_told_apart(tmp_path: Path) -> None:
+def test_grafts_at_one_place_have_different_names(tmp_path: Path) -> None:
     network = insert(operated(), "eca", after="layer3", example=X[:1])
     costs: dict[str, float] = {}
 

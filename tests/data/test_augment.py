@@ -63,7 +63,7 @@ def test_draws_are_decided_by_their_key_and_leave_no_trace(tmp_path: Path) -> No
     assert not torch.equal(crop(dataset, 0, "0:1:0")[0], first)
 
 
-def test_the_streams_are_put_back_after_an_error() -> None:
+def test_random_states_are_restored_after_an_error() -> None:
     before = random.getstate(), torch.get_rng_state()
     with pytest.raises(ZeroDivisionError), seeded_by("0:0:0"):
         random.random(), torch.rand(1), 1 / 0

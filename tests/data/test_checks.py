@@ -110,7 +110,7 @@ def test_the_reason_is_the_same_each_time(root: Path) -> None:
     assert first.endswith("1.png; repair or remove it (unknown image format)")
 
 
-def test_classes_are_numbered_as_a_network_knows_them(root: Path) -> None:
+def test_classes_are_numbered_as_in_the_network(root: Path) -> None:
     data = open_dataset(str(root), "train", PLAIN)
     assert contents(relabelled(data, ("bee", "cow", "ant"))) == [(0, 2), (1, 2), (2, 0)]
     assert contents(match_classes(data, ("bee", "cow", "ant"), 3)) == [(0, 2), (1, 2), (2, 0)]

@@ -70,7 +70,7 @@ def test_noise_has_its_deviation(level: float) -> None:
     assert abs(found.mean()) < 0.001
 
 
-def test_blur_spreads_a_point_as_far_as_its_level_says() -> None:
+def test_blur_spreads_a_point_by_the_standard_deviation_of_its_level() -> None:
     dot = np.zeros((224, 448), dtype=np.uint8)
     dot[110:115, 222:227] = 255
     sides = [(None, 224), (None, 224), (None, 224), (None, 224), (None, 224), (150, 150)]

@@ -90,7 +90,7 @@ def test_masks_of_0_and_255_alone_show_one_class_over_background(tmp_path: Path)
         labels(root, ignore=255)
 
 
-def test_another_value_may_say_nothing(tmp_path: Path) -> None:
+def test_another_value_may_be_the_ignore_index(tmp_path: Path) -> None:
     root = write(tmp_path, classes=2, stored=lambda mask: np.where(np.indices(mask.shape)[0] < 4, 128, mask * 255))
     with pytest.raises(DataError, match="has the value 128"):
         labels(root, ("a", "b"))

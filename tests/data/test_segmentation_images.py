@@ -114,7 +114,7 @@ def test_a_part_is_numbered_as_the_network_is(tmp_path: Path) -> None:
         open_scenes(str(root), "test", RGB, ("a", "b"), SETTINGS)
 
 
-def test_a_mask_to_measure_on_must_say_something(tmp_path: Path) -> None:
+def test_raises_for_a_validation_mask_of_the_ignore_index_only(tmp_path: Path) -> None:
     root = write(tmp_path)
     Image.new("L", (20, 24), 255).save(root / "val" / "masks" / "1.png")
     with pytest.raises(DataError, match=r"every pixel of this mask is ignored; .*1\.png"):

@@ -34,7 +34,7 @@ def test_braces_are_written_out_as_by_a_shell() -> None:
     assert expanded("plain.tar") == ["plain.tar"]
 
 
-def test_a_pattern_gives_the_labelled_images_in_order(shards: Path) -> None:
+def test_a_pattern_returns_the_labelled_images_in_order(shards: Path) -> None:
     data = open_dataset(f"wds/{shards}/a-{{00..01}}.tar", "train", PLAIN)
     assert data.class_names == ("0", "1", "2", "3")
     assert contents(data) == [(10, 1), (20, 0), (30, 3)]
@@ -53,7 +53,7 @@ def test_labels_may_be_words(tmp_path: Path) -> None:
     assert contents(data) == [(1, 1), (2, 0)]
 
 
-def test_a_folder_says_which_shards_are_for_what(shards: Path) -> None:
+def test_returns_the_shards_of_each_split_in_a_folder(shards: Path) -> None:
     splits = {
         "train": {"filenames": ["a-00.tar", "a-01.tar"]},
         "validation": {"filenames": ["b-00.tar"], "alt_label": "label"},

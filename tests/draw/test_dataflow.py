@@ -97,7 +97,7 @@ def test_functions_of_a_forward_that_cannot_be_traced_are_recorded() -> None:
     }  # fmt: skip
 
 
-def test_nodes_tell_shapes_counts_and_parameters() -> None:
+def test_nodes_show_shapes_counts_and_parameters() -> None:
     nodes = {node.name: node for node in diagram(Small(), depth=2).nodes}
     run = nodes["blocks.{0..1}"]
     assert (run.type, run.repeats, run.shapes, run.clusters) == ("Block", 2, ("1×8×16×16",), ("blocks",))

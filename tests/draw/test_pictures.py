@@ -72,7 +72,7 @@ def outline_of(element: ElementTree.Element) -> tuple[str, float]:
     return polygon.get("stroke") or "", max(xs) - min(xs)
 
 
-def test_clusters_are_nested_and_those_that_tell_nothing_left_out() -> None:
+def test_clusters_are_nested_and_redundant_ones_omitted() -> None:
     made = chain(
         node("a"), node("b.0.x", "b", "b.{0..3}"), node("b.0.y", "b", "b.{0..3}"), node("c.0", "c"),
         node("d.e.0", "d", "d.e"), node("d.e.1", "d", "d.e"), node("d.f", "d"),
@@ -94,7 +94,7 @@ def test_the_repeat_count_of_clusters_is_labelled_on_the_outermost() -> None:
     }
 
 
-def test_a_node_tells_what_it_is() -> None:
+def test_a_node_shows_its_name_and_type() -> None:
     shown = drawing(chain(node("input"), node("layer1.{0..2}", type="Block", parameters=1_234_567, repeats=3,
                                               groups=("stages",), inner_groups=("residual", "convs"))))  # fmt: skip
     assert texts(shown["input"]) == ["input", "1×8"]
@@ -159,7 +159,7 @@ def test_a_picture_takes_the_columns_that_fit_a_screen() -> None:
     assert graphviz.render_svg(short)[1] == to_dot(short)
 
 
-def test_every_group_has_a_colour_of_its_own() -> None:
+def test_every_group_has_a_different_colour() -> None:
     assert list(GROUP_COLOURS) == list(GROUPS)
     assert len(set(GROUP_COLOURS.values())) == len(GROUP_COLOURS)
 

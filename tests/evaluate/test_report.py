@@ -31,7 +31,7 @@ def pictures(*predicted: int) -> Mapping[str, bytes]:
     return get_task("classification").pictures(nn.Identity(), data, Score(0.0, 0.0, (), predictions=predictions))
 
 
-def test_the_folder_holds_the_matrices(tmp_path: Path) -> None:
+def test_the_folder_contains_the_matrices(tmp_path: Path) -> None:
     write_report(tmp_path, '{"é": 1}\n', [pictures(0, 1, 1, 9, 0), pictures(3, 3, 3, 3, 3)])
     made = {path.name for path in tmp_path.iterdir()}
     images = {"confusion.png", "confusion-compare.png"}

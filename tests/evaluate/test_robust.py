@@ -67,7 +67,7 @@ def test_accuracies_are_those_of_a_plain_loop(kind: str) -> None:
     assert seen == [(24 * number, 960) for number in range(1, 41)]
 
 
-def test_the_same_seed_gives_the_same_and_another_does_not() -> None:
+def test_results_are_equal_for_the_same_seed_only() -> None:
     data, model = opened("demo-clutter", 16), load_demo()
     found = [run_trials(CLASSIFICATION, [model], [data], seed=seed) for seed in (0, 0, 1)]
     outcomes = [[trial.outcomes[0].tolist() for trial in trials] for trials in found]

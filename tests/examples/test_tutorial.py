@@ -29,7 +29,7 @@ def stored(cell: dict[str, Any]) -> str | None:
 
 
 @pytest.mark.slow
-def test_the_notebook_gives_what_is_stored_in_it() -> None:
+def test_the_outputs_of_the_notebook_equal_the_stored_ones() -> None:
     notebook = json.loads((REPO / "examples" / "tutorial.ipynb").read_text(encoding="utf-8"))
     namespace: dict[str, Any] = {"__name__": "tutorial"}
     compared = 0

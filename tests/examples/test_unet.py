@@ -109,7 +109,7 @@ def tensor_after(model: nn.Module, path: str) -> Tensor:
     return seen[0]
 
 
-def test_removal_gives_the_original_back() -> None:
+def test_removal_restores_the_original() -> None:
     model, attentive, x = networks()
     restored = remove(attentive)
     assert identical(model, restored, x)

@@ -142,7 +142,7 @@ def test_only_the_size_is_stored_when_preprocessing_is_unknown(network: nn.Modul
     assert read_onnx(str(tmp_path / "m.onnx")).size == (16, 24)
 
 
-def test_normalisation_goes_inside(network: nn.Module, tmp_path: Path) -> None:
+def test_normalisation_is_included_in_the_graph(network: nn.Module, tmp_path: Path) -> None:
     mean, std = (0.1, 0.2, 0.3, 0.4), (0.5, 0.6, 0.7, 0.8)
     attn_surgeon.export_onnx(network, tmp_path / "m.onnx", example=EXAMPLE, preprocess=True, mean=mean, std=std)
     pixels = torch.randint(0, 256, (1, 16, 24, 4), dtype=torch.uint8)
@@ -190,7 +190,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_calls_say_why(case: str, network: nn.Module, tmp_path: Path) -> None:
+def test_wrong_calls_raise_with_the_reason(case: str, network: nn.Module, tmp_path: Path) -> None:
     given, message = WRONG[case]
     with pytest.raises(SurgeonError, match=f"(?s){message}"):
         attn_surgeon.export_onnx(network, tmp_path / "m.onnx", **{"example": EXAMPLE, **given})
@@ -226,7 +226,7 @@ def test_several_outputs_come_by_name(tmp_path: Path) -> None:
     torch.testing.assert_close(found["probabilities"], EXAMPLE.mean((2, 3)).softmax(1))
 
 
-def test_a_network_in_double_precision_goes_out_in_single(tmp_path: Path) -> None:
+def test_a_network_in_double_precision_is_exported_in_single_precision(tmp_path: Path) -> None:
     model = nn.Conv2d(4, 2, 1).double()
     library.export_onnx(model, tmp_path / "m.onnx", example=EXAMPLE.double())
     assert close(ran(tmp_path / "m.onnx", EXAMPLE), expected(model, EXAMPLE.double()))

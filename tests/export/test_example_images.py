@@ -26,7 +26,7 @@ def test_seeded_images_are_the_same_every_time_and_differ_from_one_another() -> 
     assert first.float().std() > 30
 
 
-def test_a_folders_images_are_what_its_dataset_gives(tmp_path: Path) -> None:
+def test_images_of_a_folder_equal_those_of_its_dataset(tmp_path: Path) -> None:
     for index, name in enumerate(("a/x.png", "a/y.png", "b/z.png")):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)

@@ -23,7 +23,7 @@ SETTINGS = FinetuneSettings(
 
 
 @pytest.mark.parametrize("size", [0.0, 1e3])
-def test_each_part_has_a_norm_of_its_own(size: float) -> None:
+def test_each_part_has_a_separate_norm(size: float) -> None:
     model = operated()
     grafts = graft_names(model)
     for name, parameter in model.named_parameters():

@@ -114,7 +114,7 @@ def test_best_is_the_epoch_of_the_highest_metric_or_of_the_lowest_loss(
     assert [same(found, model) for model in measured[:4]] == [epoch == best for epoch in range(4)]
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(whole: tuple[Path, Trained], tmp_path: Path) -> None:
+def test_bits_are_equal_for_the_same_seed_only(whole: tuple[Path, Trained], tmp_path: Path) -> None:
     torch.manual_seed(77)
     assert same(trained(tmp_path / "again").model, whole[1].model)
     other = FinetuneSettings(**{**SETTINGS.to_dict(), "seed": 1})
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(whole: tuple[Pat
 
 
 @pytest.mark.parametrize("steps", in_turns([5, 1, 8], 3))
-def test_a_run_that_was_ended_goes_on_to_the_same_bits(
+def test_a_run_that_was_terminated_resumes_bit_identically(
     whole: tuple[Path, Trained], tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, after = tmp_path / "run", loop._after_step
@@ -141,7 +141,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_bits(
     assert {path.name for path in folder.iterdir()} == {path.name for path in whole[0].iterdir()}
 
 
-def test_a_run_ended_while_it_writes_goes_on_from_the_checkpoint_before(
+def test_a_run_killed_while_writing_resumes_from_the_previous_checkpoint(
     whole: tuple[Path, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, sync = tmp_path / "run", files._sync_and_rename
@@ -258,7 +258,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
         ),
     ],
 )
-def test_other_ways_to_compute_give_the_same_steps(
+def test_equivalent_computations_make_the_same_steps(
     change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
@@ -283,7 +283,7 @@ def test_a_compilation_error_is_reported_in_one_line(tmp_path: Path, monkeypatch
         trained(tmp_path / "run", FinetuneSettings(**{**SETTINGS.to_dict(), "compile": True}))
 
 
-def test_out_of_memory_says_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_error_names_options_that_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(context: StageContext, value: Tensor, images: Tensor) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -36,7 +36,7 @@ def test_mixup_blends_each_image_with_its_opposite_by_the_share_of_its_label() -
     torch.testing.assert_close(shares.sum(1), torch.ones(6))
 
 
-def test_cutmix_takes_a_box_as_large_as_the_share_says() -> None:
+def test_cutmix_takes_a_box_of_the_area_of_the_mixing_ratio() -> None:
     images, shares = mixed(cutmix=1.0)
     foreign = (images == IMAGES.flip(0)) & (images != IMAGES)
     own = images == IMAGES

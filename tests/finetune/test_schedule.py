@@ -30,7 +30,7 @@ def test_step_loses_nine_tenths_at_each_third() -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_any_order_of_questions_gives_the_same_answers(name: str) -> None:
+def test_results_do_not_depend_on_the_order_of_queries(name: str) -> None:
     schedule, straight = Schedule(FinetuneSettings(schedule=name), 20), factors(name)
     assert [schedule(step) for step in (15, 3, 0, 19)] == [straight[step] for step in (15, 3, 0, 19)]
 

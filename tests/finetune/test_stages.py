@@ -58,7 +58,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.mark.parametrize(
     "steps", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow), 7]
 )
-def test_a_run_goes_on_to_the_same_bits_in_any_stage(
+def test_a_resumed_run_is_bit_identical_in_any_stage(
     whole: Trained, tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     after = loop._after_step

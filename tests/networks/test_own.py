@@ -48,7 +48,7 @@ def test_file_with_weights(net: Path) -> None:
     assert holds(load(f"{net}:small_net", weights=str(net.parent / "own.pth")).model, values)
 
 
-def test_file_with_a_ready_network_gives_a_copy(net: Path) -> None:
+def test_a_file_with_a_built_network_returns_a_copy(net: Path) -> None:
     first = load(f"{net}:ready").model
     with torch.no_grad():
         layer(first).weight.zero_()

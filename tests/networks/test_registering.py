@@ -76,7 +76,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     _SOURCES.update(before)
 
 
-def test_a_registered_source_goes_through_insert_save_and_load(toy: Path) -> None:
+def test_a_registered_source_works_with_insert_save_and_load(toy: Path) -> None:
     assert open_network("toy/tiny").notes == ("every weight is one",)
     start = open_network("toy/tiny", args={"width": 6}, weights="HALF")
     assert start.notes == ()

@@ -54,7 +54,7 @@ def test_a_yaml_of_the_package_is_built_in_its_scale() -> None:
 @pytest.mark.parametrize(
     ("head", "task", "side"), [("Segment, [nc, 8, 16]", "segment", 640), ("Classify, [nc]", "classify", 224)]
 )
-def test_the_yaml_says_the_task(folder: Path, head: str, task: str, side: int) -> None:
+def test_the_yaml_names_the_task(folder: Path, head: str, task: str, side: int) -> None:
     text = YAML.replace("{head}", head)
     Path("mine.yaml").write_text(text.replace("[[7, 4]", "[-1") if task == "classify" else text)
     opened: Any = open_network("ultralytics/mine.yaml", args={"nc": 5})

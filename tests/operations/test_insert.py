@@ -99,7 +99,7 @@ def test_strict_makes_all_or_nothing(x: Tensor) -> None:
     assert [each.graft.site for each in made] == ["stage"]
 
 
-def test_operation_tells_what_was_made_and_refused(x: Tensor) -> None:
+def test_result_has_the_inserted_grafts_and_the_refused_sites(x: Tensor) -> None:
     net = toy_networks.Root(toy_networks.Residual())
     done = insert_block(net, BlockSpec("cbam", {"reduction": 2}), Selection(after=("{stage,mean}",)), x)
     assert [graft.site for graft in done.plan.grafts] == ["stage"]
@@ -157,12 +157,12 @@ class TwoModes(nn.Module):
         return y + self.aux(x) if self.training else y
 
 
-def test_a_module_that_eval_mode_does_not_call_is_told_from_one_that_is_not_there(x: Tensor) -> None:
+def test_error_distinguishes_modules_not_called_in_eval_mode_from_unknown_ones(x: Tensor) -> None:
     with pytest.raises(SelectorError, match="'aux' is there, but is not called in eval mode"):
         insert(TwoModes(), "se", after="aux", example=x, options={"reduction": 2})
 
 
-def test_all_selectors_that_choose_nothing_are_told_at_once(x: Tensor) -> None:
+def test_one_error_lists_all_selectors_that_choose_nothing(x: Tensor) -> None:
     with pytest.raises(SelectorError, match=r"'convv'.*did you mean conv.*'nope'"):
         insert(TwoModes(), "se", after=["convv", "conv"], before="nope", example=x, options={"reduction": 2})
 

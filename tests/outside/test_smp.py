@@ -91,7 +91,7 @@ def test_gates_on_the_skips_of_a_pyramid(encoder: str) -> None:
     assert torch.equal(second, nn.functional.interpolate(seen["coarse"][1], scale_factor=2.0, mode="nearest"))
 
 
-def test_predict_goes_through_the_grafts() -> None:
+def test_predict_runs_the_grafts() -> None:
     """Its own `predict` runs the network in eval mode."""
     model = smp.Unet("tu-resnet18", encoder_weights=None, classes=2)
     x = torch.randn(1, 3, 64, 64)
@@ -105,7 +105,7 @@ def test_predict_goes_through_the_grafts() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 3])
-def test_training_gives_it_a_head_and_learns(classes: int, tmp_path: Path) -> None:
+def test_fine_tuning_fits_a_head_and_learns(classes: int, tmp_path: Path) -> None:
     """With one output for two classes, and with three for which it is built again."""
     code = tmp_path / "own.py"
     code.write_text(

@@ -269,7 +269,7 @@ def test_identity_in_channels_last(case: Case) -> None:
     assert same_bits(gradients(theirs, x)[0], gradients(mine, x)[0])
 
 
-def test_hooks_see_what_the_graft_gives(case: Case) -> None:
+def test_hooks_receive_the_output_of_the_graft(case: Case) -> None:
     """A hook made before surgery stays, and meets the output behind a graft at its module's exit."""
     hooked, seen = copy.deepcopy(case.original), dict[str, Tensor]()
     watch(hooked, seen)

@@ -52,7 +52,7 @@ def test_surgery_is_checked_by_the_same(monkeypatch: pytest.MonkeyPatch) -> None
         insert(FindsNothing(), "se", after="first", example=image(), options={"reduction": 2})
 
 
-def test_digests_tell_values_and_shapes_apart() -> None:
+def test_digests_differ_for_other_values_and_shapes() -> None:
     net, x = FindsNothing().eval(), image()
     with torch.no_grad():
         one = gather(net, x).values

@@ -64,7 +64,7 @@ def test_a_module_whose_calls_differ_in_channels_is_reported() -> None:
         plan_insertion(Widths(), ECA, Selection(after=("act",)), image())
 
 
-def test_the_plan_says_how_often_a_graft_runs() -> None:
+def test_the_plan_has_the_number_of_runs_of_a_graft() -> None:
     (graft,) = plan_insertion(Widths(), ECA, Selection(after=("twice",)), image()).grafts
     assert (graft.site, graft.calls, graft.feature.channels) == ("twice", 2, 16)
 

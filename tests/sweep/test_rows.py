@@ -85,7 +85,7 @@ def test_a_process_that_ends_costs_one_row() -> None:
         assert workers.row("timm", "lcnet_035").error == ""
 
 
-def test_second_run_goes_on_where_the_first_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_continues_where_the_first_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "rows.jsonl"
     arguments = ["torchvision", "--only", "quantized_resne*", "--out", str(out)]
     assert main(arguments) == 0

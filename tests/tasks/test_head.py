@@ -76,7 +76,7 @@ def test_a_network_of_ones_own_is_not_built_because_a_file_names_it() -> None:
         fitted(start, CLASSES, seed=0)
 
 
-def test_what_gives_no_logits_is_refused() -> None:
+def test_raises_for_a_network_without_logits() -> None:
     start = loaded()
     with pytest.raises(DataError, match="logits"):
         fitted(LoadedNetwork(set_provenance(nn.Conv2d(1, 1, 1), start.provenance)), CLASSES, seed=0)

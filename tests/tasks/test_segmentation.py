@@ -181,7 +181,7 @@ def test_training_learns_and_the_artefact_scores_what_was_recorded(parts: Splits
     assert TASK.score(again, parts.val) == done.score
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+def test_a_run_that_was_stopped_and_resumed_equals_an_uninterrupted_one(
     parts: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(SETTINGS, checkpoint_steps=1)
@@ -249,7 +249,7 @@ def test_a_comparison_is_over_images_for_one_seed_and_over_seeds_for_more(parts:
     assert "2 training runs of each" in results[1]["difference"]["how"]
 
 
-def test_one_image_says_nothing_and_equal_images_are_left_out() -> None:
+def test_one_image_is_not_significant_and_equal_images_are_left_out() -> None:
     assert image_interval([0.2]).low < -0.5 < 0.5 < image_interval([0.2]).high
     assert wilcoxon([0.0, 0.0]) == 1.0
     # all 2⁵ signs of five differences are equally likely, and two are as one-sided as this

@@ -43,7 +43,7 @@ def test_it_computes_and_takes_its_time(tmp_path: Path) -> None:
     assert session.worker.process.poll() is not None
 
 
-def test_what_it_says_goes_without_places_in_its_own_code() -> None:
+def test_messages_contain_no_locations_in_the_code_of_onnxruntime() -> None:
     answer = (
         "Fail: [ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx failed:/onnxruntime_src/onnxruntime/core/graph/"
         "model.cc:181 onnxruntime::Model::Model(onnx::ModelProto&&, const logging::Logger&, const Options&) "

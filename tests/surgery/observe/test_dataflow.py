@@ -137,7 +137,7 @@ def test_parameters_and_what_is_made_of_them_do_not_depend_on_the_input() -> Non
     assert flow.outputs == (2,)
 
 
-def test_a_value_changed_through_a_view_depends_on_what_was_put_in() -> None:
+def test_a_value_changed_through_a_view_depends_on_the_assigned_value() -> None:
     class Writes(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -116,7 +116,7 @@ def test_a_module_under_two_names() -> None:
     assert seen.output is second is list(values.values())[-1]
 
 
-def test_items_of_what_a_module_gives() -> None:
+def test_sites_at_items_of_the_output_of_a_module() -> None:
     values, seen = flowing(toy_networks.Unpacks())
     first, second = seen.calls["backbone"][0].output
     assert values["backbone"] is seen.calls["backbone"][0].output

@@ -75,7 +75,7 @@ def test_out_arguments_are_other_values_too() -> None:
     assert same(events[1].outputs, seen.output)
 
 
-def test_modules_that_pass_their_input_on_give_the_same_value() -> None:
+def test_modules_that_return_their_input_have_the_same_value() -> None:
     net = nn.Sequential(toy_networks.conv(), nn.Identity(), nn.Dropout(0.5), joins.DropPath(), nn.ReLU())
     calls = observe(net, image()).calls
     made = calls["0"][0].output
@@ -84,7 +84,7 @@ def test_modules_that_pass_their_input_on_give_the_same_value() -> None:
     assert calls["4"][0].output is not made
 
 
-def test_in_place_modules_give_another_value() -> None:
+def test_in_place_modules_return_a_new_version_of_the_value() -> None:
     calls = observe(nn.Sequential(toy_networks.conv(), nn.ReLU(inplace=True)), image()).calls
     assert calls["1"][0].args[0] is calls["0"][0].output
     assert calls["1"][0].output is not calls["0"][0].output
@@ -137,7 +137,7 @@ class Hidden(nn.Module):
             return torch.relu(x), x
 
 
-def test_what_no_function_was_seen_to_make_is_made_by_its_module() -> None:
+def test_a_value_without_a_recorded_function_is_produced_by_its_module() -> None:
     net = nn.Sequential(toy_networks.conv(), Hidden())
     seen = observe(net, image())
     given, (made, passed) = seen.calls["0"][0].output, seen.calls["1"][0].output

@@ -117,7 +117,7 @@ def test_grafts_run_once_under_wrappers(wrap: Assign, site: dict[str, str]) -> N
 
 @pytest.mark.parametrize("site", SITES, ids=str)
 @torch.no_grad()
-def test_a_deleted_forward_gives_the_class_its_own_back(site: dict[str, str]) -> None:
+def test_deleting_an_assigned_forward_restores_that_of_the_class(site: dict[str, str]) -> None:
     model, x = opened(net(), **site), image()
     expected = model(x)
     closure(stage(model))
@@ -311,7 +311,7 @@ def test_engines_made_of_a_module_with_grafts_run_them_once(
 
 
 @torch.no_grad()
-def test_a_wrapper_that_gives_what_it_stored_is_refused() -> None:
+def test_raises_for_a_wrapper_that_returns_a_cached_output() -> None:
     model, x = opened(net(), after="stage"), image()
     stage(model).forward = functools.lru_cache(stage(model).forward)
     model(x)
@@ -319,7 +319,7 @@ def test_a_wrapper_that_gives_what_it_stored_is_refused() -> None:
         model(x)
 
 
-def test_a_forward_put_into_the_class_is_missed_at_the_next_call() -> None:
+def test_raises_at_the_next_call_for_a_forward_assigned_to_the_class() -> None:
     model, x = opened(net(), after="stage"), image()
     type(stage(model)).forward = toy_networks.Residual.forward
     with pytest.raises(LostGraftError, match="after stage"):
@@ -364,7 +364,7 @@ def test_classes_that_wrap_the_forwards_of_their_subclasses(wrap: Assign) -> Non
 
 
 @torch.no_grad()
-def test_what_an_assigned_forward_holds_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_references_of_an_assigned_forward_are_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = opened(net(), after="stage", before="stage"), image()
     expected, searched, search = model(x), [], references._reachable
 
@@ -397,7 +397,7 @@ def test_an_assigned_forward_that_changes_is_searched_again() -> None:
 
 @pytest.mark.parametrize("site", SITES, ids=str)
 @torch.no_grad()
-def test_a_copy_that_an_assigned_forward_holds_and_does_not_run_is_reported(site: dict[str, str]) -> None:
+def test_raises_for_a_copy_that_an_assigned_forward_references_but_does_not_run(site: dict[str, str]) -> None:
     model, x = opened(net(), **site), image()
     average = copy.deepcopy(stage(model))
     stage(model).forward = lambda x: 3 * x if average is not None else x

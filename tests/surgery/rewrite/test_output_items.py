@@ -76,7 +76,7 @@ CONTAINERS: list[tuple[Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("value", "first", "second"), CONTAINERS, ids=lambda item: type(item).__name__)
-def test_putting_in_gives_a_copy_of_the_same_kind(value: Any, first: str, second: str) -> None:
+def test_replacing_tensors_returns_a_copy_of_the_same_type(value: Any, first: str, second: str) -> None:
     changed = put_item(value, second, OTHER)
     assert type(changed) is type(value)
     assert get_item(changed, first) is FIRST
@@ -145,7 +145,7 @@ GIVEN: list[tuple[Give, str, str]] = [
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("give", "first", "second"), GIVEN)
-def test_one_of_several_tensors_a_module_gives(give: Give, first: str, second: str, training: bool) -> None:
+def test_sites_at_one_of_several_outputs_of_a_module(give: Give, first: str, second: str, training: bool) -> None:
     net, x = TakesItems(give, first, second), image()
     assert identical(net, grafted(net, [f"backbone:{first}", f"backbone:{second}"]), x)
     model = opened(net, f"backbone:{second}")
@@ -168,7 +168,7 @@ def test_both_items_at_once_and_each_alone() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_one_of_several_tensors_a_function_gives(training: bool) -> None:
+def test_sites_at_one_of_several_outputs_of_a_function(training: bool) -> None:
     net, x = toy_networks.Chunks(), image()
     assert identical(net, grafted(net, ["chunk:0", "chunk:1"]), x)
     model = opened(net, "chunk:1")

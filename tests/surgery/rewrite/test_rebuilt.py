@@ -239,7 +239,7 @@ class GoesOverChildren(nn.Module):
 
 
 @torch.no_grad()
-def test_a_forward_that_goes_over_its_children_runs_its_grafts_without_a_word() -> None:
+def test_no_warning_for_a_forward_that_iterates_its_children_and_runs_the_grafts() -> None:
     plain, x = toy_networks.Root(GoesOverChildren()), image()
     model = opened(plain, after="stage")
     assert list(model.get_submodule("stage")._modules) == ["attn_surgeon", "first", "second"]

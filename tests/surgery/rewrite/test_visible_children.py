@@ -56,7 +56,7 @@ def in_a_tuple(net: nn.Module) -> list[nn.Module]:
 
 @torch.no_grad()
 @pytest.mark.parametrize("cut", [cut_front, cut_back, unpacked, rest, in_a_tuple])
-def test_a_list_of_children_is_the_originals_and_tells_what_it_leaves_out(
+def test_a_list_of_children_equals_the_originals_and_warns_of_omitted_grafts(
     model: Any, cut: Callable[[nn.Module], list[nn.Module]]
 ) -> None:
     plain, start = Net(), image()
@@ -78,7 +78,7 @@ def test_layers_are_frozen_by_their_number(model: Any) -> None:
 
 
 @torch.no_grad()
-def test_a_loop_over_the_children_tells_of_the_grafts_it_calls_past(model: Any) -> None:
+def test_warns_of_grafts_that_a_loop_over_the_children_does_not_run(model: Any) -> None:
     x = y = image()
     with pytest.warns(UserWarning, match="before fc are part of a forward that does not run here"):
         for child in [child for child in model.children()][:-1]:  # noqa: C416

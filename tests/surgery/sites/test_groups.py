@@ -69,7 +69,7 @@ def test_heads(net: Callable[[], nn.Module], head: list[str]) -> None:
         nn.PReLU,
     ],
 )
-def test_a_backbone_without_classifier_gives_its_heads_back(act: type[nn.Module]) -> None:
+def test_a_backbone_without_classifier_has_its_original_heads_after_removal(act: type[nn.Module]) -> None:
     assert members(trunks.Backbone(act), "head") == after("stage1", "stage2")
     assert members(trunks.Backbone(act), "stages") == after("stage1", "stage2")
 
@@ -139,7 +139,7 @@ def test_upsamples(up: Callable[[Tensor], Tensor], name: str) -> None:
     assert members(net, "upsamples") == after(name)
 
 
-def test_sites_tell_their_groups() -> None:
+def test_sites_have_their_groups() -> None:
     found = survey(trunks.ResNet(), image(2, 3, 64))
     belongs = {site.name: site.groups for site in found.sites if site.groups}
     assert belongs["layer2"] == ("stages", "head")
