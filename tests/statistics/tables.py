@@ -27,11 +27,11 @@ to ± {error:.1f} points (two standard errors). `--quick` prints the same with f
 Claims of a gain or a loss in per cent, **before → after**, which should be 5 at most. *Before* is Student's t over the
 differences of the seeds, *after* the interval over runs and images
 ([code](../../attn_surgeon/evaluate/paired_runs.py)).
-Networks have an accuracy of 90 % unless it says otherwise, runs of a network differ by a standard deviation of so many
-points, and *no effect* means: on average over runs and over images like these.
+Networks have an accuracy of 90 % unless stated otherwise. The standard deviation of the runs of a network is given in
+points. *No effect* means no difference on average over runs and over images like these.
 """
 OTHER_SCORES = """
-The same for scores of an image that are no right or wrong, such as overlaps of masks; few images differ, some by much:
+The same for real-valued scores of an image, such as overlaps of masks; few images differ, some by much:
 
 """
 POWER = """
@@ -48,7 +48,7 @@ images that only the first and only the second network gets right. *Before* is t
 which takes the number of images that differ as given; *after* is Bonett and Price's.
 """
 CAUSE = """
-Such an interval is of two trained networks, not of their kinds: with {images:,} images, no effect of the grafts at all,
+Such an interval is about two trained networks, not about training with and without grafts: with {images:,} images, no effect of the grafts at all,
 and runs that differ by half a point, it is without zero in {claims:.0f} % of cases. Version 0.2.0 called each of these
 a gain or a loss *from the grafts*; now the sentence says which of the two networks scores higher, and that one run of
 each does not show why.
