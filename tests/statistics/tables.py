@@ -48,10 +48,10 @@ images that only the first and only the second network gets right. *Before* is t
 which takes the number of images that differ as given; *after* is Bonett and Price's.
 """
 CAUSE = """
-Such an interval is about two trained networks, not about training with and without grafts: with {images:,} images, no effect of the grafts at all,
-and runs that differ by half a point, it is without zero in {claims:.0f} % of cases. Version 0.2.0 called each of these
-a gain or a loss *from the grafts*; now the sentence says which of the two networks scores higher, and that one run of
-each does not show why.
+Such an interval is about two trained networks, not about training with and without grafts: with {images:,} images, no
+effect of the grafts at all, and runs that differ by half a point, it excludes zero in {claims:.0f} % of cases. Version
+0.2.0 called each of these a gain or a loss *from the grafts*; now the sentence states which of the two networks scores
+higher, and that one run of each does not show why.
 """
 GRADED_TEXT = """
 ## One run of each, other scores
