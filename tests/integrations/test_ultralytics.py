@@ -2,64 +2,34 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import attn_surgeon
 from attn_surgeon.errors import LostGraftError, TrainingError
 
-from .yolos import SETTINGS, write_data, write_yaml
+from .yolos import (
+    SETTINGS,
+    SITES,
+    StoppedError,
+    grafted,
+    integration,
+    places,
+    plain_yolo,
+    started,
+    values,
+    write_data,
+    write_yaml,
+)
 
 pytest.importorskip("ultralytics")
-SITES = ["model.2", "model.4.m.0.cv2"]
-
-
-class StoppedError(Exception):
-    """The trainer has been stopped by a test."""
-
-
-def integration() -> Any:
-    from attn_surgeon.integrations import ultralytics
-
-    return ultralytics
-
-
-def grafted(folder: Path, **choices: Any) -> Any:
-    return integration().YOLO(write_yaml(folder)).insert("se", imgsz=64, **({"after": SITES} | choices))
-
-
-def plain_yolo(path: Path) -> Any:
-    from ultralytics import YOLO
-
-    return YOLO(path)
-
-
-def values(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
-def places(network: nn.Module) -> list[str]:
-    return [graft.place for graft in attn_surgeon.list_grafts(network)]
-
-
-def started(yolo: Any, data: Path, event: str = "on_train_start", **settings: Any) -> Any:
-    """Return the trainer as it begins to train."""
-    found: list[Any] = []
-
-    def stop(trainer: Any) -> None:
-        found.append(trainer)
-        raise StoppedError
-
-    yolo.add_callback(event, stop)
-    with suppress(StoppedError):
-        yolo.train(data=str(data), **SETTINGS, **settings)
-    yolo.callbacks[event].remove(stop)
-    return found[0]
 
 
 @pytest.fixture(scope="module")
@@ -232,3 +202,35 @@ def test_removed_grafts_stay_removed(weights: Path, tmp_path: Path, data: Path) 
     yolo = integration().YOLO(weights / "best.pt")
     yolo.model = attn_surgeon.remove(yolo.model, "model.2")
     assert places(started(yolo, data, project=str(tmp_path)).model) == ["after model.4.m.0.cv2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_processes_of_distributed_training_have_the_grafts(
+    tmp_path: Path, data: Path, weights: Path, loaded: bool
+) -> None:
+    """Read what ultralytics writes for the processes, and set one up; several GPUs were never used."""
+    pytest.importorskip("cloudpickle")
+    from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
+
+    trainers: list[Any] = []
+    yolo = integration().YOLO(weights / "best.pt") if loaded else grafted(tmp_path)
+    yolo.add_callback("on_pretrain_routine_start", trainers.append)
+    started(yolo, data, project=str(tmp_path))
+    (trainer,) = trainers
+    trainer.model = trainer.model if loaded else str(write_yaml(tmp_path))
+    trainer.callbacks = {}
+    file = generate_ddp_file(trainer)
+    code = Path(file).read_text().replace("trainer.train()", CHECK_WORKER)
+    Path(file).write_text(code)
+    try:
+        done = subprocess.run([sys.executable, file], capture_output=True, text=True, check=True)
+    finally:
+        ddp_cleanup(trainer, file)
+    assert done.stdout.strip().splitlines()[-1] == f"{len(SITES)} grafts"
+
+
+CHECK_WORKER = """trainer.setup_model()
+    import attn_surgeon
+    print(len(attn_surgeon.list_grafts(trainer.model)), "grafts")
+"""

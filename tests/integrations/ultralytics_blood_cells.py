@@ -36,17 +36,18 @@ class Experiment:
     out: Path
     network: str = "yolo11n.yaml"
     block: str = "cbam"
-    at: str = "residual"
-    epochs: int = 20
-    imgsz: int = 160
+    after: tuple[str, ...] = ("model.16", "model.19", "model.22")
+    epochs: int = 10
+    imgsz: int = 128
 
-    def settings(self, name: str, epochs: int) -> dict[str, Any]:
+    def settings(self, name: str, epochs: int, fraction: float = 1.0) -> dict[str, Any]:
         return {
             "data": str(self.out / "data.yaml"),
             "imgsz": self.imgsz,
             "epochs": epochs,
-            "batch": 8,
-            "nbs": 8,
+            "fraction": fraction,
+            "batch": 16,
+            "nbs": 16,
             "warmup_epochs": 1,
             "device": "cpu",
             "workers": 0,
@@ -90,7 +91,7 @@ def yolo(path: str | Path) -> Any:
 
 
 def grafted(experiment: Experiment) -> Any:
-    return yolo(experiment.network).insert(experiment.block, at=experiment.at, imgsz=experiment.imgsz)
+    return yolo(experiment.network).insert(experiment.block, after=experiment.after, imgsz=experiment.imgsz)
 
 
 def values(network: Any) -> dict[str, Tensor]:
@@ -172,7 +173,7 @@ def second_round(experiment: Experiment) -> dict[str, Any]:
     saved = values(best.model)
     starts: list[dict[str, Tensor]] = []
     best.add_callback("on_train_start", lambda trainer: starts.append(values(trainer.model)))
-    best.train(**experiment.settings("second", 2))
+    best.train(**experiment.settings("second", 2, 0.25))
     moved = changed(saved, values(best.model))
     return {
         "starts from the checkpoint": all(torch.equal(value, starts[0][name]) for name, value in saved.items()),
@@ -181,7 +182,7 @@ def second_round(experiment: Experiment) -> dict[str, Any]:
 
 
 def _train(experiment: Experiment) -> None:
-    grafted(experiment).train(**experiment.settings("killed", 3))
+    grafted(experiment).train(**experiment.settings("killed", 3, 0.25))
 
 
 def killed(experiment: Experiment) -> dict[str, Any]:
@@ -229,8 +230,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/blood-cells"))
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--imgsz", type=int, default=160)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--imgsz", type=int, default=128)
     parser.add_argument("--block", default="cbam")
     given = parser.parse_args()
     report = run(Experiment(given.data, given.out, block=given.block, epochs=given.epochs, imgsz=given.imgsz))

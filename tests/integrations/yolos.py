@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+import attn_surgeon
 
 _SETTINGS = tempfile.TemporaryDirectory()
 for _name, _value in {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_CONFIG_DIR": _SETTINGS.name}.items():
@@ -66,3 +70,49 @@ def write_data(folder: Path, *, images: int = 4, label: str = "0.4 0.4 0.4 0.4",
     path = folder / "data.yaml"
     path.write_text(f"path: {folder}\ntrain: train/images\nval: val/images\nnames: {list(CLASSES)}\n{more}")
     return path
+
+
+SITES = ["model.2", "model.4.m.0.cv2"]
+
+
+class StoppedError(Exception):
+    """The trainer has been stopped by a test."""
+
+
+def integration() -> Any:
+    from attn_surgeon.integrations import ultralytics
+
+    return ultralytics
+
+
+def grafted(folder: Path, **choices: Any) -> Any:
+    return integration().YOLO(write_yaml(folder)).insert("se", imgsz=64, **({"after": SITES} | choices))
+
+
+def plain_yolo(path: Path) -> Any:
+    from ultralytics import YOLO
+
+    return YOLO(path)
+
+
+def values(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def places(network: nn.Module) -> list[str]:
+    return [graft.place for graft in attn_surgeon.list_grafts(network)]
+
+
+def started(yolo: Any, data: Path, event: str = "on_train_start", **settings: Any) -> Any:
+    """Return the trainer as it begins to train."""
+    found: list[Any] = []
+
+    def stop(trainer: Any) -> None:
+        found.append(trainer)
+        raise StoppedError
+
+    yolo.add_callback(event, stop)
+    with suppress(StoppedError):
+        yolo.train(data=str(data), **SETTINGS, **settings)
+    yolo.callbacks[event].remove(stop)
+    return found[0]

@@ -1,0 +1,95 @@
+"""Every task of ultralytics, RT-DETR, several data sets and the example keep grafts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ..examples.example_files import example
+from .yolos import CLASSES, SETTINGS, SITES, grafted, integration, places, plain_yolo, started, write_data, write_yaml
+
+pytest.importorskip("ultralytics")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of torch's older exporter, which ultralytics calls
+def test_the_example_compares_with_a_control_and_exports(tmp_path: Path, data: Path) -> None:
+    sites = ("model.7", "model.4")
+    settings = SETTINGS | {"epochs": 1}
+    result = example("compare_ultralytics").main(
+        data, tmp_path / "out", model=write_yaml(tmp_path), block="se", after=sites, seeds=1, **settings
+    )
+    assert list(result.metrics) == ["mAP50-95", "mAP50"]
+    assert [item.place for item in result.grafts] == ["after model.4", "after model.7"]
+    assert all(item.changed for item in result.grafts)
+    assert places(plain_yolo(tmp_path / "out/seed-0-grafts/run/weights/best.pt").model) == [
+        "after model.4",
+        "after model.7",
+    ]
+    assert places(plain_yolo(tmp_path / "out/seed-0-control/run/weights/best.pt").model) == []
+    assert (tmp_path / "out/seed-0-grafts/run/weights/best.onnx").exists()
+
+
+BOX, CORNERS = "0.4 0.4 0.4 0.4", "0.2 0.2 0.6 0.2 0.6 0.6 0.2 0.6"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head", "label", "more"),
+    [
+        ("Segment, [nc, 8, 16]", CORNERS, ""),
+        ("Pose, [nc, [2, 3]]", f"{BOX} 0.3 0.3 2 0.5 0.5 2", "kpt_shape: [2, 3]\n"),
+        ("OBB, [nc, 1]", CORNERS, ""),
+    ],
+)
+def test_other_tasks_keep_grafts(tmp_path: Path, head: str, label: str, more: str) -> None:
+    data = write_data(tmp_path / "data", label=label, more=more)
+    path = write_yaml(tmp_path, head)
+    path.write_text(more + path.read_text())
+    yolo = integration().YOLO(path).insert("se", after=SITES, imgsz=64)
+    yolo.train(data=str(data), epochs=1, project=str(tmp_path), name="run", **SETTINGS)
+    assert yolo.task == head.partition(",")[0].lower()
+    assert places(plain_yolo(tmp_path / "run/weights/best.pt").model) == [f"after {site}" for site in SITES]
+
+
+@pytest.mark.slow
+def test_classification_keeps_grafts(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for name in CLASSES:
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for index in range(2):
+                Image.new("RGB", (64, 64), name).save(tmp_path / "data" / part / name / f"{index}.png")
+    path = write_yaml(tmp_path, "Classify, [nc]")
+    path.write_text(path.read_text().replace("[[7, 4]", "[-1"))
+    yolo = integration().YOLO(path).insert("se", after=SITES, imgsz=64)
+    for round_ in ("first", "second"):
+        yolo.train(data=str(tmp_path / "data"), epochs=1, project=str(tmp_path), name=round_, **SETTINGS)
+        assert places(yolo.model) == [f"after {site}" for site in SITES]
+
+
+@pytest.mark.slow
+def test_several_data_sets_are_trained_with_the_grafts(tmp_path: Path, data: Path) -> None:
+    yolo = grafted(tmp_path)
+    yolo.train(data=[str(data), str(data)], epochs=1, project=str(tmp_path), **SETTINGS)
+    folders = [run.best for run in yolo.trainer.trainers]
+    assert len(folders) == 2
+    assert all(places(plain_yolo(path).model) == [f"after {site}" for site in SITES] for path in folders)
+
+
+@pytest.mark.slow
+def test_rtdetr_keeps_grafts(tmp_path: Path, data: Path) -> None:
+    from ultralytics import RTDETR
+
+    yolo = integration().RTDETR("rtdetr-l.yaml").insert("se", after="model.4", imgsz=64)
+    assert places(started(yolo, data, project=str(tmp_path)).model) == ["after model.4"]
+    yolo.save(tmp_path / "rtdetr.pt")
+    opened = integration().YOLO(tmp_path / "rtdetr.pt")  # becomes a RTDETR, as ultralytics' YOLO does
+    assert isinstance(opened, RTDETR)
+    assert opened.insert("se", after="model.5", imgsz=64) is opened
