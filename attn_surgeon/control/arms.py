@@ -108,7 +108,7 @@ def run_arm(
 
     Raises:
         LostGraftError: a graft is not in the trained network, or does not run when it is evaluated.
-        TrainingError: no graft has changed, or the returned values are no networks or numbers.
+        TrainingError: no graft has changed, or what was returned is not a network or not a number.
     """
     grafts = named_grafts(start)
     if loop.in_process:
@@ -117,7 +117,7 @@ def run_arm(
         returned: Any = loop.train(start, seed, folder)
     trained = start if returned is None else returned
     if not isinstance(trained, nn.Module):
-        what = f"train returned {type(trained).__name__}, no network"
+        what = f"train returned {type(trained).__name__}, not a network"
         raise TrainingError(what, "train", "return the trained network, or None where it is trained in place")
     unchanged = require_trained(trained, grafts)
     with all_run(trained, grafts, f"{arm}, seed {seed}") if loop.in_process else nullcontext():

@@ -17,16 +17,19 @@ from attn_surgeon.control.folder import ComparisonFolder
 from attn_surgeon.control.metrics import Values
 from attn_surgeon.control.trained_grafts import named_grafts
 from attn_surgeon.data.distributed import is_first
-from attn_surgeon.errors import SettingsError, first_line, nearest, option
+from attn_surgeon.errors import SettingsError, excerpt, first_line, nearest, option
 from attn_surgeon.files import claimed
 from attn_surgeon.measure.cost import Cost, graft_costs, parameters
 from attn_surgeon.measure.latency import latencies
 from attn_surgeon.operations.block_fitting import redraw_grafts
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.progress import StepProgress, no_steps
+from attn_surgeon.surgery.graft_check import check
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.running import Example
+
+_SEEDS = 2**32  # NumPy takes seeds below it
 
 
 def compare(
@@ -71,7 +74,8 @@ def compare(
 
     Raises:
         LostGraftError: the trained network has lost grafts, or they do not run when it is evaluated.
-        TrainingError: no graft has changed in training, or a value that was returned is none.
+        TrainingError: no graft has changed in training, or what was returned is not a network or not a number.
+        ExampleError: the network does not run on the example.
         SettingsError: the network has no grafts or cannot be copied, there are no seeds, no metric has a name in
             `smaller_is_better`, `train` does not take the three arguments, or the folder has a finished comparison, one
             of another network or loop, or something else.
@@ -123,6 +127,8 @@ def run_comparison(
     """Carry out `compare` with a loop that may run in other processes."""
     chosen = _seeds(seeds)
     untrained = _copy(network)
+    if example is not None:
+        check(untrained, example)
     costs = {} if example is None else graft_costs(network, example)
     latency = _latency(network, example) if isinstance(example, Tensor) else None
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,8 +164,9 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
         chosen = tuple(map(int, range(seeds) if isinstance(seeds, int) else seeds))
     except (TypeError, ValueError):
         chosen = ()
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise SettingsError(f"these are no different seeds: {seeds}", "seeds", "give a number of at least 1")
+    if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= seed < _SEEDS for seed in chosen):
+        hint = f"give their number, or different integers from 0 to {_SEEDS - 1:,}"
+        raise SettingsError(f"invalid seeds: {excerpt(seeds)}", "seeds", hint)
     return chosen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from attn_surgeon.validation import validated
 
 _EXPERIMENT, _BEFORE, _RESULT = "experiment.json", "before.json", "result.json"
 _PICTURE, _COMPARISON = "comparison.png", "comparison.json"
+_POLL = 0.1  # seconds
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class ComparisonFolder:
         if is_first():
             _claim_experiment(path, network, loop)
             remove_leftovers(path)
+        while not (path / _EXPERIMENT).exists():  # until the first process has made sure that the folder is empty
+            time.sleep(_POLL)
         names = [item.parent for item in sorted(path.glob(f"seed-*/{_RESULT}"))]
         results = [_read(ArmResult, name / _RESULT) for name in names]
         if names:

@@ -16,7 +16,7 @@ def metric_values(returned: object, *, finite: bool = True) -> Values:
     """Return each metric's values: of single images where those were returned, else the one number.
 
     Raises:
-        TrainingError: there is no metric, or one that is no number; with `finite`, no finite one.
+        TrainingError: there is no metric, or one that is not a number; with `finite`, not a finite one.
 
     >>> metric_values(0.5), metric_values({"mAP": 0.25, "correct": [1, 0]})
     ({'score': (0.5,)}, {'mAP': (0.25,), 'correct': (1.0, 0.0)})
@@ -33,7 +33,7 @@ def _numbers(name: str, value: Any, *, finite: bool) -> tuple[float, ...]:
         several = isinstance(plain, Iterable) and not isinstance(plain, str)
         numbers = tuple(map(float, plain)) if several else (float(plain),)
     except (TypeError, ValueError):
-        what = f"{name} is {type(value).__name__}, no number"
+        what = f"{name} is {type(value).__name__}, not a number"
         raise TrainingError(what, "evaluate", "return numbers by name") from None
     if not numbers:
         raise TrainingError(f"{name} has no values", "evaluate")

@@ -77,7 +77,7 @@ def test_scripts_train_and_evaluate_both_networks(cli: Cli, prepared: str) -> No
         ("no-such-program {artefact} {out}", "sh good.sh {artefact}", "cannot be run"),
         ("true {artefact} {out}", "echo {artefact}", "the last line is no JSON object"),
         ("true {artefact} {out}", "true {artefact}", "the command printed nothing"),
-        ("true {artefact} {out}", "sh text.sh {artefact}", "file is str, no number"),
+        ("true {artefact} {out}", "sh text.sh {artefact}", "file is str, not a number"),
         ("true {artefact} {out}", "sh good.sh {artefact}", "has written no artefact"),
         ("sh fails.sh {artefact} {out}", "sh good.sh {artefact}", "failed with exit code 7: out of memory"),
         ("sh raises.sh {artefact} {out}", "sh good.sh {artefact}", f"failed with exit code 1: {CAUSE}"),

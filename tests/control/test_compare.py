@@ -18,7 +18,7 @@ from torch.utils.data import Subset
 import attn_surgeon
 from attn_surgeon import LostGraftError, SurgeonError, compare, graft_parameters, insert, list_grafts, remove
 from attn_surgeon.artefact.open_network import open_network
-from attn_surgeon.errors import SettingsError, TrainingError
+from attn_surgeon.errors import ExampleError, SettingsError, TrainingError
 from attn_surgeon.finetune.control_run import fine_tune
 from attn_surgeon.finetune.job import open_job
 from attn_surgeon.finetune.loop import train as train_loop
@@ -226,7 +226,7 @@ def frozen(net: nn.Module, seed: int, folder: Path) -> None:
     [
         (rebuilt, LostGraftError, "no graft after layer2, after layer3: the trainer trained another network"),
         (frozen, TrainingError, "training has changed no graft"),
-        (lambda net, seed, folder: "best.pt", TrainingError, "train returned str, no network"),
+        (lambda net, seed, folder: "best.pt", TrainingError, "train returned str, not a network"),
     ],
 )
 def test_a_training_that_leaves_the_grafts_out_raises(
@@ -246,9 +246,9 @@ def test_an_evaluation_that_leaves_the_grafts_out_raises(tmp_path: Path) -> None
     [
         (float("nan"), "score is not finite"),
         ([], "score has no values"),
-        (np.array([[1.0]]), "score is ndarray, no number"),
+        (np.array([[1.0]]), "score is ndarray, not a number"),
         ({}, "returned no metric"),
-        ("0.5 %", "score is str, no number"),
+        ("0.5 %", "score is str, not a number"),
         ({"mAP": [0.5, 30.0]}, "not from 0 to 1"),
     ],
 )
@@ -260,7 +260,7 @@ def test_values_that_are_none_raise(tmp_path: Path, value: object, message: str)
 def test_requests_that_cannot_be_carried_out_raise_before_training(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no grafts"):
         compare(load_demo(), train=train, evaluate=correct, out=tmp_path / "run")
-    with pytest.raises(SettingsError, match="no different seeds"):
+    with pytest.raises(SettingsError, match="invalid seeds"):
         compare(operated(), train=train, evaluate=correct, seeds=[1, 1], out=tmp_path / "run")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
@@ -297,10 +297,44 @@ def with_lock(net: nn.Module) -> nn.Module:
     return net
 
 
-@pytest.mark.parametrize("seeds", [0, [], [1, 1], "three", 1.5, None])
+@pytest.mark.parametrize("seeds", [0, [], [1, 1], [-1], [2**32], "three", 1.5, None])
 def test_seeds_that_are_none_raise(tmp_path: Path, seeds: Any) -> None:
-    with pytest.raises(SettingsError, match="these are no different seeds"):
+    with pytest.raises(SettingsError, match="invalid seeds"):
         compare(operated(), train=train, evaluate=correct, seeds=seeds, out=tmp_path / "run")
+
+
+def test_networks_of_several_inputs_are_compared(tmp_path: Path) -> None:
+    network = insert(Two(), "se", after=["a", "b"], example=(X[:1], X[:1]))
+
+    def train_two(net: nn.Module, seed: int, folder: Path) -> None:
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(X, y=X), Y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    def evaluate(net: nn.Module) -> object:
+        with torch.no_grad():
+            return {"accuracy": (net(X, X).argmax(1) == Y).numpy()}
+
+    with pytest.raises(ExampleError, match="the network does not run on the example"):
+        compare(network, train=train_two, evaluate=evaluate, seeds=1, out=tmp_path / "run", example=X[:1])
+    example = {"x": X[:1], "y": X[:1]}
+    result = compare(network, train=train_two, evaluate=evaluate, seeds=1, out=tmp_path / "run", example=example)
+    assert [item.macs for item in result.grafts] == [32, 32]
+    assert [item.changed for item in result.grafts] == [True, True]
+    assert result.latency_ms is None
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(1, 8, 3, padding=1)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        output: Tensor = self.head((self.a(x) + self.b(y)).mean((2, 3)))
+        return output
 
 
 def test_evaluations_have_as_many_images(tmp_path: Path) -> None:
