@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -78,7 +78,8 @@ def run_trials(
     trials = []
     for number, (kind, strength) in enumerate(TRIALS):
         images = [corrupted(kind, strength) for corrupted in corruptions]
-        scores = task.score_each(models, images, options, of_jobs(progress, number, len(TRIALS)))
+        trial_options = replace(options, with_loss=False)
+        scores = task.score_each(models, images, trial_options, of_jobs(progress, number, len(TRIALS)))
         outcomes = tuple(torch.tensor(score.outcomes, dtype=torch.float64) for score in scores)
         trials.append(Trial(kind, strength, outcomes))
     return trials

@@ -28,6 +28,7 @@ from attn_surgeon.optional_dependencies import is_installed
 from attn_surgeon.progress import Progress, no_progress, of_jobs
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import copied
+from attn_surgeon.tasks.base import ScoreOptions
 
 COMPARISON = "comparison.json"
 
@@ -53,7 +54,7 @@ def fine_tune(job: FinetuneJob, progress: Progress = no_progress) -> dict[str, A
 
 
 def _fine_tune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
-    before = job.task.score(job.network.model, job.splits.val)
+    before = job.task.score(job.network.model, job.splits.val, ScoreOptions(with_loss=False))
     results = [_train_arms(job, number, progress) for number in range(job.seeds)]
     document = {"before": before.metric, "images": len(before.outcomes), **_describe(job, results)}
     if distributed.is_first():

@@ -17,7 +17,7 @@ from attn_surgeon.tasks.base import ScoreOptions, Task
 
 def bypass_costs(model: nn.Module, task: Task, data: ImageData, metric: float) -> dict[str, float]:
     """Return, for each graft's path, how much of the metric is lost if it alone is bypassed."""
-    options = ScoreOptions(device=next(model.parameters()).device)
+    options = ScoreOptions(device=next(model.parameters()).device, with_loss=False)
     costs = {}
     for made in list_grafts(model):
         with bypassed([made.block]):

@@ -63,11 +63,15 @@ class Score:
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """How a dataset is scored: images per batch, data-loading processes, and the device."""
+    """How a dataset is scored: images per batch, data-loading processes, the device, and whether the loss is needed.
+
+    A task that needs a second pass for the loss leaves it out, as NaN, where it is not needed.
+    """
 
     batch_size: int = 256
     workers: int = 0
     device: str | torch.device = "cpu"
+    with_loss: bool = True
 
 
 DEFAULT_OPTIONS = ScoreOptions()

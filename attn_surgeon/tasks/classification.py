@@ -118,7 +118,15 @@ class Classification(Task):
         """Score classifiers on the same images, each read once."""
         batches: list[list[Predictions]] = [[] for _ in models]
         watches = [partial(_keep, of_model) for of_model in batches]
-        measured = measure_accuracies(models, data, **vars(options), progress=progress, watches=watches)
+        measured = measure_accuracies(
+            models,
+            data,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            device=options.device,
+            progress=progress,
+            watches=watches,
+        )
         return [_score(accuracy, concatenated(of_model)) for accuracy, of_model in zip(measured, batches, strict=True)]
 
     def samples(self, data: ImageData) -> Iterator[Tensor]:

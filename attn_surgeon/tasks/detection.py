@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -136,7 +137,7 @@ class Detection(Task):
                 for number, (model, dataset) in enumerate(zip(models, datasets, strict=True)):
                     if dataset.preprocessing not in items:
                         items[dataset.preprocessing] = dataset[index]
-                    found[number].add(model, dataset, index, *items[dataset.preprocessing], options.device)
+                    found[number].add(model, dataset, index, *items[dataset.preprocessing], options)
                     progress(index * len(models) + number + 1, count * len(models))
         return [own.score(item.class_names) for own, item in zip(found, data, strict=True)]
 
@@ -190,15 +191,19 @@ class _Found:
     found: list[Detections] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
-    def add(self, model: nn.Module, dataset: BoxImages, index: int, image: Tensor, boxes: Boxes, device: Any) -> None:
-        """Run the network on image `index` (C, H, W), once for its detections and once for its loss."""
-        detector, image = detector_of(model), image.to(device)
+    def add(
+        self, model: nn.Module, dataset: BoxImages, index: int, image: Tensor, boxes: Boxes, options: ScoreOptions
+    ) -> None:
+        """Run the network on image `index` (C, H, W), once for its detections and, if asked, once for its loss."""
+        detector, image = detector_of(model), image.to(options.device)
         (found,) = detector.predict(model, [image])
         in_file = dataset.in_file(index, found.boxes.float().cpu(), image.shape[1:])
         self.found.append(Detections(in_file, found.scores.float().cpu(), found.labels.cpu()))
         self.truth.append(dataset.truth(index))
+        if not options.with_loss:
+            return
         with _computing_losses(model), seeded(index):
-            loss = detector.losses(model, [image], [boxes.where(~boxes.crowd).to(device)])
+            loss = detector.losses(model, [image], [boxes.where(~boxes.crowd).to(options.device)])
         self.losses.append(float(loss))
 
     def score(self, class_names: tuple[str, ...]) -> Score:
@@ -216,7 +221,7 @@ class _Found:
         }
         return Score(
             _mean(precisions.mean(1)),
-            sum(self.losses) / len(self.losses),
+            sum(self.losses) / len(self.losses) if self.losses else math.nan,
             tuple(outcomes.tolist()),
             figures,
             predictions=BoxPredictions(tuple(self.found), matches),
