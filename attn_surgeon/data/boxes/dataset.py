@@ -24,6 +24,7 @@ from attn_surgeon.networks.preprocessing import Preprocessing
 
 BoxItem = tuple[Tensor, Boxes]
 SCALES = (0.75, 1.33)  # range of the scale jitter
+BRIGHTNESS = 0.25  # largest relative change of brightness, contrast and saturation
 SMALLEST = 2.0  # pixels; the smallest side of a box that is left of an object at the edge of a crop
 
 
@@ -119,7 +120,7 @@ def fed_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, 
 
 @dataclass(frozen=True)
 class RandomView:
-    """Distort the colours of an image, flip it half of the time, scale it and crop it to its size, drawn from a key."""
+    """Change the colours of an image, flip it half of the time, scale it and crop it to its size, drawn from a key."""
 
     preprocessing: Preprocessing
 
@@ -130,15 +131,15 @@ class RandomView:
         box = tv_tensors.BoundingBoxes(boxes.boxes, format="XYXY", canvas_size=size)
         sample = {"boxes": box, "labels": boxes.labels, "crowd": boxes.crowd}
         with seeded_by(key):
-            image, found = _views(size, colour=pixels.shape[0] == 3)(tv_tensors.Image(pixels), sample)
+            image, found = _views(size)(tv_tensors.Image(pixels), sample)
         left = Boxes(found["boxes"].as_subclass(Tensor), found["labels"], found["crowd"])
         return fed(image.as_subclass(Tensor), left, self.preprocessing)
 
 
-def _views(size: tuple[int, int], *, colour: bool) -> v2.Compose:
+def _views(size: tuple[int, int]) -> v2.Compose:
     return v2.Compose(
         [
-            *([v2.RandomPhotometricDistort()] if colour else []),
+            v2.ColorJitter(BRIGHTNESS, BRIGHTNESS, BRIGHTNESS),  # no hue: it may be what tells classes apart
             v2.RandomHorizontalFlip(),
             v2.ScaleJitter(size, scale_range=SCALES, antialias=True),
             v2.RandomCrop(size, pad_if_needed=True, fill=127),
