@@ -5,7 +5,7 @@
 The plain network is trained from random weights on every second training image: these are the *pretrained weights*.
 Then blocks are inserted, and `attn_surgeon.compare` trains each network and its control on the other images. Started
 again after an interruption, it goes on at the training that had not finished. Needs `torchmetrics` and
-`faster-coco-eval`.
+`pycocotools`.
 """
 
 from __future__ import annotations

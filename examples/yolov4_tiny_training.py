@@ -107,7 +107,7 @@ def outputs(network: nn.Module, images: Images, batch: int = 32) -> list[Tensor]
 
 def average_precision(network: nn.Module, images: Images) -> dict[str, float]:
     """Return mAP, the mean over IoU thresholds from 0.5 to 0.95, and mAP50, at 0.5 alone."""
-    metric = MeanAveragePrecision(backend="faster_coco_eval")
+    metric = MeanAveragePrecision()
     metric.update(detections(outputs(network, images), images.size), images.targets)
     result = metric.compute()
     return {"mAP": result["map"].item(), "mAP50": result["map_50"].item()}

@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw
 from attn_surgeon.surgery.isolation import copied, seeded
 from tests.examples.example_files import example
 
-pytest.importorskip("faster_coco_eval")
 OBJECT = "<object><name>{}</name><bndbox>{}</bndbox></object>"
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 COLOURS = {"dark": (30, 30, 60), "light": (240, 200, 200)}
