@@ -146,8 +146,8 @@ def evaluate(
     if as_json:
         print_json(document)
         return
-    notes = [*(network.notes for network in networks), *(its_images.notes for its_images in images)]
-    for note in dict.fromkeys(chain.from_iterable(notes)):
+    notes = chain(*(network.notes for network in networks), *(its_images.notes for its_images in images))
+    for note in dict.fromkeys(notes):
         print_note(note)
     show_evaluation(document, chosen)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -44,11 +45,16 @@ def sites_table(title: str, sites: Sequence[tuple[str, Site]]) -> Table:
 
 
 def _coloured(plain: PlainTable) -> Table:
-    made = rich_table(plain, {"site": _coloured_name, "groups": _coloured_groups, "grafts": _coloured_grafts})
-    for column in made.columns:
+    styles: dict[str, Callable[[str], Text]] = {
+        "site": _coloured_name,
+        "groups": _coloured_groups,
+        "grafts": partial(Text, style="bold magenta"),
+    }
+    coloured = rich_table(plain, styles)
+    for column in coloured.columns:
         column.no_wrap = column.header in ("site", "type", "output", "params")
         column.overflow = "ellipsis" if column.header == "type" else "fold"
-    return made
+    return coloured
 
 
 def _name(entry: OutlineEntry, lasts: Sequence[bool], is_open: bool) -> str:
@@ -71,7 +77,3 @@ def _coloured_groups(text: str) -> Text:
     from attn_surgeon.draw.group_colours import colour
 
     return Text(" ").join(Text(group, style=colour(group)) for group in text.split())
-
-
-def _coloured_grafts(text: str) -> Text:
-    return Text(text, style="bold magenta")

@@ -53,7 +53,7 @@ def find_groups(flow: Dataflow, by_value: SitesByValue, reaches_output: Callable
         "head": _after(map(by_value.producer_site, heads)),
         "convs": _after(_convs(flow, by_value, spatial)),
         "upsamples": _after(
-            by_value.producer_site(number, inner=True) for number in _enlarged(flow) if number in spatial
+            by_value.producer_site(number, inner=True) for number in sorted(spatial) if flow.upsampled(number)
         ),
         "skips": _skips(by_value, fusions),
         "fusions": _fusions(by_value, fusions, spatial),
@@ -144,10 +144,6 @@ def _skips(by_value: SitesByValue, fusions: Sequence[Fusion]) -> tuple[Member, .
             elif entry is None and site is not None and len(by_value.flow.users[skip]) == 1:
                 members[site.name, "after"] = None
     return tuple(members)
-
-
-def _enlarged(flow: Dataflow) -> list[int]:
-    return [number for number in range(len(flow.values)) if flow.upsampled(number)]
 
 
 def _convs(flow: Dataflow, by_value: SitesByValue, spatial: Collection[int]) -> list[Site | None]:

@@ -109,8 +109,8 @@ def _by_vectors(
     known = _whole_patches(images[0]).union(*grids[:1]) if images else set()
 
     def fit(layout: str) -> tuple[bool, int, bool]:
-        length = shape[layout.index("L")] if "L" in layout else 0
-        return *_plausible(shape[layout.index("C")], vectors), bool(known) and bool(_grid(length, known, images[0]))
+        channels, length = shape[layout.index("C")], shape[layout.index("L")] if "L" in layout else 0
+        return channels > 1, vectors[channels], bool(known) and bool(_grid(length, known, images[0]))
 
     best = max(fitting or candidates, key=fit)
     return best if fitting or vectors[shape[best.index("C")]] else None
@@ -122,10 +122,6 @@ def _has_aspect(shape: tuple[int, ...], layout: str, images: Sequence[tuple[int,
         return True
     factors = (images[0][0] / shape[layout.index("H")], images[0][1] / shape[layout.index("W")])
     return max(factors) - min(factors) <= _ASPECT_TOLERANCE * max(factors)
-
-
-def _plausible(channels: int, vectors: Counter[int]) -> tuple[bool, int]:
-    return channels > 1, vectors[channels]
 
 
 def _tokens(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 
 from torch import Tensor
@@ -10,7 +10,6 @@ from torch import Tensor
 from attn_surgeon.surgery.observe.dataflow import Dataflow
 from attn_surgeon.surgery.observe.functions import plain_name
 from attn_surgeon.surgery.observe.observe import Call
-from attn_surgeon.surgery.observe.recorder import Event
 from attn_surgeon.surgery.sites.finder import Finder
 from attn_surgeon.surgery.sites.layouts import Feature
 from attn_surgeon.surgery.sites.site import Site
@@ -69,7 +68,11 @@ class SitesByValue:
         first, second = self.flow.observation.events, self._second.events if self._second else ()
         if [event.function for event in first] != [event.function for event in second]:
             return self.maps
-        resized = {id(value): other for event in zip(first, second, strict=True) for value, other in _outputs(*event)}
+        resized = {
+            id(value): other
+            for event, at_second_size in zip(first, second, strict=True)
+            for value, other in zip(event.outputs, at_second_size.outputs, strict=False)
+        }
         fixed = {number for number, value in enumerate(self.flow.values) if _same_shape(value, resized.get(id(value)))}
         fixed -= {n for n, feature in self.maps.items() if feature.positions + feature.prefix <= _FEW_POSITIONS}
         return {number: feature for number, feature in self.maps.items() if number not in fixed}
@@ -113,11 +116,6 @@ class SitesByValue:
             maker = self.flow.producers[number]
             return maker is not None and plain_name(maker.function) == plain_name(site.type)
         return not calls or any(self.flow.computed_in(number, call) for call in calls)
-
-
-def _outputs(event: Event, other: Event) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield an operation's outputs with those at the second size."""
-    return zip(event.outputs, other.outputs, strict=False)
 
 
 def _same_shape(value: Tensor, other: Tensor | None) -> bool:
