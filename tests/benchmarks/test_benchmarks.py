@@ -23,7 +23,9 @@ from attn_surgeon.blocks.base import registry
 from attn_surgeon.data.splits import Splits, open_labelled_splits
 from tests.data import cells
 
-from . import cifar, fine_tune, first_day, latency, membrane, safe, throughput, tune
+from ..data.boxes.files import splits, write_voc
+from ..tasks.cell_detector import loaded as cell_network
+from . import cifar, detector, fine_tune, first_day, latency, membrane, safe, throughput, tune
 
 SHORT = {"epochs": 1, "batch_size": 16, "limit": 32}
 Printed = Callable[[], str]
@@ -160,3 +162,12 @@ def test_latency(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     assert row(text, "plain")[3] == "1.000"
     assert row(text, "se untrained")[1] == row(text, "plain")[1]
     assert int(row(text, "se")[1]) > int(row(text, "plain")[1])
+
+
+def test_detector(printed: Printed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(detector, "SETTINGS", replace(detector.SETTINGS, batch_size=2, limit=6))
+    monkeypatch.setattr(detector, "ROUNDS", 2)
+    detector.compare(cell_network(), write_voc(tmp_path, splits(train=6)), "backbone")
+    ours, reference, ratio, low, high = re.findall(r"[\d.]+\d", printed())
+    assert float(low) <= float(ratio) <= float(high)
+    assert float(low) * 0.9 <= float(ours) / float(reference) <= float(high) * 1.1

@@ -9,19 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from attn_surgeon.data.boxes.boxes import Boxes
 from attn_surgeon.tasks.average_precision import Matches, match_boxes, mean_known
 from attn_surgeon.tasks.detectors.base import Detections
 
 IMAGES, CLASSES = 24, 3
-Truth, Found = list[Boxes], list[Detections]
+Truth = list[Boxes]
+Found = list[Detections]
 
 
 def drawn(*, ties: bool = False, seed: int = 0) -> tuple[Truth, Found]:
     """Return boxes and detections near them, of all but the last class; the first image has no object."""
     generator = torch.Generator().manual_seed(seed)
-    rand = lambda *size: torch.rand(*size, generator=generator)  # noqa: E731
+
+    def rand(*size: int) -> Tensor:
+        return torch.rand(*size, generator=generator)
+
     truth, found = [], []
     for index in range(IMAGES):
         count = 0 if index == 0 else int(rand(1) * 9)
@@ -47,11 +52,11 @@ def coco_map(truth: Truth, found: Found) -> tuple[float, float, float]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    def corners(boxes: torch.Tensor) -> list[list[float]]:
+    def corners(boxes: Tensor) -> list[list[float]]:
         return [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in boxes.double().tolist()]
 
     def items(own: Any, index: int) -> list[dict[str, Any]]:
-        extra = [{"iscrowd": int(crowd)} for crowd in own.crowd] if isinstance(own, Boxes) else []
+        extra: list[dict[str, Any]] = [{"iscrowd": int(crowd)} for crowd in own.crowd] if isinstance(own, Boxes) else []
         extra = extra or [{"score": float(score)} for score in getattr(own, "scores", [])]
         return [
             {"image_id": index, "category_id": int(label), "bbox": box, "area": box[2] * box[3], **more}
@@ -72,7 +77,7 @@ def coco_map(truth: Truth, found: Found) -> tuple[float, float, float]:
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return tuple(evaluation.stats[:3].tolist())  # type: ignore[return-value]
+    return tuple(evaluation.stats[:3].tolist())
 
 
 def means(matches: Matches) -> list[float]:
