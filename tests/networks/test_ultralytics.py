@@ -133,6 +133,15 @@ def test_code_in_a_yaml_is_not_run(folder: Path) -> None:
     assert type(network.model[0].act).__name__ == "ReLU"
 
 
+@pytest.mark.parametrize("layer", ["load_checkpoint", "Convv", "torch.save", "nn.init.zeros_", "nn.Parameter"])
+def test_only_layers_are_built(layer: str, folder: Path) -> None:
+    path = write_yaml(folder)
+    path.write_text(path.read_text().replace("Conv,", f"{layer},", 1))
+    error = refused(f"ultralytics/{path.name}")
+    assert error.what == f"layer 0 is {layer}, and ultralytics has no such layer"
+    assert ("did you mean Conv" in error.hint) is (layer == "Convv")
+
+
 def test_unknown_names_and_arguments_name_the_nearest() -> None:
     assert "did you mean ultralytics/yolo11n.yaml" in refused("ultralytics/yoloo11n.yaml").hint
     assert "did you mean nc" in refused("ultralytics/yolo11n.yaml", ncc="3").hint

@@ -97,10 +97,31 @@ def _read_yaml(name: str) -> dict[str, Any]:
         yaml: dict[str, Any] = yaml_model_load(name)
     if not isinstance(yaml, dict) or not {"backbone", "head"} <= yaml.keys():
         raise SourceError("the YAML has no backbone and head", _PREFIX + name, "is it the YAML of a data set?")
+    _require_layers(yaml, _PREFIX + name)
     if not _is_plain_activation(yaml.get("activation")):
         what = "its activation is code other than a layer of torch.nn, and was not run"
         raise SourceError(what, _PREFIX + name, "write activation: nn.SiLU()")
     return yaml
+
+
+def _require_layers(yaml: Mapping[str, Any], where: str) -> None:
+    """Raise SourceError where a layer is no module; ultralytics calls whatever function has the name."""
+    from torch import nn
+    from torchvision import ops
+    from ultralytics.nn import tasks
+
+    for number, layer in enumerate([*yaml["backbone"], *yaml["head"]]):
+        if not isinstance(layer, list) or len(layer) != 4 or not isinstance(layer[2], str):
+            raise SourceError(f"layer {number} is not [from, repeats, module, arguments]", where, f"it is {layer}"[:80])
+        prefix, _, name = layer[2].rpartition(".")
+        found = getattr({"": tasks, "nn": nn, "torchvision.ops": ops}.get(prefix), name, None)
+        if not isinstance(found, type) or not issubclass(found, nn.Module):
+            layers = [
+                key for key, value in vars(tasks).items() if isinstance(value, type) and issubclass(value, nn.Module)
+            ]
+            raise SourceError(
+                f"layer {number} is {layer[2]}, and ultralytics has no such layer", where, nearest(name, layers)
+            )
 
 
 def _is_plain_activation(text: object) -> bool:
@@ -109,11 +130,11 @@ def _is_plain_activation(text: object) -> bool:
         return True
     try:
         call = ast.parse(str(text).strip(), mode="eval").body
-        assert isinstance(call, ast.Call)
-        assert re.fullmatch(r"(torch\.)?nn\.[A-Z]\w*", ast.unparse(call.func))
+        if not isinstance(call, ast.Call) or not re.fullmatch(r"(torch\.)?nn\.[A-Z]\w*", ast.unparse(call.func)):
+            return False
         for argument in (*call.args, *(keyword.value for keyword in call.keywords)):
             ast.literal_eval(argument)
-    except (AssertionError, SyntaxError, ValueError):
+    except (SyntaxError, ValueError):
         return False
     return True
 
