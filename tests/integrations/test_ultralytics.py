@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 import attn_surgeon
+from attn_surgeon.artefact.provenance import provenance_of
 from attn_surgeon.errors import LostGraftError, TrainingError
 
 from .yolos import (
+    CLASSES,
     SETTINGS,
     SITES,
     StoppedError,
@@ -56,6 +58,27 @@ def test_checkpoints_hold_grafts_that_change_the_output(weights: Path, name: str
         with attn_surgeon.disabled(network, site):
             without = network(image)[0]
         assert not torch.equal(network(image)[0], without)
+
+
+def test_an_artefact_of_a_trained_network_is_loaded_without_the_pickle(
+    weights: Path, tmp_path: Path, data: Path
+) -> None:
+    network = plain_yolo(weights / "best.pt").model
+    attn_surgeon.save(network, tmp_path / "m.safetensors")
+    again = attn_surgeon.load(tmp_path / "m.safetensors")
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(again(image)[0], network(image)[0])
+    assert provenance_of(again).class_names == CLASSES
+    start = started(integration().YOLO(again), data, project=str(tmp_path)).model
+    assert all(torch.equal(value, values(start)[name]) for name, value in values(network).items())
+
+
+def test_a_head_of_other_width_than_the_yaml_says_is_not_taken_for_it(tmp_path: Path, data: Path) -> None:
+    yolo = integration().YOLO(write_yaml(tmp_path, classes=80))
+    yolo.save(tmp_path / "wide.pt")
+    network = started(integration().YOLO(tmp_path / "wide.pt"), data, project=str(tmp_path)).model
+    assert network.model[-1].cv3[0][0].conv.out_channels != 16
+    assert provenance_of(network).source.kind == "object"
 
 
 def test_training_starts_from_the_network_that_ultralytics_trains(tmp_path: Path, data: Path) -> None:

@@ -135,7 +135,7 @@ def validated(experiment: Experiment) -> dict[str, Any]:
         model = YOLO(best)
         with attn_surgeon.disabled(model.model, {"": [], "all": "**"}.get(close, close)):
             box = model.val(**settings).box
-        return round(float(box.map), 4), round(float(box.map50), 4)
+        return round(float(box.map), 6), round(float(box.map50), 6)
 
     places = [item.graft.site for item in attn_surgeon.list_grafts(yolo(best).model)]
     closed = {place: mean_precision(place) for place in places}

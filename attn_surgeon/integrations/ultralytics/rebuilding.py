@@ -6,13 +6,17 @@ fits of its weights. Between the two, the new network gets the grafts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.errors import LostGraftError
+from attn_surgeon.networks import SourceSpec
+from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.operations.block_fitting import build_blocks
 from attn_surgeon.surgery.edit import perform
 from attn_surgeon.surgery.graft_check import check, remember_example
@@ -36,6 +40,22 @@ def example_of(network: nn.Module, side: int = _SIDE) -> Tensor:
     return torch.zeros(1, yaml.get("channels", 3), side, side, device=parameter.device, dtype=parameter.dtype)
 
 
+def record_source(network: nn.Module, size: int, names: Mapping[int, str]) -> None:
+    """Record the YAML that a network was built from, so that its artefacts are loaded without a pickle.
+
+    Args:
+        network: a network of ultralytics that its YAML describes, number of classes included.
+        size: the side of its images in pixels.
+        names: the names of its classes.
+    """
+    described: Any = network
+    name, channels = described.yaml.get("yaml_file"), described.yaml.get("channels", 3)
+    if name:
+        source = SourceSpec("ultralytics", str(name), {"nc": described.yaml["nc"], "ch": channels}, "none")
+        images = Preprocessing((0.0,) * channels, (1.0,) * channels, (size, size), channels)
+        set_provenance(network, Provenance(source, images, tuple(names.values())))
+
+
 def add_grafts(network: nn.Module, template: nn.Module, *, seed: int = 0) -> None:
     """Install the grafts of a template, freshly initialised, in a network that was built from the same YAML, in place.
 
@@ -46,13 +66,13 @@ def add_grafts(network: nn.Module, template: nn.Module, *, seed: int = 0) -> Non
     """
     items = list_grafts(template)
     grafts = [item.graft for item in items]
-    if _head_shapes(network) != _head_shapes(template):
+    if head_shapes(network) != head_shapes(template):
         grafts = _fitted(network, grafts)
     perform(network, grafts, build_blocks(network, grafts, seed), [item.key for item in items])
     remember_example(network, example_of(network))
 
 
-def _head_shapes(network: nn.Module) -> list[torch.Size]:
+def head_shapes(network: nn.Module) -> list[torch.Size]:
     """Return the shapes of the head's parameters, whose widths depend on the number of classes."""
     layers: Any = network.model
     return [parameter.shape for name, parameter in layers[-1].named_parameters() if "attn_surgeon." not in name]

@@ -14,7 +14,13 @@ from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from attn_surgeon.errors import LostGraftError, TrainingError, first_few
-from attn_surgeon.integrations.ultralytics.rebuilding import add_grafts, example_of, plain_yaml
+from attn_surgeon.integrations.ultralytics.rebuilding import (
+    add_grafts,
+    example_of,
+    head_shapes,
+    plain_yaml,
+    record_source,
+)
 from attn_surgeon.surgery.graft_check import check
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
@@ -38,8 +44,11 @@ class GraftTrainer(BaseTrainer):  # type: ignore[misc]
         template = weights if self.resume or self.template is None else self.template
         if template is not None and list_grafts(template):
             add_grafts(network, template, seed=self.args.seed)
+        shapes = head_shapes(network)
         if weights is not None:
             network.load(weights)
+        if head_shapes(network) == shapes:  # else the head kept the width of the weights, unlike the YAML's
+            record_source(network, self.args.imgsz, self.data["names"])
         check(network, example_of(network))
         if self.resume and self.template is not None:
             _require_resumed(self.template, network)
