@@ -47,7 +47,7 @@ def compare(
         bool,
         typer.Option(
             "--bypass/--no-bypass",
-            help="Evaluate each trained network once more for each graft, with that graft alone bypassed.",
+            help="Evaluate each trained network with each graft alone bypassed: with 50 grafts, 50 times more.",
         ),
     ] = True,
     source: Source = None,

@@ -65,7 +65,8 @@ def compare(
             not measured.
         smaller_is_better: the names of the metrics of which smaller values are better, such as `("loss",)`; `score` is
             the name of a number that is returned without one.
-        bypass: evaluate each trained network once more for each graft, with that graft alone bypassed.
+        bypass: evaluate each trained network once more for each graft, with that graft alone bypassed: with 50 grafts
+            50 evaluations for each seed.
         progress: is called with a line about what begins.
 
     Returns:
@@ -134,6 +135,8 @@ def run_comparison(
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder) if is_first() else nullcontext():
         own = ComparisonFolder.opened(folder, network, loop, progress)
+        bypassed = len(list_grafts(network)) if bypass else 0
+        progress(f"{2 * len(chosen)} training runs, {1 + (2 + bypassed) * len(chosen)} evaluations")
         before = own.before or _before(own, loop, untrained, progress)
         smaller = _known(smaller_is_better, before)
         results = [

@@ -118,7 +118,8 @@ def test_an_interrupted_comparison_resumes_where_it_stopped(tmp_path: Path) -> N
     told: list[str] = []
     again = compare(operated(), train=count, evaluate=correct, seeds=2, out=tmp_path / "parts", progress=told.append)
     assert trained[3:] == ["seed-1-grafts", "seed-1-control"]
-    assert told[:2] == ["resume after seed-0-control, seed-0-grafts", "train grafts, seed 1"]
+    asked = ["resume after seed-0-control, seed-0-grafts", "4 training runs, 9 evaluations", "train grafts, seed 1"]
+    assert told[:3] == asked
     assert again.metrics == whole.metrics
     assert again.grafts == whole.grafts
 
