@@ -52,8 +52,8 @@ class OnnxSession:
 class _Worker:
     """The process that runs one file; it is killed where an answer takes longer than the time limit."""
 
-    def __init__(self, process: subprocess.Popen[bytes], path: Path, time_limit: float) -> None:
-        self.process, self.path, self.time_limit = process, path, time_limit
+    def __init__(self, process: subprocess.Popen[bytes], path: Path, time_limit: float, failure: str) -> None:
+        self.process, self.path, self.time_limit, self.failure = process, path, time_limit, failure
         self.is_late = False
 
     def ask(self, *request: Any) -> Any:
@@ -71,7 +71,7 @@ class _Worker:
             raise self._late() if self.is_late else _crash(code, self.path) from None
         finally:
             timer.cancel()
-        return _checked(state, answer, self.path)
+        return _checked(state, answer, self.path, self.failure)
 
     def _stop(self) -> None:
         self.is_late = True
@@ -102,24 +102,53 @@ def open_session(
         time_limit: seconds after which opening it, or running it once, is given up; by default those for a file that
             this package has written.
     """
-    command = [sys.executable, *WORKER]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    worker = _Worker(process, path, time_limit)
     memory = available_memory() if tuple(providers) == CPU else None  # GPUs' address spaces count as memory
-    try:
+    with _started(path, time_limit, "ONNX Runtime rejects this file") as worker:
         available = worker.ask("open", str(path), list(providers), threads, memory)
         _warn_of_conflict()
         yield OnnxSession(path, tuple(available), worker)
+
+
+def quantise(
+    source: Path,
+    target: Path,
+    feeds: Sequence[Feeds],
+    *,
+    excluded: Sequence[str] = (),
+    biases: bool = True,
+    time_limit: float = OWN_TIME_LIMIT,
+) -> None:
+    """Write an int8 file by static quantisation in ONNX Runtime; raise ExportError where that fails.
+
+    Args:
+        source: the file in single precision.
+        target: the file to write.
+        feeds: the inputs for calibration.
+        excluded: the names of the nodes that stay in single precision.
+        biases: quantise biases too.
+        time_limit: seconds after which it is given up.
+    """
+    with _started(source, time_limit, "the model cannot be quantised to integers") as worker:
+        worker.ask("quantise", (str(source), str(target)), list(feeds), list(excluded), biases)
+
+
+@contextmanager
+def _started(path: Path, time_limit: float, failure: str) -> Iterator[_Worker]:
+    """Yield a process that has ONNX Runtime, and end it."""
+    command = [sys.executable, *WORKER]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        yield _Worker(process, path, time_limit, failure)
     finally:
         process.kill()
         process.communicate()
 
 
-def _checked(state: str, answer: Any, path: Path) -> Any:
+def _checked(state: str, answer: Any, path: Path, failure: str) -> Any:
     if state == "missing":
         raise ExportError(str(answer), "", conflict() or "pip install onnxruntime, or onnxruntime-gpu")
     if state == "failed":
-        raise ExportError(f"ONNX Runtime rejects this file: {without_places(str(answer))[:300]}", path.name, conflict())
+        raise ExportError(f"{failure}: {without_places(str(answer))[:300]}", path.name, conflict())
     return answer
 
 

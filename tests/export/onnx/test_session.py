@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.onnx import session as sessions
-from attn_surgeon.export.onnx.session import open_session, without_places
+from attn_surgeon.export.onnx.session import open_session, quantise, without_places
 
 REPO = str(Path(__file__).parents[3])
 
@@ -154,3 +154,14 @@ def test_the_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> Non
     while worker.exists() and time.monotonic() < end:
         time.sleep(0.05)
     assert not worker.exists()
+
+
+def test_calibration_for_int8_that_does_not_end_is_stopped(tmp_path: Path) -> None:
+    feeds = [{"x": np.zeros((1, 3, 8, 8), np.float32)}]
+    source, target = endless(tmp_path / "x.onnx"), tmp_path / "y.onnx"
+    with pytest.raises(ExportError, match=r"stopped after 5 s; x\.onnx"):
+        quantise(source, target, feeds, time_limit=5)
+    assert not target.exists()
+    source.write_bytes(b"no model at all")
+    with pytest.raises(ExportError, match="cannot be quantised to integers"):
+        quantise(source, target, feeds)

@@ -15,12 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from attn_surgeon.errors import ExportError, first_line
 from attn_surgeon.export.module import INPUT, in_graft
 from attn_surgeon.export.onnx.rewrites.pooling import pool_globally
-from attn_surgeon.export.onnx.session import conflict, open_session
+from attn_surgeon.export.onnx.session import open_session, quantise
 from attn_surgeon.export.parity import Array
-from attn_surgeon.export.quiet import silenced
 
 
 @dataclass(frozen=True)
@@ -60,32 +58,11 @@ def to_int8(
         onnx.save(onnx_ir.to_proto(model), str(pooled))
         files = {what: Path(folder) / f"{index}.onnx" for index, what in enumerate(candidates)}
         for what, excluded in candidates.items():
-            _quantise(pooled, files[what], images, excluded, biases=biases)
+            quantise(pooled, files[what], [{INPUT: batch} for batch in images], excluded=excluded, biases=biases)
         errors = {what: _error(source, file, images, classes) for what, file in files.items()}
         best = min(errors, key=lambda what: errors[what])
         shutil.copyfile(files[best], target)
     return Quantisation(best != "everything", errors)
-
-
-def _quantise(source: Path, target: Path, images: Sequence[Array], excluded: list[str], *, biases: bool) -> None:
-    try:
-        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
-        with silenced():
-            quantize_static(
-                str(source),
-                str(target),
-                _Reader(images),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=QuantType.QInt8,
-                weight_type=QuantType.QInt8,
-                nodes_to_exclude=excluded,
-                extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": biases},
-            )
-    except Exception as error:
-        what = f"the model cannot be quantised to integers: {first_line(error)}"
-        raise ExportError(what, "", conflict()) from error
 
 
 def _error(source: Path, target: Path, images: Sequence[Array], output: int) -> float:
@@ -97,15 +74,3 @@ def _error(source: Path, target: Path, images: Sequence[Array], output: int) -> 
             squared_error += float(((expected - actual) ** 2).sum())
             squares += float((expected**2).sum())
     return math.sqrt(squared_error / squares if squares else squared_error)
-
-
-class _Reader:
-    """A `CalibrationDataReader` of batches."""
-
-    def __init__(self, images: Sequence[Array]) -> None:
-        self.batches = iter(images)
-
-    def get_next(self) -> dict[str, Array] | None:
-        """Return the next batch; None at the end."""
-        batch = next(self.batches, None)
-        return None if batch is None else {INPUT: batch}
