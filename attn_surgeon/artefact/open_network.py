@@ -108,7 +108,16 @@ def open_network(
     shape = (1, preprocessing.channels, *preprocessing.size)
     require_runnable(loaded.model, shape, f"{text} on an image of its size", f"choose a smaller {option('size')}")
     set_provenance(loaded.model, replace(loaded.provenance, preprocessing=preprocessing))
-    return replace(loaded, notes=(*loaded.notes, _NORMALISATION_UNKNOWN)) if preprocessing.assumed else loaded
+    notes = (*_not_finite(loaded.model), *([_NORMALISATION_UNKNOWN] if preprocessing.assumed else ()))
+    return replace(loaded, notes=(*loaded.notes, *notes))
+
+
+def _not_finite(model: nn.Module) -> list[str]:
+    """Return a note on the parameters and running statistics that hold NaN or infinity; masks may."""
+    tensors = {**dict(model.named_parameters()), **{k: v for k, v in model.named_buffers() if "running_" in k}}
+    names = [name for name, tensor in tensors.items() if not tensor.is_meta and not bool(tensor.isfinite().all())]
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [f"the weights hold NaN or infinity: {names[0]}{more}"] if names else []
 
 
 def _open_artefact(path: str, source: str | None, weights: str | None, trust: bool) -> LoadedNetwork:

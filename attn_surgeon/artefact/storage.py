@@ -31,7 +31,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], payload: Mapping[str, Any])
             _sort_metadata(Path(temporary))
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ArtefactError(f"cannot write: {reason}", str(path), f"choose another {option('output')}") from None
+        raise ArtefactError(f"cannot write: {reason}", str(path), "write it elsewhere") from None
 
 
 def _sort_metadata(path: Path) -> None:

@@ -36,7 +36,8 @@ def compare(
         ),
     ] = ...,  # type: ignore[assignment]
     seeds: Annotated[
-        int, typer.Option(metavar="K", help="Number of training runs of each network, with seeds from 0.", min=1)
+        int,
+        typer.Option(metavar="K", help="Number of training runs of each network, with seeds from 0.", min=1, max=1000),
     ] = 3,
     out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the results.")] = "runs/compare",
     smaller_is_better: Annotated[

@@ -47,6 +47,8 @@ def writable(path: str, *, force: bool, suffixes: Sequence[str] = (ARTEFACT_SUFF
     `attn_surgeon.save`, a command does not overwrite by default: the user may not have chosen the name.
     """
     target = Path(path)
+    if not target.name or "\0" in path:
+        raise ArtefactError("the output has no valid file name", repr(path), f"name a file with {option}")
     if os.path.isdir(path):  # noqa: PTH112 - pathlib raises for a name that is too long
         raise ArtefactError("the output is a folder", path, f"name a file with {option}")
     if target.suffix not in suffixes:
@@ -59,6 +61,8 @@ def writable(path: str, *, force: bool, suffixes: Sequence[str] = (ARTEFACT_SUFF
     claim(target)
     if os.path.lexists(path) and not force:
         raise ArtefactError("the output exists already", path, f"add --force, or name another with {option}")
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        raise ArtefactError("the output is a pipe or a device, not a file", path, f"name a file with {option}")
     return target
 
 

@@ -36,7 +36,7 @@ Runtimes = Annotated[
     ),
 ]
 Batches = Annotated[str, typer.Option(metavar="NUMBERS", help="Batch sizes, comma-separated.")]
-Rounds = Annotated[int, typer.Option(metavar="N", help="Number of timing rounds.", min=2)]
+Rounds = Annotated[int, typer.Option(metavar="N", help="Number of timing rounds.", min=2, max=10**5)]
 ProfileDevice = Annotated[str, typer.Option(metavar="DEVICE", help="cpu; cuda or cuda:1 (never run on a GPU).")]
 TimeLimit = Annotated[
     int | None,

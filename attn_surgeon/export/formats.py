@@ -76,7 +76,7 @@ class Format:
         if output is None:
             return {target: Path(name) for target, name in default.items()}
         *_, main = default
-        others = self.file_names(str(Path(output).with_suffix("")), precisions, options)
+        others = self.file_names(str(Path(output).parent / Path(output).stem), precisions, options)
         return {**{target: Path(name) for target, name in others.items()}, main: Path(output)}
 
     @property

@@ -150,6 +150,16 @@ def _require_finite(context: StageContext, value: Tensor, batch: tuple[Any, Any]
     raise TrainingError(f"{what}; {detail}", str(run.folder), f"lower {option('lr')} or {option('graft_lr_mult')}")
 
 
+def _require_finite_weights(context: StageContext) -> None:
+    """Raise TrainingError if the last step of an epoch, after which no loss is computed, made weights not finite."""
+    run = context.run
+    trained = ((name, weight) for name, weight in run.model.named_parameters() if weight.requires_grad)
+    first = next((name for name, weight in trained if not bool(weight.isfinite().all())), "")
+    if distributed.any_process(bool(first), device=context.accelerator.device)[0]:
+        what = f"training diverged in epoch {run.state.epoch + 1}: weights not finite, first {first}"
+        raise TrainingError(what, str(run.folder), f"lower {option('lr')} or {option('graft_lr_mult')}")
+
+
 def _after_step(context: StageContext) -> None:
     """Update the average of the weights, and write a checkpoint if one is due or a stop was requested."""
     run, every = context.run, context.run.settings.checkpoint_steps
@@ -164,6 +174,7 @@ def _after_step(context: StageContext) -> None:
 def _finish_epoch(context: StageContext, speed: float | None) -> None:
     """Evaluate, and write the epoch's metrics, the artefacts and a checkpoint."""
     run, state = context.run, context.run.state
+    _require_finite_weights(context)
     score = run.score(lambda done, total: _stop_if_requested(context))
     value = score.metric if run.settings.best_by == "metric" else -score.loss
     losses, images = zip(*distributed.gather_objects((state.loss, state.images)), strict=True)

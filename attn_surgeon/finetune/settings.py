@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from attn_surgeon.errors import SettingsError, option
-from attn_surgeon.finetune.stages import FREEZES, Stage, freeze_problem, parse_stages, stages_problem
+from attn_surgeon.finetune.stages import FREEZES, MOST_EPOCHS, Stage, freeze_problem, parse_stages, stages_problem
 from attn_surgeon.settings import setting
 from attn_surgeon.tasks.settings import TaskSettings
 
@@ -32,9 +32,9 @@ class FinetuneSettings(TaskSettings):
     attn_surgeon.errors.SettingsError: epochs must be at least 1, got 0; settings
     """
 
-    epochs: int = _optimisation(5, "Training epochs.", "N", least=1)
-    batch_size: int = _optimisation(64, "Images per batch, over all processes.", "N", least=1)
-    accumulate: int = _optimisation(1, "Gradient accumulation steps.", "N", least=1)
+    epochs: int = _optimisation(5, "Training epochs.", "N", least=1, most=MOST_EPOCHS)
+    batch_size: int = _optimisation(64, "Images per batch, over all processes.", "N", least=1, most=10**6)
+    accumulate: int = _optimisation(1, "Gradient accumulation steps.", "N", least=1, most=10**6)
     optimizer: str = _optimisation("adamw", "One of timm's optimizers: adamw, sgd, lamb, lion ...", "NAME")
     lr: float | None = _optimisation(
         None, f"Peak learning rate (default: 1e-3; 1e-2 with {option('freeze', 'base')}).", "LR", positive=True

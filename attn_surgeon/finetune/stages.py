@@ -9,6 +9,8 @@ from attn_surgeon.validation import read_count
 
 FREEZE_BY_NAME = {"all": "none", "grafts": "base", "bn": "bn"}
 FREEZES = ("none", "bn", "base", "until:MODULE")
+MOST_EPOCHS = 100_000
+_MOST_STAGES = 100
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ def parse_stages(text: str) -> tuple[Stage, ...]:
     (Stage(freeze='base', start=0, end=2), Stage(freeze='none', start=2, end=10))
     """
     stages: list[Stage] = []
+    if text.count(",") >= _MOST_STAGES:
+        raise ValueError(f"more than {_MOST_STAGES} stages")
     for part in text.split(","):
         name, _, count = part.strip().rpartition(":")
         epochs = read_count(count)
@@ -34,6 +38,8 @@ def parse_stages(text: str) -> tuple[Stage, ...]:
             raise ValueError(f"invalid stage '{excerpt(part)}'; expected stages such as grafts:2,all:8")
         start = stages[-1].end if stages else 0
         stages.append(Stage(_freeze(name), start, start + epochs))
+        if stages[-1].end > MOST_EPOCHS:
+            raise ValueError(f"more than {MOST_EPOCHS:,} epochs")
     return tuple(stages)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from attn_surgeon import insert
 from attn_surgeon.artefact.open_network import open_network
+from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.artefact.save import save
 from attn_surgeon.errors import DataError
 from attn_surgeon.networks import SourceSpec
@@ -87,3 +88,16 @@ def test_files_are_named_after_the_factory(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from attn_surgeon.networks.demo import demo as small\n")
     loaded = open_network(f"{tmp_path / 'mine.py'}:small", images=Overrides((0.0,), (1.0,), (32, 32)))
     assert loaded.name == "small"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_noted(tmp_path: Path, value: float) -> None:
+    model = insert(load_demo(), "se", after="layer2", example=torch.randn(1, 1, 32, 32))
+    set_provenance(model, open_network("demo").provenance)
+    assert open_network("demo").notes == ()
+    with torch.no_grad():
+        for name in ("layer1.0.conv2.weight", "layer2.0.bn1.bias"):
+            model.get_parameter(name)[0] = value
+    save(model, tmp_path / "x.safetensors")
+    notes = open_network(str(tmp_path / "x.safetensors")).notes
+    assert notes == ("the weights hold NaN or infinity: layer1.0.conv2.weight and 1 more",)

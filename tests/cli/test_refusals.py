@@ -70,6 +70,13 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "output folder": (("insert", "demo", *SE, "-o", "no/x.safetensors"), ("does not exist", "no", "create it first")),
     "own file": (("inspect", "net.py:make"), ("no such file", "net.py")),
     "tv": (("inspect", "tv/resnet19"), ("resnet19", "did you mean")),
+    "rounds": (("profile", "demo", "--rounds", "1000000000"), ("--rounds", "profile --help")),
+    "workspace": (("export", "demo", "--tensorrt", "--workspace", "inf"), ("--workspace", "export --help")),
+    "seeds": (("compare", "--train", "true", "--evaluate", "true", "--seeds", "1000000000"), ("--seeds",)),
+    "epochs": (("finetune", "--data", "demo", "--epochs", "1000000000"), ("--epochs must be at most 100000",)),
+    "stages": (("finetune", "--data", "demo", "--stages", "all:1," * 9999 + "all:1"), ("--stages", "more than 100")),
+    "no output": (("export", "demo", "--onnx", "-o", ""), ("no valid file name", "--output")),
+    "null output": (("insert", "demo", *SE, "-o", "a\0b.safetensors"), ("no valid file name", "--output")),
 }  # fmt: skip
 
 
@@ -224,6 +231,13 @@ def test_a_folder_that_only_seems_writable(cli: Cli) -> None:
     line = refused(cli, *INSERT, "-o", "/proc/x.safetensors", "--no-verify")
     assert "cannot" in line
     assert "/proc" in line
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+def test_an_output_that_is_a_pipe(cli: Cli) -> None:
+    os.mkfifo("x.safetensors")
+    assert "is a pipe or a device" in refused(cli, *INSERT, "-o", "x.safetensors", "--force")
+    assert Path("x.safetensors").is_fifo()
 
 
 def test_a_name_too_long_for_the_disk(cli: Cli) -> None:

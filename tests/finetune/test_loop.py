@@ -231,6 +231,24 @@ def test_numbers_that_are_none_stop_the_run_and_name_the_graft(tmp_path: Path, m
     assert all(bool(tensor.isfinite().all()) for tensor in saved["model"].values())
 
 
+def test_a_last_step_that_makes_weights_infinite_writes_no_artefact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, step = operated(), loop._step
+    name = next(name for name, _ in model.named_parameters())
+
+    def overflowing(context: StageContext, images: Tensor, labels: Tensor) -> None:
+        step(context, images, labels)
+        if context.run.state.step == 4:  # the last of the first epoch
+            with torch.no_grad():
+                model.get_parameter(name).fill_(float("inf"))
+
+    monkeypatch.setattr(loop, "_step", overflowing)
+    with pytest.raises(TrainingError, match=rf"diverged in epoch 1: weights not finite, first {name}.*lower lr"):
+        train(model, parts(SETTINGS), SETTINGS, tmp_path, EXAMPLE)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / checkpoint.CHECKPOINT).write_bytes(b"old")
 

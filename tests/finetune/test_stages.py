@@ -30,7 +30,9 @@ def test_stages_are_read_in_order() -> None:
     assert FinetuneSettings(epochs=3).plan == (Stage("none", 0, 3),)
 
 
-@pytest.mark.parametrize("text", ["grafts", "grafts:0", "graft:2", "until::2", "", "all:2,"])
+@pytest.mark.parametrize(
+    "text", ["grafts", "grafts:0", "graft:2", "until::2", "", "all:2,", "all:100001", "all:1," * 200]
+)
 def test_what_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="stages cannot be parsed"):
         FinetuneSettings(stages=text)

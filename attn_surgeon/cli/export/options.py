@@ -68,7 +68,9 @@ Shapes = Annotated[
 LintOnly = Annotated[
     bool, typer.Option("--lint-only", help="Only check the ONNX file against TensorRT's supported operators.")
 ]
-Workspace = Annotated[float, typer.Option(metavar="GB", help="Memory for building an engine; 0: all.", min=0)]
+Workspace = Annotated[
+    float, typer.Option(metavar="GB", help="Memory for building an engine; 0: all.", min=0, max=10**6)
+]
 TimingCache = Annotated[Path | None, typer.Option(metavar="FILE", help="TensorRT's timing cache.", show_default=False)]
 VersionCompatible = Annotated[
     bool, typer.Option("--version-compatible", help="Build an engine that later TensorRT versions can run.")
