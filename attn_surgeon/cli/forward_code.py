@@ -31,11 +31,11 @@ class Forward:
 
 def forwards(model: nn.Module, sites: Sequence[Site]) -> list[Forward]:
     """Return the code of the sites' owners, once for owners of one class with the same code."""
-    found: dict[tuple[str, str], Forward] = {}
+    unique: dict[tuple[str, str], Forward] = {}
     for site in sites:
         forward = _forward(model, site)
-        found.setdefault((forward.cls, forward.after), forward)
-    return list(found.values())
+        unique.setdefault((forward.cls, forward.after), forward)
+    return list(unique.values())
 
 
 def _forward(model: nn.Module, site: Site) -> Forward:

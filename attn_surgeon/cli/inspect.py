@@ -155,10 +155,10 @@ def _code(loaded: LoadedNetwork, surveyed: Survey, selector: str, *, show: bool)
     from attn_surgeon.cli.forward_code import code_documents, forwards, print_code
     from attn_surgeon.surgery.sites.selectors import select
 
-    found = forwards(loaded.model, select(surveyed.sites, selector, surveyed.unused))
+    code = forwards(loaded.model, select(surveyed.sites, selector, surveyed.unused))
     if show:
-        print_code(found)
-    return code_documents(found)
+        print_code(code)
+    return code_documents(code)
 
 
 def _picture_file(path: str | None, *, force: bool) -> Any:

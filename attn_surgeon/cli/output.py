@@ -123,53 +123,53 @@ def note_missing_pictures() -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> Table:
     """Build a table of plain text; the columns named in `right` are numbers, aligned to the right."""
-    made = Table(
+    result = Table(
         title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
     )
     for index, column in enumerate(columns):  # names are copied and numbers compared, so neither may wrap
         number = column in right
-        made.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number or index == 0)
+        result.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number or index == 0)
     for row in rows:
-        made.add_row(*(escape(cell) for cell in row))
-    return made
+        result.add_row(*(escape(cell) for cell in row))
+    return result
 
 
-def print_table(out: Console, made: Table) -> None:
+def print_table(out: Console, result: Table) -> None:
     """Print a table of numbers; where the terminal is too narrow for it, lines wrap and no number is cut."""
     width = out.width
-    out.width = max(width, Measurement.get(out, out.options.update(width=_UNLIMITED_WIDTH), made).maximum)
-    out.print(made)
+    out.width = max(width, Measurement.get(out, out.options.update(width=_UNLIMITED_WIDTH), result).maximum)
+    out.print(result)
     out.width = width
 
 
 def key_value_table(rows: Sequence[tuple[str, str]]) -> Table:
     """Build a table of names and values."""
-    made = Table(box=None, pad_edge=False, show_header=False)
-    made.add_column(style="dim")
-    made.add_column(overflow="fold")
+    result = Table(box=None, pad_edge=False, show_header=False)
+    result.add_column(style="dim")
+    result.add_column(overflow="fold")
     for name, value in rows:
-        made.add_row(escape(name), escape(value))
-    return made
+        result.add_row(escape(name), escape(value))
+    return result
 
 
 def rich_table(plain: PlainTable, styles: Mapping[str, Callable[[str], Text]] | None = None) -> Table:
     """Build the table that a terminal shows; `styles` return the text of a cell by the name of its column."""
-    made = table(plain.title, plain.columns, [], right=plain.numbers)
+    result = table(plain.title, plain.columns, [], right=plain.numbers)
     plain_style = [(styles or {}).get(column, Text) for column in plain.columns]
     for row in plain.rows:
-        made.add_row(*(style(cell) for style, cell in zip(plain_style, row, strict=True)))
-    return made
+        result.add_row(*(style(cell) for style, cell in zip(plain_style, row, strict=True)))
+    return result
 
 
 def print_plan(plan: Plan, out: Console) -> None:
     """Print the grafts, the refused sites with their reasons, and notes; narrow terminals show fewer columns."""
-    made, *refused = plan.tables
+    grafts, *refused = plan.tables
     kept = (
-        made.columns
+        grafts.columns
         if out.width >= _WIDTH_OF_ALL_COLUMNS
-        else [name for name in made.columns if name not in _ON_WIDE_TERMINALS_ONLY]
+        else [name for name in grafts.columns if name not in _ON_WIDE_TERMINALS_ONLY]
     )
-    out.print(rich_table(made.only(kept)))
+    out.print(rich_table(grafts.only(kept)))
     for plain in refused:
         out.print()
         out.print(rich_table(plain))
@@ -180,9 +180,9 @@ def print_plan(plan: Plan, out: Console) -> None:
 def print_certificate(certificate: Certificate, out: Console) -> None:
     """Print each check with its detail."""
     colours = {"✓": "green", "✗": "bold red", "–": "yellow"}
-    made = rich_table(certificate.table, {"": lambda mark: Text(mark, style=colours[mark])})
-    made.title = f"certificate: {'[green]passed[/]' if certificate.passed else '[bold red]failed[/]'}"
-    out.print(made)
+    result = rich_table(certificate.table, {"": lambda mark: Text(mark, style=colours[mark])})
+    result.title = f"certificate: {'[green]passed[/]' if certificate.passed else '[bold red]failed[/]'}"
+    out.print(result)
 
 
 @contextmanager

@@ -110,9 +110,9 @@ def profile(
         is_onnx = path.endswith(ONNX) or (against or "").endswith(ONNX)
         chosen = names or (["onnx"] if is_onnx else ["eager"])
         settings = profiler.ProfileSettings(torch_device, chosen, batches, rounds)
-        found = profiler.profile(inputs, settings, progress)
-    notes = [for_command_line(note) for note in found["notes"]]
-    document = {"device": device_name(torch_device), "rounds": rounds, **found, "notes": notes}
+        measured = profiler.profile(inputs, settings, progress)
+    notes = [for_command_line(note) for note in measured["notes"]]
+    document = {"device": device_name(torch_device), "rounds": rounds, **measured, "notes": notes}
     if target is not None:
         with staged(target) as temporary:
             temporary.write_bytes(to_png(document))
@@ -130,14 +130,14 @@ def _inputs(
     """Open the network and the one to compare with; raise OptionError where there is no original."""
     from attn_surgeon.profiling.profiled_network import ProfileInput, original
 
-    def given(text: str) -> LoadedNetwork | OnnxInput:
+    def open_input(text: str) -> LoadedNetwork | OnnxInput:
         return read(text) if text.endswith(ONNX) else open_one(text)
 
-    first = ProfileInput(path, given(path))
+    first = ProfileInput(path, open_input(path))
     if against is None:
         return [first]
     if against != ORIGINAL:
-        return [first, ProfileInput(against if against != path else f"{against} again", given(against))]
+        return [first, ProfileInput(against if against != path else f"{against} again", open_input(against))]
     base = original(first.source)
     if base is None:
         raise OptionError("this network has no grafts", f"--against {ORIGINAL}", "name another network")
@@ -159,10 +159,10 @@ def read_runtimes(text: str | None) -> list[str]:
 def read_batches(text: str) -> list[int]:
     """Return batch sizes, without duplicates; raise OptionError for an invalid one."""
     sizes = [read_count(part) for part in text.split(",")]
-    found = [size for size in sizes if size is not None]
-    if len(found) < len(sizes):
+    valid = [size for size in sizes if size is not None]
+    if len(valid) < len(sizes):
         raise OptionError(f"invalid batch sizes '{text}'", "--batch", "write it as 1,8")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(valid))
 
 
 def _require_known_device(device: str) -> None:

@@ -56,7 +56,7 @@ def remove(
     with show_steps(f"read {path}"):
         loaded = open_network(path, source=source, trust=trust, weights=weights)
         model = loaded.model
-        original = [made.graft for made in list_grafts(model)]
+        original = [item.graft for item in list_grafts(model)]
         remove_grafts(
             model,
             selector,
@@ -68,7 +68,7 @@ def remove(
             inplace=True,
         )
         save(model, target, overwrite=True)
-    left = [made.graft for made in list_grafts(model)]
+    left = [item.graft for item in list_grafts(model)]
     if as_json:
         removed = [graft.site for graft in original if graft not in left]
         sites = [graft.site for graft in left]

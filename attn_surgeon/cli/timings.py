@@ -38,9 +38,9 @@ def _networks(document: Mapping[str, Any]) -> Any:
     return table(f"profile on {document['device']}", columns, rows, right=columns[2:])
 
 
-def _megabytes(held: Mapping[int, int | None] | None, batch: int) -> str:
-    found = None if held is None else held[batch]
-    return "-" if found is None else f"{found / 1e6:.2f} MB"
+def _megabytes(bytes_by_batch: Mapping[int, int | None] | None, batch: int) -> str:
+    size = None if bytes_by_batch is None else bytes_by_batch[batch]
+    return "-" if size is None else f"{size / 1e6:.2f} MB"
 
 
 def _runs(document: Mapping[str, Any]) -> Any:

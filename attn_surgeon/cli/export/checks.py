@@ -18,10 +18,10 @@ _DATA_OPTIONS = ("split", "limit")
 _OPTION_NAMES = {"compiled": "compile"}  # parameters whose option has another name
 
 
-def chosen_format(given: Mapping[str, Any]) -> Format:
+def chosen_format(values: Mapping[str, Any]) -> Format:
     """Return the format that was chosen; raise OptionError for none or several."""
-    named = [name for name in _FLAGS if given[name]]
-    named += [given["format"]] if given["format"] is not None and given["format"] not in named else []
+    named = [name for name in _FLAGS if values[name]]
+    named += [values["format"]] if values["format"] is not None and values["format"] not in named else []
     if len(named) != 1:
         options = [option(name, True) if name in _FLAGS else option("format", name) for name in named]
         what = f"{' and '.join(options)} exclude each other" if named else "no format was given"
@@ -32,9 +32,9 @@ def chosen_format(given: Mapping[str, Any]) -> Format:
     return find_format(named[0])
 
 
-def chosen_precisions(given: Mapping[str, Any], chosen: Format) -> list[str]:
+def chosen_precisions(values: Mapping[str, Any], chosen: Format) -> list[str]:
     """Return the chosen precisions, by default fp32; raise OptionError for one that the format does not support."""
-    named = [name for name in PRECISIONS if given.get(name)]
+    named = [name for name in PRECISIONS if values.get(name)]
     for name in named:
         if name not in chosen.precisions:
             others = [other for other in format_names() if name in find_format(other).precisions]
@@ -42,10 +42,10 @@ def chosen_precisions(given: Mapping[str, Any], chosen: Format) -> list[str]:
             raise OptionError(f"{chosen.title} does not support this precision", option(name, True), hint)
     if len(named) > 1 and not chosen.several:
         raise OptionError(f"{chosen.title} has one precision", option(named[1], True), "export twice")
-    if len(named) > 1 and given["output"] is not None:
+    if len(named) > 1 and values["output"] is not None:
         raise OptionError("two files cannot have one name", option("output"), "leave it out, or export one precision")
-    if ("int8" in named) != (given["calibrate"] is not None):
-        if given["calibrate"]:
+    if ("int8" in named) != (values["calibrate"] is not None):
+        if values["calibrate"]:
             raise OptionError("only int8 is calibrated", option("calibrate"), f"add {option('int8', True)}")
         raise OptionError("int8 needs images to calibrate on", "", f"add {option('calibrate', 'DIR')}")
     return named or ["fp32"]
@@ -53,13 +53,13 @@ def chosen_precisions(given: Mapping[str, Any], chosen: Format) -> list[str]:
 
 def require_effect(context: typer.Context, chosen: Format) -> None:
     """Raise OptionError for an option that was given and has no effect here."""
-    given = context.params
+    values = context.params
     without_effect = _options_of_other_formats(chosen)
     if chosen.name == "tensorrt":
         without_effect["dynamic"] = f"use {option('shapes')} for an engine's dynamic axes"
-    if given["lint_only"]:
+    if values["lint_only"]:
         without_effect |= dict.fromkeys(_BUILD_OPTIONS, f"leave it out, or {option('lint_only', True)}")
-    if given["data"] is None:
+    if values["data"] is None:
         without_effect |= dict.fromkeys(_DATA_OPTIONS, f"add {option('data', 'DIR')}")
     for name in typed(context):
         if name in without_effect:

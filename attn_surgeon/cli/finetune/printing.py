@@ -77,12 +77,12 @@ def _grafts_table(result: dict[str, Any]) -> Any:
 
 def _mean_of_seeds(runs: list[dict[str, Any]], key: str) -> dict[str, dict[str, Any]]:
     """Return, for each trained network, a table of the mean of each class over the seeds."""
-    found: dict[str, dict[str, Any]] = {}
+    tables: dict[str, dict[str, Any]] = {}
     for arm in (arm for arm in ("grafts", "control") if arm in runs[0]):
         values = {name: [run[arm][key][name] for run in runs] for name in runs[0][arm][key]}
         known = {name: [value for value in own if value is not None] for name, own in values.items()}
-        found[arm] = {key: {name: _mean(own) if own else None for name, own in known.items()}}
-    return found
+        tables[arm] = {key: {name: _mean(own) if own else None for name, own in known.items()}}
+    return tables
 
 
 def _mean(values: list[float]) -> float:

@@ -148,15 +148,15 @@ def _skips(by_value: SitesByValue, fusions: Sequence[Fusion]) -> tuple[Member, .
 
 def _convs(flow: Dataflow, by_value: SitesByValue, spatial: Collection[int]) -> list[Site | None]:
     """Return the sites of the activation after each convolution, with or without a norm between."""
-    found: list[Site | None] = []
+    sites: list[Site | None] = []
     for number, producer in enumerate(flow.producers):
         if producer is None or not plain_name(producer.function).startswith("conv"):
             continue
         following = _only_user(flow, number, NORMS)
         activated = _only_user(flow, number if following is None else following, ACTIVATIONS)
         if activated in spatial and activated is not None:
-            found.append(_conv_site(flow, by_value, number, activated))
-    return found
+            sites.append(_conv_site(flow, by_value, number, activated))
+    return sites
 
 
 def _only_user(flow: Dataflow, number: int, functions: Sequence[str]) -> int | None:

@@ -17,12 +17,12 @@ def describe_inputs(observation: Observation, name: str) -> str:
     A site before a module is its first tensor. The others are found after what returns them, else inside the module.
     """
     calls = observation.calls.get(name.partition(":")[0], ())
-    given = _inputs(observation, calls[0]) if calls and name else {}
-    if len(given) < 2:
+    inputs = _inputs(observation, calls[0]) if calls and name else {}
+    if len(inputs) < 2:
         return ""
-    first, *others = given
-    places = [f"{other} is {_place(observation, given[other], name)}" for other in others]
-    return f"{name} takes {', '.join(given)}, and before it is {first}; {', '.join(places)}"
+    first, *others = inputs
+    places = [f"{other} is {_place(observation, inputs[other], name)}" for other in others]
+    return f"{name} takes {', '.join(inputs)}, and before it is {first}; {', '.join(places)}"
 
 
 def _inputs(observation: Observation, call: Call) -> Mapping[str, Tensor]:
@@ -32,19 +32,19 @@ def _inputs(observation: Observation, call: Call) -> Mapping[str, Tensor]:
         named = {key: value for key, value in bound.arguments.items() if key != "self"}
     except (TypeError, ValueError):  # a forward that was assigned may have any signature
         named = {str(index): value for index, value in enumerate(call.args)} | dict(call.kwargs)
-    found: dict[str, Tensor] = {}
+    inputs: dict[str, Tensor] = {}
     for name, value in named.items():
         several = tensors(value)
         for index, tensor in enumerate(several):
-            if not any(tensor is other for other in found.values()):
-                found[name if isinstance(value, Tensor) else f"{name}[{index}]"] = tensor
-    return found
+            if not any(tensor is other for other in inputs.values()):
+                inputs[name if isinstance(value, Tensor) else f"{name}[{index}]"] = tensor
+    return inputs
 
 
 def _place(observation: Observation, value: Tensor, name: str) -> str:
     producers = [path for path, calls in observation.calls.items() if path and calls[0].output is value]
     if producers:
         return f"after {min(producers, key=len)}"
-    if any(value is given for given in observation.inputs):
+    if any(value is other for other in observation.inputs):
         return "an input of the network"
     return f"inside {name} or after a function"

@@ -40,11 +40,11 @@ class SideBranches:
     @cached_property
     def trunk(self) -> frozenset[int]:
         """The values that the network's outputs depend on through other paths than side branches."""
-        found = set(self.flow.outputs)
+        values = set(self.flow.outputs)
         for number in reversed(range(len(self.flow.values))):
-            if number in found:
-                found.update(source for source in self.flow.sources[number] if not self.is_side_branch(number, source))
-        return frozenset(found)
+            if number in values:
+                values.update(source for source in self.flow.sources[number] if not self.is_side_branch(number, source))
+        return frozenset(values)
 
     def is_side_branch(self, result: int, part: int) -> bool:
         """Return whether one of a value's sources comes from a side branch."""
@@ -100,8 +100,8 @@ class SideBranches:
         """Return whether the layers at the lower resolutions all have fewer channels than the fork."""
         low = [number for number in self.flow.between(fork, part) or () if self._is_lower(fork, number)]
         first = next((number for number in low if self.flow.parametric(number)), None)
-        made = [self.maps[number].channels for number in low if first is not None and number >= first]
-        return max(made, default=0) < self.maps[fork].channels
+        channels = [self.maps[number].channels for number in low if first is not None and number >= first]
+        return max(channels, default=0) < self.maps[fork].channels
 
     def _is_light(self, fork: int, result: int, part: int) -> bool:
         """Return whether few layers are on the path, in a network that does not upsample further.

@@ -85,8 +85,8 @@ class SitesByValue:
     def producer_site(self, number: int, *, inner: bool = False) -> Site | None:
         """Return the site of what computed a value: the outermost module that returns it, or the innermost."""
         sites = self.insertable(number)
-        made = [site for site in sites if self.is_computed_at(number, site)] or sites
-        plain = [site for site in made if not site.is_item] or made
+        computed = [site for site in sites if self.is_computed_at(number, site)] or sites
+        plain = [site for site in computed if not site.is_item] or computed
         return plain[0 if inner else -1] if plain else None
 
     def last_site(self, number: int) -> Site | None:

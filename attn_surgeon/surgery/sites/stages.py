@@ -37,8 +37,8 @@ def _before_flattening(flow: Dataflow, maps: Maps, number: int) -> int:
     producer = flow.producers[number]
     if producer is None or maps[number].layout != "NCL" or plain_name(producer.function) not in RESHAPES:
         return number
-    given = [source for source in flow.sources[number] if source in maps and maps[source].layout in ("NCHW", "NHWC")]
-    return given[0] if len(given) == 1 else number
+    sources = [source for source in flow.sources[number] if source in maps and maps[source].layout in ("NCHW", "NHWC")]
+    return sources[0] if len(sources) == 1 else number
 
 
 def _descending(flow: Dataflow, maps: Maps, chain: Iterator[int]) -> list[int]:
@@ -78,8 +78,8 @@ def _is_within_stage(flow: Dataflow, maps: Maps, number: int, low: Collection[in
     """Return whether a map is inside a module that takes or returns a map of the same resolution."""
     for call in _inner_calls(flow, number):
         output = flow.number(call.output)
-        given = [value for value in flow.numbers(tensors((call.args, call.kwargs))) if value in maps]
-        if output != number and (output in low or any(_same_resolution(maps, value, number) for value in given)):
+        inputs = [value for value in flow.numbers(tensors((call.args, call.kwargs))) if value in maps]
+        if output != number and (output in low or any(_same_resolution(maps, value, number) for value in inputs)):
             return True
     return False
 
@@ -93,17 +93,17 @@ def _block_input(flow: Dataflow, maps: Maps, end: int, start: int) -> int:
     """
     result = end
     for call in _inner_calls(flow, start):
-        given = flow.first_input(call)
-        if given not in maps or given is None:
+        block_input = flow.first_input(call)
+        if block_input not in maps or block_input is None:
             continue
-        if not _same_resolution(maps, given, end):
+        if not _same_resolution(maps, block_input, end):
             break
         keeps_resolution = _keeps_resolution(flow, maps, call, start)
-        reduces_channels = maps[end].channels < maps[given].channels
+        reduces_channels = maps[end].channels < maps[block_input].channels
         ends = not keeps_resolution or not (reduces_channels or _has_layers_from(flow, maps, call, start))
-        if given != end and not _is_light(flow, given, end):
+        if block_input != end and not _is_light(flow, block_input, end):
             break
-        result = result if ends else given
+        result = result if ends else block_input
     return result
 
 
