@@ -123,6 +123,29 @@ def test_an_interrupted_training_is_resumed_with_its_grafts(tmp_path: Path, data
     assert places(plain_yolo(last).model) == [f"after {site}" for site in SITES]
 
 
+def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, yolo = Path.write_bytes, grafted(tmp_path)
+
+    def crash(path: Path, content: bytes) -> int:
+        write(path, content[: len(content) // 2])
+        raise StoppedError
+
+    def arm(trainer: Any) -> None:
+        if trainer.epoch == 1:
+            monkeypatch.setattr(Path, "write_bytes", crash)
+
+    yolo.add_callback("on_train_epoch_start", arm)
+    with pytest.raises(StoppedError):
+        yolo.train(data=str(data), epochs=3, project=str(tmp_path), name="run", **SETTINGS)
+    monkeypatch.undo()
+    folder = tmp_path / "run" / "weights"
+    assert torch.load(folder / "last.pt", weights_only=False)["epoch"] == 0
+    assert sorted(path.name for path in folder.iterdir() if path.suffix == ".pt") == ["best.pt", "last.pt"]
+    assert places(plain_yolo(folder / "last.pt").model) == [f"after {site}" for site in SITES]
+
+
 def test_the_average_has_the_grafts(tmp_path: Path, data: Path) -> None:
     trainer = started(grafted(tmp_path), data, project=str(tmp_path))
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,21 @@ def test_installing_and_logging_are_as_before_afterwards() -> None:
     assert checks.AUTOINSTALL is (os.environ.get("YOLO_AUTOINSTALL", "true").lower() == "true")
     assert LOGGER.level < 40
     assert "ultralytics" in sys.modules
+
+
+@pytest.mark.slow
+def test_the_internet_is_not_asked(folder: Path) -> None:
+    code = f"""
+import socket, urllib.request, subprocess, sys
+def refuse(*args, **kwargs):
+    raise AssertionError(f"asked for {{args}}")
+socket.getaddrinfo = socket.create_connection = urllib.request.urlopen = refuse
+from attn_surgeon.artefact.open_network import open_network
+assert "ultralytics" not in sys.modules
+open_network("ultralytics/{write_yaml(folder).name}")
+print("opened")
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLO_")}
+    environment["YOLO_CONFIG_DIR"] = str(folder)
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment)
+    assert done.stdout == "opened\n", done.stderr

@@ -14,6 +14,7 @@ from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from attn_surgeon.errors import LostGraftError, TrainingError, first_few
+from attn_surgeon.files import staged
 from attn_surgeon.integrations.ultralytics.rebuilding import (
     add_grafts,
     example_of,
@@ -72,6 +73,17 @@ class GraftTrainer(BaseTrainer):  # type: ignore[misc]
             frozen = any(part in f"{name}." for part in self.freeze_layer_names)
             if frozen and isinstance(module, nn.BatchNorm2d):
                 module.eval()
+
+    def save_model(self) -> Any:
+        """Write the checkpoints such that a kill leaves those of the epoch before, not half of one."""
+        last, best = self.last, self.best
+        last.parent.mkdir(parents=True, exist_ok=True)
+        with staged(last) as temporary:
+            self.last, self.best = temporary, temporary.with_name(best.name)
+            try:
+                return super().save_model()
+            finally:
+                self.last, self.best = last, best
 
     def final_eval(self) -> None:
         """Validate the best checkpoint; raise unless the checkpoints have all grafts and training has changed them."""
