@@ -37,6 +37,8 @@ class GraftTrainer(BaseTrainer):  # type: ignore[misc]
     """
 
     template: nn.Module | None = None
+    last: Path
+    best: Path
     _start: GraftValues
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
