@@ -68,5 +68,5 @@ def test_several_runs_have_the_interval_of_means_over_images_and_runs() -> None:
     assert found.high - found.low == pytest.approx(expected.high - expected.low, rel=0.1)
 
 
-def test_the_text_says_that_it_is_a_bootstrap() -> None:
+def test_the_text_names_the_bootstrap() -> None:
     assert describe_runs(3, 1000, bootstrap=True) == "3 training runs of each, 1,000 images, by bootstrap"

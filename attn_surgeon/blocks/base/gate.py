@@ -204,7 +204,7 @@ def hard_sigmoid(z: Tensor) -> Tensor:
 
 
 def add_residual(x: Tensor, update: Tensor) -> Tensor:
-    """Return x + update in the precision of x, which is x bit for bit if the update is zero, of either sign, or NaN.
+    """Return x + update in the precision of x: x bit for bit if the update is zero, of either sign, or not finite.
 
     A last layer of zeros returns −0 for negative values and NaN for infinities.
     """

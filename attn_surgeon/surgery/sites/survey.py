@@ -114,8 +114,8 @@ def _parameters(model: nn.Module) -> Mapping[str, Mapping[int, int]]:
 
 def _grafts(model: nn.Module) -> Mapping[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for made in list_grafts(model):
-        found.setdefault(made.graft.site, []).append(f"{made.graft.block['name']} {made.graft.side}")
+    for item in list_grafts(model):
+        found.setdefault(item.graft.site, []).append(f"{item.graft.block['name']} {item.graft.side}")
     return found
 
 
