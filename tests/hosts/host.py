@@ -29,7 +29,6 @@ class Host:
 
     `expected` gives the output that this must still have, from the network before the tool; `tolerance` is the largest
     difference, relative to what the grafts change, that the tool may make; `around` is open while a cell is judged.
-    `anew` says that the tool builds another network from a configuration, into which no graft can follow.
     """
 
     name: str
@@ -44,7 +43,6 @@ class Host:
     block: str = "cbam"
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
     slow: bool = False
-    anew: bool = False
 
     @property
     def light(self) -> bool:

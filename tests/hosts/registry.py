@@ -204,7 +204,6 @@ HOSTS = (
     _yolo("ultralytics checkpoint, fused", "yolo", yolo.checkpoint_fused, placements=yolo.C2F),
     _yolo("ultralytics ModelEMA", "yolo", yolo.averaged, placements=yolo.C2F),
     _yolo("ultralytics train", "yolo", yolo.trained, placements=yolo.C2F),
-    _yolo("ultralytics train, from the YAML", "yolo", yolo.trained_from_yaml, placements=yolo.C2F, anew=True),
     _yolo("ultralytics train, attn_surgeon's YOLO", "yolo", yolo.trained_by_integration, placements=yolo.C2F),
     _lightning("Lightning fit", "trainers", trainers.lightning_fit),
     _lightning("Lightning sync_batchnorm", "trainers", trainers.lightning_sync_batchnorm, placements=NORMS),

@@ -21,15 +21,14 @@ from .messages import brief, names_graft
 from .networks import seeded
 from .outputs import Outputs, distance, train, vector
 
-Kind = Literal["kept", "refused", "warned", "not carried over", "LOST", "BROKE", "n/a"]
+Kind = Literal["kept", "refused", "warned", "LOST", "BROKE", "n/a"]
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What became of the grafts.
 
-    Kept, refused by name, lost with a warning that names them, not in a network that was built anew, lost in silence,
-    or broken aloud with another's message.
+    Kept, refused by name, lost with a warning that names them, lost in silence, or broken aloud with another's message.
     """
 
     kind: Kind
@@ -61,7 +60,7 @@ def judge(host: Host, side: str) -> Verdict:
     named = [item.message for item in heard if isinstance(item.message, Warning) and names_graft(item.message)]
     if verdict.kind == "LOST" and named:
         return Verdict("warned", brief(named[0]))
-    return Verdict("not carried over") if verdict.kind == "LOST" and host.anew else verdict
+    return verdict
 
 
 @dataclass(frozen=True)

@@ -143,11 +143,6 @@ def trained(network: Any, x: Any) -> Any:
     return _started(model)
 
 
-def trained_from_yaml(network: Any, x: Any) -> Any:
-    """Begin to train a model that was made from a YAML, which ultralytics reads again."""
-    return _started(_yolo(network))
-
-
 def trained_by_integration(network: Any, x: Any) -> Any:
     from attn_surgeon.integrations.ultralytics import YOLO
 
