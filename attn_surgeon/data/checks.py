@@ -97,7 +97,7 @@ def inspect_file(source: ImageSource, index: int, *, decode: bool) -> Inspection
             with Image.open(file) as image:
                 (image.load if decode else image.verify)()
                 return Inspection(size, image.size)
-    except UNREADABLE as error:
+    except (*UNREADABLE, IndexError) as error:  # IndexError is what Pillow's verify raises for a PNG without pixels
         return Inspection(error=unreadable(source.name(index), error))
 
 

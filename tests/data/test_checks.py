@@ -10,6 +10,7 @@ import pytest
 
 from attn_surgeon.data import checks
 from attn_surgeon.data.checks import enlargement_notes, inspect_images, report_on, without_unreadable
+from attn_surgeon.data.folders import Files
 from attn_surgeon.data.images import ImageData, Pictures, relabelled
 from attn_surgeon.data.opening import open_dataset
 from attn_surgeon.errors import DataError, for_command_line, for_python
@@ -139,3 +140,12 @@ def test_images_much_smaller_than_the_input_are_noted() -> None:
     assert enlargement_notes([(32, 32), (500, 375), (640, 480)], (224, 224), "evaluate") == ()
     assert enlargement_notes([(150, 300)], (224, 224), "evaluate") == ()
     assert enlargement_notes([], (224, 224), "evaluate") == ()
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_a_png_without_pixels_is_unreadable(tmp_path: Path, decode: bool) -> None:
+    whole = png(0)
+    start = whole.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(whole[:start] + whole[whole.index(b"IEND") - 4 :])
+    error = checks.inspect_file(Files([tmp_path / "a.png"], [0]), 0, decode=decode).error
+    assert str(error).startswith(f"cannot read this image; {tmp_path / 'a.png'}; repair or remove it")
