@@ -84,7 +84,7 @@ def test_refusals_are_reported_and_the_other_grafts_inserted(cli: Cli) -> None:
     assert [graft["site"] for graft in plan["grafts"]] == ["layer3"]
     (refusal,) = plan["refusals"]
     assert (refusal["site"], refusal["side"]) == ("fc", "after")
-    assert "only one" in refusal["reason"]
+    assert "more than one position" in refusal["reason"]
 
 
 def test_options_start_and_seed_reach_the_block(cli: Cli) -> None:

@@ -28,7 +28,7 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "block": (("insert", "demo", "--block", "cbamm", "--after", "layer3"), ("'cbamm'", "did you mean cbam")),
     "site": (("insert", "demo", "--block", "se", "--after", "layer33"), ("'layer33'", "did you mean layer3")),
     "no site": (("insert", "demo", "--block", "se"), ("--after, --before or --at",)),
-    "no fit": (("insert", "demo", "-b", "cbam", "-a", "fc"), ("after fc", "only one", "inspect")),
+    "no fit": (("insert", "demo", "-b", "cbam", "-a", "fc"), ("after fc", "more than one position", "inspect")),
     "strict": (("insert", "demo", "-b", "cbam", "-a", "fc", "-a", "layer3", "--strict"), ("some sites", "after fc")),
     "patch": (("insert", "demo", *SE, "--weights", "none", "--patch"), ("different weights each", "--weights FILE")),
     "sites": (("insert", "demo", "-b", "se", "-a", "layr1", "-a", "layr2"), ("'layr1'", "'layr2'", "layer2")),
