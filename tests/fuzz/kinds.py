@@ -34,7 +34,7 @@ class FuzzKind:
 @cache
 def kinds() -> dict[str, FuzzKind]:
     """Return the kinds by name."""
-    from tests.fuzz import read_artefacts, read_data, read_requests, read_text, read_weights, surgery
+    from tests.fuzz import read_artefacts, read_boxes, read_data, read_requests, read_text, read_weights, surgery
 
-    modules = (read_text, read_artefacts, read_weights, read_requests, read_data, surgery)
+    modules = (read_text, read_artefacts, read_weights, read_requests, read_data, read_boxes, surgery)
     return {name: kind for module in modules for name, kind in module.KINDS.items()}

@@ -29,7 +29,8 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
 @cache
-def _image(kind: str, mode: str = "L") -> bytes:
+def image_bytes(kind: str, mode: str = "L") -> bytes:
+    """Return a small image in a format, with a few grey levels."""
     pixels = np.arange(144, dtype=np.uint8).reshape(12, 12) % 5
     file = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(file, kind)
@@ -38,14 +39,14 @@ def _image(kind: str, mode: str = "L") -> bytes:
 
 def _bomb() -> bytes:
     """Return a small PNG of 900 million pixels."""
-    content = bytearray(_image("PNG"))
+    content = bytearray(image_bytes("PNG"))
     content[16:24] = (30_000).to_bytes(4, "big") * 2
     return bytes(content)
 
 
 def _images() -> SearchStrategy[Any]:
     formats = st.sampled_from(_FORMATS)
-    content = formats.flatmap(lambda kind: damaged(_image(kind, "RGB" if kind == "JPEG" else "L")))
+    content = formats.flatmap(lambda kind: damaged(image_bytes(kind, "RGB" if kind == "JPEG" else "L")))
     return st.tuples(
         content | st.binary(max_size=60) | st.just(_bomb()), formats, st.sampled_from(["a", "ü", "a b", "x" * 200])
     )
@@ -57,9 +58,9 @@ def _read_images(case: tuple[bytes, str, str]) -> None:
     for folder in ("train", "val"):
         Path("data", folder, name).mkdir(parents=True)
         Path("data", folder, name, f"1.{kind.lower()}").write_bytes(content)
-        Path("data", folder, name, "2.png").write_bytes(_image("PNG"))
+        Path("data", folder, name, "2.png").write_bytes(image_bytes("PNG"))
         Path("data", folder, "other").mkdir()
-        Path("data", folder, "other", "3.png").write_bytes(_image("PNG"))
+        Path("data", folder, "other", "3.png").write_bytes(image_bytes("PNG"))
     splits = get_task("classification").open_splits("data", _PLAIN, TaskSettings(max_bad=0.9))
     for index in range(len(splits.train.dataset)):  # type: ignore[arg-type]
         splits.train.dataset[index]
@@ -67,8 +68,10 @@ def _read_images(case: tuple[bytes, str, str]) -> None:
 
 def _masks() -> SearchStrategy[Any]:
     modes = st.sampled_from(["L", "RGB", "1", "P", "LA"])
-    mask = modes.flatmap(lambda mode: st.just(_image("PNG", mode)) | damaged(_image("PNG", mode)))
-    return st.tuples(damaged(_image("PNG")) | st.just(_image("PNG")), mask, st.binary(max_size=40) | texts.map(_utf8))
+    mask = modes.flatmap(lambda mode: st.just(image_bytes("PNG", mode)) | damaged(image_bytes("PNG", mode)))
+    return st.tuples(
+        damaged(image_bytes("PNG")) | st.just(image_bytes("PNG")), mask, st.binary(max_size=40) | texts.map(_utf8)
+    )
 
 
 def _utf8(text: str) -> bytes:
@@ -91,9 +94,9 @@ def _tar() -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         for name, content in (
-            ("0.png", _image("PNG")),
+            ("0.png", image_bytes("PNG")),
             ("0.cls", b"1"),
-            ("1.png", _image("PNG")),
+            ("1.png", image_bytes("PNG")),
             ("1.json", b'{"label": 0}'),
         ):
             info = tarfile.TarInfo(name)

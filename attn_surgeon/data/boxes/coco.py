@@ -57,7 +57,7 @@ def read_coco(file: Path, folder: Path) -> Annotations:
     class_names, classes = _classes(categories, set(labels), file)
     if unknown := set(labels) - classes.keys():
         raise DataError(f"no category has the id {min(unknown, key=str)}", str(file), "add it to the categories")
-    owners = np.array([numbers.get(item.get("image_id"), -1) for item in annotations], dtype=np.int64)
+    owners = np.array([numbers.get(_value(item, "image_id", file), -1) for item in annotations], dtype=np.int64)
     boxes = _boxes(annotations, file)
     lost = [str(item.get("id")) for item, owner in zip(annotations, owners, strict=True) if owner < 0]
     listed = {str(path) for path in paths}

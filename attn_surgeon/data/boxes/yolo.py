@@ -6,6 +6,7 @@ height, or the corners of a polygon, all as fractions of the image's sides. An i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,7 @@ def _places(document: Mapping[str, Any], split: str, file: Path) -> list[Path]:
     for part in value if isinstance(value, list) else [value]:
         # Roboflow writes paths from a folder below that of the file
         options = [root / str(part).removeprefix(skip) for skip in ("", "../") for root in (base, file.parent)]
-        place = next((option for option in options if option.exists()), None)
+        place = next((option for option in options if os.path.exists(option)), None)  # noqa: PTH110 - pathlib raises for a name that is too long
         if place is None:
             raise DataError(f"{split} names a folder that does not exist: {excerpt(part)}", str(file), "correct it")
         found.append(place)
