@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from attn_surgeon.data.boxes.boxes import Boxes
 from attn_surgeon.optional_dependencies import require_extra
+from attn_surgeon.tasks.bootstrap import Counts
 from attn_surgeon.tasks.detectors.base import Detections
 from attn_surgeon.tasks.statistics import Floats
 
@@ -44,7 +45,7 @@ class ClassMatches:
     ignored: Mask
     objects: Integers
 
-    def precisions(self, counts: Integers) -> Floats:
+    def precisions(self, counts: Counts) -> Floats:
         """Return the average precision (B, 10) at each threshold, in resamples with counts (B, N); NaN without objects.
 
         It is the mean over 101 recalls of the highest precision at that recall or a higher one.
@@ -53,16 +54,16 @@ class ClassMatches:
         parts = [self._part(counts[start : start + step]) for start in range(0, len(counts), step)]
         return np.concatenate(parts)
 
-    def _part(self, counts: Integers) -> Floats:
-        objects = counts @ self.objects
+    def _part(self, counts: Counts) -> Floats:
+        counts = counts.astype(np.int64)
+        objects, drawn = counts @ self.objects, counts[:, self.owners]
         needed = _needed(objects)
         found = np.empty((len(counts), THRESHOLDS))
-        for threshold in range(THRESHOLDS):
-            kept = ~self.ignored[threshold]
-            owners, hits = self.owners[kept], self.hits[threshold][kept]
-            seen = counts[:, owners].cumsum(1)[:, hits]
-            correct = counts[:, owners[hits]].cumsum(1)
-            highest = np.maximum.accumulate((correct / np.maximum(seen, 1))[:, ::-1], 1)[:, ::-1]
+        for threshold, (hits, ignored) in enumerate(zip(self.hits, self.ignored, strict=True)):
+            if threshold == 0 or not np.array_equal(ignored, self.ignored[threshold - 1]):
+                seen = (drawn * ~ignored).cumsum(1)
+            correct = drawn[:, hits].cumsum(1)
+            highest = np.maximum.accumulate((correct / np.maximum(seen[:, hits], 1))[:, ::-1], 1)[:, ::-1]
             padded = np.pad(highest, ((0, 0), (0, 1)))
             found[:, threshold] = np.take_along_axis(padded, _first(correct, needed), 1).mean(1)
         found[objects == 0] = np.nan
@@ -87,15 +88,15 @@ class Matches:
         """The number of images."""
         return len(self.classes[0].objects)
 
-    def precisions(self, counts: Floats | None = None) -> Floats:
+    def precisions(self, counts: Counts | None = None) -> Floats:
         """Return the average precision (B, K, 10) by class and threshold in resamples with counts (B, N).
 
         By default of the images themselves.
         """
         drawn = np.ones((1, self.images)) if counts is None else counts
-        return np.stack([own.precisions(drawn.astype(np.int64)) for own in self.classes], 1)
+        return np.stack([own.precisions(drawn) for own in self.classes], 1)
 
-    def resampled(self, counts: Floats) -> Floats:
+    def resampled(self, counts: Counts) -> Floats:
         """Return the mAP (B,) of resamples with counts (B, N); NaN for those without objects."""
         return mean_known(self.precisions(counts).mean(2))
 
@@ -104,7 +105,7 @@ class Matches:
         found = np.full((self.images, len(self.classes)), np.nan)
         for number, own in enumerate(self.classes):
             for index in own.objects.nonzero()[0].tolist():
-                found[index, number] = own.of_image(index).precisions(np.ones((1, 1), dtype=np.int64)).mean()
+                found[index, number] = own.of_image(index).precisions(np.ones((1, 1))).mean()
         return mean_known(found)
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from attn_surgeon.tasks.statistics import Floats, Interval, t_quantile
 
 RESAMPLES = 1000
-Resampled = Callable[[Floats], Floats]  # maps how often each image is drawn (B, N) to the metric of each resample (B,)
+Counts = npt.NDArray[Any]  # how often each image is drawn in each resample (B, N)
+Resampled = Callable[[Counts], Floats]  # returns the metric of each resample (B,)
 
 
-def drawn_images(images: int) -> Floats:
+def drawn_images(images: int) -> Counts:
     """Return how often each image is drawn in each resample (B, N), the same for all networks."""
-    chances = np.full(images, 1 / images)
-    return np.random.default_rng(0).multinomial(images, chances, RESAMPLES).astype(np.float64)
+    generator = np.random.default_rng(0)
+    rows = (generator.integers(0, images, images) for _ in range(RESAMPLES))
+    return np.stack([np.bincount(row, minlength=images).astype(np.int16) for row in rows])
 
 
 def bootstrap_interval(estimate: float, resamples: Floats, images: int, bound: float = 1.0) -> Interval:

@@ -29,6 +29,8 @@ def yolo_splits(root: Path) -> SplitReaders:
         return {}
     document = read_yaml(file, DataError)
     if not isinstance(document, dict) or "train" not in document or "names" not in document:
+        if not is_file:  # a file of this name that other data may have
+            return {}
         raise DataError("this is no data file of YOLO", str(file), "expected train, val and names")
     class_names = _names(document["names"], file)
     places = {split: _places(document, split, file) for split in SPLIT_NAMES if document.get(split)}

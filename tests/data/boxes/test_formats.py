@@ -254,7 +254,15 @@ def test_what_is_wrong_in_a_data_file_is_named(text: str, problem: str, tmp_path
     root = write_yolo(tmp_path, splits())
     (root / "data.yaml").write_text(text)
     with pytest.raises(DataError, match=problem):
-        opened(root)
+        opened(root / "data.yaml")
+
+
+def test_other_data_may_have_a_file_of_this_name(tmp_path: Path) -> None:
+    images(tmp_path / "cell", splits()["train"])
+    (tmp_path / "data.yaml").write_text("author: nobody\n")
+    assert infer_task(str(tmp_path)) == "classification"
+    with pytest.raises(DataError, match="no images with boxes"):
+        opened(tmp_path)
 
 
 def test_yolo_paths_as_roboflow_writes_them(tmp_path: Path) -> None:
