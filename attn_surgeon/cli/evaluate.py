@@ -91,7 +91,7 @@ def evaluate(
     size: Size = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a network: accuracy, loss and calibration on labelled images, or mIoU on images with masks.
+    """Score a network: accuracy, loss and calibration on labelled images, mIoU on masks, or mAP on boxes.
 
     With --compare, score another network on the same images and test the difference.
 

@@ -18,13 +18,13 @@ Data = Annotated[
     str,
     _data(
         metavar="DATA",
-        help="A folder with one folder of images per class, or with images/ and masks/; torch/NAME, hfds/USER/NAME"
-        " or wds/SHARDS, as timm names them; demo or demo-clutter.",
+        help="A folder with one folder of images per class, with images/ and masks/, or with boxes in COCO, Pascal VOC"
+        " or YOLO format; torch/NAME, hfds/USER/NAME or wds/SHARDS, as timm names them; demo or demo-clutter.",
     ),
 ]
 TaskName = Annotated[
     str | None,
-    _data(metavar="NAME", help=f"Task: {' or '.join(TASKS)} (default: inferred from the data).", show_default=False),
+    _data(metavar="NAME", help=f"Task: {', '.join(TASKS)} (default: inferred from the data).", show_default=False),
 ]
 Split = Annotated[str, _data(metavar="SPLIT", help="Split of the data, if it has splits.")]
 Limit = Annotated[

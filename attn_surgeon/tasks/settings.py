@@ -20,7 +20,7 @@ class TaskSettings(BoxSettings):
 
     task: str = setting(
         "classification",
-        f"Task: {' or '.join(TASKS)}.",
+        f"Task: {', '.join(TASKS)}.",
         "NAME",
         panel="Data",
         check=_unknown,
