@@ -152,7 +152,7 @@ def test_files_that_are_no_networks_are_refused(folder: Path) -> None:
     Path("data.yaml").write_text("train: images\nnames: [a]\n")
     assert "no backbone" in refused("ultralytics/data.yaml").what
     Path("bad.pt").write_bytes(b"no pickle")
-    with pytest.raises(SourceError, match="cannot be built"):
+    with pytest.raises(WeightsError, match="cannot be opened"):
         open_network("ultralytics/bad.pt", trust=True)
 
 

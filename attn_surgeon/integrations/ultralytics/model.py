@@ -61,6 +61,7 @@ class GraftedModel(Model):  # type: ignore[misc]
             SurgeonError: as for `attn_surgeon.insert`.
 
         Example:
+            >>> import attn_surgeon
             >>> yolo = YOLO("yolo11n.yaml").insert("cbam", after=["model.16", "model.19", "model.22"])
             >>> len(attn_surgeon.list_grafts(yolo.model))
             3

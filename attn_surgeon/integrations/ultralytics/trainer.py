@@ -65,9 +65,10 @@ class GraftTrainer(BaseTrainer):  # type: ignore[misc]
         self.args.freeze = _modules_in(self.model, self._freeze) if self._freeze else self._freeze
         return checkpoint
 
-    def _build_train_pipeline(self) -> None:
-        self.args.freeze = self._freeze  # as the user wrote it, for the checkpoint
-        super()._build_train_pipeline()
+    def build_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Build the optimizer; the layers are frozen by now, and checkpoints have `freeze` as the user wrote it."""
+        self.args.freeze = self._freeze
+        return super().build_optimizer(*args, **kwargs)
 
     def _model_train(self) -> None:
         super()._model_train()

@@ -19,7 +19,7 @@ from attn_surgeon.networks.constructor_calls import library_errors, unknown_argu
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.networks.source import Loaded, Source, SourceSpec
 from attn_surgeon.optional_dependencies import require_extra
-from attn_surgeon.user_code import quiet
+from attn_surgeon.user_code import one_line, quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -180,10 +180,14 @@ def _preprocessing(model: Any) -> Preprocessing:
 def _open_checkpoint(spec: SourceSpec) -> nn.Module:
     """Unpickle a checkpoint, which runs code; ultralytics would download one that is not there."""
     _require_file(spec)
-    with _alone(spec.text), library_errors(spec.text):
+    with _alone(spec.text):
         from ultralytics.nn.tasks import load_checkpoint
 
-        model: nn.Module = load_checkpoint(spec.name)[0]
+        try:
+            model: nn.Module = load_checkpoint(spec.name)[0]
+        except Exception as error:  # whatever the code of a pickle raises
+            what = f"the checkpoint cannot be opened: {one_line(error)}"
+            raise WeightsError(what, spec.name, "is it one that ultralytics has saved, of this version?") from error
         return model.requires_grad_()
 
 
