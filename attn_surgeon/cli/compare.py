@@ -9,7 +9,7 @@ import typer
 
 from attn_surgeon.cli.files import artefact_or_newest
 from attn_surgeon.cli.options import ArtefactPath, AsJson, Own, Source, Trust, Weights
-from attn_surgeon.cli.output import console, note_missing_pictures, print_json, rich_table, show_steps
+from attn_surgeon.cli.output import console, note_missing_pictures, print_json, print_table, rich_table, show_steps
 
 
 def register(app: typer.Typer) -> None:
@@ -86,6 +86,6 @@ def compare(
         print_json(result.to_dict())
         return
     for each in result.tables:
-        console().print(rich_table(each))
+        print_table(console(), rich_table(each))
     for name, metric in result.metrics.items():
         console().print(f"{name}: {metric.verdict}", soft_wrap=True, markup=False)
