@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import set_provenance
@@ -202,7 +201,7 @@ class _Found:
         self.truth.append(dataset.truth(index))
         if not options.with_loss:
             return
-        with _computing_losses(model), seeded(index):
+        with seeded(index):
             loss = detector.losses(model, [image], [boxes.where(~boxes.crowd).to(options.device)])
         self.losses.append(float(loss))
 
@@ -232,20 +231,3 @@ class _Found:
 def _mean(by_class: Any) -> float:
     """Return the mean of the classes that have objects."""
     return float(mean_known(by_class[None])[0])
-
-
-@contextmanager
-def _computing_losses(model: nn.Module) -> Iterator[None]:
-    """Set the modules that compute losses to train mode, not those that drop features or update statistics."""
-    containers = [
-        module
-        for module in model.modules()
-        if next(module.children(), None) is not None and not isinstance(module, _BatchNorm)
-    ]
-    for module in containers:
-        module.training = True
-    try:
-        yield
-    finally:
-        for module in containers:
-            module.training = False

@@ -43,7 +43,7 @@ class Detector(Protocol):
         ...
 
     def losses(self, model: nn.Module, images: list[Tensor], targets: list[Boxes]) -> Tensor:
-        """Return the loss (scalar) of images (C, H, W); the network is in train mode."""
+        """Return the loss (scalar) of images (C, H, W); in eval mode without dropout or updates of statistics."""
         ...
 
     def predict(self, model: nn.Module, images: list[Tensor]) -> list[Detections]:

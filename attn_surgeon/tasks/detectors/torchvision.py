@@ -14,6 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteClassificationHead
 
@@ -24,6 +26,14 @@ from attn_surgeon.tasks.detectors.wrappers import unwrapped
 
 _PRIOR = 0.01  # the score that focal loss starts from, of RetinaNet and FCOS
 _HEADS = ("mask", "keypoint")
+_COMPUTING = (
+    GeneralizedRCNN,
+    RetinaNet,
+    FCOS,
+    SSD,
+    RegionProposalNetwork,
+    RoIHeads,
+)  # they compute losses in train mode
 
 
 class TorchvisionDetector:
@@ -39,7 +49,7 @@ class TorchvisionDetector:
         Raises:
             DataError: a box is empty or inverted.
         """
-        with _boxes_only(model), _data_errors():
+        with _boxes_only(model), _computing_losses(model), _data_errors():
             losses = model(images, [_target(boxes, images[0].device) for boxes in targets])
         total: Tensor = sum(losses.values())
         return total
@@ -104,6 +114,20 @@ def _boxes_only(model: nn.Module) -> Iterator[None]:
     finally:
         for name, predictor in predictors.items():
             setattr(heads, name, predictor)
+
+
+@contextmanager
+def _computing_losses(model: nn.Module) -> Iterator[None]:
+    """Set the modules that compute losses to train mode; in eval mode the others drop and update nothing."""
+    computing = [module for module in unwrapped(model).modules() if isinstance(module, _COMPUTING)]
+    flags = [module.training for module in computing]
+    try:
+        for module in computing:
+            module.training = True
+        yield
+    finally:
+        for module, flag in zip(computing, flags, strict=True):
+            module.training = flag
 
 
 @contextmanager
