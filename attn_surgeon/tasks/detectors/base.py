@@ -71,4 +71,6 @@ def detector_of(model: nn.Module) -> Detector:
         if detector.recognises(model):
             return detector
     what = f"{type(model).__name__} is of no family of detectors that is supported"
+    if type(model).__module__.startswith("ultralytics."):
+        raise DataError(what, "detection", "YOLO of attn_surgeon.integrations.ultralytics trains and validates it")
     raise DataError(what, "detection", f"there are adapters for {', '.join(FAMILIES)}")
