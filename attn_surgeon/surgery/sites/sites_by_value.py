@@ -62,8 +62,9 @@ class SitesByValue:
     def scaling(self) -> dict[int, Feature]:
         """The maps whose size depends on that of the image; a pooled grid's or learned states' does not.
 
-        All maps are returned if the runs at the two sizes have different operations. Maps of few positions are kept,
-        since two small sizes may be rounded to the same.
+        All maps are returned if the runs at the two sizes have different operations, or if no map depends on the
+        image's size, as in detectors, which resize images. Maps of few positions are kept, since two small sizes may be
+        rounded to the same.
         """
         first, second = self.flow.observation.events, self._second.events if self._second else ()
         if [event.function for event in first] != [event.function for event in second]:
@@ -74,8 +75,10 @@ class SitesByValue:
             for value, other in zip(event.outputs, at_second_size.outputs, strict=False)
         }
         fixed = {number for number, value in enumerate(self.flow.values) if _same_shape(value, resized.get(id(value)))}
-        fixed -= {n for n, feature in self.maps.items() if feature.positions + feature.prefix <= _FEW_POSITIONS}
-        return {number: feature for number, feature in self.maps.items() if number not in fixed}
+        few = {n for n, feature in self.maps.items() if feature.positions + feature.prefix <= _FEW_POSITIONS}
+        if fixed.issuperset(n for n in self.maps.keys() - few if self.flow.layered[n]):
+            return self.maps
+        return {number: feature for number, feature in self.maps.items() if number not in fixed - few}
 
     @property
     def layers(self) -> list[int]:

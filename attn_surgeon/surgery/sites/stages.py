@@ -66,12 +66,20 @@ def _deepest(flow: Dataflow, maps: Maps, heads: Sequence[int], layers: Collectio
         head for head in heads if head in reached & maps.keys() and maps[head].positions <= lowest / DOWNSAMPLED
     ]
     if low_heads:
-        return max(low_heads)
+        return _shared(flow, maps, low_heads, candidates) or max(low_heads)
     low = [number for number in candidates if maps[number].positions == lowest]
     whole = [number for number in low if not _is_within_stage(flow, maps, number, low)] or low
     widest = max(maps[number].channels for number in whole)
     wide = [number for number in whole if maps[number].channels == widest]
     return next((number for number in flow.dominators(max(whole)) if number in wide), max(wide))
+
+
+def _shared(flow: Dataflow, maps: Maps, heads: Sequence[int], candidates: Collection[int]) -> int | None:
+    """Return the map that several heads of its width are computed from, as a detector's of classes and of boxes are."""
+    chain = flow.dominators(flow.common_dominator(heads)) if len(heads) > 1 else ()
+    shared = next((number for number in chain if number in candidates), None)
+    alike = shared is not None and all(maps[head].channels == maps[shared].channels for head in heads)
+    return shared if alike else None
 
 
 def _is_within_stage(flow: Dataflow, maps: Maps, number: int, low: Collection[int]) -> bool:
