@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from attn_surgeon.data.images import message_line
+from attn_surgeon.data.images import ImageFile, message_line
 from attn_surgeon.errors import DataError
 
 FOLDER_SPLITS = ("train", "val", "test")
@@ -15,7 +16,7 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".p
 class Files:
     """Image files with labels."""
 
-    def __init__(self, files: list[Path], labels: list[int]) -> None:
+    def __init__(self, files: Sequence[ImageFile], labels: list[int]) -> None:
         self.files, self.labels = files, labels
 
     def name(self, index: int) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -46,6 +45,19 @@ class ImageSource(Protocol):
 
     def open(self, index: int) -> BinaryIO:
         """Open the bytes of an image; may raise OSError."""
+        ...
+
+
+class ImageFile(Protocol):
+    """An image file, as a path is, or an image that is drawn when it is opened."""
+
+    @property
+    def name(self) -> str:
+        """The name without folders."""
+        ...
+
+    def open(self, mode: Literal["rb"], /) -> BinaryIO:
+        """Open the bytes of the file; may raise OSError."""
         ...
 
 
@@ -90,15 +102,16 @@ class Selected:
         return self.source.open(self.chosen[index])
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: ImageFile) -> Image.Image:
     """Read and decode an image file; raise ImageError where it is unreadable."""
     try:
-        return _decoded(path)
+        with path.open("rb") as file:
+            return _decoded(file)
     except UNREADABLE as error:
         raise unreadable(str(path), error) from error
 
 
-def _decoded(file: Path | BinaryIO) -> Image.Image:
+def _decoded(file: BinaryIO) -> Image.Image:
     with Image.open(file) as image:
         image.load()
         return image

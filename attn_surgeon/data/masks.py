@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from attn_surgeon.data.images import read_image
+from attn_surgeon.data.images import ImageFile, read_image
 from attn_surgeon.errors import DataError, option
 from attn_surgeon.text_files import read_text
 
@@ -67,7 +67,7 @@ def mask_values(path: Path) -> np.ndarray[Any, Any]:
     return values.astype(np.uint8) if mask.mode == "1" else values
 
 
-def read_pixels(path: Path, channels: int) -> Tensor:
+def read_pixels(path: ImageFile, channels: int) -> Tensor:
     """Read an image as uint8 (C, H, W), grey or RGB; 16 bits per pixel become 8."""
     if channels not in (1, 3):
         hint = "use a network that takes grey or RGB images"

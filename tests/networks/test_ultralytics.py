@@ -13,10 +13,9 @@ import torch
 
 from attn_surgeon import insert, list_grafts, load, save
 from attn_surgeon.artefact.open_network import open_network
-from attn_surgeon.errors import ArtefactError, DataError, SourceError, WeightsError
+from attn_surgeon.errors import ArtefactError, SourceError, WeightsError
 from attn_surgeon.networks import SourceSpec, parse_source
 from attn_surgeon.networks.preprocessing import Preprocessing
-from attn_surgeon.tasks.detectors.base import detector_of
 
 from ..integrations.yolos import YAML, write_yaml
 from .helpers import refused
@@ -142,11 +141,6 @@ def test_only_layers_are_built(layer: str, folder: Path) -> None:
     error = refused(f"ultralytics/{path.name}")
     assert error.what == f"layer 0 is {layer}, and ultralytics has no such layer"
     assert ("did you mean Conv" in error.hint) is (layer == "Convv")
-
-
-def test_the_detection_task_names_the_trainer(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"of no family .*YOLO of attn_surgeon\.integrations\.ultralytics trains"):
-        detector_of(open_network(f"ultralytics/{write_yaml(folder).name}").model)
 
 
 def test_unknown_names_and_arguments_name_the_nearest() -> None:

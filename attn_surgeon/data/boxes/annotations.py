@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attn_surgeon.data.folders import IMAGE_SUFFIXES
+from attn_surgeon.data.images import ImageFile
 from attn_surgeon.errors import DataError, first_few
 
 Column = npt.NDArray[Any]
@@ -34,7 +35,7 @@ class Annotations:
         notes: remarks for the user.
     """
 
-    images: Sequence[Path]
+    images: Sequence[ImageFile]
     class_names: tuple[str, ...]
     owners: Column
     boxes: Column
@@ -75,7 +76,9 @@ class Annotations:
 SplitReaders = Mapping[str, Callable[[], Annotations]]  # a function that reads the annotations, by the split's name
 
 
-def in_columns(images: Sequence[Path], class_names: tuple[str, ...], rows: Iterable[Sequence[float]]) -> Annotations:
+def in_columns(
+    images: Sequence[ImageFile], class_names: tuple[str, ...], rows: Iterable[Sequence[float]]
+) -> Annotations:
     """Return the annotations of rows (number of the image, x1, y1, x2, y2, class number, crowd)."""
     table = np.array(list(rows), dtype=np.float64).reshape(-1, 7)
     table = table[table[:, 0].argsort(kind="stable")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -31,7 +30,7 @@ def inspect_boxes(annotations: Annotations, *, decode: bool, max_bad: float) -> 
         DataError: more than the fraction `max_bad` of the images is unreadable.
     """
     count = len(annotations.images)
-    source = Files([Path(image) for image in annotations.images], [0] * count)
+    source = Files(annotations.images, [0] * count)
     found = for_each(lambda index: inspect_file(source, index, decode=decode), range(count), source)
     images = InspectedImages(source, range(count), found)
     require_readable(images, max_bad)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -82,7 +81,7 @@ class BoxImages(Dataset[BoxItem]):
         """Return image `index` as uint8 (C, H, W)."""
         if index in self._kept:
             return self._kept[index]
-        pixels = read_pixels(Path(self.annotations.images[index]), self.preprocessing.channels)
+        pixels = read_pixels(self.annotations.images[index], self.preprocessing.channels)
         if self.keep:
             self._kept[index] = pixels
         return pixels

@@ -11,6 +11,7 @@ from attn_surgeon.data.boxes.annotations import Annotations, SplitReaders
 from attn_surgeon.data.boxes.checks import InspectedBoxes, inspect_boxes
 from attn_surgeon.data.boxes.coco import coco_splits
 from attn_surgeon.data.boxes.dataset import BoxImages, RandomView, as_lists, decoded_bytes
+from attn_surgeon.data.boxes.demo import demo_box_splits
 from attn_surgeon.data.boxes.voc import voc_splits
 from attn_surgeon.data.boxes.yolo import yolo_splits
 from attn_surgeon.data.checks import report_on
@@ -19,14 +20,17 @@ from attn_surgeon.data.settings import BoxSettings
 from attn_surgeon.data.splits import KEPT_BYTES, Splits, with_held_out
 from attn_surgeon.data.subsets import balanced, held_out
 from attn_surgeon.errors import DataError, first_few, option
+from attn_surgeon.networks.demo.box_scenes import DEMO_BOXES
 from attn_surgeon.networks.preprocessing import Preprocessing
 
 READERS = (coco_splits, yolo_splits, voc_splits)
-_LAYOUTS = "COCO (annotations/instances_train.json), Pascal VOC (annotations/*.xml) or YOLO (data.yaml)"
+_LAYOUTS = "COCO (annotations/instances_train.json), Pascal VOC (annotations/*.xml), YOLO (data.yaml) or demo-boxes"
 
 
 def box_splits(spec: str) -> SplitReaders:
     """Return a reader for each split of data with boxes; none where it is other data."""
+    if spec == DEMO_BOXES:
+        return demo_box_splits()
     root = Path(spec)
     if not root.exists():
         return {}
@@ -56,7 +60,7 @@ def open_box_splits(spec: str, preprocessing: Preprocessing, settings: BoxSettin
     return Splits(
         _data(training, scaled, keep=settings.workers == 0),
         _data(validation, scaled, keep=settings.workers == 0),
-        RandomView(scaled) if settings.augment else None,
+        RandomView(scaled) if settings.augment and spec != DEMO_BOXES else None,  # it mirrors images
         replace(report, notes=tuple(dict.fromkeys(notes))),
         collate=as_lists,
     )

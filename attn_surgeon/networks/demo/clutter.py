@@ -47,15 +47,13 @@ def resize(plane: Plane, height: int, width: int) -> Plane:
 
 def draw_scene(digit: Plane, others: NDArray[np.uint8], size: int, random: KeyedRandom) -> tuple[Plane, Plane]:
     """Return a picture (H, W) of the digit amid clutter, and the digit's coverage of each pixel (H, W)."""
-    picture, ink, side = _background(size, random), random.between(0.55, 1.0), random.whole(*SIDES)
-    cover = _place(resize(digit, side, side), size, random)
-    for _ in range(random.whole(*FRAGMENTS)):
-        other = others[random.whole(0, len(others) - 1)] / 16.0
-        picture = _paint(picture, _beside(_fragment(other, random), cover, random), ink * random.between(0.5, 0.9))
-    return _paint(picture, cover, ink).clip(0.0, 1.0), cover
+    picture, ink, side = background(size, random), random.between(0.55, 1.0), random.whole(*SIDES)
+    cover = place_randomly(resize(digit, side, side), size, random)
+    picture = add_fragments(picture, others, cover, ink, random.whole(*FRAGMENTS), random)
+    return paint(picture, cover, ink).clip(0.0, 1.0), cover
 
 
-def _background(size: int, random: KeyedRandom) -> Plane:
+def background(size: int, random: KeyedRandom) -> Plane:
     """Draw a background of two gratings and a few blobs, darker than the ink."""
     y, x = np.mgrid[:size, :size] / size
     canvas = np.full((size, size), random.between(0.05, 0.3))
@@ -70,6 +68,16 @@ def _background(size: int, random: KeyedRandom) -> Plane:
     return canvas.clip(0.0, 0.6)
 
 
+def add_fragments(
+    picture: Plane, others: NDArray[np.uint8], cover: Plane, ink: float, count: int, random: KeyedRandom
+) -> Plane:
+    """Paint pieces of other digits (N, 8, 8) over a picture, where they hide little of what is covered (H, W)."""
+    for _ in range(count):
+        other = others[random.whole(0, len(others) - 1)] / 16.0
+        picture = paint(picture, _beside(_fragment(other, random), cover, random), ink * random.between(0.5, 0.9))
+    return picture
+
+
 def _fragment(other: Plane, random: KeyedRandom) -> Plane:
     """Cut a piece of a stroke out of another digit, padded so that its edges blur."""
     rows, columns = random.whole(3, 4), random.whole(3, 4)
@@ -81,11 +89,11 @@ def _fragment(other: Plane, random: KeyedRandom) -> Plane:
 
 def _beside(piece: Plane, cover: Plane, random: KeyedRandom) -> Plane:
     """Place a piece where, of a few random places, it covers least of the digit's coverage (H, W)."""
-    places = [_place(piece, len(cover), random) for _ in range(TRIES)]
-    return min(places, key=lambda place: float((place * cover).sum()))
+    places = [place_randomly(piece, len(cover), random) for _ in range(TRIES)]
+    return min(places, key=lambda one: float((one * cover).sum()))
 
 
-def _place(piece: Plane, size: int, random: KeyedRandom) -> Plane:
+def place_randomly(piece: Plane, size: int, random: KeyedRandom) -> Plane:
     """Place a piece at random on an empty canvas."""
     canvas = np.zeros((size, size))
     top, left = random.whole(0, size - piece.shape[0]), random.whole(0, size - piece.shape[1])
@@ -93,6 +101,6 @@ def _place(piece: Plane, size: int, random: KeyedRandom) -> Plane:
     return canvas
 
 
-def _paint(picture: Plane, cover: Plane, ink: float) -> Plane:
+def paint(picture: Plane, cover: Plane, ink: float) -> Plane:
     """Blend ink into a picture by the coverage of each pixel."""
     return picture * (1.0 - cover) + ink * cover

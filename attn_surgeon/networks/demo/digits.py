@@ -1,5 +1,7 @@
 """The packaged handwritten digits, clean (`demo`) and on cluttered backgrounds (`demo-clutter`).
 
+box_scenes.py draws several of them in an image, with their boxes.
+
 The digits are the "Optical Recognition of Handwritten Digits" of E. Alpaydin and C. Kaynak (1998),
 UCI Machine Learning Repository, CC BY 4.0, in the form scikit-learn carries: 1797 images of 8x8, 0..16.
 """
@@ -87,6 +89,13 @@ def digits(task: str, split: str, *, masks: bool = False, transform: Transform |
     if split not in SPLITS:
         raise DataError(f"no split {split!r}", task, f"there are {' and '.join(SPLITS)}")
     return Digits(task, split, masks, transform)
+
+
+def digits_of(split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the clean digits (N, 8, 8) of a split, 0..16, and their labels (N,)."""
+    images, labels, val = _packed()
+    chosen = val == (split == "val")
+    return images[chosen], labels[chosen].astype(np.int64)
 
 
 @cache

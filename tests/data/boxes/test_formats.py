@@ -55,7 +55,7 @@ def boxes_of(data: Any) -> dict[str, list[tuple[float, ...]]]:
     for index in range(len(dataset)):
         truth = dataset.truth(index)
         rows = torch.cat([truth.boxes, truth.labels[:, None].float()], 1)
-        found[Path(dataset.annotations.images[index]).stem] = [
+        found[Path(dataset.annotations.images[index].name).stem] = [
             tuple(round(side, 3) for side in row) for row in rows.tolist()
         ]
     return found
