@@ -17,11 +17,13 @@ from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.data.images import ImageData
 from attn_surgeon.export.module import INPUT, named_tensors
 from attn_surgeon.export.onnx.session import OnnxSession, as_feeds, open_session
+from attn_surgeon.export.onnx.session_detector import SessionDetector
 from attn_surgeon.export.prepared import PreparedNetwork
 from attn_surgeon.measure.latency import Latency, summarise, time_interleaved
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.tasks import get_task, infer_task
 from attn_surgeon.tasks.base import Metric, ScoreOptions, Task
+from attn_surgeon.tasks.detectors.base import find_detector
 from attn_surgeon.tasks.settings import TaskSettings
 
 
@@ -90,10 +92,12 @@ def _score(
     if data is None:
         return None, None, 0
     batch = max(size["batch"] for size in prepared.sizes())
-    module = _SessionModule(session, prepared.settings.preprocess, prepared.exported.classes or 0)
+    module: nn.Module = _SessionModule(session, prepared.settings.preprocess, prepared.exported.classes or 0)
+    if find_detector(prepared.network.model) is not None:
+        module = SessionDetector(session, prepared)
     dataset = open_evaluation_data(prepared, data)
     task = _task_of(data)
-    score = task.score(module, dataset, ScoreOptions(batch), progress)
+    score = task.score(module, dataset, ScoreOptions(batch, with_loss=False), progress)
     return task.metric, score.metric, len(score.outcomes)
 
 
@@ -104,8 +108,10 @@ def open_evaluation_data(prepared: PreparedNetwork, data: EvaluationData) -> Ima
         zeros, ones = (0.0,) * preprocessing.channels, (1.0,) * preprocessing.channels
         preprocessing = replace(preprocessing, mean=zeros, std=ones)
     settings = TaskSettings(limit=data.limit, max_bad=0.0)
-    classifier = _Classifier(prepared.network.model, prepared.exported.classes or 0).eval()
-    network = LoadedNetwork(set_provenance(classifier, prepared.network.provenance))
+    network = prepared.network
+    if find_detector(network.model) is None:
+        classifier = _Classifier(network.model, prepared.exported.classes or 0).eval()
+        network = LoadedNetwork(set_provenance(classifier, network.provenance))
     return _task_of(data).open_split(
         network, data.folder, data.split, settings, preprocessing=preprocessing, by_index=True
     )

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attn_surgeon.errors import ExampleError, ExportError, first_line, option
+from attn_surgeon.export.detections import OBJECTS, ObjectsModule, returns_objects
 from attn_surgeon.export.example_images import normalise
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
@@ -48,6 +49,7 @@ class ExportModule:
         preprocessing: the normalisation inside the module, if any.
         classes: the index of the output that has logits; None where it is ambiguous.
         softmax: whether that output is probabilities.
+        objects: whether the outputs are the objects found in one image, whose number differs from image to image.
     """
 
     module: nn.Module
@@ -55,6 +57,7 @@ class ExportModule:
     preprocessing: Preprocessing | None
     classes: int | None
     softmax: bool
+    objects: bool = False
 
 
 def build_export_module(
@@ -67,6 +70,8 @@ def build_export_module(
         ExampleError: the network does not run on the example.
     """
     output = run_on_images(model, example)
+    if returns_objects(output):
+        return _build_objects_module(model, preprocessing, softmax=softmax)
     outputs = named_tensors(output)
     if not outputs:
         raise ExportError("the network returns no tensor", "", "export a network that does")
@@ -81,6 +86,12 @@ def build_export_module(
     needs_wrapper = not isinstance(output, Tensor) or preprocessing is not None or softmax
     module = InputOutputWrapper(model, names, preprocessing, softmax_index).eval() if needs_wrapper else model
     return ExportModule(module, tuple(names), preprocessing, classes, softmax)
+
+
+def _build_objects_module(model: nn.Module, preprocessing: Preprocessing | None, *, softmax: bool) -> ExportModule:
+    if softmax:
+        raise ExportError("the network returns boxes with scores, not logits", option("softmax"), "leave it out")
+    return ExportModule(ObjectsModule(model, preprocessing).eval(), OBJECTS, preprocessing, None, False, objects=True)
 
 
 def apply_softmax(outputs: list[Tensor], softmax_index: int | None) -> list[Tensor]:

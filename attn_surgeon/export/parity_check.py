@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from attn_surgeon.errors import ExportError, option
+from attn_surgeon.export.detections import objects_difference, objects_of
 from attn_surgeon.export.dynamic_axes import Size
 from attn_surgeon.export.module import apply_softmax, named_tensors, run_on_images
 from attn_surgeon.export.parity import Array, OutputDifference, Parity, ParityError, difference
@@ -39,10 +40,19 @@ def check_parity(
 
     def compare(size: Size) -> OutputDifference:
         expected = expected_outputs(prepared, size)
-        return difference(name_size(size), compute(prepared.inputs(size)), expected, prepared.exported.classes)
+        return outputs_difference(prepared, name_size(size), compute(prepared.inputs(size)), expected)
 
     parity = Parity("PyTorch", allowed(prepared, tolerance), tuple(map(compare, prepared.sizes())))
     return require_parity(prepared, parity, name, explain=explain)
+
+
+def outputs_difference(
+    prepared: PreparedNetwork, size: str, actual: Sequence[Array], expected: Sequence[Array]
+) -> OutputDifference:
+    """Compute the difference between the outputs of a file and expected ones; objects are matched."""
+    if prepared.exported.objects:
+        return objects_difference(size, actual, expected)
+    return difference(size, actual, expected, prepared.exported.classes)
 
 
 def allowed(prepared: PreparedNetwork, tolerance: float) -> float:
@@ -80,14 +90,16 @@ def rounding_error(prepared: PreparedNetwork, size: Size) -> float | None:
         exact = run_network(copied(prepared.network.model).double(), images)
     except (RuntimeError, TypeError, ValueError):  # not every network runs in double precision
         return None
-    return difference(name_size(size), expected_outputs(prepared, size), _arrays(prepared, exact)).relative
+    return outputs_difference(
+        prepared, name_size(size), _arrays(prepared, exact), expected_outputs(prepared, size)
+    ).relative
 
 
 def explain_mismatch(prepared: PreparedNetwork, size: Size, tolerance: float) -> str:
     """Return whether random numbers or rounding in the network explain a mismatch, as a text; empty for neither."""
     images = prepared.normalised(size)
     first, second = (_arrays(prepared, run_network(prepared.network.model, images, seed=seed)) for seed in (0, 1))
-    if difference("", first, second).relative > tolerance:
+    if outputs_difference(prepared, "", first, second).relative > tolerance:
         return "the network draws random numbers, so its outputs differ from run to run"
     rounding = rounding_error(prepared, size)
     if rounding is None or rounding <= tolerance / 10:
@@ -96,6 +108,8 @@ def explain_mismatch(prepared: PreparedNetwork, size: Size, tolerance: float) ->
 
 
 def _arrays(prepared: PreparedNetwork, output: Any) -> list[Array]:
+    if prepared.exported.objects:
+        return [tensor.numpy() for tensor in objects_of(output)]
     softmax_index = prepared.exported.classes if prepared.exported.softmax else None
     outputs = apply_softmax([tensor for _, tensor in named_tensors(output)], softmax_index)
     return [tensor.numpy() for tensor in outputs]

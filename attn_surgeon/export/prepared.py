@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.open_network import LoadedNetwork
-from attn_surgeon.errors import ExampleError, option
+from attn_surgeon.errors import ExampleError, ExportError, option
 from attn_surgeon.export.dynamic_axes import Axis, Size, corners, fill_ranges, traced
 from attn_surgeon.export.example_images import Pixels, folder_pixels, normalise, seeded_pixels
 from attn_surgeon.export.identity_grafts import closed_grafts, without_closed
@@ -98,12 +98,21 @@ def prepare(network: LoadedNetwork, settings: ExportSettings) -> PreparedNetwork
     dropped = () if settings.keep_identity else closed
     model = without_closed(network.model) if dropped else network.model
     exported = _build(network, model, settings)  # runs at the input size, before fill_ranges tries others
-    axes = fill_ranges(settings.axes, model, network.preprocessing, seeded=settings.images is None)
+    chosen = _single_image(settings.axes) if exported.objects else settings.axes
+    axes = fill_ranges(chosen, model, network.preprocessing, seeded=settings.images is None)
     for size in corners(axes, network.preprocessing.size):
         shape = (size["batch"], network.preprocessing.channels, size["height"], size["width"])
         what = f"a batch of {'×'.join(map(str, shape))}"
         require_runnable(model, shape, what, f"choose a smaller range in {option('dynamic')}")
     return PreparedNetwork(network, settings, exported, axes, grafts, closed, dropped)
+
+
+def _single_image(axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    """Return the axes without the batch; raise ExportError where the user set its range."""
+    if any(axis.name == "batch" and axis.ranged for axis in axes):
+        what = "the number of objects differs from image to image, so the file takes one image at a time"
+        raise ExportError(what, option("dynamic"), "leave the batch out")
+    return tuple(axis for axis in axes if axis.name != "batch")
 
 
 def _as_single(model: nn.Module) -> nn.Module:

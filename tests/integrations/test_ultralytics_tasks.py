@@ -93,31 +93,3 @@ def test_rtdetr_keeps_grafts(tmp_path: Path, data: Path) -> None:
     opened = integration().YOLO(tmp_path / "rtdetr.pt")  # becomes a RTDETR, as ultralytics' YOLO does
     assert isinstance(opened, RTDETR)
     assert opened.insert("se", after="model.5", imgsz=64) is opened
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
-def test_the_measurement_on_blood_cells_runs(tmp_path: Path) -> None:
-    """Run its steps on four images, without the kill, which needs epochs of some length."""
-    from . import ultralytics_blood_cells as blood
-
-    for part in ("train", "val"):
-        for folder in ("images", "annotations"):
-            (tmp_path / "data" / part / folder).mkdir(parents=True)
-        for index in range(4):
-            Image.new("RGB", (64, 48), (50 * index, 0, 0)).save(tmp_path / "data" / part / "images" / f"{index}.png")
-            (tmp_path / "data" / part / "annotations" / f"{index}.xml").write_text(VOC)
-    experiment = blood.Experiment(
-        tmp_path / "data", tmp_path / "out", str(write_yaml(tmp_path)), "se", ("model.7", "model.4"), epochs=3, imgsz=64
-    )
-    report = blood.run(experiment, blood.STEPS[:-1])
-    assert (tmp_path / "out/train/labels/0.txt").read_text() == "1 0.250000 0.500000 0.312500 0.833333\n"
-    assert report["trained"]["grafts"] == 2
-    assert report["second_round"]["starts from the checkpoint"]
-    assert set(report["validated"]["closed alone"]) == {"model.4", "model.7"}
-    exported = report["exported"]
-    assert exported["largest difference, ONNX to PyTorch"] < 1e-5 * exported["largest output"]
-
-
-VOC = """<annotation><size><width>64</width><height>48</height></size><object><name>WBC</name>
-<bndbox><xmin>6</xmin><ymin>4</ymin><xmax>26</xmax><ymax>44</ymax></bndbox></object></annotation>"""

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,16 +211,15 @@ def killed(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-Step = Callable[[Experiment], dict[str, Any]]
-STEPS: tuple[Step, ...] = (trained, validated, exported, second_round, killed)
+STEPS: tuple[Callable[[Experiment], dict[str, Any]], ...] = (trained, validated, exported, second_round, killed)
 
 
-def run(experiment: Experiment, steps: Sequence[Step] = STEPS) -> dict[str, Any]:
-    """Do the steps, and write and return what they report."""
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Do all steps, and write and return what they report."""
     experiment.out.mkdir(parents=True, exist_ok=True)
     write_yolo_text(experiment.data, experiment.out)
     report: dict[str, Any] = {}
-    for step in steps:
+    for step in STEPS:
         report[step.__name__] = step(experiment)
         (experiment.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     return report

@@ -125,7 +125,7 @@ def _print_parity(name: str, parity: Parity, out: Console) -> None:
     title = f"{name} and {parity.against} (allowed {parity.tolerance:g})"
     print_table(out, table(title, columns, rows, right=columns[1:]))
     if parity.silent:
-        out.print("every output is zero, so nothing is compared: is the network's head untrained?")
+        out.print("every output is zero or empty, so nothing is compared: is the network's head untrained?")
     out.print()
 
 

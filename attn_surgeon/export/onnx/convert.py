@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,11 @@ from attn_surgeon.export.quiet import silenced
 
 MIN_OPSET, MAX_OPSET = 18, 25
 DEFAULT_OPSET = 20
+_TORCHSCRIPT_OPSET = 20  # the last opset of the exporter by TorchScript
+WITH_TORCHSCRIPT = (
+    "written by torch.onnx's TorchScript exporter for one image at a time, because torch.export does not trace the"
+    " selection of boxes; labels are the network's own: 0 is the background in torchvision's detectors"
+)
 _BFLOAT16_OPSET = 22  # the first opset in which convolutions support bfloat16
 
 
@@ -54,6 +60,8 @@ def convert_to_onnx(module: ExportModule, example: Tensor, axes: Sequence[Axis],
         ExportError: the exporter raises an error, or makes a dynamic axis constant.
     """
     dynamic = {axis_index(axis, pixels=module.preprocessing is not None): axis.name for axis in axes}
+    if module.objects:
+        return _convert_by_torchscript(module, example, axes, dynamic, opset)
     # Fused attention kernels return tensors with other strides than the formula that is exported.
     with silenced(), sdpa_kernel(SDPBackend.MATH), explicit_attention():
         try:
@@ -71,6 +79,38 @@ def convert_to_onnx(module: ExportModule, example: Tensor, axes: Sequence[Axis],
             raise export_failure(error, axes) from error
         model = simplify(program.model)
     _rename(model, module)
+    _require_dynamic(model, dynamic)
+    return model
+
+
+def _convert_by_torchscript(
+    module: ExportModule, example: Tensor, axes: Sequence[Axis], dynamic: dict[int, str], opset: int
+) -> Any:
+    """Return a module that selects boxes as an `onnx_ir.Model`; `torch.export` does not trace the selection."""
+    import onnx
+    import onnx_ir
+
+    if opset > _TORCHSCRIPT_OPSET:
+        what = f"opset {opset} is out of range for a network that selects boxes"
+        raise ExportError(what, option("opset"), f"supported: {MIN_OPSET} to {_TORCHSCRIPT_OPSET}")
+    file: Any = io.BytesIO()
+    with silenced():
+        try:
+            torch.onnx.export(
+                module.module,
+                (example,),
+                file,
+                dynamo=False,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=list(module.outputs),
+                dynamic_axes={INPUT: dynamic, **{name: {0: "objects"} for name in module.outputs}},
+            )
+        except Exception as error:  # of any kind, from the exporter or the network's code
+            raise export_failure(error, axes) from error
+    model = simplify(onnx_ir.from_proto(onnx.load_from_string(file.getvalue())))
+    for value in list(model.graph.initializers.values()):
+        value.name = value.name.removeprefix(f"{WRAPPED}.")
     _require_dynamic(model, dynamic)
     return model
 

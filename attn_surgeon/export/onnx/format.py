@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attn_surgeon.errors import ExportError, option
 from attn_surgeon.export.benchmark import EvaluationData, FileBenchmark, benchmark_files, open_evaluation_data
 from attn_surgeon.export.example_images import folder_pixels, normalise
 from attn_surgeon.export.file_metadata import build_metadata
 from attn_surgeon.export.formats import Format
 from attn_surgeon.export.module import INPUT
-from attn_surgeon.export.onnx.convert import convert_to_onnx, default_opset
+from attn_surgeon.export.onnx.convert import WITH_TORCHSCRIPT, convert_to_onnx, default_opset
 from attn_surgeon.export.onnx.precisions.bfloat16 import bfloat16_to_float, to_bfloat16
 from attn_surgeon.export.onnx.precisions.half import to_half
 from attn_surgeon.export.onnx.precisions.int8 import Quantisation, to_int8
 from attn_surgeon.export.onnx.session import as_feeds, open_session
-from attn_surgeon.export.parity import Array, Parity, difference
-from attn_surgeon.export.parity_check import allowed, check_parity, name_size, require_parity
+from attn_surgeon.export.parity import Array, Parity
+from attn_surgeon.export.parity_check import allowed, check_parity, name_size, outputs_difference, require_parity
 from attn_surgeon.export.prepared import PreparedNetwork, prepare
 from attn_surgeon.export.result import ExportedFile, ExportResult
 from attn_surgeon.export.settings import ExportRequest
@@ -76,6 +77,8 @@ def write_onnx(request: ExportRequest) -> ExportResult:
         ExportError: the network cannot be exported in this way.
     """
     prepared = prepare(request.network, request.settings)
+    if prepared.exported.objects:
+        _require_single([*request.targets])
     options: OnnxOptions = request.options or OnnxOptions()
     opset = default_opset([*request.targets]) if options.opset is None else options.opset
     if options.evaluation is not None:
@@ -104,9 +107,17 @@ def write_onnx(request: ExportRequest) -> ExportResult:
             for name, temporary in temporaries.items()
         )
     remarks = [] if quantisation is None else [quantisation.describe()]
+    if prepared.exported.objects:
+        remarks.append(WITH_TORCHSCRIPT)
     return ExportResult(
         prepared=prepared, files=files, measured=measured, remarks=(*remarks, *_slower_remarks(measured))
     )
+
+
+def _require_single(precisions: Sequence[str]) -> None:
+    if lower := [name for name in precisions if name != "fp32"]:
+        what = f"a network that selects boxes is exported in fp32 alone, not in {lower[0]}"
+        raise ExportError(what, option(lower[0], True), "leave it out")
 
 
 def _benchmark(
@@ -213,7 +224,7 @@ def _check_original(prepared: PreparedNetwork, path: Path, opset: int) -> Parity
         with open_session(path) as session, open_session(original_path) as original:
             feeds_by_size = {name_size(size): as_feeds(INPUT, prepared.inputs(size)) for size in prepared.sizes()}
             differences = tuple(
-                difference(size, session.run(feeds), original.run(feeds), prepared.exported.classes)
+                outputs_difference(prepared, size, session.run(feeds), original.run(feeds))
                 for size, feeds in feeds_by_size.items()
             )
     parity = Parity("the original's export", allowed(prepared, TOLERANCES["fp32"]), differences)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attn_surgeon.data.boxes.boxes import Boxes
 from attn_surgeon.errors import DataError
 
-__all__ = ["Boxes", "Detections", "Detector", "detector_of"]
+__all__ = ["Boxes", "Detections", "Detector", "detector_of", "find_detector", "register_detector"]
 
 # The adapter of each family, imported on first use. To add a family, add a file and a line here.
 FAMILIES = {
@@ -59,18 +59,36 @@ class Detector(Protocol):
         ...
 
 
+_REGISTERED: list[Detector] = []
+
+
+def register_detector(detector: Detector) -> None:
+    """Add the adapter of a family of detectors; it is asked before those that are there."""
+    _REGISTERED.insert(0, detector)
+
+
+def find_detector(model: nn.Module) -> Detector | None:
+    """Return the adapter of a network, or None where it is of no supported family."""
+    for detector in (*_REGISTERED, *map(_imported, FAMILIES.values())):
+        if detector.recognises(model):
+            return detector
+    return None
+
+
+def _imported(place: str) -> Detector:
+    module, _, name = place.partition(":")
+    detector: Detector = getattr(import_module(module), name)()
+    return detector
+
+
 def detector_of(model: nn.Module) -> Detector:
     """Return the adapter of a network, or of the network within a wrapper such as DistributedDataParallel.
 
     Raises:
         DataError: the network is of no family that is supported.
     """
-    for place in FAMILIES.values():
-        module, _, name = place.partition(":")
-        detector: Detector = getattr(import_module(module), name)()
-        if detector.recognises(model):
-            return detector
+    detector = find_detector(model)
+    if detector is not None:
+        return detector
     what = f"{type(model).__name__} is of no family of detectors that is supported"
-    if type(model).__module__.startswith("ultralytics."):
-        raise DataError(what, "detection", "YOLO of attn_surgeon.integrations.ultralytics trains and validates it")
     raise DataError(what, "detection", f"there are adapters for {', '.join(FAMILIES)}")
