@@ -64,7 +64,7 @@ def claimed(path: Path) -> Iterator[None]:
 @contextmanager
 def replacing(path: Path) -> Iterator[str]:
     """Yield a temporary path beside `path`; the file written there atomically replaces `path` at the end."""
-    with claimed(path):
+    with claimed(path), _named(path):
         handle, temporary = tempfile.mkstemp(prefix=f".{_short(path.name)}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
         try:
@@ -81,7 +81,7 @@ def staged(path: Path) -> Iterator[Path]:
 
     If the body raises, nothing is left behind.
     """
-    with claimed(path):
+    with claimed(path), _named(path):
         folder = Path(tempfile.mkdtemp(prefix=f".{_short(path.name)}.", suffix=".tmp", dir=path.parent))
         try:
             yield folder / path.name
@@ -90,6 +90,16 @@ def staged(path: Path) -> Iterator[Path]:
                 _sync_and_rename(str(file), path.parent / file.name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Add the path to errors of the operating system that name none, as those of a full disk do."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def is_leftover(path: Path) -> bool:

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,10 @@ def test_leftovers_in_a_folder() -> None:
     remove_leftovers(Path("run"))
     assert [path.exists() for path in kept] == [True] * 3
     assert [path.exists() for path in gone] == [False] * 2
+
+
+@pytest.mark.parametrize("writing", [replacing, staged])
+def test_an_error_of_a_full_disk_names_the_file(writing: Callable[[Path], AbstractContextManager[object]]) -> None:
+    with pytest.raises(OSError, match=r"No space left on device: 'out\.bin'"), writing(Path("out.bin")):
+        raise OSError(28, "No space left on device")
+    assert names() == []

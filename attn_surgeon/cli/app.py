@@ -5,6 +5,7 @@ Exit codes: 0 success, 1 a check failed, 2 an error of the user, 3 a bug of attn
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -191,7 +192,8 @@ def _print_exception(error: Exception, *, as_json: bool) -> int:
         print_error(error.format_message().rstrip("."), "", hint, as_json=as_json)  # type: ignore[attr-defined]
         return 2
     if isinstance(error, OSError) and error.strerror:
-        print_error(error.strerror, str(error.filename or ""), "", as_json=as_json)
+        hint = "free some space, or write elsewhere" if error.errno == errno.ENOSPC else ""
+        print_error(error.strerror, str(error.filename or ""), hint, as_json=as_json)
         return 2
     if is_out_of_memory(error):
         print_error("out of memory", first_line(error), "use smaller images, batches or networks", as_json=as_json)
