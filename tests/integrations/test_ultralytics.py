@@ -33,6 +33,7 @@ from .yolos import (
 )
 
 pytest.importorskip("ultralytics")
+pytestmark = pytest.mark.outside
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +208,7 @@ def test_freezing_does_not_freeze_grafts(tmp_path: Path, data: Path) -> None:
     assert trainer.args.freeze == 8
 
 
+@pytest.mark.slow
 def test_a_trainer_of_ones_own_is_given_the_grafts(tmp_path: Path, data: Path) -> None:
     from ultralytics.models.yolo.detect import DetectionTrainer
 
@@ -244,6 +246,15 @@ def rewritten(path: Path) -> None:
 def test_tuning_by_ultralytics_command_line_is_refused(tmp_path: Path, data: Path) -> None:
     with pytest.raises(LostGraftError, match="tune trains by"):
         grafted(tmp_path).tune(data=str(data))
+
+
+def test_weights_that_are_loaded_after_inserting_are_trained(tmp_path: Path, data: Path) -> None:
+    pretrained = plain_yolo(write_yaml(tmp_path))
+    pretrained.save(tmp_path / "plain.pt")
+    yolo = grafted(tmp_path).load(tmp_path / "plain.pt")
+    start = values(started(yolo, data, project=str(tmp_path)).model)
+    assert all(torch.equal(value.half().float(), start[name]) for name, value in values(pretrained.model).items())
+    assert any("attn_surgeon" in name for name in start)
 
 
 def test_removed_grafts_stay_removed(weights: Path, tmp_path: Path, data: Path) -> None:
@@ -284,6 +295,7 @@ CHECK_WORKER = """trainer.setup_model()
 """
 
 
+@pytest.mark.slow
 def test_the_example_of_insert_runs() -> None:
     from attn_surgeon.integrations.ultralytics import model
 

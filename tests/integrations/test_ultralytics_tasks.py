@@ -11,6 +11,7 @@ from ..examples.example_files import example
 from .yolos import CLASSES, SETTINGS, SITES, grafted, integration, places, plain_yolo, started, write_data, write_yaml
 
 pytest.importorskip("ultralytics")
+pytestmark = pytest.mark.outside
 
 
 @pytest.fixture(scope="module")

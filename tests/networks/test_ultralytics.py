@@ -21,6 +21,7 @@ from ..integrations.yolos import YAML, write_yaml
 from .helpers import refused
 
 pytest.importorskip("ultralytics")
+pytestmark = pytest.mark.outside
 
 
 @pytest.fixture(autouse=True)

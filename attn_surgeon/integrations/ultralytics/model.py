@@ -24,7 +24,7 @@ from attn_surgeon.surgery.isolation import copied
 
 
 class GraftedModel(Model):  # type: ignore[misc]
-    """What a model of ultralytics gains: it is put before the model's class among the bases of a new one."""
+    """A model with `insert`, whose training keeps grafts; combined with a class of ultralytics that comes after it."""
 
     def __init__(self, model: Any = "yolo11n.pt", *args: Any, **kwargs: Any) -> None:
         is_network = isinstance(model, nn.Module) and not isinstance(model, Model)
@@ -95,7 +95,7 @@ class GraftedModel(Model):  # type: ignore[misc]
 
     def tune(self, use_ray: bool = False, *args: Any, **kwargs: Any) -> Any:
         """Tune as ultralytics does where it trains in this process; refuse where it calls its command line."""
-        if not use_ray and list_grafts(self.model):
+        if not use_ray and isinstance(self.model, nn.Module) and list_grafts(self.model):
             raise LostGraftError(
                 "tune trains by ultralytics' command line, which builds networks without grafts",
                 "tune",

@@ -30,7 +30,7 @@ GraftValues = Mapping[str, list[Tensor]]
 
 
 class GraftTrainer(BaseTrainer):  # type: ignore[misc]
-    """What a trainer of ultralytics gains: it is put before the trainer's class among the bases of a new one.
+    """A trainer that keeps grafts; combined with a trainer of ultralytics that comes after it.
 
     Attributes:
         template: the network whose grafts are trained; without one, those of the weights that are loaded.
