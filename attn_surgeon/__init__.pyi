@@ -14,6 +14,8 @@ from attn_surgeon.operations.insert import insert as insert
 from attn_surgeon.operations.insert import plan as plan
 from attn_surgeon.operations.remove import disabled as disabled
 from attn_surgeon.operations.remove import remove as remove
+from attn_surgeon.scouting.prune import prune as prune
+from attn_surgeon.scouting.scout import scout as scout
 from attn_surgeon.surgery.certificate import certify as certify
 from attn_surgeon.surgery.graft_check import check as check
 from attn_surgeon.surgery.installed_grafts import graft_parameters as graft_parameters

@@ -34,7 +34,7 @@ FLOORS = (
     ("data",),
     ("tasks",),
     ("evaluate", "measure"),
-    ("control", "draw", "export", "profiling", "finetune", "integrations"),
+    ("control", "draw", "export", "profiling", "finetune", "integrations", "scouting"),
     ("cli",),
     ("__init__", "__main__"),
 )

@@ -26,8 +26,10 @@ from attn_surgeon.cli import (
     insert,
     inspect,
     profile,
+    prune,
     remove,
     run,
+    scout,
     verify,
 )
 from attn_surgeon.cli.export import command as export
@@ -103,6 +105,8 @@ for _module in (
     diff,
     verify,
     remove,
+    prune,
+    scout,
     evaluate,
     finetune,
     compare,

@@ -62,13 +62,23 @@ Layout = Annotated[
     ),
 ]
 Block = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--block",
         "-b",
         metavar="BLOCK",
         help="Name of the block, or of a stack of blocks: se+spatial.",
         autocompletion=completion.blocks,
+        show_default=False,
+    ),
+]
+PlanFile = Annotated[
+    str | None,
+    typer.Option(
+        "--plan",
+        metavar="FILE.yaml",
+        help="Insert the blocks of this recipe, as scout writes it, in place of --block and sites.",
+        show_default=False,
     ),
 ]
 BlockOptions = Annotated[

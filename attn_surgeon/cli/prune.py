@@ -1,0 +1,111 @@
+"""`attn-surgeon prune`: remove the grafts that validation data does not need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from attn_surgeon.cli.files import artefact_or_newest, size_text, writable
+from attn_surgeon.cli.options import (
+    ArtefactPath,
+    AsJson,
+    Device,
+    Force,
+    Output,
+    Own,
+    Source,
+    Trust,
+    Weights,
+    require_device,
+)
+from attn_surgeon.cli.output import bar, console, json_text, print_certificate, print_json, rich_table, steps
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog="Example: attn-surgeon prune run/best.safetensors --data flowers/ --max-loss 0.1")(prune)
+
+
+def prune(
+    artefact: ArtefactPath = None,
+    data: Annotated[
+        str, typer.Option(metavar="DATA", help="Data as for evaluate: removals are measured on it.")
+    ] = ...,  # type: ignore[assignment]
+    max_loss: Annotated[
+        float, typer.Option(metavar="POINTS", help="Most points, of 100, that all removals together may lose.", min=0)
+    ] = 0.1,
+    certain: Annotated[
+        bool,
+        typer.Option("--certain", help="Require that the upper end of the interval stays below --max-loss too."),
+    ] = False,
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="Split of the data.")] = "val",
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Task (default: inferred from the data).", show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images per batch.", min=1, max=10**6)] = 256,
+    device: Device = "cpu",
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE.json", help="Write each removal to this file.", show_default=False)
+    ] = None,
+    source: Source = None,
+    own: Own = None,
+    trust: Trust = False,
+    weights: Weights = None,
+    output: Output = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove grafts one by one as long as the network loses little on validation data; nothing is trained.
+
+    The artefact that is written has a certificate of its own.
+    """
+    require_device(device)
+    path = artefact_or_newest(artefact)
+    target = writable(output or f"{Path(path).stem}-pruned.safetensors", force=force)
+    document = None if report is None else writable(report, force=force, suffixes=(".json",), option="--report")
+
+    from attn_surgeon.artefact.insertion import certify_loaded
+    from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
+    from attn_surgeon.artefact.save import save
+    from attn_surgeon.files import replacing
+    from attn_surgeon.scouting.prune import prune as prune_network
+    from attn_surgeon.tasks.base import ScoreOptions
+
+    with steps(f"open {path}"):
+        loaded = open_network(path, source=source, trust=trust, weights=weights)
+    with bar("prune") as progress:
+        found = prune_network(
+            loaded,
+            data=data,
+            max_loss=max_loss,
+            certain=certain,
+            split=split,
+            task=task,
+            options=ScoreOptions(batch_size, device=device),
+            progress=progress,
+        )
+    with steps("certify") as step:
+        certificate = certify_loaded(loaded.base(), found.model.cpu(), LoadedNetwork(found.model), step)
+    written = bool(found.removed) and certificate.passed
+    if written:
+        save(found.model, target, certificate=certificate, overwrite=True)
+    result = {"artefact": path, "data": data, "split": split, **found.to_dict(), "certificate": certificate.to_dict()}
+    result["output"] = str(target) if written else None
+    if document is not None:
+        with replacing(document) as temporary:
+            Path(temporary).write_text(json_text(result), encoding="utf-8")
+    if as_json:
+        print_json(result)
+    else:
+        out = console()
+        out.print(rich_table(found.table))
+        out.print(escape(f"\n{found.summary}"), soft_wrap=True)
+        if found.removed:
+            print_certificate(certificate, out)
+        if written:
+            out.print(f"wrote [bold]{escape(str(target))}[/] ({size_text(target)})", soft_wrap=True)
+    if not written:
+        raise typer.Exit(1)

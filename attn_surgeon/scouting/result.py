@@ -1,0 +1,137 @@
+"""The result of scouting: all candidates with their scores and costs, the chosen set, and the recipe that inserts it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from attn_surgeon.files import replacing
+from attn_surgeon.scouting.candidates import Candidate
+from attn_surgeon.scouting.costs import Budget, CandidateCost
+from attn_surgeon.scouting.scores import Estimate
+from attn_surgeon.tables import Table
+
+MOST_ROWS = 25  # in the printed table
+
+
+@dataclass(frozen=True)
+class ScoutedCandidate:
+    """A candidate with its scores by definition and its cost.
+
+    Args:
+        candidate: the block and its site.
+        scores: the scores before any step.
+        cost: what it costs.
+        round: the round in which it was chosen, counted from 1; None where it was not.
+        when_chosen: its score in that round, after the steps of those chosen before.
+    """
+
+    candidate: Candidate
+    scores: Mapping[str, Estimate]
+    cost: CandidateCost
+    round: int | None = None
+    when_chosen: Estimate | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Scouting:
+    """Where attention is expected to pay in a network, before training.
+
+    Args:
+        network: the network's name.
+        data: the data.
+        score: the definition that the set was chosen by.
+        images: the number of images that candidates were scored on.
+        candidates: all candidates in the order of the network's modules.
+        base: parameters and seconds of the network without them.
+        budget: what the set may cost.
+        recipe: the recipe that inserts the chosen set, as plain data, without operations where none is chosen.
+        seconds: how long it took.
+        notes: remarks for the user.
+    """
+
+    network: str
+    data: str
+    score: str
+    images: int
+    candidates: tuple[ScoutedCandidate, ...]
+    base: CandidateCost
+    budget: Budget
+    recipe: Mapping[str, Any]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> tuple[ScoutedCandidate, ...]:
+        """The chosen set, in the order in which it was chosen."""
+        return tuple(sorted((each for each in self.candidates if each.round), key=lambda each: each.round or 0))
+
+    @property
+    def operations(self) -> list[dict[str, Any]]:
+        """The keyword arguments of `attn_surgeon.insert` for each block of the chosen set."""
+        inserts = [dict(step["insert"]) for step in self.recipe.get("operations", [])]
+        return [{"with_" if key == "with" else key: value for key, value in each.items()} for each in inserts]
+
+    @property
+    def table(self) -> Table:
+        """The candidates, chosen ones first, then by score."""
+        ordered = sorted(self.candidates, key=lambda each: (each.round or 99, -each.scores[self.score].value))
+        shown = ordered[: max(MOST_ROWS, len(self.chosen))]
+        more = f", the first {len(shown)}" if len(shown) < len(ordered) else ""
+        title = f"{len(self.chosen)} chosen of {len(ordered)} candidates by {self.score}{more}"
+        columns = ("site", "block", "chosen", self.score, "± s.e.", "when chosen", "parameters", "MACs", "ms")
+        return Table(title, columns, tuple(map(self._row, shown)), columns[3:]).without_empty_columns()
+
+    def _row(self, item: ScoutedCandidate) -> tuple[str, ...]:
+        score, cost = item.scores[self.score], item.cost
+        return (
+            item.candidate.place,
+            item.candidate.block,
+            f"round {item.round}" if item.round else "",
+            f"{score.value:.4g}",
+            f"{score.error:.2g}",
+            f"{item.when_chosen.value:.4g}" if item.when_chosen else "",
+            f"{cost.parameters:,}",
+            f"{cost.macs:,}",
+            f"{1e3 * cost.seconds:.3f}",
+        )
+
+    @property
+    def summary(self) -> str:
+        """What the set costs, and what the scores do and do not show."""
+        added = sum(each.cost.parameters for each in self.chosen)
+        seconds = sum(each.cost.seconds for each in self.chosen)
+        cost = (
+            f"The set adds {added:,} parameters ({added / self.base.parameters:.1%}) and takes "
+            f"{1e3 * seconds:.2f} ms beside the network's {1e3 * self.base.seconds:.2f} ms."
+        )
+        return f"{cost if self.chosen else 'No candidate was chosen.'} {self.caveat}"
+
+    @property
+    def caveat(self) -> str:
+        """What the scores do and do not show."""
+        return (
+            f"The scores rank candidates by {self.images:,} images before any training. They do not say how much accuracy "
+            "a set gains, nor whether training the norms would give as much: fine-tune with a control to see."
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.table}\n\n{self.summary}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.table.html()}<p>{self.summary}</p>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain data."""
+        return {**asdict(self), "caveat": self.caveat}
+
+    def save(self, path: str | Path) -> None:
+        """Write the recipe of the chosen set as YAML, atomically."""
+        import yaml
+
+        line = f"# {len(self.chosen)} grafts for {' '.join(self.network.split())}, chosen by {self.score} before training"
+        with replacing(Path(path)) as temporary:
+            text = yaml.safe_dump(dict(self.recipe), sort_keys=False, allow_unicode=True)
+            Path(temporary).write_text(f"{line}\n{text}", encoding="utf-8")

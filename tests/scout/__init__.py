@@ -1,0 +1,1 @@
+"""Whether scores before training predict what single grafts gain: python -m tests.scout cifar."""
