@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from attn_surgeon.cli.insertion import InsertionOptions, insert_and_write, output_file
+from attn_surgeon.cli.insertion import InsertionOptions, insert_and_write, output_file, read_plan
 from attn_surgeon.cli.options import (
     AllowPartial,
     Arguments,
@@ -12,6 +12,7 @@ from attn_surgeon.cli.options import (
     Force,
     Mean,
     Network,
+    OptionError,
     Output,
     Own,
     Size,
@@ -38,6 +39,7 @@ from attn_surgeon.cli.site_options import (
     MinChannels,
     NoVerify,
     Patch,
+    PlanFile,
     Seed,
     Strict,
     With,
@@ -51,7 +53,8 @@ def register(app: typer.Typer) -> None:
 
 def insert(
     network: Network,
-    block: Block,
+    block: Block = None,
+    plan: PlanFile = None,
     at: At = None,
     after: After = None,
     before: Before = None,
@@ -81,24 +84,38 @@ def insert(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Insert an attention block at the chosen sites, certify that the network is the same, and write the artefact."""
+    """Insert an attention block at the chosen sites, certify that the network is the same, and write the artefact.
+
+    With --plan, insert the blocks of a recipe into this network.
+    """
     from attn_surgeon.artefact.insertion import Insertion
     from attn_surgeon.blocks import BlockSpec, import_user_blocks
     from attn_surgeon.surgery.sites.selection import Selection
 
-    spec = BlockSpec.read(import_user_blocks(block), read_pairs(options, "--set"), init)
-    selection = Selection.read(
-        at=at or (),
-        after=after or (),
-        before=before or (),
-        exclude=exclude or (),
-        min_channels=min_channels,
-        every=every,
-        last=last,
-        with_=with_,
-        layout=layout,
-    )
-    target = None if dry_run else output_file(network, [spec], output, force=force)
+    if (block is None) == (plan is None):
+        what = "name a block, or a plan that names blocks and sites" if block is None else "a plan names blocks itself"
+        raise OptionError(what, "--block", "such as --block cbam --after layer3, or --plan scout.yaml")
+    if plan is not None:
+        if at or after or before or options:
+            raise OptionError(
+                "a plan names sites and options itself", "--plan", "leave --at, --after, --before, --set out"
+            )
+        insertions = read_plan(plan, network, trust=trust)
+    else:
+        spec = BlockSpec.read(import_user_blocks(block or ""), read_pairs(options, "--set"), init)
+        selection = Selection.read(
+            at=at or (),
+            after=after or (),
+            before=before or (),
+            exclude=exclude or (),
+            min_channels=min_channels,
+            every=every,
+            last=last,
+            with_=with_,
+            layout=layout,
+        )
+        insertions = [Insertion(spec, selection)]
+    target = None if dry_run else output_file(network, [each.spec for each in insertions], output, force=force)
     with show_steps(f"open {network}"):
         loaded = open_from_options(
             network,
@@ -111,6 +128,4 @@ def insert(
             size=size,
             allow_partial=allow_partial,
         )
-    insert_and_write(
-        loaded, [Insertion(spec, selection)], InsertionOptions(target, strict, seed, not no_verify, patch, as_json)
-    )
+    insert_and_write(loaded, insertions, InsertionOptions(target, strict, seed, not no_verify, patch, as_json))

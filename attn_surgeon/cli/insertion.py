@@ -53,6 +53,20 @@ def _file_name(block: str) -> str:
     return "+".join(part.rpartition(":")[2] for part in block.split("+"))
 
 
+def read_plan(file: str, network: str, *, trust: bool) -> list[Insertion]:
+    """Return the insertions of a recipe, to make in another network than the one that it names."""
+    from attn_surgeon.artefact.insertion import Insertion
+    from attn_surgeon.artefact.recipe import read_recipe
+    from attn_surgeon.artefact.trust import trusted_recipe
+    from attn_surgeon.blocks import BlockSpec, import_user_blocks
+
+    read = trusted_recipe(read_recipe(file), file, source=network, trust=trust)
+    return [
+        Insertion(BlockSpec.read(import_user_blocks(each.block), each.options, each.init), each.selection())
+        for each in (step.insert for step in read.operations)
+    ]
+
+
 def insert_and_write(loaded: LoadedNetwork, insertions: Sequence[Insertion], options: InsertionOptions) -> None:
     """Insert the blocks, certify, write and print; if the certificate fails, write nothing and exit with 1."""
     if not options.as_json:

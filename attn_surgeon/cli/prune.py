@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from attn_surgeon.cli.evaluate_options import Limit
 from attn_surgeon.cli.files import artefact_or_newest, size_text, writable
 from attn_surgeon.cli.options import (
     ArtefactPath,
@@ -21,19 +22,25 @@ from attn_surgeon.cli.options import (
     Weights,
     require_device,
 )
-from attn_surgeon.cli.output import bar, console, json_text, print_certificate, print_json, rich_table, steps
+from attn_surgeon.cli.output import (
+    console,
+    json_text,
+    print_certificate,
+    print_json,
+    progress_bar,
+    rich_table,
+    show_steps,
+)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command(epilog="Example: attn-surgeon prune run/best.safetensors --data flowers/ --max-loss 0.1")(prune)
 
 
 def prune(
     artefact: ArtefactPath = None,
-    data: Annotated[
-        str, typer.Option(metavar="DATA", help="Data as for evaluate: removals are measured on it.")
-    ] = ...,  # type: ignore[assignment]
+    data: Annotated[str, typer.Option(metavar="DATA", help="Data as for evaluate: removals are measured on it.")] = ...,  # type: ignore[assignment]
     max_loss: Annotated[
         float, typer.Option(metavar="POINTS", help="Most points, of 100, that all removals together may lose.", min=0)
     ] = 0.1,
@@ -42,6 +49,7 @@ def prune(
         typer.Option("--certain", help="Require that the upper end of the interval stays below --max-loss too."),
     ] = False,
     split: Annotated[str, typer.Option(metavar="SPLIT", help="Split of the data.")] = "val",
+    limit: Limit = None,
     task: Annotated[
         str | None, typer.Option(metavar="NAME", help="Task (default: inferred from the data).", show_default=False)
     ] = None,
@@ -74,20 +82,21 @@ def prune(
     from attn_surgeon.scouting.prune import prune as prune_network
     from attn_surgeon.tasks.base import ScoreOptions
 
-    with steps(f"open {path}"):
+    with show_steps(f"open {path}"):
         loaded = open_network(path, source=source, trust=trust, weights=weights)
-    with bar("prune") as progress:
+    with progress_bar("prune") as progress:
         found = prune_network(
             loaded,
             data=data,
             max_loss=max_loss,
             certain=certain,
             split=split,
+            limit=limit,
             task=task,
             options=ScoreOptions(batch_size, device=device),
             progress=progress,
         )
-    with steps("certify") as step:
+    with show_steps("certify") as step:
         certificate = certify_loaded(loaded.base(), found.model.cpu(), LoadedNetwork(found.model), step)
     written = bool(found.removed) and certificate.passed
     if written:

@@ -26,7 +26,16 @@ from attn_surgeon.cli.options import (
     Weights,
     open_from_options,
 )
-from attn_surgeon.cli.output import bar, console, json_text, note_missing_pictures, print_json, rich_table, say, steps
+from attn_surgeon.cli.output import (
+    console,
+    json_text,
+    note_missing_pictures,
+    print_json,
+    print_note,
+    progress_bar,
+    rich_table,
+    show_steps,
+)
 from attn_surgeon.cli.site_options import After, Before, Exclude
 from attn_surgeon.optional_dependencies import is_installed
 
@@ -34,7 +43,7 @@ YAML = (".yaml", ".yml")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command to the app."""
     app.command(epilog="Example: attn-surgeon scout demo --data demo-clutter --blocks se,cbam -o scout.yaml")(scout)
 
 
@@ -61,9 +70,13 @@ def scout(
     ] = "5%",
     latency: Annotated[
         str | None,
-        typer.Option(metavar="PERCENT", help="Most time to add for one image: 10% of the network's.", show_default=False),
+        typer.Option(
+            metavar="PERCENT", help="Most time to add for one image: 10% of the network's.", show_default=False
+        ),
     ] = None,
-    score: Annotated[str, typer.Option(metavar="NAME", help="Definition of the score that the set is chosen by.")] = "gain",
+    score: Annotated[
+        str, typer.Option(metavar="NAME", help="Definition of the score that the set is chosen by.")
+    ] = "gain",
     every_score: Annotated[
         bool, typer.Option("--every-score", help="Compute all definitions of the score, for the report.")
     ] = False,
@@ -84,14 +97,17 @@ def scout(
     ] = 128,
     seed: Annotated[int, typer.Option(metavar="SEED", help="Random seed.", min=0, max=2**31)] = 0,
     report: Annotated[
-        str | None, typer.Option(metavar="FILE.json", help="Write all scores and costs to this file.", show_default=False)
+        str | None,
+        typer.Option(metavar="FILE.json", help="Write all scores and costs to this file.", show_default=False),
     ] = None,
     picture: Annotated[
         str | None, typer.Option(metavar="FILE.png", help="Draw the scores to this file.", show_default=False)
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE.yaml", help="Write the plan of the chosen set.", show_default=False),
+        typer.Option(
+            "--output", "-o", metavar="FILE.yaml", help="Write the plan of the chosen set.", show_default=False
+        ),
     ] = None,
     weights: Weights = None,
     args: Arguments = None,
@@ -109,8 +125,8 @@ def scout(
 
     The plan is a recipe: attn-surgeon insert NETWORK --plan FILE.yaml inserts the set.
     """
-    from attn_surgeon.scouting.scout import ScoutSettings, scout_network
     from attn_surgeon.scouting.scoring import DEFINITIONS
+    from attn_surgeon.scouting.scout import ScoutSettings, scout_network
 
     plan = None if output is None else writable(output, force=force, suffixes=YAML)
     document = None if report is None else writable(report, force=force, suffixes=(".json",), option="--report")
@@ -125,7 +141,7 @@ def scout(
         at_once=at_once,
         seed=seed,
     )
-    with steps(f"open {network}"):
+    with show_steps(f"open {network}"):
         loaded = open_from_options(
             network,
             weights=weights,
@@ -137,7 +153,7 @@ def scout(
             size=size,
             allow_partial=allow_partial,
         )
-    with bar("scout") as progress:
+    with progress_bar("scout") as progress:
         found = scout_network(
             loaded,
             name=network,
@@ -167,7 +183,7 @@ def scout(
         print_json(found.to_dict())
     else:
         for note in found.notes:
-            say(note)
+            print_note(note)
         console().print(rich_table(found.table))
         console().print(escape(f"\n{found.summary}"), soft_wrap=True)
         if plan is not None and found.chosen:

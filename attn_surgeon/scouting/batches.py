@@ -55,7 +55,7 @@ def _batches(splits: Splits, images: EpochImages, numbers: Sequence[int], size: 
         cast(Any, images),
         size,
         sampler=cast(Any, [(0, number) for number in numbers]),
-        collate_fn=getattr(splits, "collate", None),
+        collate_fn=splits.collate,
         generator=torch.Generator(),
     )
     return [(pixels, targets) for pixels, targets in batches(loader)]

@@ -1,7 +1,7 @@
 """Candidates: blocks at sites, all standing in one network at once as exact identities.
 
-Because each is the identity, the features at every site are the original's, and the gradient of each candidate's closing
-parameters is the one that it would have if it stood there alone.
+Because each is the identity, the features at every site are the original's, and the gradient of each candidate's
+closing parameters is the one that it would have if it stood there alone.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Lineup:
     def move(self, candidate: Candidate, step: Tensor) -> None:
         """Add a step (P,) to the closing parameters of a candidate."""
         parameters = list(self.closing(candidate).values())
-        for parameter, part in zip(parameters, step.split([p.numel() for p in parameters]), strict=True):
+        for parameter, part in zip(parameters, torch.split(step, [p.numel() for p in parameters]), strict=True):
             parameter.add_(part.view_as(parameter))
 
 

@@ -49,7 +49,9 @@ def draw_scouting(scouting: Scouting) -> Figure:
 def _draw(axes: Axes, items: list[ScoutedCandidate], xs: list[int], score: str, number: int) -> None:
     colour = f"C{number}"
     scores = [item.scores[score] for item in items]
-    axes.errorbar(xs, [each.value for each in scores], [each.error for each in scores], fmt="none", ecolor=colour, lw=0.8)
+    axes.errorbar(
+        xs, [each.value for each in scores], [each.error for each in scores], fmt="none", ecolor=colour, lw=0.8
+    )
     axes.scatter(
         xs,
         [each.value for each in scores],

@@ -64,7 +64,8 @@ def greedy(
         moves = [
             _move(each, score, added.get(_place(each)), scores, costs, budget)
             for each, score in free.items()
-            if _share(chain(taken, (own for at, own in added.items() if at != _place(each)), [each]), costs, budget) <= 1
+            if _share(chain(taken, (own for at, own in added.items() if at != _place(each)), [each]), costs, budget)
+            <= 1
         ]
         best = max((move for move in moves if move.score > 0), key=lambda move: move.rate, default=None)
         if best is None:

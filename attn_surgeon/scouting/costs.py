@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.errors import SettingsError, excerpt, option
@@ -16,7 +18,7 @@ from attn_surgeon.scouting.candidates import Candidate, Lineup
 from attn_surgeon.surgery.isolation import mode
 from attn_surgeon.surgery.running import hooked, run_network
 
-ROUNDS = 7  # of timings, of which the least is taken
+_ROUNDS = 7  # of timings, of which the least is taken
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def candidate_costs(lineup: Lineup, network: LoadedNetwork) -> tuple[dict[Candid
     works = [partial(timed, network.model, network.example.to(next(network.model.parameters()).device))]
     works += [partial(_timed_block, block, inputs[lineup.grafts[each].path]) for each, block in blocks.items()]
     with torch.inference_mode(), mode(network.model, training=False), mode(lineup.model, training=False):
-        least = [min(seconds) for seconds in time_interleaved(works, ROUNDS)]
+        least = [min(seconds) for seconds in time_interleaved(works, _ROUNDS)]
     costs = {
         each: CandidateCost(counted[graft.path].parameters, counted[graft.path].macs, seconds)
         for (each, graft), seconds in zip(lineup.grafts.items(), least[1:], strict=True)
@@ -97,6 +99,13 @@ def candidate_costs(lineup: Lineup, network: LoadedNetwork) -> tuple[dict[Candid
     return costs, CandidateCost(parameters(network.model), 0, least[0])
 
 
-def _timed_block(block: torch.nn.Module, calls: list[Any]) -> float:
-    return sum(timed(lambda _, args=args: block(*args), args[0]) for args in calls)
+def _timed_block(block: nn.Module, calls: Sequence[Any]) -> float:
+    """Return the seconds that all calls of a block in one forward pass take."""
+    seconds = 0.0
+    for first, *others in calls:
+        seconds += timed(partial(_call, block, others), first)
+    return seconds
 
+
+def _call(block: nn.Module, others: Sequence[Any], first: torch.Tensor) -> Any:
+    return block(first, *others)

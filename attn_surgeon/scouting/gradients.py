@@ -29,14 +29,14 @@ class Problem:
         """Return the loss (scalar) of a batch; the same batch has the same dropout each time."""
         images, targets = self.batches[number]
         with seeded(self.seed + number):
-            return self.task.loss(lineup.model(images), targets, self.settings)
+            return self.task.batch_loss(lineup.model, images, targets, self.settings)[0]
 
     @torch.no_grad()
     def losses(self, lineup: Lineup, numbers: Sequence[int]) -> Tensor:
         """Return the losses (N,) of batches, without gradients."""
         return torch.stack([self.loss(lineup, number).detach().double() for number in numbers])
 
-    def part(self, start: int, step: int) -> Sequence[int]:
+    def part(self, start: int, step: int) -> range:
         """Return the numbers of every n-th batch."""
         return range(start, len(self.batches), step)
 
@@ -44,13 +44,11 @@ class Problem:
 def closing_gradients(lineup: Lineup, problem: Problem, progress: Progress = no_progress) -> dict[Candidate, Tensor]:
     """Return the gradients (B, P) of each candidate's closing parameters over the batches."""
     parameters = {
-        candidate: list(lineup.closing(candidate).values())
-        for candidate in lineup.grafts
-        if lineup.closing(candidate)
+        candidate: list(lineup.closing(candidate).values()) for candidate in lineup.grafts if lineup.closing(candidate)
     }
     listed = [parameter for own in parameters.values() for parameter in own]
     rows: dict[Candidate, list[Tensor]] = {candidate: [] for candidate in parameters}
-    for number in range(len(problem.batches)):
+    for number in range(len(problem.batches) if listed else 0):
         loss = problem.loss(lineup, number)
         found = iter(torch.autograd.grad(loss, listed, allow_unused=True, materialize_grads=True))
         for candidate, own in parameters.items():
@@ -72,5 +70,7 @@ def natural_scale(lineup: Lineup, candidate: Candidate) -> Tensor:
 
 
 def _inputs(name: str, closing: dict[str, Tensor]) -> int:
-    weight = closing.get(f"{name.removesuffix('bias')}weight", closing[name]) if name.endswith("bias") else closing[name]
+    weight = (
+        closing.get(f"{name.removesuffix('bias')}weight", closing[name]) if name.endswith("bias") else closing[name]
+    )
     return max(1, weight.numel() // max(1, weight.shape[0] if weight.ndim else 1))

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_surgeon.finetune.freezing import head_names, heads
+from attn_surgeon.finetune.freezing import freeze, head_names, heads, train_mode
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.scouting.batches import Batch
-from attn_surgeon.surgery.isolation import mode
+from attn_surgeon.surgery.isolation import mode, seeded
 from attn_surgeon.surgery.running import hooked
 from attn_surgeon.tasks.base import Task
 from attn_surgeon.tasks.settings import TaskSettings
@@ -27,18 +28,21 @@ def fit_linear_head(
     model: nn.Module, example: Tensor, task: Task, settings: TaskSettings, batches: Sequence[Batch]
 ) -> None:
     """Fit the head of a network in place, on batches of images and targets; nothing else of the network changes."""
-    names = head_names(model, example) & {name for name, _ in model.named_parameters()}
-    parameters = [parameter for name, parameter in model.named_parameters() if name in names]
+    norms = freeze(model, FinetuneSettings(freeze="base"), example)
+    names = head_names(model, example)
     model.requires_grad_(False)
+    parameters = [parameter for name, parameter in model.named_parameters() if name in names]
     for parameter in parameters:
         parameter.requires_grad_(True)
     with mode(model, training=False):
         cached = _features(model, example, batches)
-        if cached is None:
+    if cached is not None:
+        head, features = cached
+        _fit(head, parameters, features, lambda output, targets: task.loss(output, targets, settings), batches)
+    elif parameters:
+        with mode(model, training=True), seeded(settings.seed):
+            train_mode(model, norms)
             _train(model, parameters, task, settings, batches)
-        else:
-            head, features = cached
-            _fit(head, parameters, features, lambda output, targets: task.loss(output, targets, settings), batches)
     model.requires_grad_(False)
 
 
@@ -88,5 +92,5 @@ def _train(
     optimizer = torch.optim.Adam(parameters, RATE)
     for images, targets in [*batches] * PASSES:
         optimizer.zero_grad()
-        task.loss(model(images), targets, settings).backward()  # type: ignore[no-untyped-call]
+        task.batch_loss(model, images, targets, settings)[0].backward()  # type: ignore[no-untyped-call]
         optimizer.step()

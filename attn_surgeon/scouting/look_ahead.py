@@ -17,7 +17,7 @@ from attn_surgeon.scouting.candidates import Candidate, Lineup
 from attn_surgeon.scouting.gradients import Problem, natural_scale
 from attn_surgeon.scouting.scores import Estimate
 
-LENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)
+STEP_LENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)
 
 
 def steps_against(lineup: Lineup, gradients: Mapping[Candidate, Tensor]) -> dict[Candidate, Tensor]:
@@ -31,10 +31,10 @@ def best_length(lineup: Lineup, problem: Problem, steps: Mapping[Candidate, Tens
     It is the shortest one where none makes the loss fall.
     """
     losses = []
-    for length in LENGTHS:
+    for length in STEP_LENGTHS:
         with lineup.opened({key: length * step for key, step in steps.items()}):
             losses.append(float(problem.losses(lineup, numbers).mean()))
-    return LENGTHS[min(range(len(LENGTHS)), key=losses.__getitem__)]
+    return STEP_LENGTHS[min(range(len(STEP_LENGTHS)), key=losses.__getitem__)]
 
 
 def look_ahead(

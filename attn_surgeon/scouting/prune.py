@@ -1,13 +1,13 @@
 """Remove grafts whose removal costs little on validation data, one by one; all are measured again after each removal.
 
 Nothing is trained. Of the grafts that are left, the one without which the metric is best is removed, as long as all
-removals together lose at most the threshold. The loss is that of the network against the one with all its grafts, on the
-same images, with the interval and the test of `evaluate`.
+removals together lose at most the threshold. The loss is measured against the network with all its grafts, on the same
+images, with the interval and the test of `evaluate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,7 +72,9 @@ class Pruning:
     @property
     def table(self) -> Table:
         """What each removal costs, together with those before it, in points."""
-        title = f"{len(self.removed)} grafts removed, {self.kept} kept; {self.metric} with all {100 * self.before:.2f} %"
+        title = (
+            f"{len(self.removed)} grafts removed, {self.kept} kept; {self.metric} with all {100 * self.before:.2f} %"
+        )
         columns = ("graft", "block", "parameters", "lost in all", "95 % interval", "")
         return Table(title, columns, tuple(map(_row, self.steps)), columns[2:5])
 
@@ -111,6 +113,7 @@ def prune(
     max_loss: float = 0.1,
     certain: bool = False,
     split: str = "val",
+    limit: int | None = None,
     task: str | None = None,
     options: ScoreOptions = DEFAULT_OPTIONS,
     progress: Progress = no_progress,
@@ -123,6 +126,7 @@ def prune(
         max_loss: the most points, of 100, that all removals together may lose.
         certain: whether the upper end of the interval must stay below `max_loss`, not just the estimate.
         split: the split of the data.
+        limit: use at most so many images, balanced over the classes.
         task: the task, by default inferred from the data.
         options: how images are scored.
         progress: is called with the evaluations done and the most that there can be.
@@ -139,7 +143,7 @@ def prune(
         >>> from attn_surgeon.artefact.open_network import open_network
         >>> network = open_network("demo")
         >>> model = attn_surgeon.insert(network.model, "se", after="layer*", example=network.example)
-        >>> found = attn_surgeon.prune(model, data="demo")  # not trained: each is the identity, and costs nothing
+        >>> found = attn_surgeon.prune(model, data="demo", limit=50)  # untrained grafts cost nothing
         >>> [(step.place, step.lost.estimate) for step in found.removed][0]
         ('after layer1', 0.0)
         >>> attn_surgeon.list_grafts(found.model)
@@ -152,7 +156,7 @@ def prune(
     if not list_grafts(model):
         raise PlanError("the network has no grafts", "", "name one with grafts")
     chosen = get_task(task or infer_task(data))
-    (images,) = open_for_networks(chosen, [given], data, split, TaskSettings(task=chosen.name))
+    (images,) = open_for_networks(chosen, [given], data, split, TaskSettings(task=chosen.name, limit=limit))
     return _Pruner(model, chosen, images, options, max_loss, certain).run(progress)
 
 

@@ -1,4 +1,4 @@
-"""The result of scouting: all candidates with their scores and costs, the chosen set, and the recipe that inserts it."""
+"""The result of scouting: all candidates with their scores and costs, the chosen set, and its recipe."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ class Scouting:
     def caveat(self) -> str:
         """What the scores do and do not show."""
         return (
-            f"The scores rank candidates by {self.images:,} images before any training. They do not say how much accuracy "
-            "a set gains, nor whether training the norms would give as much: fine-tune with a control to see."
+            f"The scores rank candidates by {self.images:,} images before any training. They do not say how much "
+            "accuracy a set gains, nor whether training the norms would give as much: fine-tune with a control to see."
         )
 
     def __repr__(self) -> str:
@@ -131,7 +131,9 @@ class Scouting:
         """Write the recipe of the chosen set as YAML, atomically."""
         import yaml
 
-        line = f"# {len(self.chosen)} grafts for {' '.join(self.network.split())}, chosen by {self.score} before training"
+        line = (
+            f"# {len(self.chosen)} grafts for {' '.join(self.network.split())}, chosen by {self.score} before training"
+        )
         with replacing(Path(path)) as temporary:
             text = yaml.safe_dump(dict(self.recipe), sort_keys=False, allow_unicode=True)
             Path(temporary).write_text(f"{line}\n{text}", encoding="utf-8")

@@ -24,7 +24,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class BatchGradients:
     """Gradients (B, P) of a candidate's closing parameters, one for each batch, and the parameters' scale (P,)."""
 
     gradients: Tensor
@@ -35,84 +35,84 @@ class Evidence:
         """The mean gradient (P,)."""
         return self.gradients.mean(0)
 
-    def without(self, number: int) -> Evidence:
-        """Return the evidence without one batch."""
+    def without(self, number: int) -> BatchGradients:
+        """Return the gradients of all batches but one."""
         kept = [each for each in range(len(self.gradients)) if each != number]
         return replace(self, gradients=self.gradients[kept])
 
 
-def norm(evidence: Evidence) -> float:
+def norm(given: BatchGradients) -> float:
     """Return ‖ḡ‖.
 
-    >>> norm(Evidence(torch.tensor([[3.0, 5.0], [3.0, 3.0]]), torch.ones(2)))
+    >>> norm(BatchGradients(torch.tensor([[3.0, 5.0], [3.0, 3.0]]), torch.ones(2)))
     5.0
     """
-    return float(evidence.mean.norm())
+    return float(given.mean.norm())
 
 
-def fisher(evidence: Evidence) -> float:
+def fisher(given: BatchGradients) -> float:
     """Return ½ Σ ḡ² / F with the diagonal Fisher information F = mean of g_b², damped by its mean over parameters.
 
-    >>> fisher(Evidence(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.ones(2)))
+    >>> fisher(BatchGradients(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.ones(2)))
     0.333...
     """
-    information = evidence.gradients.square().mean(0)
+    information = given.gradients.square().mean(0)
     damped = information + information.mean()
-    return float(0.5 * (evidence.mean.square() / damped).nan_to_num(0.0).sum())
+    return float(0.5 * (given.mean.square() / damped).nan_to_num(0.0).sum())
 
 
-def signal(evidence: Evidence) -> float:
+def signal(given: BatchGradients) -> float:
     """Return ‖ḡ‖² over the variance of ḡ, summed over parameters.
 
-    >>> signal(Evidence(torch.tensor([[1.0], [3.0]]), torch.ones(1)))
+    >>> signal(BatchGradients(torch.tensor([[1.0], [3.0]]), torch.ones(1)))
     4.0
     """
-    variance = evidence.gradients.var(0).sum() / len(evidence.gradients)
-    return float(evidence.mean.square().sum() / variance) if variance else 0.0
+    variance = given.gradients.var(0).sum() / len(given.gradients)
+    return float(given.mean.square().sum() / variance) if variance else 0.0
 
 
-def rank(evidence: Evidence) -> float:
+def effective_rank(given: BatchGradients) -> float:
     """Return the effective rank of the gradients: the exponential of the entropy of their normalised singular values.
 
-    >>> round(rank(Evidence(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), torch.ones(2))), 3)
+    >>> round(effective_rank(BatchGradients(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), torch.ones(2))), 3)
     1.929
     """
-    squares = torch.linalg.eigvalsh(evidence.gradients.double() @ evidence.gradients.double().T).clamp(min=0)
+    squares = torch.linalg.eigvalsh(given.gradients.double() @ given.gradients.double().T).clamp(min=0)
     values = squares.sqrt()
     shares = values / values.sum()
     return float(torch.special.entr(shares).sum().exp()) if values.sum() else 0.0
 
 
-def gain(evidence: Evidence) -> float:
+def gain(given: BatchGradients) -> float:
     """Return the first-order fall of the loss where each parameter moves by its natural scale against its gradient.
 
     The direction of a batch's step is that of the mean over the other batches, so that noise alone gives 0 on average.
 
-    >>> gain(Evidence(torch.tensor([[1.0, 1.0], [2.0, -1.0], [3.0, 0.5]]), torch.tensor([1.0, 0.5])))
+    >>> gain(BatchGradients(torch.tensor([[1.0, 1.0], [2.0, -1.0], [3.0, 0.5]]), torch.tensor([1.0, 0.5])))
     1.666...
     """
-    count = len(evidence.gradients)
-    others = (evidence.gradients.sum(0) - evidence.gradients) / max(1, count - 1)
-    return float((evidence.scale * others.sign() * evidence.gradients).sum(1).mean())
+    count = len(given.gradients)
+    others = (given.gradients.sum(0) - given.gradients) / max(1, count - 1)
+    return float((given.scale * others.sign() * given.gradients).sum(1).mean())
 
 
-SCORES: dict[str, Callable[[Evidence], float]] = {
+SCORES: dict[str, Callable[[BatchGradients], float]] = {
     "gain": gain,
     "norm": norm,
     "fisher": fisher,
     "signal": signal,
-    "rank": rank,
+    "rank": effective_rank,
 }
 
 
-def estimate(score: Callable[[Evidence], float], evidence: Evidence) -> Estimate:
+def estimate(score: Callable[[BatchGradients], float], given: BatchGradients) -> Estimate:
     """Return a score with its jackknife standard error over batches (Tukey, 1958).
 
-    >>> made = estimate(lambda given: float(given.mean), Evidence(torch.tensor([[1.0], [3.0]]), torch.ones(1)))
+    >>> made = estimate(lambda own: float(own.mean), BatchGradients(torch.tensor([[1.0], [3.0]]), torch.ones(1)))
     >>> made.value, made.error
     (2.0, 1.0)
     """
-    count = len(evidence.gradients)
-    left = torch.tensor([score(evidence.without(number)) for number in range(count)], dtype=torch.float64)
+    count = len(given.gradients)
+    left = torch.tensor([score(given.without(number)) for number in range(count)], dtype=torch.float64)
     error = ((count - 1) / count * (left - left.mean()).square().sum()).sqrt()
-    return Estimate(score(evidence), float(error))
+    return Estimate(score(given), float(error))

@@ -11,7 +11,7 @@ from attn_surgeon.progress import Progress, no_progress, of_jobs
 from attn_surgeon.scouting.candidates import Candidate, Lineup
 from attn_surgeon.scouting.gradients import Problem, closing_gradients, natural_scale
 from attn_surgeon.scouting.look_ahead import look_ahead
-from attn_surgeon.scouting.scores import SCORES, Estimate, Evidence, estimate
+from attn_surgeon.scouting.scores import SCORES, BatchGradients, Estimate, estimate
 
 LOOK_AHEAD = {"alone": False, "leave-one-out": True}  # whether all of a block are open at once
 DEFINITIONS = (*SCORES, *LOOK_AHEAD)
@@ -38,7 +38,7 @@ def score_candidates(
     """
     ahead = [name for name in names if name in LOOK_AHEAD]
     gradients = closing_gradients(lineup, problem, of_jobs(progress, 0, 1 + len(ahead)))
-    evidence = {each: Evidence(rows, natural_scale(lineup, each)) for each, rows in gradients.items()}
+    evidence = {each: BatchGradients(rows, natural_scale(lineup, each)) for each, rows in gradients.items()}
     scores = {
         name: {each: estimate(SCORES[name], own) for each, own in evidence.items()} for name in names if name in SCORES
     }

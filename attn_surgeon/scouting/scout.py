@@ -12,7 +12,7 @@ from torch import nn
 from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import provenance_of, set_provenance
-from attn_surgeon.blocks import BlockSpec, adopt
+from attn_surgeon.blocks import BlockSpec, import_user_blocks
 from attn_surgeon.errors import SettingsError, nearest, option
 from attn_surgeon.networks.preprocessing import DEFAULT_PREPROCESSING, PreprocessingOverrides
 from attn_surgeon.progress import Progress, no_progress, of_jobs
@@ -23,7 +23,7 @@ from attn_surgeon.scouting.gradients import Problem
 from attn_surgeon.scouting.head import fit_linear_head
 from attn_surgeon.scouting.result import ScoutedCandidate, Scouting
 from attn_surgeon.scouting.scoring import DEFINITIONS
-from attn_surgeon.scouting.search import ROUNDS, Choice, Pass, Search
+from attn_surgeon.scouting.search import SEARCH_ROUNDS, Choice, Pass, Search
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.sites.selection import Selection, Selectors
 from attn_surgeon.tasks import TASKS, get_task, infer_task
@@ -87,8 +87,8 @@ def scout(  # noqa: PLR0913 - what to score, where, on what data and for which b
 ) -> Scouting:
     """Score blocks at the chosen sites by gradients before any training, and choose a set under a budget.
 
-    All candidates stand in a copy of the network as exact identities, so one backward pass gives the gradient of each as
-    if it were there alone. The network itself is not changed.
+    All candidates stand in a copy of the network as exact identities, so one backward pass gives the gradient of each
+    as if it were there alone. The network itself is not changed.
 
     Args:
         network: a network, a source such as `"timm/resnet50"`, or the path of an artefact.
@@ -161,12 +161,14 @@ def scout_network(  # noqa: PLR0913 - the arguments of scout
 ) -> Scouting:
     """Scout a network that was opened from `name`; the arguments are those of `scout`."""
     since, settings = time.perf_counter(), settings or ScoutSettings()
-    specs = {spec.name: spec for spec in (BlockSpec.read(adopt(block), {}) for block in dict.fromkeys(blocks))}
+    specs = {
+        spec.name: spec for spec in (BlockSpec.read(import_user_blocks(block), {}) for block in dict.fromkeys(blocks))
+    }
     named = {"at": at, "after": after, "before": before} if at or after or before else {"at": DEFAULT_SITES}
     selection = Selection.read(exclude=exclude, **named)
     loaded, problem, notes = _prepared(opened, data, task, settings)
     search = Search(loaded, specs, selection, problem, settings.at_once, settings.seed)
-    first = search.score(search.line_up(), (settings.score, *settings.report), of_jobs(progress, 0, ROUNDS))
+    first = search.score(search.line_up(), (settings.score, *settings.report), of_jobs(progress, 0, SEARCH_ROUNDS))
     costs, base = first.costs(loaded)
     seconds = None if latency is None else read_budget(latency, base.seconds, "latency", percent_only=True)
     limits = Budget(read_budget(budget, base.parameters, "budget"), seconds)
@@ -213,7 +215,9 @@ def _prepared(
 
 def _known(name: str) -> str:
     if name not in TASKS:
-        raise SettingsError(f"unknown task '{name}'", option("task"), nearest(name, TASKS) or f"known: {', '.join(TASKS)}")
+        raise SettingsError(
+            f"unknown task '{name}'", option("task"), nearest(name, TASKS) or f"known: {', '.join(TASKS)}"
+        )
     return name
 
 
@@ -233,9 +237,7 @@ def _candidates(
     )
 
 
-def _recipe(
-    name: str, opened: LoadedNetwork, chosen: Sequence[tuple[BlockSpec, Candidate]]
-) -> dict[str, Any]:
+def _recipe(name: str, opened: LoadedNetwork, chosen: Sequence[tuple[BlockSpec, Candidate]]) -> dict[str, Any]:
     """Return the recipe of a network with the chosen candidates, one operation for each block and side."""
     stored = opened.provenance.source.to_dict()
     source = {"name": opened.provenance.source.text, "weights": stored["weights"], "args": stored["args"]}
@@ -245,7 +247,7 @@ def _recipe(
     for spec, each in chosen:
         step = operations.setdefault((spec.name, each.side), {"block": spec.name, "options": dict(spec.options)})
         step.setdefault(each.side, []).append(each.site)
-    images = {"size": list(opened.preprocessing.size)}
+    images: dict[str, Any] = {"size": list(opened.preprocessing.size)}
     if not opened.preprocessing.assumed:
         images |= {"mean": list(opened.preprocessing.mean), "std": list(opened.preprocessing.std)}
     return {"source": source, "images": images, "operations": [{"insert": step} for step in operations.values()]}

@@ -18,7 +18,7 @@ from attn_surgeon.scouting.scoring import Scored, score_candidates
 from attn_surgeon.surgery.sites.selection import Selection, choose
 from attn_surgeon.surgery.sites.survey import survey
 
-ROUNDS = 3
+SEARCH_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ class Search:
         """Return the set that fits the budget, chosen in rounds that each use a part of it."""
         chosen: dict[Candidate, Choice] = {}
         current = first
-        for number in range(1, ROUNDS + 1):
+        for number in range(1, SEARCH_ROUNDS + 1):
             if number > 1:
                 opened = {each: choice.opened for each, choice in chosen.items()}
                 example, lineups = self.network.example, [lineup for lineup, _ in current.parts]
                 lineups = [keep_open(lineup, opened, example, self.seed) for lineup in lineups]
-                current = self.score(lineups, [name], of_jobs(progress, number - 1, ROUNDS))
+                current = self.score(lineups, [name], of_jobs(progress, number - 1, SEARCH_ROUNDS))
             scores = current.scores(name)
-            added = greedy(scores, costs, budget, taken=chosen, until=number / ROUNDS)
+            added = greedy(scores, costs, budget, taken=chosen, until=number / SEARCH_ROUNDS)
             if not added:
                 break
             moved = self._step(current, added)

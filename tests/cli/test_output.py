@@ -28,6 +28,8 @@ VERBS = (
     "profile",
     "run",
     "recipes",
+    "scout",
+    "prune",
 )
 COMMANDS = (
     (*INSERT, "-o", "new.safetensors"),

@@ -71,7 +71,7 @@ class Bench:
         splits = TASK.open_splits(str(subject.data()), loaded.preprocessing, settings)
         loaded = TASK.fit_head(loaded, splits.train.class_names, settings)
         train, val = _images(splits.train, 3 * scored, size.train), _images(splits.val, 0, size.val)
-        batches = list(zip(train[0].split(64), train[1].split(64), strict=True))
+        batches = list(zip(torch.split(train[0], 64), torch.split(train[1], 64), strict=True))
         fit_linear_head(loaded.model, loaded.example, TASK, settings, batches)
         return cls(loaded, splits, train, val, chained(loaded, subject.chain), settings, size)
 
@@ -114,7 +114,7 @@ class Bench:
             self._train(model, data[0], seed)
             model.eval()
             with torch.no_grad():
-                logits = torch.cat([model(part) for part in data[1][0].split(EVALUATED)])
+                logits = torch.cat([model(part) for part in torch.split(data[1][0], EVALUATED)])
         labels = data[1][1]
         return {
             "top1": float((logits.argmax(1) == labels).float().mean()),
@@ -162,7 +162,7 @@ def _inputs(model: nn.Module, module: nn.Module, data: Labelled) -> Labelled:
     taken: list[Tensor] = []
     handle = module.register_forward_pre_hook(lambda own, args: taken.append(args[0].clone()))
     model.eval()
-    for part in data[0].split(EVALUATED):
+    for part in torch.split(data[0], EVALUATED):
         model(part)
     handle.remove()
     return torch.cat(taken), data[1]
@@ -172,4 +172,3 @@ def _images(data: Any, skip: int, count: int) -> Labelled:
     chosen = shuffled(len(data.dataset), 0, 0)[skip:][:count]
     items = [data.dataset[number] for number in chosen]
     return torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
-

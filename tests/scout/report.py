@@ -17,7 +17,7 @@ GAINS = {"loss": -1.0, "top1": 1.0}  # and the sign by which a larger value is b
 
 
 def gains(lines: Mapping[str, Mapping[str, Any]], names: Sequence[str], metric: str) -> Values:
-    """Return what each candidate gained over the head alone, (seeds, candidates), of seeds whose lines are all there."""
+    """Return the gains over the head alone, (seeds, candidates), of the seeds of which the file has all lines."""
     seeds = [key.removeprefix("scores ") for key in lines if key.startswith("scores ")]
     whole = [seed for seed in seeds if all(f"{name} {seed}" in lines for name in [HEAD_ONLY, *names])]
     rows = [
@@ -92,10 +92,11 @@ def _repeatability(reached: Values) -> list[str]:
 
 def _again(lines: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:
     """Return how each score ranks the candidates again on other batches."""
-    by_kind = [[line["scores"] for key, line in lines.items() if key.startswith(kind)] for kind in ("scores ", "look-ahead ")]
     text = ["| score | rank correlation with itself on other batches |", "| --- | ---: |"]
-    for score, drawn in ((score, drawn) for drawn in by_kind if len(drawn) > 1 for score in drawn[0]):
-        rows = [np.array([of[score][name][0] for name in names]) for of in drawn]
-        pairs = [_spearman(rows[i], rows[j]) for i in range(len(rows)) for j in range(i)]
-        text.append(f"| {score} | {np.mean(pairs):+.2f} |")
+    for kind in ("scores ", "look-ahead "):
+        drawn = [line["scores"] for key, line in lines.items() if key.startswith(kind)]
+        for score in drawn[0] if len(drawn) > 1 else ():
+            rows = [np.array([of[score][name][0] for name in names]) for of in drawn]
+            pairs = [_spearman(rows[i], rows[j]) for i in range(len(rows)) for j in range(i)]
+            text.append(f"| {score} | {np.mean(pairs):+.2f} |")
     return text

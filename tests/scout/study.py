@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Study:
     def run(self, seeds: Sequence[int]) -> None:
         """Compute scores by gradients, fine-tunes, all of one seed first, and look-ahead scores, which take longest."""
         for seed in seeds:
-            self._line(f"scores {seed}", lambda seed=seed: self._scores(seed, tuple(SCORES)))
+            self._line(f"scores {seed}", partial(self._scores, seed, tuple(SCORES)))
         for seed in seeds:
             names = list(self.lines["scores 0"]["trained"])
             starts = self.lines["scores 0"]["starts"]
@@ -56,9 +56,9 @@ class Study:
             for position, group in groupby(wanted, key=lambda name: starts.get(name, starts[names[0]])):
                 data = self.bench.features(position)
                 for name in group:
-                    self._line(f"{name} {seed}", lambda name=name: self._fine_tune(name, seed, position, data))
+                    self._line(f"{name} {seed}", partial(self._fine_tune, name, seed, position, data))
         for seed in seeds:
-            self._line(f"look-ahead {seed}", lambda seed=seed: self._scores(seed, tuple(LOOK_AHEAD)))
+            self._line(f"look-ahead {seed}", partial(self._scores, seed, tuple(LOOK_AHEAD)))
 
     def _line(self, key: str, make: Callable[[], Line]) -> None:
         if key in self.lines:
@@ -85,7 +85,8 @@ class Study:
         trained = bench.candidates()
         return {
             "scores": {
-                name: {text(each): [own.value, own.error] for each, own in of.items()} for name, of in scored.scores.items()
+                name: {text(each): [own.value, own.error] for each, own in of.items()}
+                for name, of in scored.scores.items()
             },
             "parameters": {text(each): costs[path].parameters for each, path in paths.items()},
             "depth": {text(each): depth for depth, each in enumerate(paths)},
