@@ -27,15 +27,16 @@ def bootstrap_interval(estimate: float, resamples: Floats, images: int, bound: f
     """Return the interval between percentiles of resamples (B,), for at most `bound` in absolute value.
 
     The percentiles are those of Hesterberg (The American Statistician, 2015, section 3.3), wider than 2.5 and 97.5 for
-    few images, so that the interval for a mean is as wide as Student's t-interval.
+    few images, so that the interval for a mean is as wide as Student's t-interval. Resamples that are all zero, as those
+    of the difference of equal networks, contain no estimate of the variance: the interval is as wide as possible.
 
     >>> bootstrap_interval(0.5, np.linspace(0, 1, 1001), 1000)
     Interval(estimate=0.5, low=0.02..., high=0.97...)
     """
     from scipy.special import ndtr
 
-    if images < 2:
-        return Interval(estimate, -math.inf, math.inf)
+    if images < 2 or not resamples.any():
+        return Interval(estimate, -bound, bound)
     share = float(ndtr(-math.sqrt(images / (images - 1)) * t_quantile(images - 1)))
     low, high = np.nanquantile(resamples, (share, 1 - share)).tolist()
     return Interval(estimate, max(-bound, low), min(bound, high))
