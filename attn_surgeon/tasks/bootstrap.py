@@ -27,8 +27,9 @@ def bootstrap_interval(estimate: float, resamples: Floats, images: int, bound: f
     """Return the interval between percentiles of resamples (B,), for at most `bound` in absolute value.
 
     The percentiles are those of Hesterberg (The American Statistician, 2015, section 3.3), wider than 2.5 and 97.5 for
-    few images, so that the interval for a mean is as wide as Student's t-interval. Resamples that are all zero, as those
-    of the difference of equal networks, contain no estimate of the variance: the interval is as wide as possible.
+    few images, so that the interval for a mean is as wide as Student's t-interval. Differences of equal networks, which
+    are zero in all resamples, contain no estimate of the variance: the interval is as wide as possible. How often it is
+    wrong is simulated by `python -m tests.statistics.boxes`.
 
     >>> bootstrap_interval(0.5, np.linspace(0, 1, 1001), 1000)
     Interval(estimate=0.5, low=0.02..., high=0.97...)

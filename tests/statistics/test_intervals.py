@@ -8,6 +8,7 @@ import pytest
 from attn_surgeon.evaluate.paired_runs import welch_interval
 from attn_surgeon.tasks.statistics import image_bounds
 
+from . import boxes
 from .draws import Setting
 from .masks import SPREADS, miou_differences, scores_of_runs, true_miou_difference
 from .rates import after, rates, rates_of_runs
@@ -62,3 +63,12 @@ def test_the_document_has_a_row_for_each_setting() -> None:
     text = document(2)
     assert text.count("| by 3 points |") == 3
     assert "The most of any cell" in text
+
+
+def test_the_bootstrap_of_average_precision_rarely_claims_a_difference(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert boxes.false_claims(12, 20) <= 0.2
+    monkeypatch.setattr(boxes, "IMAGES", (10,))
+    boxes.main(["1"])
+    assert capsys.readouterr().out.startswith("10 images: ")
