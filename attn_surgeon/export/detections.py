@@ -66,8 +66,8 @@ def objects_difference(size: str, actual: Sequence[Array], expected: Sequence[Ar
         expected: those of PyTorch.
 
     >>> box, label = np.array([[0.0, 0.0, 10.0, 10.0]]), np.array([1])
-    >>> objects_difference("1", [box, np.array([0.5]), label], [box + 0.01, np.array([0.50005]), label]).relative
-    5...e-05
+    >>> objects_difference("1", [box, np.array([0.5]), label], [box + 0.25, np.array([0.5]), label]).absolute
+    0.25
     """
     (boxes, scores, labels), (other_boxes, other_scores, other_labels) = actual, expected
     if len(scores) != len(other_scores):

@@ -1,0 +1,146 @@
+"""Exported detectors: objects are compared one by one, grafts are in the file, and its mAP is the network's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from attn_surgeon import disabled, export_onnx, insert
+from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
+from attn_surgeon.errors import ExportError
+from attn_surgeon.export.detections import objects_difference
+from attn_surgeon.export.dynamic_axes import read_axes
+from attn_surgeon.export.onnx.format import OnnxOptions, write_onnx
+from attn_surgeon.export.onnx.session import as_feeds, open_session
+from attn_surgeon.export.parity import ParityError
+from attn_surgeon.export.settings import ExportRequest, ExportSettings
+from attn_surgeon.networks.demo.box_scenes import draw_digits
+from attn_surgeon.networks.demo.detector import load_demo_detector
+from attn_surgeon.tasks import get_task
+from attn_surgeon.tasks.base import ScoreOptions
+from attn_surgeon.tasks.settings import TaskSettings
+
+from ..tasks.detectors.helpers import FAMILIES
+
+BOXES = np.array([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 40.0, 30.0], [20.0, 20.0, 40.0, 30.0]])
+SCORES, LABELS = np.array([0.9, 0.4, 0.4]), np.array([1, 2, 1])
+NOISE = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(3))
+
+
+def changed(**values: Any) -> float:
+    """Return the relative difference of objects of which some values differ from PyTorch's."""
+    actual = [values.get(name, own) for name, own in (("boxes", BOXES), ("scores", SCORES), ("labels", LABELS))]
+    return objects_difference("", actual, [BOXES, SCORES, LABELS]).relative
+
+
+def test_objects_agree_in_any_order_of_equal_scores() -> None:
+    swapped = [0, 2, 1]
+    assert changed() == 0
+    assert changed(boxes=BOXES[swapped], scores=SCORES[swapped], labels=LABELS[swapped]) == 0
+
+
+def test_the_difference_is_that_of_the_scores_or_of_the_boxes() -> None:
+    assert changed(scores=SCORES + np.array([0, 3e-5, 0])) == pytest.approx(3e-5)
+    assert changed(scores=SCORES + np.array([2e-4, 0, 0])) == pytest.approx(2e-4)
+    moved = BOXES + np.array([[0.0], [0.05], [0.0]])  # an IoU of 19.95 × 9.95 / (400 − 19.95 × 9.95)
+    assert changed(boxes=moved) == pytest.approx((1 - 198.5025 / 201.4975) / 100)
+    assert changed(boxes=moved) > 1e-4 > changed(boxes=BOXES + 0.02)
+    absolute = objects_difference("", [moved, SCORES, LABELS], [BOXES, SCORES, LABELS]).absolute
+    assert absolute == pytest.approx(0.05)
+
+
+def test_another_number_or_another_label_is_no_agreement() -> None:
+    assert changed(labels=np.array([1, 2, 3])) == np.inf
+    assert changed(boxes=BOXES[:2], scores=SCORES[:2], labels=LABELS[:2]) == np.inf
+    twice = [0, 0, 1]  # one object twice, another not at all
+    assert changed(boxes=BOXES[twice], scores=SCORES[twice], labels=LABELS[twice]) == pytest.approx(0.5)
+
+
+def test_nothing_found_is_nothing_compared() -> None:
+    nothing = [np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64)]
+    found = objects_difference("", nothing, nothing)
+    assert (found.relative, found.silent) == (0, True)
+
+
+@pytest.mark.parametrize("family", ["Faster R-CNN", "SSD"])
+def test_a_file_finds_what_pytorch_finds_at_every_size(family: str, tmp_path: Path) -> None:
+    network: Any = FAMILIES[family](4).eval()
+    if family == "Faster R-CNN":
+        network.roi_heads.score_thresh = 0.0
+    file = export_onnx(network, tmp_path / "x.onnx", example=torch.rand(1, 3, 64, 64), dynamic="height,width")
+    assert [item.size for item in file.parity.differences] == ["1×64×64", "1×64×96", "1×96×64", "1×96×96"]
+    assert file.parity.passed
+    assert not any(item.silent for item in file.parity.differences)
+
+
+def test_grafts_are_in_the_file(tmp_path: Path) -> None:
+    network = insert(load_demo_detector(), "cbam", after="backbone.layer2", example=NOISE)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if ".attn_surgeon." in name:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    scene = torch.from_numpy(draw_digits("val", 4).pixels)[None, None] / 255
+    file = export_onnx(network, tmp_path / "x.onnx", example=NOISE)
+    with open_session(file.path) as session:
+        boxes, scores, labels = session.run(as_feeds("images", scene))
+    with torch.no_grad():
+        own = network([scene[0]])[0]
+        with disabled(network):
+            closed = network([scene[0]])[0]
+    pytorch = [own[name].numpy() for name in ("boxes", "scores", "labels")]
+    without = [closed[name].numpy() for name in ("boxes", "scores", "labels")]
+    assert objects_difference("", [boxes, scores, labels], pytorch).relative < 1e-4
+    assert objects_difference("", [boxes, scores, labels], without).relative > 1e-2
+
+
+def test_another_network_is_no_agreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network: Any = load_demo_detector()
+
+    def convert(module: Any, *rest: Any) -> Any:
+        module.module.network.head.classification_head.cls_logits.bias.data += 0.1
+        model = original(module, *rest)
+        module.module.network.head.classification_head.cls_logits.bias.data -= 0.1
+        return model
+
+    from attn_surgeon.export.onnx import format as onnx_format
+
+    original = onnx_format.convert_to_onnx
+    monkeypatch.setattr(onnx_format, "convert_to_onnx", convert)
+    with pytest.raises(ParityError):
+        export_onnx(network, tmp_path / "x.onnx", example=NOISE)
+
+
+def test_the_average_precision_of_a_file_is_the_networks(tmp_path: Path) -> None:
+    network = open_network("demo-detector")
+    request = ExportRequest(
+        network=LoadedNetwork(network.model),
+        settings=ExportSettings(axes=read_axes("none"), preprocess=True),
+        options=OnnxOptions(data="demo-boxes", limit=25),
+        targets={"fp32": tmp_path / "x.onnx"},
+    )
+    [measured] = write_onnx(request).measured
+    task = get_task("detection")
+    data = task.open_split(network, "demo-boxes", "val", TaskSettings(task="detection", limit=25))
+    expected = task.score(network.model, data, ScoreOptions(with_loss=False))
+    assert (measured.metric, measured.images) == (task.metric, 25)
+    assert measured.score == pytest.approx(expected.metric, abs=1e-4)
+    assert expected.metric > 0.2
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"precision": "fp16"}, "a network that selects boxes is exported in fp32 alone, not in fp16"),
+        ({"dynamic": "batch=1:4"}, "the file takes one image at a time; dynamic; leave the batch out"),
+        ({"softmax": True}, "the network returns boxes with scores, not logits"),
+        ({"opset": 22}, "opset 22 is out of range for a network that selects boxes; opset; supported: 18 to 20"),
+    ],
+)
+def test_what_a_detectors_file_cannot_be_is_refused(options: Any, error: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=error):
+        export_onnx(load_demo_detector(), tmp_path / "x.onnx", example=NOISE, **options)
+    assert not list(tmp_path.iterdir())
