@@ -47,6 +47,12 @@ CARD = Card(
         Option("subsample", False, "look at the maxima of 2×2 positions (of two in a sequence), not at each"),
         Option("scaled", False, "divide what goes into the softmax by the root of its width"),
         Option(
+            "scale",
+            "width",
+            "`scaled` divides by the root of the embedding's width, or of all channels",
+            choices=("width", "channels"),
+        ),
+        Option(
             "ceil_mode", True, "maxima of what is left of 2×2 at an odd end; false drops it, as PyTorch's pooling does"
         ),
         Option(
@@ -72,6 +78,7 @@ class NonLocal(nn.Module):
         reduction: int = 2,
         subsample: bool = False,
         scaled: bool = False,
+        scale: str = "width",
         ceil_mode: bool = True,
         value_norm: bool = False,
         norm: bool = True,
@@ -80,7 +87,8 @@ class NonLocal(nn.Module):
         super().__init__()
         width, shares = hidden_width(channels, reduction), mode in ("embedded", "gaussian")
         self.mode, self.subsample, self.ceil_mode = mode, subsample, ceil_mode
-        self.scale = (channels if mode == "gaussian" else width) ** -0.5 if scaled else 1.0
+        under = channels if mode == "gaussian" or scale == "channels" else width
+        self.scale = under**-0.5 if scaled else 1.0
         embedded = mode != "gaussian"
         self.theta = nn.Conv2d(channels, width, 1) if embedded else nn.Identity()
         self.phi = nn.Conv2d(channels, width, 1, bias=not shares) if embedded else nn.Identity()

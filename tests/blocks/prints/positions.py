@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from timm.layers.non_local_attn import BatNonLocalAttn
+from timm.layers.non_local_attn import BatNonLocalAttn, NonLocalAttn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -183,6 +183,15 @@ PRINTS = [
         partial(NonLocal, sub_sample=False, bn_layer=False, value=lambda width: [nn.BatchNorm2d(width), nn.ReLU()]),
         {**NONLOCAL, "g_norm.0": "g.1"},
         {"g_norm.0": "g.0"},
+    ),
+    Print(
+        "timm's NonLocalAttn, scaled by all channels",
+        "nonlocal",
+        {"reduction": 8, "scaled": True, "scale": "channels"},
+        NonLocalAttn,
+        {"theta": "t", "phi.weight": "p.weight", "g.weight": "g.weight", "project.weight": "z.weight", "bn": "norm"},
+        {"bn": lambda given: given["z.weight"].flatten(1) @ given["g.bias"] + given["z.bias"]},
+        channels=(64, 128),
     ),
     Print(
         "timm's BatNonLocalAttn",
