@@ -14,6 +14,7 @@ from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.detections import objects_difference
 from attn_surgeon.export.dynamic_axes import read_axes
+from attn_surgeon.export.onnx.convert import convert_to_onnx
 from attn_surgeon.export.onnx.format import OnnxOptions, write_onnx
 from attn_surgeon.export.onnx.session import as_feeds, open_session
 from attn_surgeon.export.parity import ParityError
@@ -100,16 +101,14 @@ def test_grafts_are_in_the_file(tmp_path: Path) -> None:
 def test_another_network_is_no_agreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network: Any = load_demo_detector()
 
-    def convert(module: Any, *rest: Any) -> Any:
+    def with_another_bias(module: Any, *rest: Any) -> Any:
         module.module.network.head.classification_head.cls_logits.bias.data += 0.1
         model = original(module, *rest)
         module.module.network.head.classification_head.cls_logits.bias.data -= 0.1
         return model
 
-    from attn_surgeon.export.onnx import format as onnx_format
-
-    original = onnx_format.convert_to_onnx
-    monkeypatch.setattr(onnx_format, "convert_to_onnx", convert)
+    original = convert_to_onnx
+    monkeypatch.setattr("attn_surgeon.export.onnx.format.convert_to_onnx", with_another_bias)
     with pytest.raises(ParityError):
         export_onnx(network, tmp_path / "x.onnx", example=NOISE)
 
