@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import doctest
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import attn_surgeon
 from attn_surgeon.artefact.provenance import provenance_of
-from attn_surgeon.errors import LostGraftError, TrainingError
+from attn_surgeon.errors import LostGraftError, SourceError, TrainingError
 
 from .yolos import (
     CLASSES,
@@ -264,39 +262,12 @@ def test_removed_grafts_stay_removed(weights: Path, tmp_path: Path, data: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loaded", [False, True])
-def test_the_processes_of_distributed_training_have_the_grafts(
-    tmp_path: Path, data: Path, weights: Path, loaded: bool
-) -> None:
-    """Read what ultralytics writes for the processes, and set one up; several GPUs were never used."""
-    pytest.importorskip("cloudpickle")
-    from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
-
-    trainers: list[Any] = []
-    yolo = integration().YOLO(weights / "best.pt") if loaded else grafted(tmp_path)
-    yolo.add_callback("on_pretrain_routine_start", trainers.append)
-    started(yolo, data, project=str(tmp_path))
-    (trainer,) = trainers
-    trainer.model = trainer.model if loaded else str(write_yaml(tmp_path))
-    trainer.callbacks = {}
-    file = generate_ddp_file(trainer)
-    code = Path(file).read_text().replace("trainer.train()", CHECK_WORKER)
-    Path(file).write_text(code)
-    try:
-        done = subprocess.run([sys.executable, file], capture_output=True, text=True, check=True)
-    finally:
-        ddp_cleanup(trainer, file)
-    assert done.stdout.strip().splitlines()[-1] == f"{len(SITES)} grafts"
-
-
-CHECK_WORKER = """trainer.setup_model()
-    import attn_surgeon
-    print(len(attn_surgeon.list_grafts(trainer.model)), "grafts")
-"""
-
-
-@pytest.mark.slow
 def test_the_example_of_insert_runs() -> None:
     from attn_surgeon.integrations.ultralytics import model
 
     assert doctest.testmod(model).failed == 0
+
+
+def test_other_networks_are_refused() -> None:
+    with pytest.raises(SourceError, match="Linear is no network of ultralytics"):
+        integration().YOLO(nn.Linear(2, 2))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -94,3 +97,36 @@ def test_rtdetr_keeps_grafts(tmp_path: Path, data: Path) -> None:
     opened = integration().YOLO(tmp_path / "rtdetr.pt")  # becomes a RTDETR, as ultralytics' YOLO does
     assert isinstance(opened, RTDETR)
     assert opened.insert("se", after="model.5", imgsz=64) is opened
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_processes_of_distributed_training_have_the_grafts(tmp_path: Path, data: Path, loaded: bool) -> None:
+    """Read what ultralytics writes for the processes, and set one up; several GPUs were never used."""
+    pytest.importorskip("cloudpickle")
+    from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
+
+    trainers: list[Any] = []
+    yolo = grafted(tmp_path)
+    if loaded:
+        yolo.save(tmp_path / "grafted.pt")
+        yolo = integration().YOLO(tmp_path / "grafted.pt")
+    yolo.add_callback("on_pretrain_routine_start", trainers.append)
+    started(yolo, data, project=str(tmp_path))
+    (trainer,) = trainers
+    trainer.model = trainer.model if loaded else str(write_yaml(tmp_path))
+    trainer.callbacks = {}
+    file = generate_ddp_file(trainer)
+    code = Path(file).read_text().replace("trainer.train()", CHECK_WORKER)
+    Path(file).write_text(code)
+    try:
+        done = subprocess.run([sys.executable, file], capture_output=True, text=True, check=True)
+    finally:
+        ddp_cleanup(trainer, file)
+    assert done.stdout.strip().splitlines()[-1] == f"{len(SITES)} grafts"
+
+
+CHECK_WORKER = """trainer.setup_model()
+    import attn_surgeon
+    print(len(attn_surgeon.list_grafts(trainer.model)), "grafts")
+"""

@@ -9,9 +9,10 @@ from typing import Any, Self
 import ultralytics
 from torch import nn
 from ultralytics.engine.model import Model
+from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 
-from attn_surgeon.errors import LostGraftError
+from attn_surgeon.errors import LostGraftError, SourceError
 from attn_surgeon.integrations.ultralytics.rebuilding import (
     example_of,
     plain_yaml,
@@ -28,6 +29,9 @@ class GraftedModel(Model):  # type: ignore[misc]
 
     def __init__(self, model: Any = "yolo11n.pt", *args: Any, **kwargs: Any) -> None:
         is_network = isinstance(model, nn.Module) and not isinstance(model, Model)
+        if is_network and not isinstance(model, BaseModel):
+            what = f"{type(model).__name__} is no network of ultralytics"
+            raise SourceError(what, "model", "pass a YAML, a checkpoint, or the model of a YOLO")
         if is_network:
             _build_like(super().__init__, model, *args, **kwargs)
         else:

@@ -34,10 +34,10 @@ def plain_yaml(yaml: Any) -> Any:
 
 
 def example_of(network: nn.Module, side: int = _SIDE) -> Tensor:
-    """Return an image of zeros (1, C, side, side), on the network's device and in its dtype."""
+    """Return an image of noise (1, C, side, side) from 0 to 1, on the network's device and in its dtype."""
     yaml: Any = getattr(network, "yaml", {})
-    parameter = next(network.parameters())
-    return torch.zeros(1, yaml.get("channels", 3), side, side, device=parameter.device, dtype=parameter.dtype)
+    noise = torch.rand(1, yaml.get("channels", 3), side, side, generator=torch.Generator().manual_seed(0))
+    return noise.to(next(network.parameters()))
 
 
 def record_source(network: nn.Module, size: int, names: Mapping[int, str]) -> None:
