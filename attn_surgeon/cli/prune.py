@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from attn_surgeon.cli.evaluate_options import Limit
+from attn_surgeon.cli.evaluate_options import BatchSize, Limit, Split, TaskName
 from attn_surgeon.cli.files import artefact_or_newest, size_text, writable
 from attn_surgeon.cli.options import (
     ArtefactPath,
@@ -31,6 +30,7 @@ from attn_surgeon.cli.output import (
     rich_table,
     show_steps,
 )
+from attn_surgeon.cli.scout_options import Certain, JsonFile, MaxLoss, ValidationData
 
 
 def register(app: typer.Typer) -> None:
@@ -39,25 +39,16 @@ def register(app: typer.Typer) -> None:
 
 
 def prune(
+    data: ValidationData,
     artefact: ArtefactPath = None,
-    data: Annotated[str, typer.Option(metavar="DATA", help="Data as for evaluate: removals are measured on it.")] = ...,  # type: ignore[assignment]
-    max_loss: Annotated[
-        float, typer.Option(metavar="POINTS", help="Most points, of 100, that all removals together may lose.", min=0)
-    ] = 0.1,
-    certain: Annotated[
-        bool,
-        typer.Option("--certain", help="Require that the upper end of the interval stays below --max-loss too."),
-    ] = False,
-    split: Annotated[str, typer.Option(metavar="SPLIT", help="Split of the data.")] = "val",
+    max_loss: MaxLoss = 0.1,
+    certain: Certain = False,
+    split: Split = "val",
     limit: Limit = None,
-    task: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Task (default: inferred from the data).", show_default=False)
-    ] = None,
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Images per batch.", min=1, max=10**6)] = 256,
+    task: TaskName = None,
+    batch_size: BatchSize = 256,
     device: Device = "cpu",
-    report: Annotated[
-        str | None, typer.Option(metavar="FILE.json", help="Write each removal to this file.", show_default=False)
-    ] = None,
+    report: JsonFile = None,
     source: Source = None,
     own: Own = None,
     trust: Trust = False,

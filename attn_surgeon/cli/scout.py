@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
 
-from attn_surgeon.cli import completion
+from attn_surgeon.cli.evaluate_options import TaskName
 from attn_surgeon.cli.files import writable
 from attn_surgeon.cli.options import (
     AllowPartial,
@@ -36,10 +36,30 @@ from attn_surgeon.cli.output import (
     rich_table,
     show_steps,
 )
+from attn_surgeon.cli.scout_options import (
+    AtOnce,
+    Batches,
+    Blocks,
+    BudgetText,
+    EveryScore,
+    FitHead,
+    Groups,
+    HeadImages,
+    ImageSeed,
+    ImagesPerBatch,
+    JsonFile,
+    LatencyText,
+    Picture,
+    PlanOutput,
+    ScoreName,
+    TrainingData,
+)
 from attn_surgeon.cli.site_options import After, Before, Exclude
+from attn_surgeon.files import replacing
 from attn_surgeon.optional_dependencies import is_installed
 
-YAML = (".yaml", ".yml")
+if TYPE_CHECKING:
+    from attn_surgeon.scouting.result import Scouting
 
 
 def register(app: typer.Typer) -> None:
@@ -49,66 +69,26 @@ def register(app: typer.Typer) -> None:
 
 def scout(
     network: Network,
-    data: Annotated[str, typer.Option(metavar="DATA", help="Data as for finetune; its training images are used.")],
-    blocks: Annotated[
-        str, typer.Option(metavar="BLOCKS", help="Blocks to try at each site, with commas between them.")
-    ] = "se,eca,cbam,coord,cpca,gc",
-    at: Annotated[
-        str | None,
-        typer.Option(
-            metavar="GROUPS",
-            help="Groups of sites, with commas between them (default: stages,residual).",
-            autocompletion=completion.groups,
-            show_default=False,
-        ),
-    ] = None,
+    data: TrainingData,
+    blocks: Blocks = "se,eca,cbam,coord,cpca,gc",
+    at: Groups = None,
     after: After = None,
     before: Before = None,
     exclude: Exclude = None,
-    budget: Annotated[
-        str, typer.Option(metavar="SIZE", help="Most parameters to add: 5% of the network's, or a number.")
-    ] = "5%",
-    latency: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PERCENT", help="Most time to add for one image: 10% of the network's.", show_default=False
-        ),
-    ] = None,
-    score: Annotated[
-        str, typer.Option(metavar="NAME", help="Definition of the score that the set is chosen by.")
-    ] = "gain",
-    every_score: Annotated[
-        bool, typer.Option("--every-score", help="Compute all definitions of the score, for the report.")
-    ] = False,
-    task: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Task (default: inferred from the data).", show_default=False)
-    ] = None,
-    batches: Annotated[int, typer.Option(metavar="N", help="Batches to score on.", min=1, max=10**6)] = 16,
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Images per batch.", min=1, max=10**6)] = 32,
-    head_images: Annotated[
-        int, typer.Option(metavar="N", help="Most images to fit a head on.", min=1, max=10**9)
-    ] = 2048,
-    fit_head: Annotated[
-        bool | None,
-        typer.Option(help="Fit the head on frozen features first (default: one that is new).", show_default=False),
-    ] = None,
-    at_once: Annotated[
-        int, typer.Option(metavar="N", help="Most candidates in the network at once; fewer take less memory.", min=1)
-    ] = 128,
-    seed: Annotated[int, typer.Option(metavar="SEED", help="Random seed.", min=0, max=2**31)] = 0,
-    report: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.json", help="Write all scores and costs to this file.", show_default=False),
-    ] = None,
-    picture: Annotated[
-        str | None, typer.Option(metavar="FILE.png", help="Draw the scores to this file.", show_default=False)
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE.yaml", help="Write the plan of the chosen set.", show_default=False
-        ),
-    ] = None,
+    budget: BudgetText = "5%",
+    latency: LatencyText = None,
+    score: ScoreName = "gain",
+    every_score: EveryScore = False,
+    task: TaskName = None,
+    batches: Batches = 16,
+    batch_size: ImagesPerBatch = 32,
+    head_images: HeadImages = 2048,
+    fit_head: FitHead = None,
+    at_once: AtOnce = 128,
+    seed: ImageSeed = 0,
+    report: JsonFile = None,
+    picture: Picture = None,
+    output: PlanOutput = None,
     weights: Weights = None,
     args: Arguments = None,
     allow_partial: AllowPartial = False,
@@ -128,19 +108,11 @@ def scout(
     from attn_surgeon.scouting.scoring import DEFINITIONS
     from attn_surgeon.scouting.scout import ScoutSettings, scout_network
 
-    plan = None if output is None else writable(output, force=force, suffixes=YAML)
+    plan = None if output is None else writable(output, force=force, suffixes=(".yaml", ".yml"))
     document = None if report is None else writable(report, force=force, suffixes=(".json",), option="--report")
     image = None if picture is None else writable(picture, force=force, suffixes=(".png",), option="--picture")
-    settings = ScoutSettings(
-        score=score,
-        report=DEFINITIONS if every_score else (),
-        batches=batches,
-        batch_size=batch_size,
-        head_images=head_images,
-        fit_head=fit_head,
-        at_once=at_once,
-        seed=seed,
-    )
+    others = DEFINITIONS if every_score else ()
+    settings = ScoutSettings(score, others, batches, batch_size, head_images, fit_head, at_once, seed)
     with show_steps(f"open {network}"):
         loaded = open_from_options(
             network,
@@ -158,8 +130,8 @@ def scout(
             loaded,
             name=network,
             data=data,
-            blocks=_split(blocks),
-            at=_split(at or ""),
+            blocks=_names(blocks),
+            at=_names(at or ""),
             after=after or (),
             before=before or (),
             exclude=exclude or (),
@@ -169,37 +141,42 @@ def scout(
             settings=settings,
             progress=progress,
         )
-    if document is not None:
-        _write(document, json_text(found.to_dict()).encode())
-    if image is not None and is_installed("matplotlib"):
-        from attn_surgeon.scouting.chart import scouting_png
-
-        _write(image, scouting_png(found))
-    elif image is not None:
-        note_missing_pictures()
-    if plan is not None and found.chosen:
-        found.save(plan)
+    _write(found, plan, document, image)
     if as_json:
         print_json(found.to_dict())
     else:
-        for note in found.notes:
-            print_note(note)
-        console().print(rich_table(found.table))
-        console().print(escape(f"\n{found.summary}"), soft_wrap=True)
-        if plan is not None and found.chosen:
-            line = f"wrote [bold]{escape(str(plan))}[/]; insert it with: attn-surgeon insert {escape(network)} --plan"
-            console().print(f"{line} {escape(str(plan))}", soft_wrap=True)
+        _show(found, network, plan)
     if not found.chosen:
         raise typer.Exit(1)
 
 
-def _split(text: str) -> list[str]:
+def _names(text: str) -> list[str]:
     """Return names with commas between them; commas in braces are part of a glob."""
     return [part for part in re.split(r",(?![^{]*})", text) if part]
 
 
-def _write(path: Path, content: bytes) -> None:
-    from attn_surgeon.files import replacing
+def _write(found: Scouting, plan: Path | None, document: Path | None, image: Path | None) -> None:
+    """Write the files that were asked for; a plan only where something was chosen."""
+    if plan is not None and found.chosen:
+        found.save(plan)
+    if document is not None:
+        with replacing(document) as temporary:
+            Path(temporary).write_text(json_text(found.to_dict()), encoding="utf-8")
+    if image is not None and is_installed("matplotlib"):
+        from attn_surgeon.scouting.chart import scouting_png
 
-    with replacing(path) as temporary:
-        Path(temporary).write_bytes(content)
+        with replacing(image) as temporary:
+            Path(temporary).write_bytes(scouting_png(found))
+    elif image is not None:
+        note_missing_pictures()
+
+
+def _show(found: Scouting, network: str, plan: Path | None) -> None:
+    for note in found.notes:
+        print_note(note)
+    out = console()
+    out.print(rich_table(found.table))
+    out.print(escape(f"\n{found.summary}"), soft_wrap=True)
+    if plan is not None and found.chosen:
+        line = f"wrote [bold]{escape(str(plan))}[/]; insert it with: attn-surgeon insert {escape(network)} --plan"
+        out.print(f"{line} {escape(str(plan))}", soft_wrap=True)

@@ -80,20 +80,19 @@ class Bench:
         specs = [BlockSpec.read(block, {}) for block in self.size.blocks]
         return line_up(self.network, specs, Selection.read(at=("residual", "stages")), seed=seed)
 
-    def candidates(self) -> list[Candidate]:
-        """Return the candidates to train, those of late sites first: they take the least time."""
-        grafts = self.line_up().grafts
+    def starts(self, lineup: Lineup) -> dict[Candidate, int]:
+        """Return the candidates to train, with the position in the chain of the module that holds each.
+
+        Those of late sites come first: they take the least time.
+        """
+        grafts = lineup.grafts
         sites = list(dict.fromkeys((each.site, each.side) for each in grafts))
         turn = {each: sites.index((each.site, each.side)) + self.size.blocks.index(each.block) for each in grafts}
-        return [each for each in reversed(grafts) if turn[each] % self.size.every == 0]
+        chosen = [each for each in reversed(grafts) if turn[each] % self.size.every == 0]
+        return {each: self.position(grafts[each].owner) for each in chosen}
 
-    def start(self, candidate: Candidate) -> int:
-        """Return the position in the chain of the module that a fine-tune of a candidate starts with.
-
-        The end of a stage is that of its last module.
-        """
-        model = insert_block(self.network.model, *_single(candidate), self.network.example).model
-        (owner,) = {path.partition(".attn_surgeon")[0] for path, _ in model.named_modules() if "attn_surgeon" in path}
+    def position(self, owner: str) -> int:
+        """Return the position in the chain of the module that is, or holds, the owner of a graft."""
         return max((n for n, path in enumerate(self.chain) if f"{owner}.".startswith(f"{path}.")), default=0)
 
     def features(self, position: int) -> tuple[Labelled, Labelled]:

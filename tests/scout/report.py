@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from .study import HEAD_ONLY
 
@@ -35,17 +35,17 @@ def correlation(scores: Values, reached: Values, seed: int = 0) -> tuple[float, 
     (1.0, 1.0)
     """
     mean = reached.mean(0)
-    dice = np.random.default_rng(seed)
-    drawn = [dice.integers(0, len(mean), len(mean)) for _ in range(DRAWS)]
-    values = [_spearman(scores[chosen], mean[chosen]) for chosen in drawn]
-    low, high = np.quantile(values, [0.025, 0.975])
-    return _spearman(scores, mean), float(low), float(high)
+    drawn = np.random.default_rng(seed).integers(0, len(mean), (DRAWS, len(mean)))
+    low, high = np.quantile(_spearman(scores[drawn], mean[drawn]), [0.025, 0.975])
+    return float(_spearman(scores, mean)), float(low), float(high)
 
 
-def _spearman(first: Values, second: Values) -> float:
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return 0.0
-    return float(spearmanr(first, second).statistic)
+def _spearman(first: Values, second: Values) -> Values:
+    """Return the correlation (...) of the ranks of values (..., N); 0 where all are equal."""
+    ranks = [rankdata(values, axis=-1) for values in (first, second)]
+    apart = [values - values.mean(-1, keepdims=True) for values in ranks]
+    sizes = np.sqrt(np.square(apart[0]).sum(-1) * np.square(apart[1]).sum(-1))
+    return np.asarray((apart[0] * apart[1]).sum(-1) / np.where(sizes > 0, sizes, 1.0))
 
 
 def ranked(lines: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, Values]:

@@ -82,7 +82,7 @@ class Study:
         spent = time.process_time() - since
         costs = graft_costs(lineup.model, bench.network.example)
         paths = {each: lineup.grafts[each].path for each in scored.gradients}
-        trained = bench.candidates()
+        starts = bench.starts(lineup)
         return {
             "scores": {
                 name: {text(each): [own.value, own.error] for each, own in of.items()}
@@ -90,8 +90,8 @@ class Study:
             },
             "parameters": {text(each): costs[path].parameters for each, path in paths.items()},
             "depth": {text(each): depth for depth, each in enumerate(paths)},
-            "trained": [text(each) for each in trained],
-            "starts": {text(each): bench.start(each) for each in trained},
+            "trained": [text(each) for each in starts],
+            "starts": {text(each): position for each, position in starts.items()},
             "scoring_cpu_seconds": spent,
         }
 
