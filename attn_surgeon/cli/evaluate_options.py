@@ -19,7 +19,8 @@ Data = Annotated[
     _data(
         metavar="DATA",
         help="A folder with one folder of images per class, with images/ and masks/, or with boxes in COCO, Pascal VOC"
-        " or YOLO format; torch/NAME, hfds/USER/NAME or wds/SHARDS, as timm names them; demo or demo-clutter.",
+        " or YOLO format; torch/NAME, hfds/USER/NAME or wds/SHARDS, as timm names them; demo, demo-clutter or"
+        " demo-boxes.",
     ),
 ]
 TaskName = Annotated[

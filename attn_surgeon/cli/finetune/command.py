@@ -52,7 +52,7 @@ def finetune(
             metavar="DATA",
             help="A folder with train/ and val/, each with one folder of images per class, or with images/ and masks/;"
             " a folder of images with boxes in COCO, Pascal VOC or YOLO format;"
-            " torch/NAME, hfds/USER/NAME or wds/SHARDS, as timm names them; demo or demo-clutter.",
+            " torch/NAME, hfds/USER/NAME or wds/SHARDS, as timm names them; demo, demo-clutter or demo-boxes.",
             show_default=False,
             rich_help_panel="Data",
         ),
