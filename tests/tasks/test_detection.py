@@ -162,11 +162,16 @@ def test_the_settings_of_training_work_for_detectors(changes: dict[str, Any], ro
     start = TASK.fit_head(loaded(), CLASSES, SETTINGS).model
     model = trained(root, tmp_path / "run", epochs=1, **changes)
     moved = {
-        name.partition(".")[0]
+        name
         for (name, old), new in zip(start.named_parameters(), model.parameters(), strict=True)
         if not torch.equal(old, new)
     }
-    assert "backbone" in moved
+    (graft,) = list_grafts(model)
+    head = {name for name, _ in model.named_parameters() if name.startswith("roi_heads.box_predictor.")}
+    assert head <= moved
+    assert any(name.startswith(graft.path) for name in moved)
+    others = {name for name in moved if not name.startswith(graft.path)} - head
+    assert bool(others) == (changes.get("freeze") != "base")
     assert bool(torch.cat([own.flatten() for own in model.parameters()]).isfinite().all())
 
 
