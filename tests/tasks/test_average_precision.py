@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attn_surgeon.data.boxes.boxes import Boxes
-from attn_surgeon.tasks.average_precision import Matches, match_boxes, mean_known
+from attn_surgeon.tasks.average_precision import RECALLS, Matches, _needed, match_boxes, mean_known
 from attn_surgeon.tasks.detectors.base import Detections
 
 IMAGES, CLASSES = 24, 3
@@ -144,3 +144,12 @@ def test_without_detections_it_is_zero_and_without_objects_unknown() -> None:
     nowhere = np.zeros((1, IMAGES))
     nowhere[0, 0] = IMAGES
     assert np.isnan(matches.resampled(nowhere)).all()
+
+
+def test_recalls_are_compared_as_quotients() -> None:
+    """0.07 · 100 is above 7 in floating point, but 7 / 100 reaches the recall 0.07."""
+    totals = np.arange(1, 301)
+    found = _needed(totals)
+    for total, row in zip(totals.tolist(), found, strict=True):
+        reached = np.arange(total + 1) / total >= RECALLS[:, None]
+        assert row.tolist() == reached.argmax(1).tolist()

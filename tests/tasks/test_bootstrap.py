@@ -55,17 +55,23 @@ def test_equal_networks_show_nothing() -> None:
     assert (found.estimate, found.low, found.high) == (0, -1, 1)
 
 
-def test_several_runs_have_the_interval_of_means_over_images_and_runs() -> None:
-    dice = np.random.default_rng(5)
-    hard = dice.uniform(0.2, 0.8, 80)
+@pytest.mark.parametrize(("by_image", "by_both", "by_run"), [(0.1, 0.1, 0.03), (0.1, 0.3, 0.02), (0.02, 0.05, 0.05)])
+def test_several_runs_have_the_interval_of_means_over_images_and_runs(
+    by_image: float, by_both: float, by_run: float
+) -> None:
+    dice, runs, images = np.random.default_rng(5), 5, 80
     ours, theirs = (
-        [np.clip(hard + shift + dice.normal(0, 0.05, 80) + dice.normal(0, 0.02), 0, 1).tolist() for _ in range(3)]
+        [
+            (0.5 + shift + own + dice.normal(0, by_both, images) + dice.normal(0, by_run)).tolist()
+            for own in [dice.normal(0, by_image, images)]
+            for _ in range(runs)
+        ]
         for shift in (0.05, 0.0)
     )
     found = score_interval([mean_score(own) for own in ours], [mean_score(own) for own in theirs])
     expected = values_interval(ours, theirs)
     assert found.estimate == pytest.approx(expected.estimate)
-    assert found.high - found.low == pytest.approx(expected.high - expected.low, rel=0.1)
+    assert found.high - found.low == pytest.approx(expected.high - expected.low, rel=0.08)
 
 
 def test_the_text_names_the_bootstrap() -> None:
