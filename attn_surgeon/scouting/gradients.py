@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attn_surgeon.errors import option
+from attn_surgeon.memory import require_memory, size_of_tensors
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.scouting.batches import Batch
 from attn_surgeon.scouting.candidates import Candidate, Lineup
@@ -42,11 +44,18 @@ class Problem:
 
 
 def closing_gradients(lineup: Lineup, problem: Problem, progress: Progress = no_progress) -> dict[Candidate, Tensor]:
-    """Return the gradients (B, P) of each candidate's closing parameters over the batches."""
+    """Return the gradients (B, P) of each candidate's closing parameters over the batches.
+
+    Raises:
+        MemoryLimitError: if they need more memory than there is.
+    """
     parameters = {
         candidate: list(lineup.closing(candidate).values()) for candidate in lineup.grafts if lineup.closing(candidate)
     }
     listed = [parameter for own in parameters.values() for parameter in own]
+    size = len(problem.batches) * size_of_tensors(parameter.shape for parameter in listed)
+    what = f"the gradients of {len(parameters)} candidates over {len(problem.batches)} batches"
+    require_memory(size, what, option("at_once"), "choose a smaller one, fewer blocks or fewer batches")
     rows: dict[Candidate, list[Tensor]] = {candidate: [] for candidate in parameters}
     for number in range(len(problem.batches) if listed else 0):
         loss = problem.loss(lineup, number)

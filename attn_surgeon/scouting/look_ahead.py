@@ -21,8 +21,8 @@ STEP_LENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)
 
 
 def steps_against(lineup: Lineup, gradients: Mapping[Candidate, Tensor]) -> dict[Candidate, Tensor]:
-    """Return the step (P,) of length one of each candidate, from gradients (B, P)."""
-    return {key: -natural_scale(lineup, key) * rows.mean(0).sign() for key, rows in gradients.items()}
+    """Return the step (P,) of length one of each candidate, from mean gradients (P,)."""
+    return {key: -natural_scale(lineup, key) * mean.sign() for key, mean in gradients.items()}
 
 
 def best_length(lineup: Lineup, problem: Problem, steps: Mapping[Candidate, Tensor], numbers: Sequence[int]) -> float:
@@ -56,7 +56,7 @@ def look_ahead(
         progress: is called with the candidates done and their total.
     """
     first, second = problem.part(0, 2), list(problem.part(1, 2))
-    steps = steps_against(lineup, {key: rows[first.start :: first.step] for key, rows in gradients.items()})
+    steps = steps_against(lineup, {key: rows[first.start :: first.step].mean(0) for key, rows in gradients.items()})
     falls: dict[Candidate, Tensor] = {}
     for _, keys in groupby(sorted(steps, key=_block), key=_block):
         own = {key: steps[key] for key in keys}

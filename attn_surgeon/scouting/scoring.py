@@ -19,7 +19,7 @@ DEFINITIONS = (*SCORES, *LOOK_AHEAD)
 
 @dataclass(frozen=True)
 class Scored:
-    """The gradients (B, P) of candidates, and their scores by definition."""
+    """The mean gradients (P,) of candidates, and their scores by definition."""
 
     gradients: Mapping[Candidate, Tensor]
     scores: Mapping[str, Mapping[Candidate, Estimate]]
@@ -28,7 +28,7 @@ class Scored:
 def score_candidates(
     lineup: Lineup, problem: Problem, names: Sequence[str] = ("gain",), progress: Progress = no_progress
 ) -> Scored:
-    """Return the gradients and scores of all candidates of a line-up.
+    """Return the mean gradients and the scores of all candidates of a line-up.
 
     Args:
         lineup: the candidates.
@@ -45,4 +45,4 @@ def score_candidates(
     for number, name in enumerate(ahead, 1):
         step = of_jobs(progress, number, 1 + len(ahead))
         scores[name] = look_ahead(lineup, problem, gradients, together=LOOK_AHEAD[name], progress=step)
-    return Scored(gradients, scores)
+    return Scored({each: rows.mean(0) for each, rows in gradients.items()}, scores)

@@ -56,7 +56,7 @@ def test_look_ahead_has_the_standard_error_of_a_mean() -> None:
 
 def test_the_length_of_a_step_is_the_one_that_lowers_the_loss_the_most() -> None:
     made, given = lineup(), problem([(0.1, 0.0)] * 4)
-    steps = steps_against(made, closing_gradients(made, given))
+    steps = steps_against(made, {key: rows.mean(0) for key, rows in closing_gradients(made, given).items()})
     assert best_length(made, given, {FIRST: steps[FIRST]}, range(4)) == 0.1
     assert best_length(made, given, steps, range(4)) == 0.03  # both at once overshoot with 0.1
 
