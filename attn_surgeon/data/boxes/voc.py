@@ -67,7 +67,8 @@ def read_voc(images: Path, annotations: Path, listed: Path | None = None) -> Ann
     files = [pictures.get(name, images / f"{name}.jpg") for name in names]
     found = in_columns(files, class_names, rows)
     difficult = [names[index] for index in dict.fromkeys(found.owners[found.crowd].tolist())]
-    unpaired = [path.name for name, path in pictures.items() if listed is None and name not in {*names}]
+    known = {*names}
+    unpaired = [path.name for name, path in pictures.items() if listed is None and name not in known]
     notes = (
         *problem_note("images with objects marked as difficult, which are ignored in evaluation", difficult),
         *problem_note("image files without annotations, left out", unpaired),
