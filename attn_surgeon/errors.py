@@ -15,6 +15,7 @@ LONGEST_LINE = 290  # characters; with the command line's "error: " in front, a 
 _SHORTEST_PART = 60
 _MOST_BITS = 4096  # Python refuses to convert much larger integers to decimal
 _LONGEST_NAME = 200
+_PLACE_IN_CPP = re.compile(r"^operator\(\), \S+:\d+, ")
 _REFERENCE = re.compile("\x00(.*?)\x01(.*?)\x02", re.DOTALL)
 
 
@@ -149,8 +150,14 @@ class BusyError(SurgeonError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class if there is no message."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """Return the first line of an error's message, or the name of its class if there is no message.
+
+    A place in C++ code at its beginning is left out.
+
+    >>> first_line(RuntimeError('operator(), /src/nms.cpp:122, "nms" not implemented'))
+    '"nms" not implemented'
+    """
+    return _PLACE_IN_CPP.sub("", str(error).strip().partition("\n")[0]) or type(error).__name__
 
 
 def excerpt(value: object, most: int = 80) -> str:

@@ -12,7 +12,8 @@ from torch import nn
 from attn_surgeon import insert, list_grafts
 from attn_surgeon.data.boxes.boxes import Boxes
 from attn_surgeon.errors import DataError, TrainingError
-from attn_surgeon.tasks.detectors.base import detector_of
+from attn_surgeon.tasks.detectors.base import detector_of, register_detector
+from attn_surgeon.tasks.detectors.torchvision import TorchvisionDetector
 
 from .helpers import FAMILIES, images, targets
 
@@ -144,6 +145,17 @@ def test_empty_boxes_are_an_error_of_the_data() -> None:
 def test_networks_of_other_kinds_are_refused_and_the_families_named() -> None:
     with pytest.raises(DataError, match=r"Linear is of no family .* torchvision's detectors"):
         detector_of(nn.Linear(2, 2))
+
+
+def test_a_registered_family_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Everything(TorchvisionDetector):
+        def recognises(self, model: nn.Module) -> bool:
+            return True
+
+    monkeypatch.setattr("attn_surgeon.tasks.detectors.base._REGISTERED", [])
+    register_detector(own := Everything())
+    assert detector_of(FAMILIES["SSD"](4)) is own
+    assert detector_of(nn.Linear(2, 2)) is own
 
 
 def test_another_box_predictor_is_refused() -> None:
