@@ -23,13 +23,15 @@ def drawn_images(images: int) -> Counts:
     return np.stack([np.bincount(row, minlength=images).astype(np.int16) for row in rows])
 
 
-def bootstrap_interval(estimate: float, resamples: Floats, images: int, bound: float = 1.0) -> Interval:
-    """Return the interval between percentiles of resamples (B,), for at most `bound` in absolute value.
+def bootstrap_interval(
+    estimate: float, resamples: Floats, images: int, limits: tuple[float, float] = (-1.0, 1.0)
+) -> Interval:
+    """Return the interval between percentiles of resamples (B,), within the limits of the value.
 
     The percentiles are those of Hesterberg (The American Statistician, 2015, section 3.3), wider than 2.5 and 97.5 for
-    few images, so that the interval for a mean is as wide as Student's t-interval. Differences of equal networks, which
-    are zero in all resamples, contain no estimate of the variance: the interval is as wide as possible. How often it is
-    wrong is simulated by `python -m tests.statistics.boxes`.
+    few images, so that the interval for a mean is as wide as Student's t-interval. Values that are zero in all
+    resamples, such as differences of equal networks, contain no estimate of the variance: the interval is as wide as
+    possible. How often it is wrong is simulated by `python -m tests.statistics.boxes`.
 
     >>> bootstrap_interval(0.5, np.linspace(0, 1, 1001), 1000)
     Interval(estimate=0.5, low=0.02..., high=0.97...)
@@ -37,7 +39,7 @@ def bootstrap_interval(estimate: float, resamples: Floats, images: int, bound: f
     from scipy.special import ndtr
 
     if images < 2 or not resamples.any():
-        return Interval(estimate, -bound, bound)
+        return Interval(estimate, *limits)
     share = float(ndtr(-math.sqrt(images / (images - 1)) * t_quantile(images - 1)))
     low, high = np.nanquantile(resamples, (share, 1 - share)).tolist()
-    return Interval(estimate, max(-bound, low), min(bound, high))
+    return Interval(estimate, max(limits[0], low), min(limits[1], high))

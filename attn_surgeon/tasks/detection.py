@@ -36,7 +36,6 @@ from attn_surgeon.tasks.detectors.base import Detections, detector_of
 from attn_surgeon.tasks.settings import TaskSettings
 
 _SAMPLES = 64
-AT_50 = 0  # the index of the IoU threshold 0.5
 
 
 class Detection(Task):
@@ -161,7 +160,7 @@ class Detection(Task):
         """Return the interval of the mAP, by the bootstrap over images."""
         matches: Matches = score.predictions.matches
         resamples = matches.resampled(drawn_images(matches.images))
-        interval = asdict(bootstrap_interval(score.metric, resamples, matches.images, bound=1.0))
+        interval = asdict(bootstrap_interval(score.metric, resamples, matches.images, limits=(0.0, 1.0)))
         return {"map_interval": {**interval, "how": f"bootstrap over {matches.images:,} images"}}
 
     def rows(self, document: Mapping[str, Any]) -> list[tuple[str, str]]:

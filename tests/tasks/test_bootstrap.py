@@ -74,5 +74,10 @@ def test_several_runs_have_the_interval_of_means_over_images_and_runs(
     assert found.high - found.low == pytest.approx(expected.high - expected.low, rel=0.08)
 
 
+def test_a_value_that_is_always_zero_may_be_anything_within_its_limits() -> None:
+    found = bootstrap_interval(0.0, np.zeros(100), 20, limits=(0.0, 1.0))
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
 def test_the_text_names_the_bootstrap() -> None:
     assert describe_runs(3, 1000, bootstrap=True) == "3 training runs of each, 1,000 images, by bootstrap"

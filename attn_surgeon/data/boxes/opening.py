@@ -115,7 +115,7 @@ def _numbered_as(annotations: Annotations, class_names: tuple[str, ...]) -> Anno
 
 
 def _require_boxes(inspected: InspectedBoxes, spec: str) -> None:
-    if not len(inspected.annotations.boxes):
+    if inspected.annotations.crowd.all():
         raise DataError("there is no valid box in these images", spec, first_few(inspected.notes, 1))
 
 

@@ -7,6 +7,7 @@ Coordinates are one-based and inclusive there, so one is subtracted from the low
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -73,7 +74,7 @@ def read_voc(images: Path, annotations: Path, listed: Path | None = None) -> Ann
         *problem_note("images with objects marked as difficult, which are ignored in evaluation", difficult),
         *problem_note("image files without annotations, left out", unpaired),
     )
-    return Annotations(**{**vars(found), "notes": notes})
+    return replace(found, notes=notes)
 
 
 def _names(annotations: Path) -> list[str]:

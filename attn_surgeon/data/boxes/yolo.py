@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def read_yolo(places: Sequence[Path], class_names: tuple[str, ...]) -> Annotatio
         *problem_note("text files of boxes without an image, left out", lost),
     )
     found = in_columns(images, class_names, rows)
-    return Annotations(**{**vars(found), "relative": True, "notes": notes})
+    return replace(found, relative=True, notes=notes)
 
 
 def folder_of(images: Path) -> Path:

@@ -113,3 +113,8 @@ def test_images_without_any_valid_box_are_refused(tmp_path: Path) -> None:
     root = write_voc(tmp_path, {"train": {"t0": [(9, 9, 9, 9, 0)]}, "val": {"v0": [GOOD]}})
     with pytest.raises(DataError, match="there is no valid box in these images"):
         opened(root)
+    root = write_voc(tmp_path / "b", splits())
+    for file in (root / "val" / "annotations").iterdir():
+        file.write_text(file.read_text().replace("</name>", "</name><difficult>1</difficult>"))
+    with pytest.raises(DataError, match="there is no valid box in these images"):
+        opened(root)
