@@ -87,3 +87,18 @@ def images_in(folder: Path) -> list[Path]:
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
+
+
+def files_by_name(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """Return the files in a folder, at any depth, by their relative path without the suffix, sorted."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if path.suffix.lower() not in suffixes or any(part.startswith(".") for part in inside.parts):
+            continue
+        name = inside.with_suffix("").as_posix()
+        if name in files:
+            what = f"two files have the same name, {files[name].name} and {path.name}"
+            raise DataError(what, str(path.parent), "keep one")
+        files[name] = path
+    return files

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from attn_surgeon.data.checks import InspectedImages, Inspection, for_each, inspect_file, require_readable
-from attn_surgeon.data.folders import FOLDER_SPLITS, IMAGE_SUFFIXES, Files
+from attn_surgeon.data.folders import FOLDER_SPLITS, IMAGE_SUFFIXES, Files, files_by_name
 from attn_surgeon.data.masks import Labelling, Pair, mask_values
 from attn_surgeon.errors import DataError, ImageError, option
 
@@ -61,7 +61,10 @@ def paired_files(folder: Path) -> list[tuple[Path, Path]]:
         if not (folder / name).is_dir():
             hint = f"expected images/ and masks/, each in train/ and val/, or once with {option('val_split', 0.2)}"
             raise DataError(f"there is no {name}/", str(folder), hint)
-    images, masks = _by_name(folder / PAIR_FOLDERS[0], IMAGE_SUFFIXES), _by_name(folder / PAIR_FOLDERS[1], LOSSLESS)
+    images, masks = (
+        files_by_name(folder / PAIR_FOLDERS[0], IMAGE_SUFFIXES),
+        files_by_name(folder / PAIR_FOLDERS[1], LOSSLESS),
+    )
     if not images:
         raise DataError("no images", str(folder / PAIR_FOLDERS[0]), f"supported: {', '.join(sorted(IMAGE_SUFFIXES))}")
     for files, others, kind in ((images, masks, "mask"), (masks, images, "image")):
@@ -71,21 +74,6 @@ def paired_files(folder: Path) -> list[tuple[Path, Path]]:
             hint = f"a mask has its image's name and is one of {', '.join(sorted(LOSSLESS))}"
             raise DataError(f"this file has no {kind}{more}", str(unpaired[0]), hint)
     return [(images[name], masks[name]) for name in images]
-
-
-def _by_name(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-    """Return the files in a folder, at any depth, by their relative path without the suffix, sorted."""
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if path.suffix.lower() not in suffixes or any(part.startswith(".") for part in inside.parts):
-            continue
-        name = inside.with_suffix("").as_posix()
-        if name in files:
-            what = f"two files have the same name, {files[name].name} and {path.name}"
-            raise DataError(what, str(path.parent), "keep one")
-        files[name] = path
-    return files
 
 
 def inspect_pairs(files: Sequence[tuple[Path, Path]], *, decode: bool) -> InspectedPairs:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from attn_surgeon.data.folders import IMAGE_SUFFIXES
 from attn_surgeon.data.images import ImageFile
-from attn_surgeon.errors import DataError, first_few
+from attn_surgeon.errors import first_few
 
 Column = npt.NDArray[Any]
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -89,18 +87,3 @@ def in_columns(
 def problem_note(problem: str, names: Sequence[str]) -> tuple[str, ...]:
     """Return a note with the number of the files that have a problem and the first names; none without such files."""
     return (f"{problem}: {len(names):,} ({first_few(names, _SHOWN)})",) if names else ()
-
-
-def image_files(folder: Path) -> dict[str, Path]:
-    """Return the image files in a folder, at any depth, by their relative path without the suffix, sorted."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if path.suffix.lower() not in IMAGE_SUFFIXES or any(part.startswith(".") for part in inside.parts):
-            continue
-        name = inside.with_suffix("").as_posix()
-        if name in found:
-            what = f"two images have the same name, {found[name].name} and {path.name}"
-            raise DataError(what, str(path.parent), "keep one")
-        found[name] = path
-    return found

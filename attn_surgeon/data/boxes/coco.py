@@ -18,9 +18,9 @@ from attn_surgeon.data.boxes.annotations import (
     Annotations,
     Column,
     SplitReaders,
-    image_files,
     problem_note,
 )
+from attn_surgeon.data.folders import files_by_name
 from attn_surgeon.errors import DataError, first_line
 from attn_surgeon.text_files import parse_json, read_text
 
@@ -61,7 +61,7 @@ def read_coco(file: Path, folder: Path) -> Annotations:
     boxes = _boxes(annotations, file)
     lost = [str(item.get("id")) for item, owner in zip(annotations, owners, strict=True) if owner < 0]
     listed = {str(path) for path in paths}
-    unlisted = [path.name for path in image_files(folder).values() if str(path) not in listed]
+    unlisted = [path.name for path in files_by_name(folder).values() if str(path) not in listed]
     order = owners.argsort(kind="stable")
     found = Annotations(
         paths,

@@ -16,10 +16,10 @@ from attn_surgeon.data.boxes.annotations import (
     SPLIT_NAMES,
     Annotations,
     SplitReaders,
-    image_files,
     in_columns,
     problem_note,
 )
+from attn_surgeon.data.folders import files_by_name
 from attn_surgeon.errors import DataError, excerpt, first_line
 from attn_surgeon.text_files import opened
 
@@ -55,7 +55,7 @@ def read_voc(images: Path, annotations: Path, listed: Path | None = None) -> Ann
 
     Classes are in alphabetical order; objects that are marked as difficult are ignored in evaluation.
     """
-    pictures = image_files(images)
+    pictures = files_by_name(images)
     names = _listed(listed) if listed is not None else _names(annotations)
     parsed = [list(_objects(annotations / f"{name}.xml")) for name in names]
     class_names = tuple(sorted({name for objects in parsed for name, _, _ in objects}))
