@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from attn_surgeon import disabled, export_onnx, insert
+from attn_surgeon import disabled, export_onnx, graft_parameters, insert
 from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.errors import ExportError
 from attn_surgeon.export.detections import objects_difference
@@ -17,12 +18,15 @@ from attn_surgeon.export.dynamic_axes import read_axes
 from attn_surgeon.export.onnx.convert import convert_to_onnx
 from attn_surgeon.export.onnx.format import OnnxOptions, write_onnx
 from attn_surgeon.export.onnx.session import as_feeds, open_session
+from attn_surgeon.export.onnx.session_detector import SessionDetector
 from attn_surgeon.export.parity import ParityError
+from attn_surgeon.export.prepared import prepare
 from attn_surgeon.export.settings import ExportRequest, ExportSettings
 from attn_surgeon.networks.demo.box_scenes import draw_digits
 from attn_surgeon.networks.demo.detector import load_demo_detector
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.base import ScoreOptions
+from attn_surgeon.tasks.detectors.base import detector_of
 from attn_surgeon.tasks.settings import TaskSettings
 
 from ..tasks.detectors.helpers import FAMILIES
@@ -36,6 +40,14 @@ def changed(**values: Any) -> float:
     """Return the relative difference of objects of which some values differ from PyTorch's."""
     actual = [values.get(name, own) for name, own in (("boxes", BOXES), ("scores", SCORES), ("labels", LABELS))]
     return objects_difference("", actual, [BOXES, SCORES, LABELS]).relative
+
+
+def opened(network: nn.Module) -> nn.Module:
+    """Return a network whose grafts were moved from the identity."""
+    with torch.no_grad():
+        for parameter in graft_parameters(network):
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    return network
 
 
 def test_objects_agree_in_any_order_of_equal_scores() -> None:
@@ -79,11 +91,7 @@ def test_a_file_finds_what_pytorch_finds_at_every_size(family: str, tmp_path: Pa
 
 
 def test_grafts_are_in_the_file(tmp_path: Path) -> None:
-    network = insert(load_demo_detector(), "cbam", after="backbone.layer2", example=NOISE)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if ".attn_surgeon." in name:
-                parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    network = opened(insert(load_demo_detector(), "cbam", after="backbone.layer2", example=NOISE))
     scene = torch.from_numpy(draw_digits("val", 4).pixels)[None, None] / 255
     file = export_onnx(network, tmp_path / "x.onnx", example=NOISE)
     with open_session(file.path) as session:
@@ -128,6 +136,30 @@ def test_the_average_precision_of_a_file_is_the_networks(tmp_path: Path) -> None
     assert (measured.metric, measured.images) == (task.metric, 25)
     assert measured.score == pytest.approx(expected.metric, abs=1e-4)
     assert expected.metric > 0.2
+
+
+@pytest.mark.slow
+def test_a_detr_is_exported_whole_and_its_file_detects_what_it_does(tmp_path: Path) -> None:
+    from ..tasks.detectors.tiny_detr import DETRS
+
+    images = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+    place = "model.backbone.model.encoder.stages.2"
+    network = opened(insert(DETRS["DETR"](10).eval(), "se", after=place, example=images[0][None]))
+    file = export_onnx(network, tmp_path / "x.onnx", example=images[0][None], dynamic="batch")
+    assert file.parity.passed
+    prepared = prepare(LoadedNetwork(network), ExportSettings(axes=read_axes("batch")))
+    with open_session(file.path) as session, torch.no_grad():
+        module = SessionDetector(session, prepared)
+        found = detector_of(module).predict(module, images)
+        pytorch = detector_of(network).predict(network, images)
+        with disabled(network):
+            without = detector_of(network).predict(network, images)
+    assert detector_of(module).classes(module) == 10
+    for own, other, plain in zip(found, pytorch, without, strict=True):
+        assert torch.allclose(own.boxes, other.boxes, atol=1e-2)
+        assert torch.allclose(own.scores, other.scores, atol=1e-5)
+        assert torch.equal(own.labels, other.labels)
+        assert not torch.allclose(own.scores, plain.scores, atol=1e-5)
 
 
 @pytest.mark.parametrize(
