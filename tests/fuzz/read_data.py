@@ -69,9 +69,8 @@ def _read_images(case: tuple[bytes, str, str]) -> None:
 def _masks() -> SearchStrategy[Any]:
     modes = st.sampled_from(["L", "RGB", "1", "P", "LA"])
     mask = modes.flatmap(lambda mode: st.just(image_bytes("PNG", mode)) | damaged(image_bytes("PNG", mode)))
-    return st.tuples(
-        damaged(image_bytes("PNG")) | st.just(image_bytes("PNG")), mask, st.binary(max_size=40) | texts.map(_utf8)
-    )
+    image = damaged(image_bytes("PNG")) | st.just(image_bytes("PNG"))
+    return st.tuples(image, mask, st.just(b"a\nb\nc\nd\ne\n") | st.binary(max_size=40) | texts.map(_utf8))
 
 
 def _utf8(text: str) -> bytes:
