@@ -12,7 +12,7 @@ from torch import nn
 
 from attn_surgeon import disabled, export_onnx, graft_parameters, insert
 from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
-from attn_surgeon.errors import ExportError
+from attn_surgeon.errors import DataError, ExportError
 from attn_surgeon.export.detections import objects_difference
 from attn_surgeon.export.dynamic_axes import read_axes
 from attn_surgeon.export.onnx.convert import convert_to_onnx
@@ -136,6 +136,15 @@ def test_the_average_precision_of_a_file_is_the_networks(tmp_path: Path) -> None
     assert (measured.metric, measured.images) == (task.metric, 25)
     assert measured.score == pytest.approx(expected.metric, abs=1e-4)
     assert expected.metric > 0.2
+
+
+def test_images_of_another_size_than_the_files_are_refused() -> None:
+    prepared = prepare(open_network("demo-detector"), ExportSettings(axes=read_axes("width")))
+    session: Any = None
+    with pytest.raises(
+        DataError, match="the file takes images of 64×64 pixels, one of the data has 96×64; data; export"
+    ):
+        SessionDetector(session, prepared)([torch.zeros(1, 96, 64)])
 
 
 @pytest.mark.slow

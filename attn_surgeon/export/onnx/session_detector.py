@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_surgeon.data.boxes.boxes import Boxes
-from attn_surgeon.errors import DataError
+from attn_surgeon.errors import DataError, option
 from attn_surgeon.export.module import INPUT
 from attn_surgeon.export.onnx.session import OnnxSession, as_feeds
 from attn_surgeon.export.prepared import PreparedNetwork
@@ -27,16 +27,25 @@ class SessionDetector(nn.Module):
         self.config = getattr(network, "config", None)
 
     def forward(self, images: Sequence[Tensor] | None = None, *, pixel_values: Tensor | None = None) -> Any:
-        """Run on a list of images (C, H, W), or on a batch (N, C, H, W)."""
+        """Run on images (C, H, W), or on a batch (N, C, H, W); raise DataError for a size that is not the file's."""
         if pixel_values is not None:
             return SimpleNamespace(**self._outputs(pixel_values))
         return [self._outputs(image[None]) for image in images or ()]
 
     def _outputs(self, batch: Tensor) -> dict[str, Tensor]:
+        self._require_size(batch.shape[2], batch.shape[3])
         if self.prepared.settings.preprocess:
             batch = (batch * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         outputs = self.session.run(as_feeds(INPUT, batch))
         return dict(zip(self.prepared.exported.outputs, map(torch.from_numpy, outputs), strict=True))
+
+    def _require_size(self, *sides: int) -> None:
+        dynamic = {axis.name for axis in self.prepared.axes}
+        size = self.prepared.network.preprocessing.size
+        if any(a != b and name not in dynamic for a, b, name in zip(sides, size, ("height", "width"), strict=True)):
+            fixed, own = ("×".join(map(str, pair)) for pair in (size, sides))
+            what = f"the file takes images of {fixed} pixels, one of the data has {own}"
+            raise DataError(what, option("data"), f"export with {option('dynamic', 'height,width')}")
 
 
 class _SessionAdapter:
