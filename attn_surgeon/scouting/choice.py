@@ -54,11 +54,7 @@ def greedy(
         until: the share of the budget at which to stop.
     """
     occupied = {_place(each) for each in taken}
-    free = {
-        each: own.value
-        for each, own in scores.items()
-        if own.value - CERTAIN * own.error > 0 and _place(each) not in occupied
-    }
+    free = {each: own.value for each, own in scores.items() if is_certain(own) and _place(each) not in occupied}
     added: dict[Place, Candidate] = {}
     while _share(chain(taken, added.values()), costs, budget) < until:
         moves = [
@@ -72,6 +68,11 @@ def greedy(
             break
         added[_place(best.candidate)] = best.candidate
     return list(added.values())
+
+
+def is_certain(score: Estimate) -> bool:
+    """Return whether a score is above zero by more than its noise explains."""
+    return score.value - CERTAIN * score.error > 0
 
 
 def _place(candidate: Candidate) -> Place:

@@ -96,9 +96,19 @@ def gain(given: BatchGradients) -> float:
     return float((given.scale * others.sign() * given.gradients).sum(1).mean())
 
 
+def scaled_norm(given: BatchGradients) -> float:
+    """Return ‖s · ḡ‖: the first-order fall of the loss by a step of length one, measured in natural scales.
+
+    >>> scaled_norm(BatchGradients(torch.tensor([[3.0, 10.0], [3.0, 6.0]]), torch.tensor([1.0, 0.5])))
+    5.0
+    """
+    return float((given.scale * given.mean).norm())
+
+
 SCORES: dict[str, Callable[[BatchGradients], float]] = {
     "gain": gain,
     "norm": norm,
+    "scaled-norm": scaled_norm,
     "fisher": fisher,
     "signal": signal,
     "rank": effective_rank,

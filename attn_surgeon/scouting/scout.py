@@ -23,7 +23,7 @@ from attn_surgeon.scouting.gradients import Problem
 from attn_surgeon.scouting.head import fit_linear_head
 from attn_surgeon.scouting.result import ScoutedCandidate, Scouting
 from attn_surgeon.scouting.scoring import DEFINITIONS
-from attn_surgeon.scouting.search import SEARCH_ROUNDS, Choice, Pass, Search
+from attn_surgeon.scouting.search import SEARCH_ROUNDS, Choice, Pass, Search, names_needed
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.sites.selection import Selection, Selectors
 from attn_surgeon.tasks import TASKS, get_task, infer_task
@@ -168,7 +168,9 @@ def scout_network(  # noqa: PLR0913 - the arguments of scout
     selection = Selection.read(exclude=exclude, **named)
     loaded, problem, notes = _prepared(opened, data, task, settings)
     search = Search(loaded, specs, selection, problem, settings.at_once, settings.seed)
-    first = search.score(search.line_up(), (settings.score, *settings.report), of_jobs(progress, 0, SEARCH_ROUNDS))
+    first = search.score(
+        search.line_up(), names_needed(settings.score, *settings.report), of_jobs(progress, 0, SEARCH_ROUNDS)
+    )
     costs, base = first.costs(loaded)
     seconds = None if latency is None else read_budget(latency, base.seconds, "latency", percent_only=True)
     limits = Budget(read_budget(budget, base.parameters, "budget"), seconds)

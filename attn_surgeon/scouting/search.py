@@ -9,7 +9,7 @@ from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.progress import Progress, no_progress, of_jobs
 from attn_surgeon.scouting.candidates import Candidate, Lineup, Opened, keep_open, line_up
-from attn_surgeon.scouting.choice import greedy
+from attn_surgeon.scouting.choice import greedy, is_certain
 from attn_surgeon.scouting.costs import Budget, CandidateCost, candidate_costs
 from attn_surgeon.scouting.gradients import Problem
 from attn_surgeon.scouting.look_ahead import best_length, steps_against
@@ -19,6 +19,12 @@ from attn_surgeon.surgery.sites.selection import Selection, choose
 from attn_surgeon.surgery.sites.survey import survey
 
 SEARCH_ROUNDS = 3
+GAIN = "gain"
+
+
+def names_needed(name: str, *others: str) -> tuple[str, ...]:
+    """Return the definitions to compute: the one to choose by, others, and the gain, which noise does not raise."""
+    return tuple(dict.fromkeys((name, GAIN, *others)))
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,9 @@ class Search:
                 opened = {each: choice.opened for each, choice in chosen.items()}
                 example, lineups = self.network.example, [lineup for lineup, _ in current.parts]
                 lineups = [keep_open(lineup, opened, example, self.seed) for lineup in lineups]
-                current = self.score(lineups, [name], of_jobs(progress, number - 1, SEARCH_ROUNDS))
-            scores = current.scores(name)
+                current = self.score(lineups, names_needed(name), of_jobs(progress, number - 1, SEARCH_ROUNDS))
+            gains = current.scores(GAIN)
+            scores = {each: own for each, own in current.scores(name).items() if is_certain(gains[each])}
             added = greedy(scores, costs, budget, taken=chosen, until=number / SEARCH_ROUNDS)
             if not added:
                 break

@@ -76,3 +76,15 @@ def test_a_candidate_that_others_make_needless_is_not_chosen() -> None:
 def test_a_budget_that_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=r"no budget can be read from .*; budget; write it as 5%"):
         read_budget(text, 100, "budget")
+
+
+def test_a_candidate_whose_gain_may_be_noise_is_not_chosen_by_any_score() -> None:
+    """Gradients of opposite signs have an effective rank of one, with no error, and no gain."""
+    made, given = lineup(), problem([(1.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (-1.0, 0.0)])
+    spec = BlockSpec.read("plus-one", {})
+    search = Search(chain(), {"plus-one": spec}, Selection.read(after=("first", "second")), given, 10)
+    first = search.score([made], ["rank", "gain"])
+    assert first.scores("rank")[FIRST].value == pytest.approx(1.0)
+    assert first.scores("rank")[FIRST].error == pytest.approx(0.0, abs=1e-6)
+    costs = dict.fromkeys((FIRST, SECOND), CandidateCost(1, 0, 0.0))
+    assert search.choose(first, "rank", costs, Budget(2.0)) == {}

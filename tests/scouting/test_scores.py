@@ -33,6 +33,7 @@ def test_the_gradient_of_a_batch_is_that_of_each_candidate_alone() -> None:
     ("name", "value"),
     [
         ("norm", 2.0),
+        ("scaled-norm", 2.0),
         ("fisher", 0.5 * 4 / (5 + 2.5)),  # F = (1 + 1 + 9 + 9) / 4 = 5 and 0, their mean 2.5
         ("signal", 4 / ((4 / 3) / 4)),
         ("rank", 1.0),
