@@ -48,6 +48,12 @@ def test_a_score_is_that_computed_by_hand(name: str, value: float) -> None:
     assert found[SECOND].value == pytest.approx(value, rel=1e-5)
 
 
+def test_leave_one_out_closes_one_of_three() -> None:
+    found = score_candidates(lineup("first", "second", "third"), problem(TARGETS), ["leave-one-out"])
+    value = 0.3 * 2 - 0.225  # ½ ((a − 0.6)² − (a − 0.9)²) = 0.3 a − 0.225
+    assert [each.value for each in found.scores["leave-one-out"].values()] == pytest.approx([value] * 3, rel=1e-5)
+
+
 def test_look_ahead_has_the_standard_error_of_a_mean() -> None:
     targets = [(1.0, 0.0), (1.0, 0.0), (1.0, 0.0), (3.0, 0.0)]  # every second one is measured on
     made, given = lineup(), problem(targets)
