@@ -77,7 +77,7 @@ def scout(
     exclude: Exclude = None,
     budget: BudgetText = "5%",
     latency: LatencyText = None,
-    score: ScoreName = "gain",
+    score: ScoreName = "norm",
     every_score: EveryScore = False,
     task: TaskName = None,
     batches: Batches = 16,

@@ -31,7 +31,7 @@ from attn_surgeon.tasks.settings import TaskSettings
 
 BLOCKS = ("se", "eca", "cbam", "coord", "cpca", "gc")
 DEFAULT_SITES = ("stages", "residual")
-DEFAULT_SCORE = "gain"
+DEFAULT_SCORE = "norm"
 
 
 @dataclass(frozen=True)
