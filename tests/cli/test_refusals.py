@@ -22,7 +22,7 @@ from .helpers import INSERT, Cli, contents, refused
 SE = ("--block", "se", "--after", "layer3")
 RECIPE = "source: {nam: demo}\noperations:\n  - insert: {block: cbam}\n  - remove: all\nseed: x\nextra: 1\n"
 WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "network": (("insert", "demoo", *SE), ("demoo", "did you mean demo?")),
+    "network": (("insert", "demoo", *SE), ("demoo", "did you mean demo, demo-detector?")),
     "nothing": (("inspect", ""), ("not the name of a network", "timm/NAME")),
     "address": (("inspect", "hf-hub:someone/net"), ("not downloaded from URLs", "--weights FILE")),
     "block": (("insert", "demo", "--block", "cbamm", "--after", "layer3"), ("'cbamm'", "did you mean cbam")),
