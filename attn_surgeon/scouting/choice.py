@@ -54,7 +54,7 @@ def greedy(
         until: the share of the budget at which to stop.
     """
     occupied = {_place(each) for each in taken}
-    free = {each: own.value for each, own in scores.items() if is_certain(own) and _place(each) not in occupied}
+    free = {each: own.value for each, own in scores.items() if is_above_zero(own) and _place(each) not in occupied}
     added: dict[Place, Candidate] = {}
     while _share(chain(taken, added.values()), costs, budget) < until:
         moves = [
@@ -70,9 +70,9 @@ def greedy(
     return list(added.values())
 
 
-def is_certain(score: Estimate) -> bool:
-    """Return whether a score is above zero by more than its noise explains."""
-    return score.value - CERTAIN * score.error > 0
+def is_above_zero(score: Estimate, errors: float = CERTAIN) -> bool:
+    """Return whether a score is above zero by more than so many standard errors."""
+    return score.value > errors * score.error
 
 
 def _place(candidate: Candidate) -> Place:

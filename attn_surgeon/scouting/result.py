@@ -131,9 +131,7 @@ class Scouting:
         """Write the recipe of the chosen set as YAML, atomically."""
         import yaml
 
-        line = (
-            f"# {len(self.chosen)} grafts for {' '.join(self.network.split())}, chosen by {self.score} before training"
-        )
+        line = f"# {len(self.chosen)} graft(s) for {' '.join(self.network.split())}, chosen by {self.score} before training"
         with replacing(Path(path)) as temporary:
             text = yaml.safe_dump(dict(self.recipe), sort_keys=False, allow_unicode=True)
             Path(temporary).write_text(f"{line}\n{text}", encoding="utf-8")

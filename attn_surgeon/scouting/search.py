@@ -9,7 +9,7 @@ from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.progress import Progress, no_progress, of_jobs
 from attn_surgeon.scouting.candidates import Candidate, Lineup, Opened, keep_open, line_up
-from attn_surgeon.scouting.choice import greedy, is_certain
+from attn_surgeon.scouting.choice import greedy, is_above_zero
 from attn_surgeon.scouting.costs import Budget, CandidateCost, candidate_costs
 from attn_surgeon.scouting.gradients import Problem
 from attn_surgeon.scouting.look_ahead import best_length, steps_against
@@ -19,7 +19,7 @@ from attn_surgeon.surgery.sites.selection import Selection, choose
 from attn_surgeon.surgery.sites.survey import survey
 
 SEARCH_ROUNDS = 3
-GAIN = "gain"
+GAIN, GAIN_ERRORS = "gain", 1.0  # the gain must be above zero by one standard error, whatever score is chosen by
 
 
 def names_needed(name: str, *others: str) -> tuple[str, ...]:
@@ -108,7 +108,9 @@ class Search:
                 lineups = [keep_open(lineup, opened, example, self.seed) for lineup in lineups]
                 current = self.score(lineups, names_needed(name), of_jobs(progress, number - 1, SEARCH_ROUNDS))
             gains = current.scores(GAIN)
-            scores = {each: own for each, own in current.scores(name).items() if is_certain(gains[each])}
+            scores = {
+                each: own for each, own in current.scores(name).items() if is_above_zero(gains[each], GAIN_ERRORS)
+            }
             added = greedy(scores, costs, budget, taken=chosen, until=number / SEARCH_ROUNDS)
             if not added:
                 break
