@@ -131,7 +131,8 @@ class Scouting:
         """Write the recipe of the chosen set as YAML, atomically."""
         import yaml
 
-        line = f"# {len(self.chosen)} graft(s) for {' '.join(self.network.split())}, chosen by {self.score} before training"
+        name, count = " ".join(self.network.split()), len(self.chosen)
+        line = f"# {count} graft{'s' if count != 1 else ''} for {name}, chosen by {self.score} before training"
         with replacing(Path(path)) as temporary:
             text = yaml.safe_dump(dict(self.recipe), sort_keys=False, allow_unicode=True)
             Path(temporary).write_text(f"{line}\n{text}", encoding="utf-8")
