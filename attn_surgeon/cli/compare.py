@@ -14,7 +14,7 @@ from attn_surgeon.cli.output import console, note_missing_pictures, print_json, 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    example = "attn-surgeon compare m.safetensors --train 'python train.py {artefact} --seed {seed} --out {out}'"
+    example = "attn-surgeon compare m.safetensors --train 'python train.py {artefact} --seed {seed} --out {folder}'"
     app.command(epilog=f"Example: {example} --evaluate 'python val.py {{artefact}}'")(compare)
 
 
@@ -25,7 +25,7 @@ def compare(
         typer.Option(
             metavar="COMMAND",
             help="Command that trains the network in {artefact} with {seed} and writes the trained one, an artefact,"
-            " to the folder {out}.",
+            " to the folder {folder}.",
         ),
     ] = ...,  # type: ignore[assignment]
     evaluate: Annotated[

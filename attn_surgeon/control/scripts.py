@@ -28,7 +28,7 @@ def script_loop(
     """Return a loop of two command lines.
 
     Args:
-        train: trains the network in the file `{artefact}` with `{seed}`, and writes an artefact to the folder `{out}`.
+        train: trains the network in the file `{artefact}` with `{seed}`, and writes an artefact to the folder `{folder}`.
         evaluate: prints the metrics of the network in the file `{artefact}` as a JSON object, on the last line.
         provenance: where the network comes from.
         folder: where the files to evaluate are written.
@@ -38,13 +38,13 @@ def script_loop(
     Raises:
         SettingsError: a command line is malformed, or lacks a required placeholder.
     """
-    _require_placeholders("train", train, ("{artefact}", "{out}"))
+    _require_placeholders("train", train, ("{artefact}", "{folder}"))
     _require_placeholders("evaluate", evaluate, ("{artefact}",))
 
     def train_by_script(network: nn.Module, seed: int, out: Path) -> nn.Module:
         start = out / START
         save(set_provenance(network, provenance), start)
-        _run(_command(train, {"artefact": start, "seed": seed, "out": out}), out / TRAINING_LOG, "train")
+        _run(_command(train, {"artefact": start, "seed": seed, "folder": out}), out / TRAINING_LOG, "train")
         written = [file for file in out.glob(f"*{ARTEFACT_SUFFIX}") if file != start]
         if not written:
             hint = "save the trained network there, with attn_surgeon.save(network, path)"

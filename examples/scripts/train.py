@@ -2,7 +2,7 @@ r"""Train the network in an artefact, and write the trained one to a folder.
 
 attn-surgeon insert demo --block se --at residual
 attn-surgeon compare demo-se.safetensors \
-    --train 'python examples/scripts/train.py {artefact} --seed {seed} --out {out}' \
+    --train 'python examples/scripts/train.py {artefact} --seed {seed} --out {folder}' \
     --evaluate 'python examples/scripts/val.py {artefact}'
 """
 

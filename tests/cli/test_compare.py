@@ -29,7 +29,7 @@ def prepared(cli: Cli) -> str:
                 parameter.add_(0.1 * (seed + 1))
         save(network.model, f"prepared/seed-{seed}-grafts.safetensors")
         assert cli("remove", "m.safetensors", "-o", f"prepared/seed-{seed}-control.safetensors").code == 0
-    return "sh -c 'cp prepared/$(basename {out}).safetensors {out}/best.safetensors; : {artefact}'"
+    return "sh -c 'cp prepared/$(basename {folder}).safetensors {folder}/best.safetensors; : {artefact}'"
 
 
 def script(name: str, text: str) -> str:
@@ -71,16 +71,16 @@ def test_scripts_train_and_evaluate_both_networks(cli: Cli, prepared: str) -> No
 @pytest.mark.parametrize(
     ("train", "evaluate", "message"),
     [
-        ("true {artefact}", "sh good.sh {artefact}", "the command has no {out}"),
-        ("true {artefact} {out}", "sh good.sh", "the command has no {artefact}"),
-        ("true {artefact} {out} 'x", "sh good.sh {artefact}", "malformed: No closing quotation"),
-        ("no-such-program {artefact} {out}", "sh good.sh {artefact}", "cannot be run"),
-        ("true {artefact} {out}", "echo {artefact}", "the last line is no JSON object"),
-        ("true {artefact} {out}", "true {artefact}", "the command printed nothing"),
-        ("true {artefact} {out}", "sh text.sh {artefact}", "file is str, not a number"),
-        ("true {artefact} {out}", "sh good.sh {artefact}", "has written no artefact"),
-        ("sh fails.sh {artefact} {out}", "sh good.sh {artefact}", "failed with exit code 7: out of memory"),
-        ("sh raises.sh {artefact} {out}", "sh good.sh {artefact}", f"failed with exit code 1: {CAUSE}"),
+        ("true {artefact}", "sh good.sh {artefact}", "the command has no {folder}"),
+        ("true {artefact} {folder}", "sh good.sh", "the command has no {artefact}"),
+        ("true {artefact} {folder} 'x", "sh good.sh {artefact}", "malformed: No closing quotation"),
+        ("no-such-program {artefact} {folder}", "sh good.sh {artefact}", "cannot be run"),
+        ("true {artefact} {folder}", "echo {artefact}", "the last line is no JSON object"),
+        ("true {artefact} {folder}", "true {artefact}", "the command printed nothing"),
+        ("true {artefact} {folder}", "sh text.sh {artefact}", "file is str, not a number"),
+        ("true {artefact} {folder}", "sh good.sh {artefact}", "has written no artefact"),
+        ("sh fails.sh {artefact} {folder}", "sh good.sh {artefact}", "failed with exit code 7: out of memory"),
+        ("sh raises.sh {artefact} {folder}", "sh good.sh {artefact}", f"failed with exit code 1: {CAUSE}"),
     ],
 )
 def test_wrong_commands_are_one_line(cli: Cli, prepared: str, train: str, evaluate: str, message: str) -> None:

@@ -77,7 +77,7 @@ def test_the_command_in_the_script(tmp_path: Path) -> None:
     insert = ["insert", "demo", "--block", "se", "--after", "layer3", "--no-verify", "-o", "m.safetensors"]
     subprocess.run([*command, *insert], cwd=tmp_path, check=True)
     few = "--images 32"
-    train = f"{python} {scripts}/train.py {{artefact}} --seed {{seed}} --out {{out}} --epochs 1 {few}"
+    train = f"{python} {scripts}/train.py {{artefact}} --seed {{seed}} --out {{folder}} --epochs 1 {few}"
     evaluate = f"{python} {scripts}/val.py {{artefact}} {few}"
     asked = ["compare", "m.safetensors", "--train", train, "--evaluate", evaluate, "--seeds", "1", "--json"]
     done = subprocess.run([*command, *asked], cwd=tmp_path, check=True, capture_output=True, text=True)
