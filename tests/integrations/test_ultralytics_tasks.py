@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,11 +25,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of torch's older exporter, which ultralytics calls
-def test_the_example_compares_with_a_control_and_exports(tmp_path: Path, data: Path) -> None:
+def test_the_example_compares_with_a_control_and_exports(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     sites = ("model.7", "model.4")
     settings = SETTINGS | {"epochs": 1}
     result = example("compare_ultralytics").main(
-        data, tmp_path / "out", model=write_yaml(tmp_path), block="se", after=sites, seeds=1, **settings
+        data, "out", model=write_yaml(tmp_path), block="se", after=sites, seeds=1, **settings
     )
     assert list(result.metrics) == ["mAP50-95", "mAP50"]
     assert [item.place for item in result.grafts] == ["after model.4", "after model.7"]
@@ -39,6 +43,38 @@ def test_the_example_compares_with_a_control_and_exports(tmp_path: Path, data: P
     ]
     assert places(plain_yolo(tmp_path / "out/seed-0-control/run/weights/best.pt").model) == []
     assert (tmp_path / "out/seed-0-grafts/run/weights/best.onnx").exists()
+
+
+def test_the_example_keeps_its_folder_and_returns_the_comparison_when_the_export_fails(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A relative folder would be put elsewhere by ultralytics."""
+    monkeypatch.chdir(tmp_path)
+    script, folders = example("compare_ultralytics"), []
+
+    def compare(network: Any, **loop: Any) -> str:
+        loop["train"](network, 0, loop["out"] / "seed-0-grafts")
+        loop["evaluate"](network)
+        return "the comparison"
+
+    def validated(_: Any, project: str, **__: Any) -> Any:
+        folders.append(project)
+        return SimpleNamespace(box=SimpleNamespace(map=0.5, map50=0.5))
+
+    def export(_: Any, **__: Any) -> None:
+        raise ModuleNotFoundError("No module named 'onnx'")
+
+    monkeypatch.setattr(script.attn_surgeon, "compare", compare)
+    monkeypatch.setattr(script.YOLO, "train", lambda _, project, **__: folders.append(project))
+    monkeypatch.setattr(script.YOLO, "val", validated)
+    monkeypatch.setattr(script.YOLO, "export", export)
+    monkeypatch.setattr(script.YOLO, "_load", lambda *_, **__: None)
+    model = write_yaml(tmp_path)
+    assert script.main(data, "out", model=model, block="se", after=("model.4",), imgsz=64) == "the comparison"
+    assert folders == [str(tmp_path / "out" / "seed-0-grafts"), str(tmp_path / "out")]
+    printed = capsys.readouterr().out
+    assert f"the comparison is in {tmp_path / 'out'}, but" in printed
+    assert "was not exported: No module named 'onnx'" in printed
 
 
 BOX, CORNERS = "0.4 0.4 0.4 0.4", "0.2 0.2 0.6 0.2 0.6 0.6 0.2 0.6"
