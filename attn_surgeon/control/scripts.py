@@ -28,7 +28,7 @@ def script_loop(
     """Return a loop of two command lines.
 
     Args:
-        train: trains the network in the file `{artefact}` with `{seed}`, and writes an artefact to the folder `{folder}`.
+        train: trains the network in the file `{artefact}` with `{seed}`, and writes an artefact to `{folder}`.
         evaluate: prints the metrics of the network in the file `{artefact}` as a JSON object, on the last line.
         provenance: where the network comes from.
         folder: where the files to evaluate are written.
