@@ -33,7 +33,7 @@ def export_onnx(
     path: str | Path,
     *,
     example: Tensor,
-    dynamic: str | Sequence[str] = "batch",
+    dynamic: str | Sequence[str] | None = None,
     precision: str = "fp32",
     calibrate: str | Path | None = None,
     opset: int = DEFAULT_OPSET,
@@ -54,6 +54,7 @@ def export_onnx(
         path: the file to write, NAME.onnx.
         example: images (N, C, H, W) of the size to export at; their values do not matter.
         dynamic: the dynamic axes, "batch,height=32:256" or a list of such; "none" or an empty list for none.
+            By default the batch, or none for a network that returns objects.
         precision: fp32, fp16 or int8.
         calibrate: a folder of images for int8 calibration.
         opset: the version of the ONNX operator set, 18 to 25.
@@ -87,7 +88,7 @@ def export_onnx(
         precision=precision,
         example=example,
         settings=ExportSettings(
-            axes=read_axes(dynamic),
+            axes=None if dynamic is None else read_axes(dynamic),
             keep_identity=keep_identity,
             preprocess=preprocess,
             softmax=softmax,
@@ -105,7 +106,7 @@ def export_program(
     path: str | Path,
     *,
     example: Tensor,
-    dynamic: str | Sequence[str] = "batch",
+    dynamic: str | Sequence[str] | None = None,
     compiled: bool = False,
     preprocess: bool = False,
     softmax: bool = False,
@@ -133,7 +134,7 @@ def export_program(
         format="pt2",
         example=example,
         settings=ExportSettings(
-            axes=read_axes(dynamic),
+            axes=None if dynamic is None else read_axes(dynamic),
             keep_identity=keep_identity,
             preprocess=preprocess,
             softmax=softmax,

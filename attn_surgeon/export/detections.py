@@ -71,17 +71,22 @@ def objects_difference(size: str, actual: Sequence[Array], expected: Sequence[Ar
     """
     (boxes, scores, labels), (other_boxes, other_scores, other_labels) = actual, expected
     if len(scores) != len(other_scores):
-        return OutputDifference(size, float("inf"), float("inf"), None)
-    free, pixels, worst = np.ones(len(scores), dtype=bool), 0.0, 0.0
+        objects = f"{len(scores)} objects instead of {len(other_scores)}"
+        return OutputDifference(size, float("inf"), float("inf"), None, objects=objects)
+    free, pixels, score, lost_iou = np.ones(len(scores), dtype=bool), 0.0, 0.0, 0.0
     for number in np.argsort(-other_scores, kind="stable"):
         distances = np.abs(scores - other_scores[number])
-        lost = (1 - _ious(boxes, other_boxes[number])) * _SCALE
-        costs = np.where(free & (labels == other_labels[number]), np.maximum(distances, lost), np.inf)
+        lost = 1 - _ious(boxes, other_boxes[number])
+        costs = np.where(free & (labels == other_labels[number]), np.maximum(distances, lost * _SCALE), np.inf)
         match = int(costs.argmin())
+        if np.isinf(costs[match]):
+            return OutputDifference(size, float("inf"), float("inf"), None, objects="other labels")
         free[match] = False
-        worst = max(worst, float(costs[match]))
+        score, lost_iou = max(score, float(distances[match])), max(lost_iou, float(lost[match]))
         pixels = max(pixels, float(np.abs(boxes[match] - other_boxes[number]).max()))
-    return OutputDifference(size, pixels, worst, None, silent=not len(scores))
+    objects = f"the same labels: scores within {score:.2g}, IoU from {1 - lost_iou:.4f}"
+    worst = max(score, lost_iou * _SCALE)
+    return OutputDifference(size, pixels, worst, None, silent=not len(scores), objects=objects)
 
 
 def _ious(boxes: Array, box: Array) -> Array:

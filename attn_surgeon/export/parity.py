@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attn_surgeon.errors import ExportError
+from attn_surgeon.errors import ExportError, option
 
 Array = NDArray[Any]
 
@@ -24,6 +24,7 @@ class OutputDifference:
         relative: the largest difference divided by the largest expected value of the same output.
         agreement: the fraction of images (or pixels) with the same top-1 class; None without classes.
         silent: whether every expected value is zero, as with a zero-initialised head, so that nothing is compared.
+        objects: for a network that returns objects, what differs between those of the two.
     """
 
     size: str
@@ -31,6 +32,7 @@ class OutputDifference:
     relative: float
     agreement: float | None
     silent: bool = False
+    objects: str = ""
 
     def within(self, tolerance: float) -> bool:
         """Return whether the relative difference is within a tolerance; NaN is not."""
@@ -76,11 +78,12 @@ class ParityError(ExportError):
     def __init__(self, parity: Parity, name: str, explanation: str = "") -> None:
         self.parity = parity
         worst = parity.worst
+        objects = f" ({worst.objects})" if worst.objects else ""
         what = (
             f"the export does not agree with {parity.against}: "
-            f"relative difference {worst.relative:.2g} at {worst.size}, allowed is {parity.tolerance:g}"
+            f"relative difference {worst.relative:.2g} at {worst.size}{objects}, allowed is {parity.tolerance:g}"
         )
-        hints = ("nothing was written; a larger tolerance allows more", explanation)
+        hints = (f"nothing was written; a larger {option('tolerance')} allows more", explanation)
         super().__init__(what, name, "; ".join(hint for hint in hints if hint))
 
 

@@ -98,7 +98,7 @@ def prepare(network: LoadedNetwork, settings: ExportSettings) -> PreparedNetwork
     dropped = () if settings.keep_identity else closed
     model = without_closed(network.model) if dropped else network.model
     exported = _build(network, model, settings)  # runs at the input size, before fill_ranges tries others
-    chosen = _single_image(settings.axes) if exported.objects else settings.axes
+    chosen = _chosen_axes(settings.axes, objects=exported.objects)
     axes = fill_ranges(chosen, model, network.preprocessing, seeded=settings.images is None)
     for size in corners(axes, network.preprocessing.size):
         shape = (size["batch"], network.preprocessing.channels, size["height"], size["width"])
@@ -107,12 +107,14 @@ def prepare(network: LoadedNetwork, settings: ExportSettings) -> PreparedNetwork
     return PreparedNetwork(network, settings, exported, axes, grafts, closed, dropped)
 
 
-def _single_image(axes: Sequence[Axis]) -> tuple[Axis, ...]:
-    """Return the axes without the batch; raise ExportError where the user set its range."""
-    if any(axis.name == "batch" and axis.ranged for axis in axes):
+def _chosen_axes(axes: Sequence[Axis] | None, *, objects: bool) -> Sequence[Axis]:
+    """Return the axes or else the default ones; raise ExportError for a batch of a network that returns objects."""
+    if axes is None:
+        return () if objects else (Axis("batch"),)
+    if objects and any(axis.name == "batch" for axis in axes):
         what = "the number of objects differs from image to image, so the file takes one image at a time"
         raise ExportError(what, option("dynamic"), "leave the batch out")
-    return tuple(axis for axis in axes if axis.name != "batch")
+    return axes
 
 
 def _as_single(model: nn.Module) -> nn.Module:

@@ -18,7 +18,7 @@ class ExportSettings:
     """The settings that all formats share.
 
     Args:
-        axes: the dynamic axes.
+        axes: the dynamic axes; by default the batch, or none for a network that returns objects.
         keep_identity: keep grafts that are exactly the identity, which are removed by default.
         preprocess: include the normalisation in the file, which then takes uint8 images (N, H, W, C).
         softmax: return probabilities instead of logits.
@@ -26,7 +26,7 @@ class ExportSettings:
         tolerance: the largest allowed difference, relative to the largest output; by default, that of the format.
     """
 
-    axes: tuple[Axis, ...] = (Axis("batch"),)
+    axes: tuple[Axis, ...] | None = None
     keep_identity: bool = False
     preprocess: bool = False
     softmax: bool = False

@@ -19,7 +19,7 @@ from attn_surgeon.export.onnx.convert import convert_to_onnx
 from attn_surgeon.export.onnx.format import OnnxOptions, write_onnx
 from attn_surgeon.export.onnx.session import as_feeds, open_session
 from attn_surgeon.export.onnx.session_detector import SessionDetector
-from attn_surgeon.export.parity import ParityError
+from attn_surgeon.export.parity import Parity, ParityError
 from attn_surgeon.export.prepared import prepare
 from attn_surgeon.export.settings import ExportRequest, ExportSettings
 from attn_surgeon.networks.demo.box_scenes import draw_digits
@@ -71,6 +71,16 @@ def test_another_number_or_another_label_is_no_agreement() -> None:
     assert changed(boxes=BOXES[:2], scores=SCORES[:2], labels=LABELS[:2]) == np.inf
     twice = [0, 0, 1]  # one object twice, another not at all
     assert changed(boxes=BOXES[twice], scores=SCORES[twice], labels=LABELS[twice]) == pytest.approx(0.5)
+
+
+def test_the_difference_says_whether_objects_their_labels_or_only_their_scores_and_boxes_differ() -> None:
+    pytorch = [BOXES, SCORES, LABELS]
+    assert objects_difference("", [BOXES[:2], SCORES[:2], LABELS[:2]], pytorch).objects == "2 objects instead of 3"
+    assert objects_difference("", [BOXES, SCORES, np.array([1, 2, 3])], pytorch).objects == "other labels"
+    found = objects_difference("1×64×64", [BOXES + 0.02, SCORES + np.array([2e-3, 0, 0]), LABELS], pytorch)
+    assert found.objects == "the same labels: scores within 0.002, IoU from 0.9920"
+    with pytest.raises(ParityError, match=r"0\.002 at 1×64×64 \(the same labels: scores .*\), allowed is 0\.0001"):
+        raise ParityError(Parity("PyTorch", 1e-4, (found,)), "x.onnx")
 
 
 def test_nothing_found_is_nothing_compared() -> None:
@@ -175,6 +185,7 @@ def test_a_detr_is_exported_whole_and_its_file_detects_what_it_does(tmp_path: Pa
     ("options", "error"),
     [
         ({"precision": "fp16"}, "a network that selects boxes is exported in fp32 alone, not in fp16"),
+        ({"dynamic": "batch"}, "the file takes one image at a time; dynamic; leave the batch out"),
         ({"dynamic": "batch=1:4"}, "the file takes one image at a time; dynamic; leave the batch out"),
         ({"softmax": True}, "the network returns boxes with scores, not logits"),
         ({"opset": 22}, "opset 22 is out of range for a network that selects boxes; opset; supported: 18 to 20"),

@@ -71,7 +71,7 @@ def export(
     tensorrt: TensorRt = False,
     format: FormatName = None,  # noqa: A002
     compiled: Compiled = False,
-    dynamic: Dynamic = "batch",
+    dynamic: Dynamic = None,
     opset: Opset = None,
     fp16: Fp16 = False,
     bf16: Bf16 = False,
@@ -119,7 +119,7 @@ def export(
     for folder in (images, calibrate):
         require_images(folder)
     settings = ExportSettings(
-        axes=read_axes(dynamic),
+        axes=None if dynamic is None else read_axes(dynamic),
         keep_identity=keep_identity,
         preprocess=preprocess,
         softmax=softmax,

@@ -16,9 +16,11 @@ FormatName = Annotated[
 ]
 Compiled = Annotated[bool, typer.Option("--compile", help="Compile the program with AOTInductor.")]
 Dynamic = Annotated[
-    str,
+    str | None,
     typer.Option(
-        metavar="AXES", help="Dynamic axes: batch,height,width, with a range as in batch=1:32, or none for none."
+        metavar="AXES",
+        help="Dynamic axes: batch,height,width, with a range as in batch=1:32, or none (default batch; detectors: none).",
+        show_default=False,
     ),
 ]
 Opset = Annotated[

@@ -117,13 +117,12 @@ def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _print_parity(name: str, parity: Parity, out: Console) -> None:
-    columns = ["images (N×H×W)", "largest difference", "of the largest output", "same top-1"]
+    columns = ["images (N×H×W)", "largest difference", f"relative (allowed {parity.tolerance:g})", "same top-1"]
     rows = [
         [item.size, f"{item.absolute:.1e}", f"{item.relative:.1e}", _percent(item.agreement)]
         for item in parity.differences
     ]
-    title = f"{name} and {parity.against} (allowed {parity.tolerance:g})"
-    print_table(out, table(title, columns, rows, right=columns[1:]))
+    print_table(out, table(f"{name} and {parity.against}", columns, rows, right=columns[1:]))
     if parity.silent:
         out.print("every output is zero or empty, so nothing is compared: is the network's head untrained?")
     out.print()
