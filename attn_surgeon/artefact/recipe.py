@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,5 +64,11 @@ def find_recipe(name: str) -> Path:
     recipes = list_recipes()
     if name in recipes:
         return recipes[name]
+    if name.endswith((".yaml", ".yml")):
+        folder = Path(name).parent
+        near = [str(folder / file) for file in glob("*.y*ml", root_dir=folder)]  # noqa: PTH207 - as above
+        make = function("scout(network, data=data).save(path)", "scout NETWORK --data DATA -o FILE.yaml")
+        hint = nearest(name, [*near, *recipes]) or f"write one with: {make}"
+        raise RecipeError("there is no such file", name, hint)
     hint = nearest(name, recipes) or f"list them: {function('artefact.recipe.list_recipes()', 'recipes')}"
     raise RecipeError(f"there is no recipe '{name}'", "", hint)

@@ -102,6 +102,21 @@ def test_a_recipe_is_found_by_name_here_first() -> None:
         read_recipe("demo-cmab")
 
 
+def test_the_name_of_a_file_that_is_missing_is_not_taken_for_that_of_a_recipe() -> None:
+    with pytest.raises(
+        RecipeError, match=r"^there is no such file; plans/scout.yaml; write one with: attn_surgeon.scout"
+    ):
+        read_recipe("plans/scout.yaml")
+    Path("plans").mkdir()
+    Path("plans/scout-1.yml").write_text(FULL)
+    with pytest.raises(RecipeError, match=r"^there is no such file; plans/scout.yaml; did you mean plans/scout-1.yml"):
+        read_recipe("plans/scout.yaml")
+    with pytest.raises(RecipeError, match=r"no such file; .*; did you mean demo-cbam\?"):
+        read_recipe("demo-cbam.yaml")
+    with pytest.raises(RecipeError, match="no such file"):
+        read_recipe(f"{'x' * 5000}/{'y' * 5000}.yaml")
+
+
 def test_every_packaged_recipe_is_valid() -> None:
     found = {name: read_recipe(name) for name in list_recipes()}
     assert found["demo-cbam"].operations[0].insert.after == ("layer3",)
