@@ -84,10 +84,11 @@ class Pruning:
         if not self.removed:
             return f"No graft can be removed for a loss of at most {self.max_loss:g} points."
         last = self.removed[-1].lost
-        reach = f"the interval over {self.images:,} images reaches to {100 * last.high:+.2f}"
+        verb = "gain" if last.estimate < 0 else "lose"
         return (
-            f"All removals together lose {100 * last.estimate:+.2f} points of {self.metric}; {reach}. The grafts were "
-            "chosen on these images: on others the loss may be larger."
+            f"All removals together {verb} {100 * abs(last.estimate):.2f} points of {self.metric}; the interval over "
+            f"{self.images:,} images reaches to a {_change(last.high)}. The grafts were chosen on these images: on "
+            "others the loss may be larger."
         )
 
     def __repr__(self) -> str:
@@ -97,6 +98,10 @@ class Pruning:
         """Return the result as plain data."""
         document = {"metric": self.metric, "images": self.images, "max_loss": self.max_loss, "before": self.before}
         return {**document, "steps": [asdict(step) for step in self.steps], "kept": self.kept, "summary": self.summary}
+
+
+def _change(lost: float) -> str:
+    return f"{'gain' if lost < 0 else 'loss'} of {100 * abs(lost):.2f}"
 
 
 def _row(step: Removal) -> tuple[str, ...]:

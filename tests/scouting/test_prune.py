@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,8 +12,9 @@ from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.blocks import register_block
 from attn_surgeon.errors import PlanError, SettingsError
 from attn_surgeon.operations.insert import insert
-from attn_surgeon.scouting.prune import prune
+from attn_surgeon.scouting.prune import Pruning, Removal, prune
 from attn_surgeon.surgery.installed_grafts import list_grafts
+from attn_surgeon.tasks.statistics import Interval
 
 
 class Negative(nn.Module):
@@ -57,7 +60,16 @@ def test_grafts_that_are_needed_are_kept(demo: LoadedNetwork) -> None:
     assert len(list_grafts(model)) == 3
     assert torch.equal(found.model(demo.example), model(demo.example))
     assert found.before > 0.9
-    assert found.summary.startswith("All removals together lose +0.00 points of top-1; the interval over")
+    assert found.summary.startswith("All removals together lose 0.00 points of top-1; the interval over")
+
+
+def test_a_loss_below_zero_is_called_a_gain() -> None:
+    step = Removal("after layer1", "se", 10, Interval(-0.0042, -0.01, 0.0016), {}, removed=True)
+    found = Pruning(nn.Identity(), "mAP", 200, 0.1, 0.5, (step,), 0)
+    lead = "All removals together gain 0.42 points of mAP; the interval over 200 images reaches to a"
+    assert found.summary.startswith(f"{lead} loss of 0.16. ")
+    step = replace(step, lost=Interval(-0.0042, -0.01, -0.0016))
+    assert replace(found, steps=(step,)).summary.startswith(f"{lead} gain of 0.16. ")
 
 
 def test_all_may_go_where_the_loss_may_be_large(demo: LoadedNetwork) -> None:
