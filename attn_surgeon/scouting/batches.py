@@ -38,16 +38,30 @@ def draw_batches(splits: Splits, count: int, size: int, head_images: int, seed: 
         seed: the seed of the order.
 
     Raises:
-        DataError: if there are not enough images for four batches.
+        DataError: if there are fewer than four batches.
     """
     images = EpochImages(splits, seed)
     order = shuffled(len(images), seed, 0)
-    count = min(count, len(order) // 2 // size)
+    available = len(order) // 2 // size
+    if available < FEWEST:
+        raise _too_few(len(order), size)
     if count < FEWEST:
-        what = f"there are {len(order)} training images, and half of them make {count} batches of {size}"
-        raise DataError(what, option("batch_size"), f"at least {FEWEST} are needed: choose smaller batches")
+        hint = f"at least {FEWEST} are needed for standard errors: choose {option('batches', FEWEST)} or more"
+        raise DataError(f"cannot score on {count} batches", option("batches"), hint)
+    count = min(count, available)
     rest = order[count * size :][:head_images]
     return Draws(_batches(splits, images, order[: count * size], size), _batches(splits, images, rest, size))
+
+
+def _too_few(images: int, size: int) -> DataError:
+    half = images // 2
+    what = (
+        f"the {half} images that candidates are scored on, half of the training images, are too few for {FEWEST} "
+        f"batches of {size}; the other half is for fitting a head"
+    )
+    most = half // FEWEST
+    choose = f"choose {option('batch_size', most)} or less" if most else f"add images, {2 * FEWEST} at the least"
+    return DataError(what, option("batch_size"), f"at least {FEWEST} are needed for standard errors: {choose}")
 
 
 def _batches(splits: Splits, images: EpochImages, numbers: Sequence[int], size: int) -> list[Batch]:

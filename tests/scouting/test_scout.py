@@ -90,5 +90,11 @@ def test_wrong_requests_are_refused() -> None:
         ScoutSettings(score="gian")
     with pytest.raises(SettingsError, match="batches must be at least 1"):
         ScoutSettings(batches=0)
-    with pytest.raises(DataError, match="at least 4 are needed"):
+    few = r"the 629 images .* few for 4 batches of 400; .* batch_size; at least 4 are needed .* batch_size=157 or less"
+    with pytest.raises(DataError, match=few):
         scout("demo", data="demo", blocks=["se"], settings=ScoutSettings(batch_size=400))
+    with pytest.raises(DataError, match=r"3 batches; batches; at least 4 are needed .* batches=4 or more"):
+        scout("demo", data="demo", blocks=["se"], settings=ScoutSettings(batches=3))
+    five = open_labelled_splits("demo", open_network("demo").preprocessing, DataSettings(limit=5))
+    with pytest.raises(DataError, match="add images, 8 at the least"):
+        draw_batches(five, 4, 8, 8, 0)
