@@ -18,6 +18,7 @@ from PIL import Image
 from attn_surgeon.artefact.storage import read_artefact_tensors
 from attn_surgeon.data.subsets import balanced
 from attn_surgeon.networks.demo import digits
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 from .helpers import Cli, contents, process, refused, start, wait_for
 
@@ -108,15 +109,25 @@ def test_the_table_ends_in_the_verdict(cli: Cli, artefact: str) -> None:
     assert done.out.splitlines()[-1] == document["verdict"]
     assert "McNemar" in done.out
     assert f"{100 * document['runs'][0]['control']['top1']:.2f} %" in done.out
+    assert ["seed", "grafts", "control", "difference"] in [line.split() for line in done.out.splitlines()]
     assert done.err == ""
     assert Path("run/seed-0-control/last.safetensors").exists()
     control = cli("evaluate", "run/seed-0-control/last.safetensors", "--data", "digits", "--json").document
     assert control["top1"] == document["runs"][0]["control"]["top1"]
 
 
-def test_a_run_without_a_folder_named_gets_one(cli: Cli, artefact: str) -> None:
+def test_a_run_without_a_folder_named_gets_one(cli: Cli, artefact: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "attn_surgeon.finetune.control_run.bypass_costs",
+        lambda model, *_: {made.path: 0.25 for made in list_grafts(model)},
+    )
     for _ in range(2):
-        assert cli("finetune", *QUICK).code == 0
+        done = cli("finetune", *QUICK)
+        assert done.code == 0
+        lines = [line.split() for line in done.out.splitlines()]
+        assert ["seed", "grafts"] in lines  # without a control, no columns of it
+        assert "points of top-1 lost if bypassed" in done.out
+        assert ["after", "layer3", "cbam", "680", "7,296"] in [line[:5] for line in lines if line[-1:] == ["+25.00"]]
     names = sorted(path.name for path in Path("runs").iterdir())
     assert len(names) == 2
     assert names[1] == f"{names[0]}-2"

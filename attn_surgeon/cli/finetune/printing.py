@@ -12,6 +12,7 @@ from attn_surgeon.finetune.settings import BEST
 
 if TYPE_CHECKING:
     from attn_surgeon.finetune.job import FinetuneJob
+    from attn_surgeon.tasks.base import Metric
 
 
 def show(result: dict[str, Any], job: FinetuneJob) -> None:
@@ -27,16 +28,7 @@ def show(result: dict[str, Any], job: FinetuneJob) -> None:
         vary, same = (", ".join(result["seeds"][name]) for name in ("vary", "same"))
         known.append(("seeds", f"vary: {vary}; the same in all runs: {same}"))
     out.print(key_value_table(known))
-    columns = ["seed", "grafts", "control", "difference"]
-    rows = [
-        [
-            str(run["seed"]),
-            *(percent_text(run[arm][metric.key]) if arm in run else "-" for arm in ("grafts", "control")),
-            points_text(run["difference"]),
-        ]
-        for run in result["runs"]
-    ]
-    print_table(out, table(f"\n{metric.title} after the last epoch", columns, rows, right=columns[1:]))
+    print_table(out, _runs_table(result["runs"], metric))
     if job.task.class_metric is not None:
         show_classes(job.task.class_metric, _mean_of_seeds(result["runs"], job.task.class_metric.key))
     if result["grafts"]:
@@ -48,6 +40,16 @@ def show(result: dict[str, Any], job: FinetuneJob) -> None:
         out.print()
         out.print(key_value_table(comparison_rows(result, "with grafts", "without")))
         out.print(f"[bold]{escape(result['verdict'])}[/]", soft_wrap=True)
+
+
+def _runs_table(runs: list[dict[str, Any]], metric: Metric) -> Any:
+    arms = [arm for arm in ("grafts", "control") if arm in runs[0]]
+    rows = [[str(run["seed"]), *(percent_text(run[arm][metric.key]) for arm in arms)] for run in runs]
+    columns = ["seed", *arms]
+    if "control" in arms:
+        columns.append("difference")
+        rows = [[*row, points_text(run["difference"])] for row, run in zip(rows, runs, strict=True)]
+    return table(f"\n{metric.title} after the last epoch", columns, rows, right=columns[1:])
 
 
 def _added(added: dict[str, Any]) -> str:
@@ -67,11 +69,12 @@ def _grafts_table(result: dict[str, Any]) -> Any:
             f"{graft['parameters']:,}",
             f"{graft['macs']:,}",
             f"{_mean(graft['opened']):.3f}",
-            points_text(0.0 - _mean(graft["closing_costs"])),
+            points_text(_mean(graft["closing_costs"])),
         ]
         for graft in result["grafts"]
     ]
-    columns = ["graft", "block", "parameters", "MACs", "opened", f"{result['title']} if bypassed alone"]
+    lost = f"points of {result['title']} lost if bypassed"
+    columns = ["graft", "block", "parameters", "MACs", "opened", lost]
     return table("\ngrafts", columns, rows, right=columns[2:])
 
 
