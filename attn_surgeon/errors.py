@@ -101,6 +101,10 @@ class BlockError(SurgeonError):
     """Report an unknown block, an unknown option or a value out of range."""
 
 
+class KeywordError(SurgeonError, TypeError):
+    """Report a keyword that a function does not take."""
+
+
 class PlanError(SurgeonError):
     """Report a plan of which not every graft can be inserted."""
 
@@ -198,6 +202,15 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
     """Return the closest valid names as `did you mean a, b?`, or an empty text if none is close."""
     close = get_close_matches(name[:_LONGEST_NAME], list(names), n=count, cutoff=0.5)
     return f"did you mean {', '.join(close)}?" if close else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural with an s unless the number is 1.
+
+    >>> counted(1, "graft"), counted(1500, "graft")
+    ('1 graft', '1,500 grafts')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def first_few(names: Sequence[str], most: int = 3) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 from attn_surgeon.blocks import BlockSpec, import_user_blocks
 from attn_surgeon.errors import PlanError, SourceError
 from attn_surgeon.operations.block_fitting import block_request, build_blocks
+from attn_surgeon.operations.unknown_keywords import refuses_unknown_keywords
 from attn_surgeon.surgery.compared_tensors import Evidence, gather
 from attn_surgeon.surgery.edit import perform_checked, take_out
 from attn_surgeon.surgery.graft_check import remember_example
@@ -31,6 +32,7 @@ class OperatedNetwork:
     plan: Plan
 
 
+@refuses_unknown_keywords
 def insert(  # noqa: PLR0913 - every way to choose sites is a keyword of its own
     model: nn.Module,
     block: str,
@@ -55,7 +57,8 @@ def insert(  # noqa: PLR0913 - every way to choose sites is a keyword of its own
 
     The block starts as exactly the identity, so the output is the original's bit for bit until the block is trained.
     The state dict keeps its keys and values, and gains those of the block. At least one of `at`, `after` and `before`
-    names sites; selectors are dotted paths, node names, and globs over them such as `layer[34].*`.
+    names sites; selectors are dotted paths, node names, and globs over them such as `layer[34].*`. A site that already
+    has a block gets another one, and both run.
 
     Args:
         model: the network. It is not changed, unless `inplace`.
@@ -87,6 +90,7 @@ def insert(  # noqa: PLR0913 - every way to choose sites is a keyword of its own
         PlanError: no chosen site can take the block, or one cannot and `strict` is set.
         ExampleError: the network does not run on the example.
         SourceError: the model is no module, or has no weights.
+        KeywordError: a keyword is unknown; options of the block belong in `options`.
 
     Example:
         >>> import torch, attn_surgeon
@@ -113,6 +117,7 @@ def insert(  # noqa: PLR0913 - every way to choose sites is a keyword of its own
     return insert_block(model, spec, selection, example, strict=strict, seed=seed, inplace=inplace).model
 
 
+@refuses_unknown_keywords
 def plan(  # noqa: PLR0913 - the arguments of insert
     model: nn.Module,
     block: str,

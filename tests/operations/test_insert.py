@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from attn_surgeon.blocks import BlockSpec
-from attn_surgeon.errors import BlockError, PlanError, SelectorError, SourceError, for_python
+from attn_surgeon.errors import BlockError, PlanError, SelectorError, SourceError, SurgeonError, for_python
 from attn_surgeon.operations.insert import insert, insert_block, plan, plan_insertion
 from attn_surgeon.operations.remove import remove
-from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
+from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts, ran
 from attn_surgeon.surgery.running import run_network, same_bits
 from attn_surgeon.surgery.sites.selection import Selection
 from tests import toy_networks
@@ -180,8 +182,30 @@ def test_sites_are_named_by_text(x: Tensor, wrong: object) -> None:
 
 
 def test_blocks_are_named_by_text(x: Tensor) -> None:
-    with pytest.raises(BlockError, match="named by a string"):
+    with pytest.raises(BlockError, match=r"named by a string.*register_block\('mine', MyBlock\)"):
         insert(toy_networks.InPlace(), nn.Identity(), after="bn", example=x)  # type: ignore[arg-type]
+    with pytest.raises(BlockError, match=r"register_block\('mine', Identity\)"):
+        insert(toy_networks.InPlace(), nn.Identity, after="bn", example=x)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [insert, plan])
+def test_an_option_of_the_block_as_a_keyword_is_refused_with_a_hint(function: Callable[..., Any], x: Tensor) -> None:
+    with pytest.raises(TypeError) as caught:
+        function(toy_networks.InPlace(), "se", after="bn", example=x, reduction=8)
+    hint = "options of the block are passed as options={'reduction': 8}"
+    assert isinstance(caught.value, SurgeonError)
+    assert str(caught.value) == f"{function.__name__} has no argument 'reduction'; {hint}"
+    with pytest.raises(SurgeonError, match=r"did you mean after\? options of the block"):
+        function(toy_networks.InPlace(), "se", afer="bn", example=x)
+
+
+def test_a_second_block_at_a_site_is_added(x: Tensor) -> None:
+    once = insert(toy_networks.InPlace(), "se", after="bn", example=x, options={"reduction": 2})
+    twice = insert(once, "se", after="bn", example=x, options={"reduction": 2})
+    assert [made.graft.place for made in list_grafts(twice)] == ["after bn", "after bn"]
+    with ran(twice) as not_run:
+        twice(x)
+    assert not_run == set()
 
 
 def test_only_modules_are_operated_on(x: Tensor) -> None:

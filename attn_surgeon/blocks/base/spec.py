@@ -30,7 +30,9 @@ class BlockSpec:
         """Build a specification; raise BlockError for an unknown name, option or initialisation. `SE` means `se`."""
         if not isinstance(name, str):
             raise BlockError(
-                f"a block is named by a string, not by a {type(name).__name__}", "", "such as block='cbam'"
+                f"a block is named by a string, not by a {type(name).__name__}",
+                "such as 'cbam'",
+                f"register your own: attn_surgeon.register_block('mine', {getattr(name, '__name__', 'MyBlock')})",
             )
         if init not in INITS:
             hint = nearest(init, INITS) or f"it is one of {', '.join(INITS)}"
