@@ -13,6 +13,7 @@ from attn_surgeon.cli.files import artefact_or_newest, size_text, writable
 from attn_surgeon.cli.options import ArtefactPath, AsJson, Force, Output, Own, Source, Trust, Weights
 from attn_surgeon.cli.output import console, print_json, show_steps
 from attn_surgeon.cli.site_options import After, At, Before, Exclude
+from attn_surgeon.errors import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -75,7 +76,6 @@ def remove(
         print_json({"artefact": path, "removed": removed, "left": sites, "output": str(target)})
         return
     kept = f"{len(left)} left" if left else "the original is back"
-    text = (
-        f"removed {len(original) - len(left)} of {len(original)} grafts, {kept}; wrote [bold]{escape(str(target))}[/]"
-    )
+    removed_count = f"{len(original) - len(left)} of {counted(len(original), 'graft')}"
+    text = f"removed {removed_count}, {kept}; wrote [bold]{escape(str(target))}[/]"
     console().print(f"{text} ({size_text(target)})", soft_wrap=True)

@@ -17,7 +17,7 @@ from attn_surgeon.control.chart import comparison_png
 from attn_surgeon.control.comparison import Comparison
 from attn_surgeon.control.metrics import Values
 from attn_surgeon.data.distributed import is_first
-from attn_surgeon.errors import ArtefactError, SettingsError, option
+from attn_surgeon.errors import ArtefactError, SettingsError, counted, option
 from attn_surgeon.files import remove_leftovers, replacing
 from attn_surgeon.optional_dependencies import is_installed
 from attn_surgeon.progress import StepProgress
@@ -64,8 +64,8 @@ class ComparisonFolder:
             progress(f"resume after {', '.join(name.name for name in names)}")
         for result in results:
             if result.arm == "grafts" and len(result.bypass_costs) < len(list_grafts(network)):
-                known = f"{len(result.bypass_costs)} of {len(list_grafts(network))}"
-                progress(f"seed {result.seed}: the effect of {known} grafts was measured before the interruption")
+                known = f"{len(result.bypass_costs)} of {counted(len(list_grafts(network)), 'graft')}"
+                progress(f"seed {result.seed}: the effect of {known} was measured before the interruption")
         before = _read(Values, path / _BEFORE) if (path / _BEFORE).exists() else None
         return cls(path, before, {(result.arm, result.seed): result for result in results})
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from torch import nn
 
-from attn_surgeon.errors import PlanError, SelectorError, excerpt, nearest, option
+from attn_surgeon.errors import PlanError, SelectorError, counted, excerpt, function, nearest, option
 from attn_surgeon.surgery.edit import take_out
 from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
 from attn_surgeon.surgery.isolation import copied
@@ -143,7 +143,9 @@ def _in_group(model: nn.Module, example: Example | None, text: str, places: Sequ
 
 def _raise_no_graft(what: str, text: str, places: Sequence[_Place]) -> NoReturn:
     names = list(dict.fromkeys(site for site, _ in places))
-    where = f"the network has {len(places)} grafts" if places else "the network has no grafts"
+    if not places:
+        raise SelectorError("the network has no grafts", "", f"insert some: {function('insert(…)', 'insert')}")
+    where = f"the network has {counted(len(places), 'graft')}"
     raise SelectorError(f"no graft is {what}", where, nearest(text, names) or ", ".join(names[:5]))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from attn_surgeon.artefact.open_network import LoadedNetwork
-from attn_surgeon.errors import ExportError, option
+from attn_surgeon.errors import ExportError, counted, option
 from attn_surgeon.export.failures import short_reason
 from attn_surgeon.export.module import INPUT
 from attn_surgeon.export.onnx.format import write_onnx
@@ -107,8 +107,8 @@ def _file(item: ProfileInput, folder: Path) -> tuple[Path, tuple[str, ...]]:
         return item.source.path, ()
     result = write_onnx(ExportRequest(network=item.source, targets={"fp32": folder / "network.onnx"}))
     dropped, grafts = result.prepared.dropped, result.prepared.grafts
-    count = f"{len(dropped)} of {len(grafts)} grafts"
-    note = f"{item.name}: {count} are exactly the identity and are not in the ONNX file"
+    count = f"{len(dropped)} of {counted(len(grafts), 'graft')}"
+    note = f"{item.name}: left out {count} in the ONNX file: exactly the identity"
     return result.files[0].path, (note,) if dropped else ()
 
 

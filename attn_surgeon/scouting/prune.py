@@ -16,7 +16,7 @@ from torch import nn
 from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.data.images import ImageData
-from attn_surgeon.errors import PlanError, SettingsError, option
+from attn_surgeon.errors import PlanError, SettingsError, counted, option
 from attn_surgeon.evaluate.assess import open_for_networks
 from attn_surgeon.evaluate.paired_runs import score_interval
 from attn_surgeon.measure.cost import parameters
@@ -72,9 +72,8 @@ class Pruning:
     @property
     def table(self) -> Table:
         """What each removal costs, together with those before it, in points."""
-        title = (
-            f"{len(self.removed)} grafts removed, {self.kept} kept; {self.metric} with all {100 * self.before:.2f} %"
-        )
+        removed = counted(len(self.removed), "graft")
+        title = f"{removed} removed, {self.kept} kept; {self.metric} with all {100 * self.before:.2f} %"
         columns = ("graft", "block", "parameters", "lost in all", "95 % interval", "")
         return Table(title, columns, tuple(map(_row, self.steps)), columns[2:5])
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from attn_surgeon.errors import counted
 from attn_surgeon.files import replacing
 from attn_surgeon.scouting.candidates import Candidate
 from attn_surgeon.scouting.costs import Budget, CandidateCost
@@ -131,8 +132,8 @@ class Scouting:
         """Write the recipe of the chosen set as YAML, atomically."""
         import yaml
 
-        name, count = " ".join(self.network.split()), len(self.chosen)
-        line = f"# {count} graft{'s' if count != 1 else ''} for {name}, chosen by {self.score} before training"
+        name, count = " ".join(self.network.split()), counted(len(self.chosen), "graft")
+        line = f"# {count} for {name}, chosen by {self.score} before training"
         with replacing(Path(path)) as temporary:
             text = yaml.safe_dump(dict(self.recipe), sort_keys=False, allow_unicode=True)
             Path(temporary).write_text(f"{line}\n{text}", encoding="utf-8")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from typing import Any, Self
 
-from attn_surgeon.errors import PlanError, for_python, function
+from attn_surgeon.errors import PlanError, counted, for_python, function
 from attn_surgeon.surgery.rewrite.placement import Placement, Side
 from attn_surgeon.surgery.sites.layouts import Feature
 from attn_surgeon.surgery.sites.site import layout_text, shape_text
@@ -89,8 +89,8 @@ class Plan:
     def tables(self) -> tuple[Table, ...]:
         """The table of the grafts and, if there are any, that of the refusals."""
         blocks = " and ".join(dict.fromkeys(graft.block["name"] for graft in self.grafts))
-        count, total = len(self.grafts), sum(graft.parameters for graft in self.grafts)
-        title = f"{count} graft{'s' if count != 1 else ''}{f' of {blocks}' if blocks else ''}, {total:,} parameters"
+        count, total = counted(len(self.grafts), "graft"), sum(graft.parameters for graft in self.grafts)
+        title = f"{count}{f' of {blocks}' if blocks else ''}, {total:,} parameters"
         grafts = Table(title, GRAFT_COLUMNS, tuple(map(_row, self.grafts)), ("channels", "runs", "parameters"))
         rows = tuple((f"{item.side} {item.site}", item.reason) for item in self.refusals)
         refusals = Table(f"{len(rows)} refused", ("site", "why"), rows)

@@ -87,7 +87,7 @@ def test_diff_shows_both_forwards(cli: Cli, artefact: str) -> None:
 def test_remove_restores_the_original(cli: Cli, artefact: str) -> None:
     done = cli("remove", artefact)
     assert (done.code, done.err) == (0, "")
-    assert "removed 1 of 1 grafts, the original is back; wrote demo-cbam-removed.safetensors" in done.out
+    assert "removed 1 of 1 graft, the original is back; wrote demo-cbam-removed.safetensors" in done.out
     stored, original = load_file("demo-cbam-removed.safetensors"), load_file(WEIGHTS)
     assert stored.keys() == original.keys()
     assert all(torch.equal(stored[name], original[name]) for name in original)

@@ -80,6 +80,13 @@ def test_what_chooses_no_graft_is_refused(
     assert str(caught.value).startswith(message)
 
 
+def test_a_network_without_grafts_says_so(x: Tensor) -> None:
+    for sites in (None, "layer1"):
+        with pytest.raises(SelectorError) as caught:
+            remove(trunks.ResNet(), sites)
+        assert str(caught.value).startswith("the network has no grafts; ")
+
+
 def test_groups_need_an_example(operated: nn.Module) -> None:
     with pytest.raises(SelectorError, match="groups are found by running the network; at; pass an input"):
         remove(operated, at="residual")

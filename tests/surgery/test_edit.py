@@ -97,9 +97,7 @@ def test_removing_by_glob_leaves_others_and_the_input_model() -> None:
 
 def test_removing_what_is_not_there() -> None:
     net = toy_networks.Stages(toy_networks.call)
-    with pytest.raises(
-        SelectorError, match=r"no graft is at 'stage.9'; the network has 1 grafts; did you mean stage.0"
-    ):
+    with pytest.raises(SelectorError, match=r"no graft is at 'stage.9'; the network has 1 graft; did you mean stage.0"):
         remove(grafted(net, "stage.0"), "stage.9")
     with pytest.raises(SelectorError, match="the network has no grafts"):
         remove(net)

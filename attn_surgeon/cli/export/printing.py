@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from attn_surgeon.cli.files import size_text
 from attn_surgeon.cli.output import console, print_error, print_json, print_note, print_table, table
-from attn_surgeon.errors import SurgeonError, for_command_line
+from attn_surgeon.errors import SurgeonError, counted, for_command_line
 from attn_surgeon.export.parity import Parity, ParityError
 from attn_surgeon.measure.latency import Latency
 
@@ -87,8 +87,8 @@ def _print(chosen: Format, result: ExportResult, out: Console) -> None:
     if result.measured:
         _print_measured(result.measured, out)
     if prepared.dropped:
-        grafts = "graft" if len(prepared.grafts) == 1 else "grafts"
-        out.print(f"left out {len(prepared.dropped)} of {len(prepared.grafts)} {grafts}: exactly the identity")
+        count = f"{len(prepared.dropped)} of {counted(len(prepared.grafts), 'graft')}"
+        out.print(f"left out {count}: exactly the identity")
     for line in (*result.remarks, describe_input(input_format(prepared))):
         out.print(escape(line), soft_wrap=True)
     for file in result.files:
