@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from attn_surgeon.errors import SourceError, nearest
 from attn_surgeon.networks.source import Scalar, SourceSpec, forms, require_name, scalar, sources
@@ -33,9 +34,12 @@ def model_names() -> list[str]:
 
 
 def _require_no_run_folder(text: str) -> None:
-    inside = f"{text}/last.safetensors"
-    if os.path.isfile(inside):  # noqa: PTH113 - pathlib raises for a name that is too long
-        raise SourceError("this is a run folder", text, f"name the artefact in it: {inside}")
+    if not os.path.isdir(text):  # noqa: PTH112 - pathlib raises for a name that is too long
+        return
+    patterns = [f"{folder}{file}.safetensors" for file in ("best", "last") for folder in ("", "seed-*-grafts/")]
+    found = [path for pattern in patterns for path in sorted(Path(text).glob(pattern))]
+    if found:
+        raise SourceError("this is a run folder", text, f"name the artefact in it: {found[0]}")
 
 
 def _classify(text: str) -> tuple[str, str, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,6 +113,16 @@ def test_model_names() -> None:
     names = model_names()
     assert {"resnet50", "resnet50.a1_in1k", "tv/resnet50", "tv/fcn_resnet50", "demo"} <= set(names)
     assert len(names) == len(set(names))
+
+
+def test_a_run_folder_is_refused_with_its_best_artefact(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for name in ("seed-0-grafts/last", "last", "seed-0-grafts/best", "best"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        artefact = (run / name).with_suffix(".safetensors")
+        artefact.touch()
+        error = refused(str(run))
+        assert (error.what, error.hint) == ("this is a run folder", f"name the artefact in it: {artefact}")
 
 
 def test_importing_is_light() -> None:
