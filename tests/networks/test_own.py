@@ -19,6 +19,8 @@ def test_file(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert layer(loaded.model).in_features == 6
     assert loaded.preprocessing == Preprocessing(*IMAGENET, (224, 224), assumed=True)
     assert not loaded.model.training
+    assert loaded.notes == (f"no weights were given: the network has those that {net}:small_net gave it",)
+    assert load(f"{net}:small_net").notes == ()
     assert capsys.readouterr().out == ""
     assert str(net.parent) not in sys.path
 

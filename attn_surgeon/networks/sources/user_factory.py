@@ -54,7 +54,8 @@ def _build(spec: SourceSpec) -> nn.Module:
 
 
 def _load(spec: SourceSpec) -> Loaded:
-    return Loaded(_build(spec), spec, DEFAULT_PREPROCESSING)
+    note = f"no weights were given: the network has those that {spec.name} gave it"
+    return Loaded(_build(spec), spec, DEFAULT_PREPROCESSING, notes=(note,) if spec.weights == "default" else ())
 
 
 FILE = Source("file", "FILE.py:FACTORY", _parse_file, _build, _load, user_code=True)
