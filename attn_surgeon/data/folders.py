@@ -58,7 +58,10 @@ def _require_folder(root: Path) -> Path:
     """Return the path of a folder; raise DataError where there is none."""
     if not root.is_dir():
         what = "not a folder" if root.exists() else "no such folder"
-        hint = "expected a folder of class folders, torch/NAME, hfds/USER/NAME, wds/SHARDS, demo or demo-clutter"
+        hint = (
+            "expected a folder of class folders, of images/ and masks/, or of images with boxes (COCO, Pascal VOC, "
+            "YOLO); torch/NAME, hfds/USER/NAME or wds/SHARDS; demo, demo-clutter or demo-boxes"
+        )
         raise DataError(what, str(root), hint)
     return root
 
