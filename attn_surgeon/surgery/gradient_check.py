@@ -150,6 +150,8 @@ def _gradients(
         outputs = [out for out in tensors(call(model, inputs)) if out.requires_grad]
         if not outputs:
             return "failed", "the output does not depend on the grafts"
+        if not any(out.numel() for out in outputs):
+            return "skipped", "the output is empty on this example, so it has no gradient: no objects detected?"
         gradients = torch.autograd.grad(_projection(outputs), [*parameters.values(), *sources], allow_unused=True)
     of_inputs = gradients[len(parameters) :]
     if sources and not any(gradient is not None and bool(gradient.any()) for gradient in of_inputs):

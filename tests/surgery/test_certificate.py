@@ -144,6 +144,18 @@ def test_site_the_output_does_not_depend_on() -> None:
     assert found[ALIVE] == Check(ALIVE, "failed", "after relu: the output does not depend on the tensor there")
 
 
+def test_an_empty_output_has_no_gradient() -> None:
+    class Detecting(toy_networks.Residual):
+        def forward(self, x: Tensor) -> Tensor:
+            scores: Tensor = super().forward(x).flatten()
+            return scores[scores > scores.max()]
+
+    net = Detecting()
+    found = checks(net, grafted(net, "add"))
+    why = "the output is empty on this example, so it has no gradient: no objects detected?"
+    assert found[ALIVE] == Check(ALIVE, "skipped", why)
+
+
 def test_one_of_two_sites_that_the_output_does_not_depend_on() -> None:
     class HalfIgnored(toy_networks.Residual):
         def forward(self, x: Tensor) -> Tensor:
