@@ -19,7 +19,7 @@ Dynamic = Annotated[
     str | None,
     typer.Option(
         metavar="AXES",
-        help="Dynamic axes: batch,height,width, with a range as in batch=1:32, or none (default batch; detectors: none).",
+        help="Dynamic axes: batch,height,width, with ranges like batch=1:32, or none (default batch, detectors none).",
         show_default=False,
     ),
 ]
