@@ -1,4 +1,4 @@
-"""Signatures of progress callbacks: one for counted work, one for named steps."""
+"""Signatures of progress callbacks: for counted work, for named steps, and for counted work in named phases."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 Progress = Callable[[int, int], None]  # called with (done, total)
 StepProgress = Callable[[str], None]  # called with the name of each step before it starts
+PhaseProgress = Callable[[str, int, int], None]  # called with (name of the phase, done, total)
 
 
 def no_progress(done: int, total: int) -> None:
@@ -13,6 +14,10 @@ def no_progress(done: int, total: int) -> None:
 
 
 def no_steps(step: str) -> None:
+    """Report nothing."""
+
+
+def no_phases(phase: str, done: int, total: int) -> None:
     """Report nothing."""
 
 

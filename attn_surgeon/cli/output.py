@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -23,6 +24,8 @@ from attn_surgeon.errors import fitted, for_command_line
 from attn_surgeon.optional_dependencies import is_installed
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from attn_surgeon.surgery.certificate import Certificate
     from attn_surgeon.surgery.plan import Plan
     from attn_surgeon.tables import Table as PlainTable
@@ -196,11 +199,11 @@ def show_steps(title: str) -> Iterator[Callable[[str], None]]:
         yield lambda step: status.update(f"{title}: {step}")
 
 
-def _lines(title: str) -> Callable[[int, int], None]:
+def _lines() -> Callable[[str, int, int], None]:
     """Return a progress callback that prints a line to stderr every half minute."""
     last = time.monotonic()
 
-    def report(done: int, total: int) -> None:
+    def report(title: str, done: int, total: int) -> None:
         nonlocal last
         if time.monotonic() - last >= _PROGRESS_INTERVAL:
             last = time.monotonic()
@@ -212,13 +215,37 @@ def _lines(title: str) -> Callable[[int, int], None]:
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on a terminal; elsewhere print a line every half minute."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     screen = console(stderr=True)
     if not screen.is_terminal:
-        yield _lines(title)
+        yield partial(_lines(), title)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen, transient=True) as progress:
+    with _bars(screen) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def phase_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar for each phase that has begun, until it is done; see `progress_bar`."""
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        yield _lines()
+        return
+    tasks: dict[str, Any] = {}
+    with _bars(screen) as progress:
+
+        def report(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase, total=total)
+            progress.update(tasks[phase], completed=done, total=total)
+            if done >= total:
+                progress.remove_task(tasks.pop(phase))
+
+        yield report
+
+
+def _bars(screen: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=screen, transient=True)

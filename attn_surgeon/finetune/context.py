@@ -27,7 +27,7 @@ from attn_surgeon.finetune.schedule import Schedule
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.finetune.stages import Stage
 from attn_surgeon.finetune.stopping import StopRequest
-from attn_surgeon.progress import Progress, no_progress
+from attn_surgeon.progress import Progress
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.base import Score, ScoreOptions, Task
 
@@ -45,6 +45,7 @@ class RunContext:
     state: RunState
     stop: StopRequest
     progress: Progress
+    evaluation: Progress
     device: torch.device
 
     @property
@@ -52,7 +53,7 @@ class RunContext:
         """The network that is evaluated and saved: the one with averaged weights if there is one."""
         return self.model if self.ema is None else cast(nn.Module, self.ema.module)
 
-    def score(self, progress: Progress = no_progress) -> Score:
+    def score(self, progress: Progress) -> Score:
         """Score the network on the validation images, in full precision as its artefact will run."""
         with without_autocast(self.evaluated):
             return self.task.score(self.evaluated, self.splits.val, ScoreOptions(device=self.device), progress)
@@ -95,7 +96,13 @@ class StageContext:
 
 
 def begin(
-    model: nn.Module, splits: Splits, settings: FinetuneSettings, folder: Path, stop: StopRequest, progress: Progress
+    model: nn.Module,
+    splits: Splits,
+    settings: FinetuneSettings,
+    folder: Path,
+    stop: StopRequest,
+    progress: Progress,
+    evaluation: Progress,
 ) -> RunContext:
     """Return the context of a run, resumed from the folder's checkpoint if there is one."""
     from accelerate.utils import set_seed
@@ -112,7 +119,7 @@ def begin(
     task = get_task(settings.task)
     if any(line.get(f"val_{task.metric.key}") is None for line in state.history):
         raise TrainingError(f"the checkpoint has no {task.metric.title}", str(folder), "start a new run")
-    return RunContext(model, ema, splits, settings, task, folder, state, stop, progress, device)
+    return RunContext(model, ema, splits, settings, task, folder, state, stop, progress, evaluation, device)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from attn_surgeon.finetune.starts import describe_seeds, with_seed
 from attn_surgeon.measure.cost import graft_costs
 from attn_surgeon.measure.latency import latencies
 from attn_surgeon.optional_dependencies import is_installed
-from attn_surgeon.progress import Progress, no_progress, of_jobs
+from attn_surgeon.progress import PhaseProgress, Progress, no_phases, of_jobs
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.tasks.base import ScoreOptions
@@ -33,12 +34,13 @@ from attn_surgeon.tasks.base import ScoreOptions
 COMPARISON = "comparison.json"
 
 
-def fine_tune(job: FinetuneJob, progress: Progress = no_progress) -> dict[str, Any]:
+def fine_tune(job: FinetuneJob, progress: PhaseProgress = no_phases) -> dict[str, Any]:
     """Fine-tune, continuing from whatever the run folder already has.
 
     Args:
         job: from `open_job`, at its run folder.
-        progress: is called with the batches done and their total, over all training runs.
+        progress: is called with the phase and how much of it is done: in training, the batches of all runs and their
+            total; in each evaluation, the validation images.
 
     Returns:
         The result as plain data, the same as in comparison.json in the run folder.
@@ -53,8 +55,9 @@ def fine_tune(job: FinetuneJob, progress: Progress = no_progress) -> dict[str, A
         return _fine_tune(job, progress)
 
 
-def _fine_tune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
-    before = job.task.score(job.network.model, job.splits.val, ScoreOptions(with_loss=False))
+def _fine_tune(job: FinetuneJob, progress: PhaseProgress) -> dict[str, Any]:
+    report = partial(progress, "evaluate before training")
+    before = job.task.score(job.network.model, job.splits.val, ScoreOptions(with_loss=False), report)
     results = [_train_arms(job, number, progress) for number in range(job.seeds)]
     document = {"before": before.metric, "images": len(before.outcomes), **_describe(job, results)}
     if distributed.is_first():
@@ -65,18 +68,22 @@ def _fine_tune(job: FinetuneJob, progress: Progress) -> dict[str, Any]:
     return document
 
 
-def _train_arms(job: FinetuneJob, number: int, progress: Progress) -> SeedResult:
+def _train_arms(job: FinetuneJob, number: int, progress: PhaseProgress) -> SeedResult:
     seed, arms = job.settings.seed + number, 2 if job.control else 1
-    grafts = _train_arm(job, "grafts", seed, of_jobs(progress, arms * number, arms * job.seeds))
-    costs = bypass_costs(grafts.model, job.task, job.splits.val, grafts.score.metric)
+
+    def train_arm(name: str, position: int) -> Trained:
+        batches = of_jobs(partial(progress, "fine-tune"), arms * number + position, arms * job.seeds)
+        return _train_arm(job, name, seed, batches, partial(progress, "evaluate"))
+
+    grafts = train_arm("grafts", 0)
+    costs = bypass_costs(grafts.model, job.task, job.splits.val, grafts.score.metric, progress)
     opened = openings(grafts.model, job.task, job.splits.val)
     if not job.control:
         return SeedResult(seed, grafts, costs, opened, None)
-    control = _train_arm(job, "control", seed, of_jobs(progress, arms * number + 1, arms * job.seeds))
-    return SeedResult(seed, grafts, costs, opened, control)
+    return SeedResult(seed, grafts, costs, opened, train_arm("control", 1))
 
 
-def _train_arm(job: FinetuneJob, name: str, seed: int, progress: Progress) -> Trained:
+def _train_arm(job: FinetuneJob, name: str, seed: int, progress: Progress, evaluation: Progress) -> Trained:
     """Train one network with one seed; if there are several, each gets its own subfolder."""
     alone = job.seeds == 1 and not job.control
     folder = job.folder if alone else job.folder / f"seed-{seed}-{name}"
@@ -84,7 +91,8 @@ def _train_arm(job: FinetuneJob, name: str, seed: int, progress: Progress) -> Tr
     start = job.network if seed == job.settings.seed else with_seed(job.network, seed)
     model = network_of(start, grafts=name == "grafts")
     teacher = network_of(job.network, grafts=False) if job.settings.distill else None
-    trained = train(model, job.splits, replace(job.settings, seed=seed), folder, job.network.example, progress, teacher)
+    settings, example = replace(job.settings, seed=seed), job.network.example
+    trained = train(model, job.splits, settings, folder, example, progress, teacher, evaluation)
     if distributed.is_first():
         for file, content in job.task.pictures(trained.model, job.splits.val, trained.score).items():
             write_file(folder / file, lambda path, content=content: Path(path).write_bytes(content))  # type: ignore[misc]

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from attn_surgeon.data.images import ImageData
+from attn_surgeon.progress import PhaseProgress, no_phases
 from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
 from attn_surgeon.surgery.isolation import mode
 from attn_surgeon.surgery.running import hooked
 from attn_surgeon.tasks.base import ScoreOptions, Task
 
 
-def bypass_costs(model: nn.Module, task: Task, data: ImageData, metric: float) -> dict[str, float]:
+def bypass_costs(
+    model: nn.Module, task: Task, data: ImageData, metric: float, progress: PhaseProgress = no_phases
+) -> dict[str, float]:
     """Return, for each graft's path, how much of the metric is lost if it alone is bypassed."""
     options = ScoreOptions(device=next(model.parameters()).device, with_loss=False)
-    costs = {}
-    for made in list_grafts(model):
+    costs, grafts = {}, list_grafts(model)
+    for number, made in enumerate(grafts, 1):
+        report = partial(progress, f"evaluate, graft {number} of {len(grafts)} bypassed")
         with bypassed([made.block]):
-            costs[made.path] = metric - task.score(model, data, options).metric
+            costs[made.path] = metric - task.score(model, data, options, report).metric
     return costs
 
 

@@ -45,6 +45,7 @@ def train(
     example: Tensor,
     progress: Progress = no_progress,
     teacher: nn.Module | None = None,
+    evaluation: Progress = no_progress,
 ) -> Trained:
     """Train a network in place, resuming from the folder's checkpoint if there is one.
 
@@ -56,18 +57,19 @@ def train(
         example: an input (1, C, H, W).
         progress: is called with the batches done and their total.
         teacher: the network to distil from, if `settings.distill` is set.
+        evaluation: is called with the validation images done and their total, each time that they are scored.
 
     Raises:
         TrainingError: if the loss or a gradient is not finite.
         KeyboardInterrupt: after SIGINT or SIGTERM, once a checkpoint is written.
     """
     with stop_on_signals() as stop:
-        run = begin(model, splits, settings, folder, stop, progress)
+        run = begin(model, splits, settings, folder, stop, progress, evaluation)
         for stage in settings.plan:
             if run.state.epoch < stage.end:
                 with prepared(run, stage, example, teacher) as context:
                     _train_stage(context)
-        score = run.score()
+        score = run.score(run.evaluation)
         if stop.requested:
             raise KeyboardInterrupt
     remove_autocast(model)
@@ -175,7 +177,12 @@ def _finish_epoch(context: StageContext, speed: float | None) -> None:
     """Evaluate, and write the epoch's metrics, the artefacts and a checkpoint."""
     run, state = context.run, context.run.state
     _require_finite_weights(context)
-    score = run.score(lambda done, total: _stop_if_requested(context))
+
+    def evaluated(done: int, total: int) -> None:
+        run.evaluation(done, total)
+        _stop_if_requested(context)
+
+    score = run.score(evaluated)
     value = score.metric if run.settings.best_by == "metric" else -score.loss
     losses, images = zip(*distributed.gather_objects((state.loss, state.images)), strict=True)
     state.history.append(

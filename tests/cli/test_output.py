@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 import attn_surgeon
+from attn_surgeon.cli import output
 from attn_surgeon.cli.output import print_json, print_table, table
 
 from .helpers import INSERT, Cli, environment, process
@@ -161,3 +163,21 @@ def test_verbose_prints_reasons(cli: Cli, folder: Path) -> None:
 def test_the_help_names_the_environment_variable_for_tracebacks(cli: Cli) -> None:
     assert "ATTN_SURGEON_DEBUG=1" in cli("--help").out
     assert "--quiet" in cli("diff", "--help").out
+
+
+def test_a_phase_that_runs_again_has_a_new_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=StringIO(), force_terminal=True)
+    bars = output._bars(screen)
+    monkeypatch.setattr(output, "console", lambda stderr: screen)
+    monkeypatch.setattr(output, "_bars", lambda screen: bars)
+
+    def shown() -> list[tuple[str, float, float | None]]:
+        return [(task.description, task.completed, task.total) for task in bars.tasks]
+
+    with output.phase_bars() as report:
+        report("fine-tune", 1, 4)
+        for _ in range(2):
+            report("evaluate", 2, 3)
+            assert shown() == [("fine-tune", 1, 4), ("evaluate", 2, 3)]
+            report("evaluate", 3, 3)
+            assert shown() == [("fine-tune", 1, 4)]

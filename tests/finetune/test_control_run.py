@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,20 @@ def test_both_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     fine_tune(job(tmp_path, control=True))
     assert len(seen) == 8
     assert equal(seen[:4], seen[4:])
+
+
+def test_progress_names_each_phase_and_counts_its_images_or_batches(tmp_path: Path) -> None:
+    reports: list[tuple[str, int, int]] = []
+    fine_tune(job(tmp_path, control=True), lambda *report: reports.append(report))
+    grafts = list_grafts(loaded().model)
+    bypassed = [f"evaluate, graft {number} of {len(grafts)} bypassed" for number in range(1, len(grafts) + 1)]
+    arm = ["fine-tune", "evaluate"]
+    assert [phase for phase, _ in groupby(reports, lambda report: report[0])] == [
+        "evaluate before training", *arm, *bypassed, *arm
+    ]  # fmt: skip
+    assert [report for report in reports if report[0] == "fine-tune"] == [("fine-tune", n, 8) for n in range(1, 9)]
+    evaluated = [report[1:] for report in reports if report[0] != "fine-tune"]
+    assert evaluated == [(60, 60)] * (1 + 2 * 2 + len(grafts))
 
 
 def test_the_comparison_is_what_the_artefacts_give(tmp_path: Path) -> None:

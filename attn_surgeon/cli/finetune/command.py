@@ -15,11 +15,11 @@ from attn_surgeon.cli import completion
 from attn_surgeon.cli.files import artefact_or_newest, claim, own_artefacts
 from attn_surgeon.cli.finetune.printing import show
 from attn_surgeon.cli.options import AsJson, OptionError, Own, Source, Trust, Weights
-from attn_surgeon.cli.output import note_missing_pictures, print_json, print_note, progress_bar, show_steps
+from attn_surgeon.cli.output import note_missing_pictures, phase_bars, print_json, print_note, show_steps
 from attn_surgeon.cli.setting_options import flag, typed, with_settings
 from attn_surgeon.finetune.config import FinetuneConfig, read_config
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.progress import no_progress
+from attn_surgeon.progress import no_phases
 
 if TYPE_CHECKING:
     from attn_surgeon.artefact.open_network import LoadedNetwork
@@ -214,7 +214,7 @@ def _run(job: FinetuneJob, *, as_json: bool) -> None:
     for note in (*job.network.notes, *job.splits.report.notes) if prints else ():
         print_note(note)
     try:
-        with progress_bar("fine-tune") if is_first() else nullcontext(no_progress) as progress:
+        with phase_bars() if is_first() else nullcontext(no_phases) as progress:
             result = fine_tune(job, progress)
     except KeyboardInterrupt:
         if prints:
