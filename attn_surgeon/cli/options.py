@@ -153,6 +153,19 @@ def open_from_options(
     )
 
 
+def network_options(context: typer.Context) -> list[str]:
+    """Return the options that were given of how to open the network, as typed, for another command on it."""
+    names = ("weights", "args", "allow_partial", "source", "own", "trust", "mean", "std", "size")
+    words: list[str] = []
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if parameter.name in names and value:
+            flag = parameter.opts[0]
+            each = [value] if isinstance(value, str) else value
+            words += [flag] if value is True else [word for text in each for word in (flag, text)]
+    return words
+
+
 def read_pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
     """Return key=value texts as a dict; raise OptionError for one without a key or `=`."""
     pairs = {}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
@@ -24,6 +25,7 @@ from attn_surgeon.cli.options import (
     Std,
     Trust,
     Weights,
+    network_options,
     open_from_options,
 )
 from attn_surgeon.cli.output import (
@@ -55,11 +57,16 @@ from attn_surgeon.cli.scout_options import (
     TrainingData,
 )
 from attn_surgeon.cli.site_options import After, Before, Exclude
+from attn_surgeon.errors import for_command_line
 from attn_surgeon.files import replacing
 from attn_surgeon.optional_dependencies import is_installed
+from attn_surgeon.scouting.settings import BLOCKS, ScoutSettings
 
 if TYPE_CHECKING:
     from attn_surgeon.scouting.result import Scouting
+
+
+DEFAULT_BLOCKS = ",".join(BLOCKS)
 
 
 def register(app: typer.Typer) -> None:
@@ -68,24 +75,25 @@ def register(app: typer.Typer) -> None:
 
 
 def scout(
+    context: typer.Context,
     network: Network,
     data: TrainingData,
-    blocks: Blocks = "se,eca,cbam,coord,cpca,gc",
+    blocks: Blocks = DEFAULT_BLOCKS,
     at: Groups = None,
     after: After = None,
     before: Before = None,
     exclude: Exclude = None,
     budget: BudgetText = "5%",
     latency: LatencyText = None,
-    score: ScoreName = "norm",
+    score: ScoreName = ScoutSettings.score,
     every_score: EveryScore = False,
     task: TaskName = None,
-    batches: Batches = 16,
-    batch_size: ImagesPerBatch = 32,
-    head_images: HeadImages = 2048,
+    batches: Batches = ScoutSettings.batches,
+    batch_size: ImagesPerBatch = ScoutSettings.batch_size,
+    head_images: HeadImages = ScoutSettings.head_images,
     fit_head: FitHead = None,
-    at_once: AtOnce = 128,
-    seed: ImageSeed = 0,
+    at_once: AtOnce = ScoutSettings.at_once,
+    seed: ImageSeed = ScoutSettings.seed,
     report: JsonFile = None,
     picture: Picture = None,
     output: PlanOutput = None,
@@ -106,7 +114,7 @@ def scout(
     The plan is a recipe: attn-surgeon insert NETWORK --plan FILE.yaml inserts the set.
     """
     from attn_surgeon.scouting.scoring import DEFINITIONS
-    from attn_surgeon.scouting.scout import ScoutSettings, scout_network
+    from attn_surgeon.scouting.scout import scout_network
 
     plan = None if output is None else writable(output, force=force, suffixes=(".yaml", ".yml"))
     document = None if report is None else writable(report, force=force, suffixes=(".json",), option="--report")
@@ -143,9 +151,13 @@ def scout(
         )
     _write(found, plan, document, image)
     if as_json:
-        print_json(found.to_dict())
+        print_json(_document(found))
     else:
-        _show(found, network, plan)
+        _show(found)
+        if plan is not None and found.chosen:
+            command = shlex.join(["attn-surgeon", "insert", network, *network_options(context), "--plan", str(plan)])
+            line = f"wrote [bold]{escape(str(plan))}[/]; insert it with: {escape(command)}"
+            console().print(line, soft_wrap=True)
     if not found.chosen:
         raise typer.Exit(1)
 
@@ -161,7 +173,7 @@ def _write(found: Scouting, plan: Path | None, document: Path | None, image: Pat
         found.save(plan)
     if document is not None:
         with replacing(document) as temporary:
-            Path(temporary).write_text(json_text(found.to_dict()), encoding="utf-8")
+            Path(temporary).write_text(json_text(_document(found)), encoding="utf-8")
     if image is not None and is_installed("matplotlib"):
         from attn_surgeon.scouting.chart import scouting_png
 
@@ -171,12 +183,14 @@ def _write(found: Scouting, plan: Path | None, document: Path | None, image: Pat
         note_missing_pictures()
 
 
-def _show(found: Scouting, network: str, plan: Path | None) -> None:
+def _document(found: Scouting) -> dict[str, Any]:
+    return {**found.to_dict(), "notes": [for_command_line(note) for note in found.notes]}
+
+
+def _show(found: Scouting) -> None:
     for note in found.notes:
         print_note(note)
     out = console()
     out.print(rich_table(found.table))
+    out.print(escape(found.legend), style="dim", soft_wrap=True)
     out.print(escape(f"\n{found.summary}"), soft_wrap=True)
-    if plan is not None and found.chosen:
-        line = f"wrote [bold]{escape(str(plan))}[/]; insert it with: attn-surgeon insert {escape(network)} --plan"
-        out.print(f"{line} {escape(str(plan))}", soft_wrap=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
-from attn_surgeon.errors import counted
+from attn_surgeon.errors import counted, for_python
 from attn_surgeon.files import replacing
 from attn_surgeon.scouting.candidates import Candidate
 from attn_surgeon.scouting.costs import Budget, CandidateCost
 from attn_surgeon.scouting.scores import Estimate
+from attn_surgeon.scouting.search import SEARCH_ROUNDS
 from attn_surgeon.tables import Table
 
 MOST_ROWS = 25  # in the printed table
@@ -82,15 +84,29 @@ class Scouting:
         shown = ordered[: max(MOST_ROWS, len(self.chosen))]
         more = f", the first {len(shown)}" if len(shown) < len(ordered) else ""
         title = f"{len(self.chosen)} chosen of {len(ordered)} candidates by {self.score}{more}"
-        columns = ("site", "block", "chosen", self.score, "± s.e.", "when chosen", "parameters", "MACs", "ms")
-        return Table(title, columns, tuple(map(self._row, shown)), columns[3:]).without_empty_columns()
+        columns = ("site", "block", "round", self._score, "± s.e.", "when chosen", "parameters", "MACs", "ms")
+        return Table(title, columns, tuple(map(self._row, shown)), columns[2:]).without_empty_columns()
+
+    @property
+    def legend(self) -> str:
+        """What the columns of the table are that a reader cannot know, one a line."""
+        meanings = {
+            "round": f"in which of {SEARCH_ROUNDS} rounds it was chosen; each round uses an equal part of the budget",
+            self._score: "what candidates are ranked by, from gradients before any training; larger is better",
+            "when chosen": "the score in that round, after a gradient step of the blocks of earlier rounds",
+        }
+        return "\n".join(f"{name}: {meanings[name]}" for name in self.table.columns if name in meanings)
+
+    @property
+    def _score(self) -> str:
+        return f"score ({self.score})"
 
     def _row(self, item: ScoutedCandidate) -> tuple[str, ...]:
         score, cost = item.scores[self.score], item.cost
         return (
             item.candidate.place,
             item.candidate.block,
-            f"round {item.round}" if item.round else "",
+            str(item.round or ""),
             f"{score.value:.4g}",
             f"{score.error:.2g}",
             f"{item.when_chosen.value:.4g}" if item.when_chosen else "",
@@ -119,10 +135,11 @@ class Scouting:
         )
 
     def __repr__(self) -> str:
-        return f"{self.table}\n\n{self.summary}"
+        return "\n\n".join([f"{self.table}\n{self.legend}", self.summary, *map(for_python, self.notes)])
 
     def _repr_html_(self) -> str:
-        return f"{self.table.html()}<p>{self.summary}</p>"
+        lines = [*self.legend.splitlines(), self.summary, *map(for_python, self.notes)]
+        return self.table.html() + "".join(f"<p>{escape(line)}</p>" for line in lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data."""

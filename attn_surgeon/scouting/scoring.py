@@ -26,7 +26,7 @@ class Scored:
 
 
 def score_candidates(
-    lineup: Lineup, problem: Problem, names: Sequence[str] = ("gain",), progress: Progress = no_progress
+    lineup: Lineup, problem: Problem, names: Sequence[str], progress: Progress = no_progress
 ) -> Scored:
     """Return the mean gradients and the scores of all candidates of a line-up.
 

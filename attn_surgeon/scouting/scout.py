@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -22,51 +22,14 @@ from attn_surgeon.scouting.costs import Budget, CandidateCost, read_budget
 from attn_surgeon.scouting.gradients import Problem
 from attn_surgeon.scouting.head import fit_linear_head
 from attn_surgeon.scouting.result import ScoutedCandidate, Scouting
-from attn_surgeon.scouting.scoring import DEFINITIONS
 from attn_surgeon.scouting.search import SEARCH_ROUNDS, Choice, Pass, Search, names_needed
+from attn_surgeon.scouting.settings import BLOCKS, DEFAULT_SITES, ScoutSettings
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.sites.selection import Selection, Selectors
 from attn_surgeon.tasks import TASKS, get_task, infer_task
 from attn_surgeon.tasks.settings import TaskSettings
 
-BLOCKS = ("se", "eca", "cbam", "coord", "cpca", "gc")
-DEFAULT_SITES = ("stages", "residual")
-DEFAULT_SCORE = "norm"
-
-
-@dataclass(frozen=True)
-class ScoutSettings:
-    """How candidates are scored.
-
-    Args:
-        score: the definition of the score, one of DEFINITIONS.
-        report: further definitions to compute.
-        batches: the number of batches of training images.
-        batch_size: the images in each.
-        head_images: the number of other training images that a head is fitted on.
-        fit_head: whether to fit the head on frozen features first; None fits one that is new.
-        at_once: the most candidates that stand in the network at once, where memory is short.
-        seed: the seed of images, blocks and a new head.
-    """
-
-    score: str = DEFAULT_SCORE
-    report: tuple[str, ...] = ()
-    batches: int = 16
-    batch_size: int = 32
-    head_images: int = 2048
-    fit_head: bool | None = None
-    at_once: int = 128
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raise SettingsError where a value is invalid."""
-        for name in (self.score, *self.report):
-            if name not in DEFINITIONS:
-                hint = nearest(name, DEFINITIONS) or f"the scores are {', '.join(DEFINITIONS)}"
-                raise SettingsError(f"no score is called '{name}'", option("score"), hint)
-        for name in ("batches", "batch_size", "head_images", "at_once"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}", option(name))
+NOTED_LATENCY = 0.2  # of the network's: a set that takes more is noted where no limit was asked for
 
 
 def scout(  # noqa: PLR0913 - what to score, where, on what data and for which budget are keywords of their own
@@ -117,7 +80,7 @@ def scout(  # noqa: PLR0913 - what to score, where, on what data and for which b
 
     Example:
         >>> import attn_surgeon
-        >>> from attn_surgeon.scouting.scout import ScoutSettings
+        >>> from attn_surgeon.scouting.settings import ScoutSettings
         >>> quick = ScoutSettings(batches=4, batch_size=8, head_images=32)
         >>> found = attn_surgeon.scout("demo", data="demo-clutter", blocks=["se"], at="stages", settings=quick)
         >>> [each.candidate.place for each in found.candidates]
@@ -175,6 +138,7 @@ def scout_network(  # noqa: PLR0913 - the arguments of scout
     seconds = None if latency is None else read_budget(latency, base.seconds, "latency", percent_only=True)
     limits = Budget(read_budget(budget, base.parameters, "budget"), seconds)
     chosen = search.choose(first, settings.score, costs, limits, progress)
+    added = sum(costs[each].seconds for each in chosen)
     return Scouting(
         network=name,
         data=data,
@@ -185,7 +149,7 @@ def scout_network(  # noqa: PLR0913 - the arguments of scout
         budget=limits,
         recipe=_recipe(name, opened, [(specs[each.block], each) for each in chosen]),
         seconds=time.perf_counter() - since,
-        notes=(*opened.notes, *notes, *first.refusals),
+        notes=(*opened.notes, *notes, *first.refusals, *_latency_notes(limits, added / base.seconds)),
     )
 
 
@@ -213,6 +177,14 @@ def _prepared(
         fit_linear_head(loaded.model, loaded.example, task, given, draws.head)
         notes += (f"the head was fitted on {settings.head_images:,} images at most, with everything else frozen",)
     return loaded, Problem(task, given, draws.scored, settings.seed), notes
+
+
+def _latency_notes(limits: Budget, share: float) -> list[str]:
+    """Return a note where the set takes much time and no limit was asked for."""
+    if limits.seconds is not None or share <= NOTED_LATENCY:
+        return []
+    limit = option("latency", f"{NOTED_LATENCY:.0%}")
+    return [f"the set adds {share:.0%} to the measured latency, which was not limited; {limit} limits it"]
 
 
 def _known(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 from attn_surgeon.artefact.load import load
@@ -12,13 +13,16 @@ from attn_surgeon.surgery.installed_grafts import list_grafts
 from .helpers import Cli, refused
 
 QUICK = ("--batches", "4", "--batch-size", "8", "--head-images", "16")
+OPENED = ("--weights", "none", "--arg", "num_classes=10", "--trust", "--mean", "0.4", "--std", "0.3", "--size", "32")
 SCOUT = ("scout", "demo", "--data", "demo", "--blocks", "se,gct", "--at", "stages", *QUICK)
 
 
 def test_the_plan_is_inserted_and_what_it_inserts_is_pruned(cli: Cli) -> None:
-    done = cli(*SCOUT, "-o", "plan.yaml", "--report", "all.json", "--picture", "all.png")
+    written = ("-o", "a plan.yaml", "--report", "all.json", "--picture", "all.png")
+    done = cli(*SCOUT, *OPENED, "--latency", "10000%", *written)
     assert (done.code, done.err) == (0, "")
-    assert "insert it with: attn-surgeon insert demo --plan plan.yaml" in done.out
+    again = f"attn-surgeon insert demo {' '.join(OPENED)} --plan 'a plan.yaml'"
+    assert f"insert it with: {again}\n" in done.out
     assert "fine-tune with a control to see" in done.out
     report = json.loads(Path("all.json").read_text())
     chosen = {
@@ -29,7 +33,7 @@ def test_the_plan_is_inserted_and_what_it_inserts_is_pruned(cli: Cli) -> None:
     assert len(chosen) > 0
     assert Path("all.png").read_bytes()[:4] == b"\x89PNG"
 
-    assert cli("insert", "demo", "--plan", "plan.yaml", "-o", "demo-scouted.safetensors").code == 0
+    assert cli(*shlex.split(again)[1:], "-o", "demo-scouted.safetensors").code == 0
     grafts = list_grafts(load("demo-scouted.safetensors"))
     assert {(graft.place, graft.graft.block["name"]) for graft in grafts} == chosen
 

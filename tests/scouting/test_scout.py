@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from attn_surgeon.operations.insert import insert
 from attn_surgeon.scouting.batches import draw_batches
 from attn_surgeon.scouting.head import fit_linear_head
 from attn_surgeon.scouting.result import Scouting
-from attn_surgeon.scouting.scout import ScoutSettings, scout
+from attn_surgeon.scouting.scout import scout
+from attn_surgeon.scouting.settings import ScoutSettings
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.settings import TaskSettings
@@ -49,12 +51,27 @@ def test_the_set_fits_the_budget_and_its_recipe_inserts_it(found: Scouting, tmp_
     assert yaml.safe_load((tmp_path / "plan.yaml").read_text())["operations"][0]["insert"]["block"] in ("se", "gc")
 
 
-def test_the_same_seed_gives_the_same_scores_in_one_group_or_several(found: Scouting) -> None:
+def test_the_same_seed_gives_the_same_scores_in_one_group_or_several(
+    found: Scouting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attn_surgeon.scouting.scout.NOTED_LATENCY", 0.0)
     one_by_one = ScoutSettings(batches=6, batch_size=16, head_images=64, at_once=3)
     again = scout("demo", data="demo", blocks=["se", "gc"], at="stages", budget="1%", settings=one_by_one)
     assert [each.candidate for each in again.candidates] == [each.candidate for each in found.candidates]
     for first, second in zip(found.candidates, again.candidates, strict=True):
         assert second.scores["gain"].value == pytest.approx(first.scores["gain"].value, rel=1e-4)
+    added = sum(each.cost.seconds for each in again.chosen) / again.base.seconds
+    noted = f"the set adds {added:.0%} to the measured latency, which was not limited; latency=0% limits it"
+    assert str(again).endswith(noted)
+
+
+def test_the_columns_are_explained(found: Scouting) -> None:
+    assert found.table.columns[2:6] == ("round", "score (norm)", "± s.e.", "when chosen")
+    assert found.table.rows[0][2] == "1"
+    assert [line.partition(":")[0] for line in found.legend.splitlines()] == ["round", "score (norm)", "when chosen"]
+    assert found.legend in str(found)
+    none = tuple(replace(each, round=None, when_chosen=None) for each in found.candidates)
+    assert replace(found, candidates=none).legend.partition(":")[0] == "score (norm)"
 
 
 def test_the_report_is_plain_and_honest(found: Scouting) -> None:
