@@ -138,6 +138,8 @@ def _show(loaded: LoadedNetwork, surveyed: Survey, selector: str | None, at: str
         return
     chosen = _chosen(surveyed, selector, at, depth)
     console().print(sites_table(title + f"{len(chosen)} of {total} sites", chosen))
+    if len(chosen) == 1 and (items := surveyed.items(chosen[0][1].name)):
+        print_note(f"several tensors are there: {', '.join(item.name for item in items)}")
 
 
 def _show_groups(surveyed: Survey) -> None:
@@ -148,7 +150,10 @@ def _show_groups(surveyed: Survey) -> None:
     console().print(Text("groups: ").append(listed or Text("none")))
     example = "residual" if "residual" in groups else next(iter(groups), "stages")
     inner = next((site.name.rpartition(".")[0] for site in surveyed.sites if "." in site.name), "")
-    print_note(f"more: --at {example}, --depth N, " + (f"'{inner}.*', " if inner else "") + "--graph FILE.svg")
+    returning = (site.name for site in surveyed.sites if len(site.returned) > 1 and surveyed.items(site.name))
+    several = min(returning, key=len, default="")
+    selectors = "".join(f"'{name}', " for name in (inner and f"{inner}.*", several and f"{several}:*") if name)
+    print_note(f"more: --at {example}, --depth N, {selectors}--graph FILE.svg")
 
 
 def _code(loaded: LoadedNetwork, surveyed: Survey, selector: str, *, show: bool) -> Sequence[Mapping[str, object]]:

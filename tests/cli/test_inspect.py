@@ -132,3 +132,12 @@ def test_size_and_mean_make_the_example(cli: Cli) -> None:
 def test_nothing_is_written_here(cli: Cli) -> None:
     cli("inspect", "demo")
     assert contents() == {}
+
+
+def test_several_tensors_are_counted_and_named(cli: Cli) -> None:
+    done = cli("inspect", "demo-detector")
+    assert rows(done.out)["head"] == ["FCOSHead", "1×256×11,", "3", "tensors", "83.3k"]
+    assert "'head:*'" in done.err
+    listed = names(cli("inspect", "demo-detector", "head:*", "--json").document)
+    assert listed == ["head:cls_logits", "head:bbox_regression", "head:bbox_ctrness"]
+    assert f"several tensors are there: {', '.join(map(str, listed))}" in cli("inspect", "demo-detector", "head").err

@@ -91,6 +91,7 @@ class Finder:
             self.placements.at_module(call.path, caller, node, "after") if len(channels["after"]) < 2 else (),
             self.placements.at_module(call.path, caller, node, "before") if len(channels["before"]) < 2 else (),
             obstacle=_obstacle(channels["after"]) or _obstacle(channels["before"]),
+            returned=tuple(tuple(tensor.shape) for tensor in running.tensors(call.output)),
         )
         self.outputs += [(one.output, site) for one in calls if isinstance(one.output, Tensor)]
         self.module_inputs += [(given, site) for one in calls if isinstance(given := _first_tensor(one), Tensor)]
@@ -127,6 +128,7 @@ class Finder:
             self._feature(outputs[0], outputs[-1] if len(outputs) > 1 else None, place.vectors),
             self.placements.at_node(place.owner, place.node, "after"),
             self.placements.at_node(place.owner, place.node, "before", argument=inputs[0].argument) if inputs else (),
+            returned=(tuple(outputs[0].shape),),
         )
         self.outputs.append((outputs[0], site))
         return site

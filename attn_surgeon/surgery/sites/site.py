@@ -35,6 +35,7 @@ class Site:
         folds: whether it is such a norm or activation, which other tools fold into the layer before.
         parameters: the number of parameters of the module.
         grafts: the grafts there, such as `"se after"`.
+        returned: the shapes of all tensors that it returns.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Site:
     folds: bool = False
     parameters: int = 0
     grafts: tuple[str, ...] = ()
+    returned: tuple[tuple[int, ...], ...] = ()
 
     @property
     def is_item(self) -> bool:
@@ -98,8 +100,9 @@ def site_row(
     name: str, kind: str, site: Site | None, parameters: int, groups: Sequence[str], grafts: str
 ) -> tuple[str, ...]:
     """Return the cells of a row, one for each of `COLUMNS`; `site` is None where nothing was observed."""
-    feature = (site.output or site.input) if site else None
-    shape, layout = (shape_text(feature), layout_text(feature)) if feature else ("", "")
+    feature = (site.output or (site.input if site.is_item else None)) if site else None
+    layout = layout_text(feature) if feature else ""
+    shape = shape_text(feature) if feature else _returned_text(site.returned) if site else ""
     runs = str(site.calls) if site and site.calls > 1 else ""
     return name, kind, shape, layout, runs, short_count(parameters), " ".join(groups), grafts
 
@@ -107,6 +110,12 @@ def site_row(
 def shape_text(feature: Feature) -> str:
     """Return the shape of a feature, such as `1×64×8×8`."""
     return "×".join(map(str, feature.shape))
+
+
+def _returned_text(shapes: Sequence[tuple[int, ...]]) -> str:
+    """Return the shape of the first of several tensors, and their number: `1×64×8×8, 3 tensors`."""
+    first = "×".join(map(str, shapes[0])) if shapes else "–"
+    return f"{first}, {len(shapes)} tensors" if len(shapes) > 1 else first
 
 
 def layout_text(feature: Feature) -> str:
