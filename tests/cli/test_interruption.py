@@ -59,7 +59,7 @@ def interrupted(*command: str, with_signal: int = signal.SIGINT) -> tuple[int, s
 
 
 EVALUATE = ("evaluate", "slow.py:net", "--data", "demo", "--batch-size", "9")
-SLOW_INSERT = ("insert", "slow.py:net", *INSERT[2:])
+SLOW_INSERT = ("insert", "slow.py:net", *INSERT[2:], "--weights", "none")
 
 
 @pytest.mark.parametrize(

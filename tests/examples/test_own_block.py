@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.examples.example_files import REPO
 
 SCRIPT = REPO / "examples" / "own_block.py"
@@ -21,6 +23,7 @@ def test_the_script(tmp_path: Path) -> None:
     assert run(str(SCRIPT), folder=tmp_path) == "the same output: True\n"
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path: Path) -> None:
     block = f"se+{SCRIPT}:Contrast"
     out = run(

@@ -110,6 +110,7 @@ def test_a_program(network: nn.Module, tmp_path: Path) -> None:
     assert written.parity.passed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 @pytest.mark.filterwarnings("default")  # the compiler's own
 def test_a_compiled_program(tmp_path: Path) -> None:

@@ -156,6 +156,7 @@ def test_the_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> Non
     assert not worker.exists()
 
 
+@pytest.mark.slow
 def test_calibration_for_int8_that_does_not_end_is_stopped(tmp_path: Path) -> None:
     feeds = [{"x": np.zeros((1, 3, 8, 8), np.float32)}]
     source, target = endless(tmp_path / "x.onnx"), tmp_path / "y.onnx"
