@@ -28,6 +28,7 @@ def leave() -> None:
         Path("run", name).touch()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_it_began_is_started_again_and_one_later_resumed(cli: Cli, artefact: str) -> None:
     Path("run").mkdir()
     leave()

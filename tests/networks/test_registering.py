@@ -102,6 +102,7 @@ def test_its_names_are_parsed_offered_and_hinted_at(toy: Path) -> None:
         register_source(_SOURCES["toy"])
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_it(toy: Path) -> None:
     program = "import toy_source, sys; from attn_surgeon.cli.app import main; sys.argv[0] = 'attn-surgeon'; main()"
     arguments = ("insert", "toy/tiny", "-b", "eca", "-a", "0", "-o", "x.safetensors")

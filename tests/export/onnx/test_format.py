@@ -196,6 +196,7 @@ def test_of_several_outputs_the_classes_become_probabilities(
     assert all(abs(other.sum(1) - 1).max() > 1e-2 for other in found[:place] + found[place + 1 :])
 
 
+@pytest.mark.slow
 def test_images_to_compare_on_do_not_change_the_graph(trained: LoadedNetwork) -> None:
     all_prepared = [prepare(trained, ExportSettings(images=images)) for images in (None, "demo")]
     models = [convert_to_onnx(each.exported, each.example, each.axes, 20) for each in all_prepared]
