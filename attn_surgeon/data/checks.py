@@ -11,9 +11,16 @@ from dataclasses import dataclass, field, replace
 from io import SEEK_END
 from typing import Any, TypeVar
 
-from PIL import Image
-
-from attn_surgeon.data.images import NAMES_SHOWN, UNREADABLE, ImageData, ImageSource, Pictures, Selected, unreadable
+from attn_surgeon.data.images import (
+    NAMES_SHOWN,
+    UNREADABLE,
+    ImageData,
+    ImageSource,
+    Pictures,
+    Selected,
+    open_image,
+    unreadable,
+)
 from attn_surgeon.errors import DataError, ImageError, first_few, option
 
 THREADS = 8
@@ -94,7 +101,7 @@ def inspect_file(source: ImageSource, index: int, *, decode: bool) -> Inspection
         with source.open(index) as file:
             size = file.seek(0, SEEK_END)
             file.seek(0)
-            with Image.open(file) as image:
+            with open_image(file) as image:
                 (image.load if decode else image.verify)()
                 return Inspection(size, image.size)
     except (*UNREADABLE, IndexError) as error:  # IndexError is what Pillow's verify raises for a PNG without pixels

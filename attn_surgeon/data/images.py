@@ -111,8 +111,21 @@ def read_image(path: ImageFile) -> Image.Image:
         raise unreadable(str(path), error) from error
 
 
+def open_image(file: BinaryIO) -> Image.Image:
+    """Open an image, which is decoded later; raise UnidentifiedImageError for an unknown format, as Pillow does.
+
+    ultralytics, where it is imported, replaces `Image.open` and looks for a plugin at an unknown format.
+    """
+    try:
+        return Image.open(file)
+    except ImportError as error:
+        if isinstance(error.__context__, UnidentifiedImageError):
+            raise error.__context__ from None
+        raise
+
+
 def _decoded(file: BinaryIO) -> Image.Image:
-    with Image.open(file) as image:
+    with open_image(file) as image:
         image.load()
         return image
 

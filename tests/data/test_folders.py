@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image, UnidentifiedImageError
 
+from attn_surgeon.data.images import read_image
 from attn_surgeon.data.opening import open_dataset
-from attn_surgeon.errors import DataError
+from attn_surgeon.errors import DataError, ImageError
 from attn_surgeon.networks.demo import CLASS_NAMES, DEMO_PREPROCESSING
 from attn_surgeon.networks.preprocessing import Preprocessing
 
@@ -117,3 +119,23 @@ def test_the_demo_tasks_suit_colour_networks_too() -> None:
     image = dataset[0][0]
     assert image.shape == (3, 40, 40)
     assert torch.equal(image[0], image[2])
+
+
+def test_an_unknown_format_is_named_though_image_open_looks_for_a_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ultralytics replaces `Image.open` by a function that does."""
+    plain = Image.open
+
+    def with_plugins(file: Any) -> Image.Image:
+        try:
+            return plain(file)
+        except UnidentifiedImageError:
+            import no_such_plugin  # type: ignore[import-not-found]  # noqa: F401
+
+            raise
+
+    monkeypatch.setattr(Image, "open", with_plugins)
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match="unknown image format"):
+        read_image(tmp_path / "a.png")
