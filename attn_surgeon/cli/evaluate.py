@@ -49,8 +49,6 @@ from attn_surgeon.cli.options import (
 )
 from attn_surgeon.cli.output import json_text, note_missing_pictures, print_json, print_note, progress_bar, show_steps
 from attn_surgeon.cli.scores import show_evaluation
-from attn_surgeon.errors import nearest
-from attn_surgeon.tasks import TASKS
 
 if TYPE_CHECKING:
     from attn_surgeon.artefact.open_network import LoadedNetwork
@@ -105,8 +103,7 @@ def evaluate(
     from attn_surgeon.tasks.settings import TaskSettings
 
     require_device(device)
-    if task is not None and task not in TASKS:
-        raise OptionError(f"unknown task '{task}'", "--task", nearest(task, TASKS) or f"known: {', '.join(TASKS)}")
+    named = None if task is None else get_task(task)
     if report is not None:
         require_folder(Path(report))
     path = given_or_newest(artefact)
@@ -114,7 +111,7 @@ def evaluate(
         open_from_options, weights=weights, args=args, source=source, trust=trust, mean=mean, std=std, size=size
     )
     networks = _open_networks(path, compare, open_one, without_grafts=without_grafts)
-    chosen = get_task(task or infer_task(data))
+    chosen = named or get_task(infer_task(data))
     settings = TaskSettings(
         task=chosen.name,
         limit=limit,

@@ -13,7 +13,7 @@ from attn_surgeon.artefact.header import ARTEFACT_SUFFIX
 from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.blocks import BlockSpec, import_user_blocks
-from attn_surgeon.errors import SettingsError, nearest, option
+from attn_surgeon.errors import option
 from attn_surgeon.networks.preprocessing import DEFAULT_PREPROCESSING, PreprocessingOverrides
 from attn_surgeon.progress import Progress, no_progress, of_jobs
 from attn_surgeon.scouting.batches import draw_batches
@@ -26,7 +26,7 @@ from attn_surgeon.scouting.search import SEARCH_ROUNDS, Choice, Pass, Search, na
 from attn_surgeon.scouting.settings import BLOCKS, DEFAULT_SITES, ScoutSettings
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.sites.selection import Selection, Selectors
-from attn_surgeon.tasks import TASKS, get_task, infer_task
+from attn_surgeon.tasks import get_task, infer_task
 from attn_surgeon.tasks.settings import TaskSettings
 
 NOTED_LATENCY = 0.2  # of the network's: a set that takes more is noted where no limit was asked for
@@ -166,7 +166,7 @@ def _prepared(
     opened: LoadedNetwork, data: str, name: str | None, settings: ScoutSettings
 ) -> tuple[LoadedNetwork, Problem, tuple[str, ...]]:
     """Open the data, fit the head, and return a copy of the network, the batches to score on, and notes."""
-    task = get_task(_known(name or infer_task(data)))
+    task = get_task(name or infer_task(data))
     given = TaskSettings(task=task.name, augment=False, seed=settings.seed)
     splits = task.open_splits(data, opened.preprocessing, given)
     model = set_provenance(copied(opened.model), opened.provenance)
@@ -185,14 +185,6 @@ def _latency_notes(limits: Budget, share: float) -> list[str]:
         return []
     limit = option("latency", f"{NOTED_LATENCY:.0%}")
     return [f"the set adds {share:.0%} to the measured latency, which was not limited; {limit} limits it"]
-
-
-def _known(name: str) -> str:
-    if name not in TASKS:
-        raise SettingsError(
-            f"unknown task '{name}'", option("task"), nearest(name, TASKS) or f"known: {', '.join(TASKS)}"
-        )
-    return name
 
 
 def _candidates(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from attn_surgeon.errors import SettingsError, nearest, option
+
 if TYPE_CHECKING:
     from attn_surgeon.tasks.base import Task
 
@@ -23,9 +25,15 @@ def get_task(name: str) -> Task:
     Args:
         name: a key of TASKS.
 
+    Raises:
+        SettingsError: there is no such task.
+
     >>> get_task("segmentation").metric.title
     'mIoU'
     """
+    if name not in TASKS:
+        hint = nearest(name, TASKS) or f"known: {', '.join(TASKS)}"
+        raise SettingsError(f"unknown task '{name}'", option("task"), hint)
     module, _, kind = TASKS[name].partition(":")
     task: Task = getattr(import_module(module), kind)()
     return task

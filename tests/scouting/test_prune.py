@@ -94,3 +94,8 @@ def test_without_grafts_there_is_nothing_to_prune(demo: LoadedNetwork) -> None:
         prune(demo, data="demo")
     with pytest.raises(SettingsError, match="max_loss"):
         prune(demo, data="demo", max_loss=-1)
+
+
+def test_an_unknown_task_is_refused_with_the_nearest(demo: LoadedNetwork) -> None:
+    with pytest.raises(SettingsError, match="unknown task 'detektion'; task; did you mean detection"):
+        prune(needed(demo), data="demo", task="detektion")
