@@ -75,6 +75,12 @@ def replacing(path: Path) -> Iterator[str]:
                 Path(temporary).unlink()
 
 
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write text, as UTF-8, or bytes to a file, which is replaced atomically."""
+    with replacing(path) as temporary:
+        Path(temporary).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
     """Yield a path of the same name in a temporary folder; that file and those written beside it replace the target.

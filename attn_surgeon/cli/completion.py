@@ -17,7 +17,7 @@ from typing import Any
 import typer
 
 from attn_surgeon.cli.files import own_artefacts
-from attn_surgeon.files import replacing
+from attn_surgeon.files import write_atomically
 
 _PACKAGES = ("attn-surgeon", "timm", "torchvision")
 
@@ -58,8 +58,7 @@ def _write(cache: dict[str, Any]) -> None:
     file = _cache_file()
     with suppress(OSError):  # completion works without a cache, only slower
         file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary:
-            Path(temporary).write_text(json.dumps(cache), encoding="utf-8")
+        write_atomically(file, json.dumps(cache))
 
 
 def _names(key: str) -> list[str]:

@@ -69,7 +69,7 @@ def prune(
     from attn_surgeon.artefact.insertion import certify_loaded
     from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
     from attn_surgeon.artefact.save import save
-    from attn_surgeon.files import replacing
+    from attn_surgeon.files import write_atomically
     from attn_surgeon.scouting.prune import prune as prune_network
     from attn_surgeon.tasks.base import ScoreOptions
 
@@ -95,8 +95,7 @@ def prune(
     result = {"artefact": path, "data": data, "split": split, **found.to_dict(), "certificate": certificate.to_dict()}
     result["output"] = str(target) if written else None
     if document is not None:
-        with replacing(document) as temporary:
-            Path(temporary).write_text(json_text(result), encoding="utf-8")
+        write_atomically(document, json_text(result))
     if as_json:
         print_json(result)
     else:

@@ -58,7 +58,7 @@ from attn_surgeon.cli.scout_options import (
 )
 from attn_surgeon.cli.site_options import After, Before, Exclude
 from attn_surgeon.errors import for_command_line
-from attn_surgeon.files import replacing
+from attn_surgeon.files import write_atomically
 from attn_surgeon.optional_dependencies import is_installed
 from attn_surgeon.scouting.settings import BLOCKS, ScoutSettings
 
@@ -172,13 +172,11 @@ def _write(found: Scouting, plan: Path | None, document: Path | None, image: Pat
     if plan is not None and found.chosen:
         found.save(plan)
     if document is not None:
-        with replacing(document) as temporary:
-            Path(temporary).write_text(json_text(_document(found)), encoding="utf-8")
+        write_atomically(document, json_text(_document(found)))
     if image is not None and is_installed("matplotlib"):
         from attn_surgeon.scouting.chart import scouting_png
 
-        with replacing(image) as temporary:
-            Path(temporary).write_bytes(scouting_png(found))
+        write_atomically(image, scouting_png(found))
     elif image is not None:
         note_missing_pictures()
 

@@ -18,7 +18,7 @@ from attn_surgeon.control.comparison import Comparison
 from attn_surgeon.control.metrics import Values
 from attn_surgeon.data.distributed import is_first
 from attn_surgeon.errors import ArtefactError, SettingsError, counted, option
-from attn_surgeon.files import remove_leftovers, replacing
+from attn_surgeon.files import remove_leftovers, write_atomically
 from attn_surgeon.optional_dependencies import is_installed
 from attn_surgeon.progress import StepProgress
 from attn_surgeon.surgery.installed_grafts import list_grafts
@@ -86,8 +86,7 @@ class ComparisonFolder:
     def write_comparison(self, comparison: Comparison) -> None:
         """Write the picture of a comparison where Matplotlib is installed, and then the comparison, which ends it."""
         if is_first() and is_installed("matplotlib"):
-            with replacing(self.path / _PICTURE) as temporary:
-                Path(temporary).write_bytes(comparison_png(comparison))
+            write_atomically(self.path / _PICTURE, comparison_png(comparison))
         _write(self.path / _COMPARISON, comparison.to_dict())
 
 
@@ -115,5 +114,4 @@ def _read(kind: Any, path: Path) -> Any:
 
 def _write(path: Path, document: object) -> None:
     if is_first():
-        with replacing(path) as temporary:
-            Path(temporary).write_text(json.dumps(document, indent=2) + "\n")
+        write_atomically(path, json.dumps(document, indent=2) + "\n")

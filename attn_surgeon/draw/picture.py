@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attn_surgeon.files import replacing
+from attn_surgeon.files import write_atomically
 
 if TYPE_CHECKING:
     from attn_surgeon.surgery.sites.survey import Survey
@@ -32,5 +32,4 @@ def draw_network(survey: Survey, title: str, target: Path, depth: int | None = N
 
     svg, dot = render_svg(build_diagram(survey, title, depth))
     text = page(svg, title) if target.suffix == ".html" else svg
-    with replacing(target) as temporary:
-        Path(temporary).write_bytes(render_png(dot) if target.suffix == ".png" else text.encode())
+    write_atomically(target, render_png(dot) if target.suffix == ".png" else text)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attn_surgeon.errors import DataError, option
-from attn_surgeon.files import replacing
+from attn_surgeon.files import write_atomically
 
 REPORT = "report.json"
 
@@ -32,8 +32,7 @@ def write_report(folder: Path, document: str, pictures: Sequence[Mapping[str, by
     for name, content in files.items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with replacing(folder / name) as temporary:
-                Path(temporary).write_bytes(content)
+            write_atomically(folder / name, content)
         except OSError as error:
             raise _unwritable(folder / name, error.strerror or str(error)) from None
 

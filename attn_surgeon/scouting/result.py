@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attn_surgeon.errors import counted, for_python
-from attn_surgeon.files import replacing
+from attn_surgeon.files import write_atomically
 from attn_surgeon.scouting.candidates import Candidate
 from attn_surgeon.scouting.costs import Budget, CandidateCost
 from attn_surgeon.scouting.scores import Estimate
@@ -151,6 +151,5 @@ class Scouting:
 
         name, count = " ".join(self.network.split()), counted(len(self.chosen), "graft")
         line = f"# {count} for {name}, chosen by {self.score} before training"
-        with replacing(Path(path)) as temporary:
-            text = yaml.safe_dump(dict(self.recipe), sort_keys=False, allow_unicode=True)
-            Path(temporary).write_text(f"{line}\n{text}", encoding="utf-8")
+        text = yaml.safe_dump(dict(self.recipe), sort_keys=False, allow_unicode=True)
+        write_atomically(Path(path), f"{line}\n{text}")
