@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,8 +19,8 @@ from attn_surgeon.data.subsets import ImageSubset, balanced, labels_of
 from attn_surgeon.data.views import Views
 from attn_surgeon.errors import DataError, first_line, option
 from attn_surgeon.progress import Progress, no_progress
-from attn_surgeon.surgery.isolation import mode
 from attn_surgeon.tasks.outputs import main_output
+from attn_surgeon.tasks.shared_images import evaluated
 
 
 @dataclass(frozen=True)
@@ -129,10 +128,7 @@ def measure_accuracies(
         raise DataError("no images to evaluate on", "the dataset is empty")
     # A loader draws the base seed of its workers; with its own generator, evaluation does not change a training run.
     loader = DataLoader(views, batch_size, num_workers=workers, generator=torch.Generator())
-    with ExitStack() as stack:
-        for model in models:
-            stack.enter_context(mode(model.to(device), training=False))
-        stack.enter_context(torch.inference_mode())
+    with evaluated(models, device):
         for batch in batches(loader):
             for number, (images, labels, *_) in enumerate(batch):
                 logits = _logits(models[number], images.to(device), len(data[number].class_names))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from attn_surgeon.artefact.open_network import LoadedNetwork
@@ -25,7 +23,7 @@ from attn_surgeon.errors import DataError
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.optional_dependencies import is_installed, require_extra
 from attn_surgeon.progress import Progress, no_progress
-from attn_surgeon.surgery.isolation import mode, seeded
+from attn_surgeon.surgery.isolation import seeded
 from attn_surgeon.tasks.average_precision import Matches, match_boxes, mean_known
 from attn_surgeon.tasks.base import DEFAULT_OPTIONS, Metric, Score, ScoreOptions, Task
 from attn_surgeon.tasks.bootstrap import bootstrap_interval, drawn_images
@@ -34,6 +32,7 @@ from attn_surgeon.tasks.class_matching import note_on_index
 from attn_surgeon.tasks.detection_head import fit_detector, known_classes
 from attn_surgeon.tasks.detectors.base import Detections, detector_of
 from attn_surgeon.tasks.settings import TaskSettings
+from attn_surgeon.tasks.shared_images import evaluated, items_of_each
 
 _SAMPLES = 64
 
@@ -125,18 +124,9 @@ class Detection(Task):
     ) -> list[Score]:
         """Score detectors on the same images, each read once for all networks with the same preprocessing."""
         datasets, found = [cast(BoxImages, item.dataset) for item in data], [_Found() for _ in models]
-        count = len(datasets[0])
-        with ExitStack() as stack:
-            for model in models:
-                stack.enter_context(mode(model.to(options.device), training=False))
-            stack.enter_context(torch.inference_mode())
-            for index in range(count):
-                items: dict[Preprocessing, tuple[Tensor, Boxes]] = {}
-                for number, (model, dataset) in enumerate(zip(models, datasets, strict=True)):
-                    if dataset.preprocessing not in items:
-                        items[dataset.preprocessing] = dataset[index]
-                    found[number].add(model, dataset, index, *items[dataset.preprocessing], options)
-                    progress(index * len(models) + number + 1, count * len(models))
+        with evaluated(models, options.device):
+            for number, index, (image, boxes) in items_of_each(datasets, progress):
+                found[number].add(models[number], datasets[number], index, image, boxes, options)
         return [own.score(item.class_names) for own, item in zip(found, data, strict=True)]
 
     def samples(self, data: ImageData) -> Iterator[Tensor]:

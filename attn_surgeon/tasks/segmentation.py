@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, cast
 
@@ -32,6 +31,7 @@ from attn_surgeon.tasks.head import replace_head
 from attn_surgeon.tasks.outputs import main_output
 from attn_surgeon.tasks.overlap import confusion, dice_loss, hits_and_unions, ious, mean_iou_by_image
 from attn_surgeon.tasks.settings import TaskSettings
+from attn_surgeon.tasks.shared_images import evaluated, items_of_each
 from attn_surgeon.tasks.sliding_windows import bands
 
 AUXILIARY = 0.4  # weight of the loss of an auxiliary classifier (Zhao et al., PSPNet, 2017)
@@ -115,19 +115,10 @@ class Segmentation(Task):
     ) -> list[Score]:
         """Score networks on the same images, each read once for all networks with the same preprocessing."""
         scenes, sums = [cast(Scenes, item.dataset) for item in data], [_Sums(len(item.class_names)) for item in data]
-        count = len(scenes[0])
-        with ExitStack() as stack:
-            for model in models:
-                stack.enter_context(mode(model.to(options.device), training=False))
-            stack.enter_context(torch.inference_mode())
-            for index in range(count):
-                items: dict[Any, tuple[Tensor, Tensor]] = {}
-                for number, (model, dataset) in enumerate(zip(models, scenes, strict=True)):
-                    if dataset.preprocessing not in items:
-                        items[dataset.preprocessing] = dataset[index]
-                    item = items[dataset.preprocessing]
-                    sums[number].add(*self._score_image(model, dataset, item, sums[number].classes, options.device))
-                    progress(index * len(models) + number + 1, count * len(models))
+        with evaluated(models, options.device):
+            for number, _, item in items_of_each(scenes, progress):
+                classes = sums[number].classes
+                sums[number].add(*self._score_image(models[number], scenes[number], item, classes, options.device))
         return [sum_.score(item.class_names) for sum_, item in zip(sums, data, strict=True)]
 
     def samples(self, data: ImageData) -> Iterator[Tensor]:
