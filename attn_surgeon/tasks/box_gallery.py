@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from attn_surgeon.data.boxes.dataset import BoxImages
 from attn_surgeon.tasks.detectors.base import Detections
-from attn_surgeon.tasks.gallery import SIDE, chosen
+from attn_surgeon.tasks.gallery import gallery_png, show_image
 
 _TITLES = ("truth", "detections")
 LEAST_SCORE = 0.3  # of a detection that is drawn
@@ -28,41 +27,28 @@ def draw_boxes(
         outcomes: the mAP of each image.
         found: the detections in each image, in pixels of the file.
     """
-    from matplotlib.figure import Figure
-
-    rows = chosen(outcomes)
-    figure = Figure(figsize=(9, 3.6 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), len(_TITLES), squeeze=False)
     colours = _colours(len(class_names))
-    for row, index in zip(axes, rows, strict=True):
-        pixels, truth = images.picture(index)
-        own = found[index]
+
+    def draw_row(row: Any, index: int) -> str:
+        (pixels, truth), own = images.picture(index), found[index]
         _draw(row[0], pixels, truth.boxes, [(colours[label], class_names[label]) for label in truth.labels.tolist()])
         kept = own.scores >= LEAST_SCORE
         scored = zip(own.labels[kept].tolist(), own.scores[kept].tolist(), strict=True)
         marks = [(colours[label], f"{class_names[label]} {score:.2f}") for label, score in scored]
         _draw(row[1], pixels, own.boxes[kept], marks)
-        row[0].set_ylabel(f"{images.annotations.images[index].name}\n{100 * outcomes[index]:.1f} %")
-    for axis, title in zip(axes[0], _TITLES, strict=True):
-        axis.set_title(title)
-    target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=100)
-    return target.getvalue()
+        return images.annotations.images[index].name
+
+    return gallery_png(outcomes, _TITLES, 3.6, draw_row)
 
 
 def _draw(axis: Any, pixels: Tensor, boxes: Tensor, marks: Sequence[tuple[Any, str]]) -> None:
     """Draw an image (C, H, W), and boxes (K, 4) with a colour and a text each."""
     from matplotlib.patches import Rectangle
 
-    step = -(-max(pixels.shape[1:]) // SIDE)
-    image = pixels[:, ::step, ::step].permute(1, 2, 0).numpy()
-    extent = (0, pixels.shape[2], pixels.shape[1], 0)
-    axis.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255, extent=extent)
+    show_image(axis, pixels, extent=(0, pixels.shape[2], pixels.shape[1], 0))
     for (left, top, right, bottom), (colour, text) in zip(boxes.tolist(), marks, strict=True):
         axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))
         axis.text(left, top, text, color="white", backgroundcolor=colour, fontsize=5, va="bottom", clip_on=True)
-    axis.set_xticks([])
-    axis.set_yticks([])
 
 
 def _colours(classes: int) -> list[Any]:
