@@ -73,6 +73,7 @@ class Bench:
         train, val = _images(splits.train, 3 * scored, size.train), _images(splits.val, 0, size.val)
         batches = list(zip(torch.split(train[0], 64), torch.split(train[1], 64), strict=True))
         fit_linear_head(loaded.model, loaded.example, TASK, settings, batches)
+        loaded.model.to(memory_format=torch.channels_last)  # faster, most of all for depthwise convolutions
         return cls(loaded, splits, train, val, chained(loaded, subject.chain), settings, size)
 
     def line_up(self, seed: int = 0) -> Lineup:
@@ -170,4 +171,5 @@ def _inputs(model: nn.Module, module: nn.Module, data: Labelled) -> Labelled:
 def _images(data: Any, skip: int, count: int) -> Labelled:
     chosen = shuffled(len(data.dataset), 0, 0)[skip:][:count]
     items = [data.dataset[number] for number in chosen]
-    return torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
+    images = torch.stack([item[0] for item in items]).contiguous(memory_format=torch.channels_last)
+    return images, torch.tensor([item[1] for item in items])
