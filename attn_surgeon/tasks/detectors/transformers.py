@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
@@ -22,6 +23,7 @@ from attn_surgeon.errors import DataError, TrainingError
 from attn_surgeon.surgery.rewrite.operated_class import original_class
 from attn_surgeon.tasks.detectors.base import Boxes, Detections
 from attn_surgeon.tasks.detectors.heads import set_layers
+from attn_surgeon.tasks.detectors.padding import padded, sizes_of
 from attn_surgeon.tasks.detectors.wrappers import unwrapped
 
 # The types of their configurations, and whether padding is left out of the coordinates (by a mask of the pixels).
@@ -52,29 +54,36 @@ class TransformersDetector:
         return detects and getattr(getattr(network, "config", None), "model_type", None) in _TYPES
 
     def losses(self, model: nn.Module, images: list[Tensor], targets: list[Boxes]) -> Tensor:
-        """Return the network's own loss; smaller images of a batch are padded with zeros at the right and the bottom.
+        """Return the network's own loss; images are padded to one size with zeros at the right and the bottom.
 
         Raises:
             DataError: the network does not return a loss.
         """
         network: Any = unwrapped(model)
-        batch, mask = _padded(images)
-        masked = _TYPES[network.config.model_type]
+        inputs = _inputs(network, images)
+        masked, batch = _TYPES[network.config.model_type], inputs["pixel_values"]
         labels = [_label(boxes, image if masked else batch[0]) for boxes, image in zip(targets, images, strict=True)]
-        masks = {"pixel_mask": mask} if "pixel_mask" in inspect.signature(network.forward).parameters else {}
-        loss = getattr(model(pixel_values=batch, labels=labels, **masks), "loss", None)
+        with _groups_of_queries(network):
+            loss = getattr(model(labels=labels, **inputs), "loss", None)
         if not isinstance(loss, Tensor):
             raise DataError(f"{type(network).__name__} returns no loss", "detection", "see that its forward is its own")
         return loss
 
     def predict(self, model: nn.Module, images: list[Tensor]) -> list[Detections]:
-        """Return the detections by decreasing score, as many as the network has queries; no image is padded."""
+        """Return the detections by decreasing score, as many as the network has queries.
+
+        Images are padded only to sizes that the network takes.
+        """
+        network: Any = unwrapped(model)
         places = defaultdict(list)
         for place, image in enumerate(images):
             places[tuple(image.shape[1:])].append(place)
         found: dict[int, Detections] = {}
-        for (height, width), same_size in places.items():
-            output = model(pixel_values=torch.stack([images[place] for place in same_size]))
+        for size, same_size in places.items():
+            inputs = _inputs(network, [images[place] for place in same_size])
+            output = model(**inputs)
+            masked = _TYPES[network.config.model_type] and "pixel_mask" in inputs
+            height, width = size if masked else inputs["pixel_values"].shape[2:]
             pixels = torch.tensor([width, height, width, height], device=output.pred_boxes.device)
             boxes = box_convert(output.pred_boxes.float(), "cxcywh", "xyxy") * pixels
             batch = _scored(output.logits.float(), boxes, self.classes(model))
@@ -102,13 +111,27 @@ class TransformersDetector:
         return model
 
 
-def _padded(images: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return images of any sizes as a batch (N, C, H, W), and a mask (N, H, W) that is 1 at their pixels."""
-    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
-    margins = [(0, width - image.shape[2], 0, height - image.shape[1]) for image in images]
-    mask = [F.pad(torch.ones_like(image[0]), margin) for image, margin in zip(images, margins, strict=True)]
-    batch = [F.pad(image, margin) for image, margin in zip(images, margins, strict=True)]
-    return torch.stack(batch), torch.stack(mask).long()
+def _inputs(network: Any, images: list[Tensor]) -> dict[str, Tensor]:
+    """Return the images as a padded batch and, where the network takes one, the mask of their pixels."""
+    batch, mask = padded(images, sizes_of(network.config))
+    takes_mask = "pixel_mask" in inspect.signature(network.forward).parameters
+    return {"pixel_values": batch, "pixel_mask": mask} if takes_mask else {"pixel_values": batch}
+
+
+@contextmanager
+def _groups_of_queries(network: Any) -> Iterator[None]:
+    """Set the number of groups of queries that the losses of LW-DETR and RF-DETR match to that of the mode.
+
+    In eval mode there is one group, which transformers 5.24 divides into as many as there are in train mode.
+    """
+    config, groups = network.config, getattr(network.config, "group_detr", 1)
+    try:
+        if groups > 1 and not network.training:
+            config.group_detr = 1
+        yield
+    finally:
+        if groups > 1:
+            config.group_detr = groups
 
 
 def _label(boxes: Boxes, image: Tensor) -> dict[str, Tensor]:

@@ -14,10 +14,12 @@ from attn_surgeon.errors import DataError, TrainingError
 from attn_surgeon.tasks.detectors.base import detector_of
 
 from .helpers import targets
-from .tiny_detr import DETRS, hf
+from .tiny_detr import DETRS, EVERY, hf
 
-ALL = pytest.mark.parametrize("family", DETRS)
-IGNORE_PADDING = ("YOLOS", "RT-DETR", "D-FINE")
+ALL = pytest.mark.parametrize(
+    "family", [name if name in DETRS else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
+)
+IGNORE_PADDING = ("YOLOS", "RT-DETR", "D-FINE", "RT-DETRv2", "DEIMv2")
 PROCESSORS: dict[
     str, tuple[str, dict[str, Any]]
 ] = {  # and what makes them keep as many detections as there are queries
@@ -27,6 +29,13 @@ PROCESSORS: dict[
     "YOLOS": ("YolosImageProcessor", {}),
     "RT-DETR": ("RTDetrImageProcessor", {}),
     "D-FINE": ("RTDetrImageProcessor", {}),
+    "Table Transformer": ("DetrImageProcessor", {}),
+    "DAB-DETR": ("ConditionalDetrImageProcessor", {"top_k": 10}),
+    "Deformable DETR, one stage": ("DeformableDetrImageProcessor", {"top_k": 10}),
+    "RT-DETRv2": ("RTDetrImageProcessor", {}),
+    "DEIMv2": ("RTDetrImageProcessor", {}),
+    "LW-DETR": ("DeformableDetrImageProcessor", {"top_k": 10}),
+    "RF-DETR": ("RfDetrImageProcessor", {}),
 }
 
 
@@ -35,25 +44,31 @@ def images() -> list[Tensor]:
     return [torch.randn(3, *size, generator=generator) for size in ((64, 64), (64, 96))]
 
 
+def padded(family: str, *items: Tensor) -> dict[str, Any]:
+    """Return the arguments that mean images of 64 × 64 or 64 × 96, padded by hand: RF-DETR's to squares."""
+    height, width = 64, max(image.shape[2] for image in items)
+    batch = torch.zeros(len(items), 3, width if family == "RF-DETR" else height, width)
+    mask = torch.zeros(len(items), *batch.shape[2:], dtype=torch.long)
+    for number, image in enumerate(items):
+        batch[number, :, :64, : image.shape[2]] = image
+        mask[number, :64, : image.shape[2]] = 1
+    return {"pixel_values": batch, **({} if family == "YOLOS" else {"pixel_mask": mask})}
+
+
 def library_call(family: str) -> dict[str, Any]:
     """Return the arguments that mean `images()` and `targets()`, written out by hand."""
-    batch = torch.zeros(2, 3, 64, 96)
-    batch[0, :, :, :64], batch[1] = images()
-    mask = torch.ones(2, 64, 96, dtype=torch.long)
-    mask[0, :, 64:] = 0
     width = 96 if family in IGNORE_PADDING else 64
     boxes = torch.tensor([[17 / width, 23 / 64, 26 / width, 34 / 64], [40 / width, 30 / 64, 40 / width, 40 / 64]])
     labels = [
         {"class_labels": torch.tensor([0, 2]), "boxes": boxes},
         {"class_labels": torch.zeros(0, dtype=torch.long), "boxes": torch.zeros(0, 4)},
     ]
-    masks = {} if family == "YOLOS" else {"pixel_mask": mask}
-    return {"pixel_values": batch, "labels": labels, **masks}
+    return {"labels": labels, **padded(family, *images())}
 
 
 @ALL
 def test_the_loss_is_that_of_the_library(family: str) -> None:
-    network: Any = DETRS[family](3).train()
+    network: Any = EVERY[family](3).train()
     torch.manual_seed(3)
     expected = network(**library_call(family)).loss
     torch.manual_seed(3)
@@ -64,13 +79,13 @@ def test_the_loss_is_that_of_the_library(family: str) -> None:
 
 @ALL
 def test_detections_are_those_of_the_library_image_by_image(family: str) -> None:
-    network: Any = DETRS[family](3).eval()
+    network: Any = EVERY[family](3).eval()
     name, options = PROCESSORS[family]
     processor = getattr(hf, name)()
     with torch.no_grad():
         found = detector_of(network).predict(network, images())
         for own, image in zip(found, images(), strict=True):
-            output = network(pixel_values=image[None])
+            output = network(**padded(family, image))
             sizes = {"target_sizes": [tuple(image.shape[1:])]}
             [other] = processor.post_process_object_detection(output, threshold=0.0, **sizes, **options)
             order = other["scores"].argsort(descending=True, stable=True)
@@ -82,7 +97,7 @@ def test_detections_are_those_of_the_library_image_by_image(family: str) -> None
 
 @ALL
 def test_a_head_for_other_classes_is_like_a_new_networks_and_the_rest_is_kept(family: str) -> None:
-    network: Any = DETRS[family](3)
+    network: Any = EVERY[family](3)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     detector = detector_of(network)
     again: Any = detector.with_classes(deepcopy(network), tuple("abcdef"), 5)
