@@ -193,6 +193,7 @@ HOSTS = (
     _fused("YOLOv5 fused first", "yolo", copies.deepcopied),
     _fused("YOLOv5 fused first, then pickled", "yolo", copies.pickled),
     _yolo("ultralytics fuse, at convolutions", "yolo", yolo.fused, placements=yolo.CONV),
+    _yolo("ultralytics fuse, at norms", "yolo", yolo.fused, placements=yolo.NORM),
     _yolo("ultralytics fuse, at C2f", "yolo", yolo.fused, placements=yolo.C2F),
     _yolo("ultralytics fuse, YOLO11", "yolo", yolo.fused, build=yolo.newer, placements=yolo.C2F),
     _yolo("ultralytics AutoBackend", "yolo", yolo.backend, placements=yolo.CONV),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .networks import Placements, settled
 
 CONV = Placements("model.1", "model.1.bn", "model.5")
+NORM = Placements("model.1.conv", "model.2.cv1.bn", "model.3.bn")
 C2F = Placements("model.4", "model.2.m.0", "model.2.cv2")
 
 

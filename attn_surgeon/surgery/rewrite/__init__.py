@@ -8,6 +8,8 @@ Ways to make a module call a graft, and why the third is used:
   class that is assigned replaces it.
 - A generated subclass whose methods are *data descriptors* (`assigned_forwards.py`), with a descriptor for `__class__`
   (`operated_class.py`), keeps its grafts in both cases.
+- A layer whose norm other code *folds* into its convolution gets a fused forward with its grafts, or is not folded
+  (`folding.py`).
 - A module that other code *rebuilds* loses them in any case. So the network records the grafts that it should have
   (`expected_grafts.py`), reinstalls those at leaf modules at its next call, and raises for the others.
 - A `torch.fx.GraphModule` generates its class from its graph, so there the *graph* is rewritten (`graph_module.py`).

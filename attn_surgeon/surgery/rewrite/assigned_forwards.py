@@ -3,7 +3,8 @@
 A method of an operated class is a data descriptor, so an attribute of the object does not hide it. The assigned forward
 runs with the grafts at the module's entry and exit around it, each exactly once: where it calls the forward that it
 replaced, as wrappers do, they run in there. A graft inside the replaced forward cannot be kept; where it did not run in
-the call, LostGraftError is raised.
+the call, LostGraftError is raised. Where the assigned method is the fused forward of a layer whose norm was folded, the
+same forward with the grafts inside it runs instead (`folding.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from attn_surgeon.surgery.rewrite.grafts import Grafts, grafts_of
 from attn_surgeon.surgery.rewrite.output_items import get_item, put_item
 from attn_surgeon.surgery.rewrite.references import find_references, replaced_method
 from attn_surgeon.surgery.rewrite.signature import first_parameter
+
+FOLDED = "_folded_"  # the start of the name of a generated method that runs in place of a fused forward
 
 
 class Method:
@@ -111,7 +114,10 @@ def run_assigned(
     grafts = grafts_of(module)
     if grafts is None or len(grafts) == 0:
         return assigned(*args, **kwargs)
-    keys, references = _Keys.of(grafts, name), find_references(assigned, module, name, grafts)
+    keys = _Keys.of(grafts, name)
+    if (folded := _folded_forward(module, assigned)) is not None:
+        return _run_replacement(module, name, folded, keys, args, kwargs)
+    references = find_references(assigned, module, name, grafts)
     if references.wrapper:
         with grafts.runs.watched(grafts) as run:
             output = assigned(*args, **kwargs)
@@ -127,6 +133,15 @@ def run_assigned(
         _require_run(keys.all, ran, grafts, module, why)
         return output
     return _run_replacement(module, name, assigned, keys, args, kwargs)
+
+
+def _folded_forward(module: nn.Module, assigned: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return the generated method that computes a fused forward of the module's class with the grafts inside it."""
+    if not isinstance(assigned, types.MethodType) or assigned.__self__ is not module:
+        return None
+    name = assigned.__func__.__name__
+    is_own = getattr(type(module), name, None) is assigned.__func__
+    return getattr(module, FOLDED + name, None) if is_own else None
 
 
 def _run_replacement(

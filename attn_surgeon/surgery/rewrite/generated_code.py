@@ -9,9 +9,11 @@ from typing import Any
 
 from torch import fx, nn
 
+from attn_surgeon.surgery.rewrite.assigned_forwards import FOLDED
 from attn_surgeon.surgery.rewrite.binding import Binding, UntraceableError
 from attn_surgeon.surgery.rewrite.edges import called_children, graft_node, second_input
 from attn_surgeon.surgery.rewrite.expected_grafts import expected_of, require_expected
+from attn_surgeon.surgery.rewrite.folding import fold, fused_forward
 from attn_surgeon.surgery.rewrite.operated_class import GUARD, Code, original_class
 from attn_surgeon.surgery.rewrite.placement import Placement
 from attn_surgeon.surgery.rewrite.signature import write_signature
@@ -44,7 +46,22 @@ def write_code(module: nn.Module, placements: Mapping[str, Placement]) -> Code:
         names |= more
     elif guard:
         sources["forward"] = _with_lines(sources["forward"], [f"    {line}" for line in guard])
-    return Code(sources, names, frozenset(placements), {mode: frozenset(called) for mode, called in children.items()})
+    folded = _folded(module, edges, names)
+    called = {mode: frozenset(names_called) for mode, names_called in children.items()}
+    return Code(sources, names, frozenset(placements), called, folded)
+
+
+def _folded(module: nn.Module, edges: Mapping[str, Placement], names: dict[str, Any]) -> dict[str, str]:
+    """Return the source of a layer's fused forward with its grafts; nothing where a graft has no place in that."""
+    binding = next((place.binding for place in edges.values() if place.method == "forward"), None)
+    if binding is None or not (fused := fused_forward(module)):
+        return {}
+    graph = _grafted(_Traces(module, edges, training=False), "forward", edges).graph
+    if not fold(module, graph, binding):
+        return {}
+    code = graph.python_code("self")
+    names |= code.globals
+    return {FOLDED + fused: _tidy(code.src, FOLDED + fused)}
 
 
 def _rewritten(
@@ -65,13 +82,7 @@ def _rewritten(
         if place.method == method:
             _require_unambiguous(traces_in[False].of(method), traces_in[True].of(method), place.node)
     for training, traces in traces_in.items():
-        shallow = traces.of(method)
-        # All nodes are found before the first graft is inserted, since inserting changes names and order.
-        nodes = {key: traces.find(shallow, place.method, place.node) for key, place in edges.items()}
-        seconds = {key: traces.second(shallow, place) for key, place in edges.items()}
-        for key, node in nodes.items():
-            if node is not None:
-                graft_node(shallow.graph, key, edges[key], node, seconds[key]())
+        shallow = _grafted(traces, method, edges)
         code = shallow.graph.python_code("self")
         names |= code.globals
         children[training] |= called_children(shallow.graph)
@@ -84,6 +95,18 @@ def _rewritten(
         evaluate: _renamed(texts[False], evaluate),
         method: _dispatch(module, method, train, evaluate, names),
     }
+
+
+def _grafted(traces: _Traces, method: str, edges: Mapping[str, Placement]) -> ShallowGraph:
+    """Return the graph of a method with its grafts."""
+    shallow = traces.of(method)
+    # All nodes are found before the first graft is inserted, since inserting changes names and order.
+    nodes = {key: traces.find(shallow, place.method, place.node) for key, place in edges.items()}
+    seconds = {key: traces.second(shallow, place) for key, place in edges.items()}
+    for key, node in nodes.items():
+        if node is not None:
+            graft_node(shallow.graph, key, edges[key], node, seconds[key]())
+    return shallow
 
 
 def _bypasses(module: nn.Module, method: str, edges: Mapping[str, Placement]) -> list[str]:

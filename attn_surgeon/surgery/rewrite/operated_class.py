@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import linecache
 import types
-import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from torch import nn
 from attn_surgeon.errors import LostGraftError
 from attn_surgeon.surgery.rewrite.assigned_forwards import Method
 from attn_surgeon.surgery.rewrite.grafts import RESERVED, Grafts, grafts_of, original_children
+from attn_surgeon.surgery.rewrite.library_methods import library_methods
 from attn_surgeon.surgery.rewrite.references import MARK
 from attn_surgeon.surgery.rewrite.visible_children import child_methods
 from attn_surgeon.surgery.rewrite.wrapper import write_wrapper
@@ -28,7 +28,7 @@ from attn_surgeon.surgery.rewrite.wrapper import write_wrapper
 _NONE: frozenset[str] = frozenset()
 GUARD = "_require_expected"  # the name of `require_expected` in generated code
 _BASE, _CODE = "_attn_surgeon_base", "_attn_surgeon_code"
-_set_class: Callable[[object, type], None] = vars(object)["__class__"].__set__
+set_class: Callable[[object, type], None] = vars(object)["__class__"].__set__
 _scriptable: list[Callable[[nn.Module], nn.Module]] = []
 
 
@@ -41,12 +41,14 @@ class Code:
         names: the globals that the sources need.
         keys: the keys of the grafts that the sources call.
         children: the names of the children that the sources call, in train (True) and in eval mode (False).
+        folded: the source of the forward that runs in place of the fused one which other code assigns, by its name.
     """
 
     sources: Mapping[str, str]
     names: Mapping[str, Any]
     keys: frozenset[str] = frozenset()
     children: Mapping[bool, frozenset[str]] = field(default_factory=dict)
+    folded: Mapping[str, str] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: object) -> Code:
         return self
@@ -54,7 +56,7 @@ class Code:
     def __reduce__(self) -> tuple[Any, ...]:
         modules = {key: item.__name__ for key, item in self.names.items() if isinstance(item, types.ModuleType)}
         others = {key: item for key, item in self.names.items() if key not in modules}
-        return _code, (dict(self.sources), modules, others, self.keys, dict(self.children))
+        return _code, (dict(self.sources), modules, others, self.keys, dict(self.children), dict(self.folded))
 
 
 def _code(sources: dict[str, str], modules: dict[str, str], others: dict[str, Any], *rest: Any) -> Code:
@@ -81,7 +83,7 @@ def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
         _BASE: base,
         _CODE: code,
         **_methods(base, code),
-        **_warning_methods(base),
+        **library_methods(base),
         **child_methods(base),
     }
     cls: type[nn.Module] = type(base.__name__, (base,), namespace)
@@ -98,20 +100,6 @@ def _qualname(base: type[nn.Module]) -> str:
     return f"{base.__qualname__}.{RESERVED}" if base.__module__.startswith("torch.nn.") else base.__qualname__
 
 
-def _warning_methods(base: type[Any]) -> dict[str, Any]:
-    """Return a `save_pretrained` that warns, since `from_pretrained` rebuilds a network from its configuration."""
-
-    def save_pretrained(self: Any, *args: Any, **kwargs: Any) -> Any:
-        warnings.warn(
-            "from_pretrained builds this network from its configuration, without attn_surgeon's grafts: insert them "
-            "into the network that it returns and load the state dict again, or save with attn_surgeon.save",
-            stacklevel=2,
-        )
-        return base.save_pretrained(self, *args, **kwargs)
-
-    return {"save_pretrained": save_pretrained} if callable(getattr(base, "save_pretrained", None)) else {}
-
-
 def _methods(base: type[nn.Module], code: Code) -> dict[str, Any]:
     methods = {name: Method(name, function) for name, function in _compiled(base, code).items()}
     # A forward without grafts gets a descriptor too: one assigned in its place may not call the method that has them.
@@ -120,9 +108,10 @@ def _methods(base: type[nn.Module], code: Code) -> dict[str, Any]:
 
 def _compiled(base: type[nn.Module], code: Code) -> dict[str, Any]:
     scope: dict[str, Any] = dict(code.names) | {"_original": base}
-    for name, source in code.sources.items():
+    sources = {**code.sources, **code.folded}
+    for name, source in sources.items():
         run_source(source, f"{base.__name__}.{name}", scope)
-    methods = {name: scope[name] for name in code.sources}
+    methods = {name: scope[name] for name in sources}
     for name, method in methods.items():
         vars(method)[MARK] = True
         if hasattr(base, name):
@@ -166,6 +155,8 @@ def runs_key(module: nn.Module, key: str) -> bool:
 def missing_children(module: nn.Module) -> frozenset[str]:
     """Return the names of children that the generated methods of a module call and that it does not have any more."""
     called = code_of(module).children.get(module.training, _NONE) if is_operated(module) else _NONE
+    if not called or ("forward" in vars(module) and code_of(module).folded):
+        return _NONE
     return _NONE if called <= module._modules.keys() else called - module._modules.keys()
 
 
@@ -220,7 +211,7 @@ def install(module: nn.Module, grafts: Grafts, code: Code) -> None:
     grafts_first = old is None or vars(old)[_CODE].keys <= set(grafts)
     if grafts_first:
         put_grafts(module, grafts)
-    _set_class(module, new if old is None else _rebased(cls, old, new))
+    set_class(module, new if old is None else _rebased(cls, old, new))
     if not grafts_first:
         put_grafts(module, grafts)
 
@@ -238,7 +229,7 @@ def _set_children(module: nn.Module, children: Mapping[str, nn.Module | None]) -
 
 def restore(module: nn.Module) -> None:
     """Restore a module's original class and remove its grafts, in place."""
-    _set_class(module, original_class(module))
+    set_class(module, original_class(module))
     if grafts_of(module) is not None:
         del module._modules[RESERVED]
 
@@ -246,7 +237,7 @@ def restore(module: nn.Module) -> None:
 def set_state(module: nn.Module, cls: type[nn.Module], children: Mapping[str, nn.Module | None]) -> None:
     """Restore a module's class and children, in place."""
     if type(module) is not cls:
-        _set_class(module, cls)
+        set_class(module, cls)
     if list(module._modules.items()) != list(children.items()):
         _set_children(module, children)
 
@@ -262,7 +253,7 @@ def _assign_class(module: nn.Module, cls: type[nn.Module]) -> None:
     old = operated_base(type(module))
     grafts = grafts_of(module)
     if operated_base(cls) is not None or old is None:
-        _set_class(module, cls)
+        set_class(module, cls)
         return
     base, code, grafts = vars(old)[_BASE], vars(old)[_CODE], grafts or Grafts()
     inside = [record for key in grafts if (record := grafts.record(key)).placement.kind == "edge"]
@@ -279,7 +270,7 @@ def _assign_class(module: nn.Module, cls: type[nn.Module]) -> None:
         guards = {name: item for name, item in code.names.items() if name == GUARD}
         source, names = write_wrapper(cls.forward, "_original.forward", wraps, [f"{name}(self)" for name in guards])
         code = Code({"forward": source}, names | guards, code.keys)
-    _set_class(module, operated_class(cls, code))
+    set_class(module, operated_class(cls, code))
 
 
 def set_scriptable(prepare: Callable[[nn.Module], nn.Module]) -> None:
