@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import doctest
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import attn_surgeon
 from attn_surgeon.artefact.provenance import provenance_of
 from attn_surgeon.errors import LostGraftError, SourceError, TrainingError
 
+from ..hosts.networks import settled
 from .yolos import (
     CLASSES,
     SETTINGS,
@@ -184,9 +186,46 @@ def test_validation_runs_the_grafts_and_leaves_the_network_as_it_is(weights: Pat
     assert values(yolo.model).keys() == before.keys()
 
 
-def test_sites_that_fusing_loses_are_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(LostGraftError, match=r"fuse the network.*model\.1 instead of model\.1\.bn"):
-        grafted(tmp_path, after="model.1.bn")
+def test_a_branch_that_fusing_removes_is_refused_at_once(tmp_path: Path) -> None:
+    path = write_yaml(tmp_path)
+    path.write_text(f"end2end: True\n{path.read_text()}")
+    lost = r"fuse the network.*after model\.8\.one2one_cv2.*exclude the sites in the branch"
+    with pytest.raises(LostGraftError, match=lost):
+        integration().YOLO(path).insert("se", after="model.8.**.conv", imgsz=64)
+    yolo = integration().YOLO(path).insert("se", after="model.8.**.conv", exclude="model.8.one2one_*.**", imgsz=64)
+    assert "after model.8.cv2.0.0.conv" in places(yolo.model)
+
+
+@pytest.mark.filterwarnings("default")  # of torch's older exporter, which ultralytics calls
+@torch.no_grad()
+def test_grafts_between_a_convolution_and_its_activation_are_kept(tmp_path: Path, data: Path) -> None:
+    import onnxruntime
+    from ultralytics.nn.autobackend import AutoBackend
+
+    yolo = grafted(tmp_path, after=["model.1.conv", "model.3.bn"], before="model.4.cv1.bn")
+    with torch.enable_grad():
+        yolo.train(data=str(data), epochs=1, project=str(tmp_path), name="run", **SETTINGS)
+    assert places(yolo.model) == ["after model.1.conv", "after model.3.bn", "before model.4.cv1.bn"]
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for parameter in attn_surgeon.graft_parameters(yolo.model):
+        parameter.normal_(generator=torch.Generator().manual_seed(0))
+    network: Any = settled(yolo.model, image.repeat(2, 1, 1, 1)).eval()
+    expected = network(image)[0]
+    for place in places(network):
+        with attn_surgeon.disabled(network, place.split()[1]):
+            assert (network(image)[0] - expected).abs().max() > 0.01
+    kept = {
+        "fuse": copy.deepcopy(network).fuse(verbose=False),
+        "backend": AutoBackend(copy.deepcopy(network), device=torch.device("cpu"), verbose=False),
+        "torchscript": torch.jit.load(yolo.export(format="torchscript", imgsz=64)),  # type: ignore[no-untyped-call]
+    }
+    assert [hasattr(kept["fuse"].model[index], "bn") for index in (0, 1, 3)] == [False, True, False]
+    outputs = {name: run(image) for name, run in kept.items()}
+    session = onnxruntime.InferenceSession(yolo.export(format="onnx", imgsz=64, simplify=False))
+    outputs["onnx"] = torch.from_numpy(session.run(None, {"images": image.numpy()})[0])
+    for name, output in outputs.items():
+        found = output[0] if isinstance(output, (tuple, list)) else output
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-5, msg=name)
 
 
 def test_grafts_in_the_head_fit_the_classes_of_the_data(tmp_path: Path, data: Path) -> None:

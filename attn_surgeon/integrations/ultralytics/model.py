@@ -61,7 +61,7 @@ class GraftedModel(Model):  # type: ignore[misc]
                 `options={"reduction": 8}`. `model.16` is layer 16 of the YAML.
 
         Raises:
-            LostGraftError: val, predict and export would lose a graft, because it is inside a layer that they fuse.
+            LostGraftError: val, predict and export would lose a graft, because they remove the head's branch it is in.
             SurgeonError: as for `attn_surgeon.insert`.
 
         Example:

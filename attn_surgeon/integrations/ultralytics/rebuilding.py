@@ -96,5 +96,5 @@ def require_outlasting(network: nn.Module) -> None:
     try:
         check(fused.fuse(verbose=False), example_of(network))
     except LostGraftError as error:
-        hint = "insert after the whole Conv, such as after model.1 instead of model.1.bn"
+        hint = "exclude the sites in the branch of the head that is removed, such as exclude='model.23.cv2.**'"
         raise LostGraftError(f"val, predict and export fuse the network: {error.what}", error.where, hint) from error
