@@ -6,7 +6,9 @@ alone does not answer this: a classifier that reads only the class token still c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from difflib import SequenceMatcher
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,8 +16,9 @@ from torch import Tensor, nn
 
 from attn_surgeon.surgery import running
 from attn_surgeon.surgery.observe.dataflow import Dataflow
+from attn_surgeon.surgery.observe.functions import plain_name
 from attn_surgeon.surgery.observe.observe import Observation, run_recorded
-from attn_surgeon.surgery.observe.recorder import Recorder
+from attn_surgeon.surgery.observe.recorder import Event, Recorder
 
 
 class TaintAnalysis:
@@ -28,7 +31,6 @@ class TaintAnalysis:
     def __init__(self, flow: Dataflow, prefixes: Mapping[int, int]) -> None:
         self.flow, self.prefixes = flow, prefixes
         self._needed = any(prefixes.values())
-        self._index = {id(event): index for index, event in enumerate(flow.observation.events)}
         self._results: dict[int, bool] = {}
 
     def __call__(self, number: int) -> bool:
@@ -39,12 +41,31 @@ class TaintAnalysis:
 
     def _reaches_output(self, number: int) -> bool:
         producer = self.flow.producers[number]
-        if producer is None:
+        index = None if producer is None else self._indices.get(id(producer))
+        if producer is None or index is None:
             return True
         position = [id(value) for value in producer.outputs].index(id(self.flow.values[number]))
-        taint = _ValueTaint(self._index[id(producer)], position, self.prefixes.get(number, 0))
+        taint = _ValueTaint(index, position, self.prefixes.get(number, 0))
         # A value that could not be tainted, such as the output of a scripted module, is taken to reach the output.
         return _output_has_nan(self.flow.observation, taint) or not taint.done
+
+    @cached_property
+    def _indices(self) -> dict[int, int]:
+        """The index that each event of the observed run has in later ones, by identity.
+
+        Some networks, such as D-FINE, compute what depends on the size alone, such as anchors, in their first run only.
+        """
+        observation, recorder = self.flow.observation, Recorder()
+        run_recorded(observation.model, observation.example, recorder)
+        first, later = list(map(_signature, observation.events)), list(map(_signature, recorder.events))
+        blocks: Sequence[tuple[int, int, int]] = [(0, 0, len(first))]
+        if first != later:
+            blocks = SequenceMatcher(None, first, later, autojunk=False).get_matching_blocks()
+        return {id(observation.events[a + i]): b + i for a, b, size in blocks for i in range(size)}
+
+
+def _signature(event: Event) -> Hashable:
+    return plain_name(event.function), tuple(output.shape for output in event.outputs)
 
 
 def graft_reaches_output(observation: Observation, block: nn.Module, prefix: int) -> bool:

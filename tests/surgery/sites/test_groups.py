@@ -56,6 +56,25 @@ def test_heads(net: Callable[[], nn.Module], head: list[str]) -> None:
     assert members(net(), "head") == after(*head)
 
 
+class ComputesOnce(trunks.ClassToken):
+    """A network that does more in its first run with images of a size, as if it computed anchors."""
+
+    def __init__(self) -> None:
+        super().__init__(token=True)
+        self.seen: set[torch.Size] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape not in self.seen:
+            self.seen.add(x.shape)
+            x = x * 1 + 0 * x.mean()
+        return super().forward(x)
+
+
+def test_what_a_network_computes_in_its_first_run_only_changes_no_group() -> None:
+    assert members(ComputesOnce(), "stages") == after("blocks.1")
+    assert members(ComputesOnce(), "head") == after("blocks.1")
+
+
 @pytest.mark.parametrize(
     "act",
     [
