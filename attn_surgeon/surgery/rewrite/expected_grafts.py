@@ -199,7 +199,10 @@ def _recover(model: nn.Module, expected: Expected, path: str) -> None:
     if not kept:
         return
     if moved:  # other code has wrapped the owner
-        expected.grafts = {moved[0] if owner == path else owner: own for owner, own in expected.grafts.items()}
+        renamed = {path: moved[0]}
+        expected.grafts = {renamed.get(owner, owner): own for owner, own in expected.grafts.items()}
+        followers = expected.followers.items()
+        expected.followers = {name: (renamed.get(owner, owner), key) for name, (owner, key) in followers}
     elif module is not None and _is_replaced(model, expected, path) and not any(_is_inside(kept, key) for key in kept):
         put_around(module, kept)
     else:

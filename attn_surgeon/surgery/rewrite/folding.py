@@ -116,15 +116,15 @@ def _loses_grafts(layer: nn.Module) -> bool:
 
 
 def _outlasting(layer: nn.Module) -> set[str]:
-    """Return the names of a layer's children that its fused forward calls too, without those before a folded norm."""
-    fused = fused_forward(layer)
+    """Return the names of the children that fusing a layer leaves as they are, which are not before a folded norm."""
     try:
         binding = {first_parameter(original_class(layer).forward): TENSOR}
-        before, after = (trace(layer, binding, method=name).graph for name in ("forward", fused))
+        before, after = (trace(layer, binding, method=name).graph for name in ("forward", fused_forward(layer)))
     except (UntraceableError, AttributeError):
         return set()
     upstream = set(_calls(before, called_children(before) - called_children(after)))
     for node in reversed(before.nodes):
         if node in upstream:
             upstream.update(node.all_input_nodes)
-    return called_children(after) - {str(node.target).partition(".")[0] for node in upstream}
+    changed = {str(node.target).partition(".")[0] for node in upstream}
+    return called_children(after) - changed if fold(layer, before, binding) else set()

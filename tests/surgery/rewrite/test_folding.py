@@ -36,39 +36,53 @@ class InPlace(Yolo):
         return self
 
 
+def plain_conv() -> Conv:
+    """Build a convolution with its norm and no activation."""
+    conv = Conv(3, 8, 3)
+    conv.act = nn.Identity()  # type: ignore[assignment]
+    return conv
+
+
 class Merged(nn.Module):
-    """Two convolutions with their norms, which are merged into one, as in RepVGG."""
+    """Two convolutions with their norms, which are merged into a third one, as ultralytics' RepConv."""
+
+    merged = "conv"
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
-        self.conv2, self.bn2 = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.conv1, self.conv2 = plain_conv(), plain_conv()
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.bn1(self.conv1(x)) + self.bn2(self.conv2(x))
+        out: Tensor = self.conv1(x) + self.conv2(x)
         return out
 
     def forward_fuse(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(x)
+        out: Tensor = getattr(self, self.merged)(x)
         return out
 
     @torch.no_grad()
     def fuse_convs(self) -> None:
-        folded = [fuse_conv_bn_eval(self.conv1, self.bn1), fuse_conv_bn_eval(self.conv2, self.bn2)]
-        self.conv = nn.Conv2d(3, 8, 3, padding=1)
-        self.conv.weight.copy_(folded[0].weight + folded[1].weight)
-        biases: Any = [conv.bias for conv in folded]
-        assert self.conv.bias is not None
-        self.conv.bias.copy_(biases[0] + biases[1])
-        del self.conv1, self.conv2, self.bn1, self.bn2
+        folded: list[Any] = [fuse_conv_bn_eval(layer.conv, layer.bn) for layer in (self.conv1, self.conv2)]
+        conv: Any = nn.Conv2d(3, 8, 3, padding=1)
+        conv.weight.copy_(folded[0].weight + folded[1].weight)
+        conv.bias.copy_(folded[0].bias + folded[1].bias)
+        del self.conv1, self.conv2
+        setattr(self, self.merged, conv)
+        self.forward = self.forward_fuse  # type: ignore[method-assign]
+
+
+class MergedIntoFirst(Merged):
+    """Two convolutions of which the first becomes the merged one, as in ultralytics' RepVGGDW."""
+
+    merged = "conv1"
 
 
 class Branches(nn.Module):
     """A layer that is merged, and a convolution."""
 
-    def __init__(self) -> None:
+    def __init__(self, layer: type[Merged] = Merged) -> None:
         super().__init__()
-        self.both, self.last = Merged(), Conv(8, 4)
+        self.both, self.last = layer(), Conv(8, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.last(self.both(x))
@@ -78,8 +92,11 @@ class Branches(nn.Module):
         for module in self.modules():
             if isinstance(module, Merged):
                 module.fuse_convs()
-                module.forward = module.forward_fuse  # type: ignore[method-assign]
         return self
+
+
+def branches_into_first() -> Branches:
+    return Branches(MergedIntoFirst)
 
 
 class Dropping(Conv):
@@ -170,13 +187,14 @@ def test_a_network_is_fused_when_nothing_is_left_to_fold() -> None:
     assert isinstance(network.stem.bn, nn.BatchNorm2d)
 
 
-@pytest.mark.parametrize("site", ["both.conv1", "both.bn1"])
+@pytest.mark.parametrize("site", ["both.conv1", "both.conv1.conv", "both.conv2.bn"])
+@pytest.mark.parametrize("build", [Branches, branches_into_first])
 @torch.no_grad()
-def test_branches_with_a_graft_are_not_merged(site: str) -> None:
-    network, x = operated(Branches, after=site), image()
+def test_branches_with_a_graft_are_not_merged(build: Any, site: str) -> None:
+    network, x = operated(build, after=site), image()
     expected = network(x)
     torch.testing.assert_close(network.fuse()(x), expected, atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(expected, seeded(Branches)(x), atol=1e-3)
+    assert not torch.allclose(expected, seeded(build)(x), atol=1e-3)
 
 
 @torch.no_grad()

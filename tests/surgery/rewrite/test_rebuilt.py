@@ -117,16 +117,25 @@ def test_a_network_in_a_wrapper_looks_after_its_grafts_alone() -> None:
         inner(image())
 
 
+class Around(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def test_a_norm_folded_across_a_wrapped_graft_is_reported() -> None:
+    model: Any = opened(chain(), after="0")
+    model[0], model[1] = Around(model[0]), nn.Identity()
+    with pytest.raises(LostGraftError, match="'1', after one, was folded"):
+        model(image())
+
+
 @torch.no_grad()
 def test_a_module_that_another_tool_wraps_is_found_again() -> None:
-    class Around(nn.Module):
-        def __init__(self, inner: nn.Module) -> None:
-            super().__init__()
-            self.inner = inner
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.inner(x)  # type: ignore[no-any-return]
-
     model, x = opened(toy_networks.Root(toy_networks.Residual()), after="stage"), image()
     expected = model(x)
     model.stage = Around(model.stage)  # type: ignore[arg-type]
