@@ -155,9 +155,14 @@ def runs_key(module: nn.Module, key: str) -> bool:
 def missing_children(module: nn.Module) -> frozenset[str]:
     """Return the names of children that the generated methods of a module call and that it does not have any more."""
     called = code_of(module).children.get(module.training, _NONE) if is_operated(module) else _NONE
-    if not called or ("forward" in vars(module) and code_of(module).folded):
+    return _NONE if called <= module._modules.keys() or folded_children(module) else called - module._modules.keys()
+
+
+def folded_children(module: nn.Module) -> frozenset[str]:
+    """Return the names of children that were folded into others, so that a fused forward was assigned to the module."""
+    if "forward" not in vars(module) or not is_operated(module) or not code_of(module).folded:
         return _NONE
-    return _NONE if called <= module._modules.keys() else called - module._modules.keys()
+    return code_of(module).children.get(False, _NONE) - module._modules.keys()
 
 
 def original_class(module: nn.Module) -> type[nn.Module]:

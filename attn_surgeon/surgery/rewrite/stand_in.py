@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from attn_surgeon.surgery.rewrite.grafts import original_children
-from attn_surgeon.surgery.rewrite.operated_class import original_class
+from attn_surgeon.surgery.rewrite.operated_class import folded_children, original_class
 
 _PLACE = "_attn_surgeon_place"
 _TABLES = ("_parameters", "_buffers")
@@ -74,7 +74,9 @@ def stand_in(module: nn.Module, path: str, tracer: StandInTracer) -> Any:
     tracer.stand_ins[id(module)] = copy
     attributes.update({name: _replaced(value, tracer) for name, value in vars(module).items()})
     attributes.update({table: dict(attributes[table]) for table in _TABLES if table in attributes})
-    attributes["_modules"] = _Children({} if scripted else original_children(module), path, tracer)
+    children = {} if scripted else original_children(module)
+    norms = {name: nn.Identity() for name in folded_children(module)}  # so that the unfused forward traces
+    attributes["_modules"] = _Children({**children, **norms}, path, tracer)
     attributes[_PLACE] = (path, tracer)
     return copy
 

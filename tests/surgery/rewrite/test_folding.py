@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
+from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.graft_check import check
 from tests.hosts.networks import seeded
@@ -168,6 +169,25 @@ def test_grafts_are_removed_from_a_fused_network(sites: dict[str, Any]) -> None:
     restored: Any = remove(operated(**sites).fuse())
     torch.testing.assert_close(restored(image()), seeded(Yolo)(image()), atol=1e-5, rtol=1e-4)
     assert not norms(restored.fuse())
+
+
+@pytest.mark.parametrize("site", ["stem.bn", "stem.conv", "stem.act"])
+@torch.no_grad()
+def test_one_of_several_grafts_is_removed_from_a_fused_layer(site: str) -> None:
+    network = operated(after=["stem.bn", "stem.act"], before="stem.conv")
+    expected: Any = remove(network, site)
+    left: Any = remove(network.fuse(), site)
+    torch.testing.assert_close(left(image()), expected(image()), atol=1e-5, rtol=1e-4)
+    assert len(check(left, image())) == 2
+
+
+@torch.no_grad()
+def test_a_fused_layer_takes_another_graft() -> None:
+    network = operated(after="stem.bn").fuse()
+    expected = network(image())
+    more = insert(network, "se", after=["stem", "csp"], example=image())
+    torch.testing.assert_close(more(image()), expected, atol=0, rtol=0)
+    assert [graft.place for graft in check(more, image())] == ["after stem.bn", "after stem", "after csp"]
 
 
 @torch.no_grad()
