@@ -175,6 +175,16 @@ def test_a_network_that_was_assigned_is_not_rebuilt_without_its_grafts(weights: 
         yolo.train(data=str(data), epochs=1, **SETTINGS)
 
 
+def test_a_network_assigned_to_a_yolo_of_a_yaml_is_not_replaced_in_silence(tmp_path: Path, data: Path) -> None:
+    yolo = plain_yolo(write_yaml(tmp_path))
+    yolo.model = attn_surgeon.insert(yolo.model, "se", after="model.3", example=torch.zeros(1, 3, 64, 64))
+    with pytest.raises(LostGraftError, match="without the grafts of the one assigned"):
+        yolo.train(data=str(data), epochs=1, project=str(tmp_path), **SETTINGS)
+    assert places(started(integration().YOLO(yolo.model), data, project=str(tmp_path)).model) == ["after model.3"]
+    yolo.model = attn_surgeon.remove(yolo.model)
+    assert places(started(yolo, data, project=str(tmp_path)).model) == []
+
+
 def test_validation_runs_the_grafts_and_leaves_the_network_as_it_is(weights: Path, data: Path) -> None:
     yolo = integration().YOLO(weights / "best.pt")
     before = values(yolo.model)

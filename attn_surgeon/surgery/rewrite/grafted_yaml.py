@@ -10,6 +10,7 @@ import copy
 from typing import Any
 
 from attn_surgeon.errors import LostGraftError
+from attn_surgeon.surgery.rewrite.assigned_networks import watch_assignments
 
 
 class GraftedYaml(dict[Any, Any]):
@@ -30,3 +31,5 @@ def guard_yaml(attributes: dict[str, Any], *, grafted: bool) -> None:
     yaml = attributes.get("yaml")
     if isinstance(yaml, dict) and isinstance(yaml, GraftedYaml) != grafted:
         attributes["yaml"] = GraftedYaml(yaml) if grafted else dict(yaml)
+        if grafted:
+            watch_assignments()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,24 @@ class Built(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.model(x)  # type: ignore[no-any-return]
+
+
+class Owner(nn.Module):
+    """What has a network and builds another one to train, with callbacks, as ultralytics' YOLO."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.callbacks: dict[str, list[Any]] = {"on_pretrain_routine_end": []}
+        self.model, self.yaml = model, {"nc": 2, "backbone": [8, 8]}
+
+    def add_callback(self, event: str, function: Any) -> None:
+        self.callbacks[event].append(function)
+
+    def train_model(self, build: Any) -> Any:
+        trainer = SimpleNamespace(model=build(self.yaml))
+        for function in self.callbacks["on_pretrain_routine_end"]:
+            function(trainer)
+        return trainer.model
 
 
 IMAGE = torch.rand(1, 3, 16, 16)
@@ -64,3 +83,15 @@ def test_it_is_a_plain_one_after_an_insertion_that_failed() -> None:
     with pytest.raises(SurgeonError):
         attn_surgeon.insert(network, "se", after="model.9", example=IMAGE, inplace=True)
     assert network.yaml is yaml
+
+
+def test_training_another_network_than_the_one_assigned_raises() -> None:
+    owner = Owner(Built({"nc": 2, "backbone": [8, 8]}))
+    assert owner.train_model(Built)(IMAGE).shape == (1, 8, 12, 12)
+    owner.model = grafted()
+    for trains in (owner, copy.deepcopy(owner), pickle.loads(pickle.dumps(owner))):
+        with pytest.raises(LostGraftError, match="without the grafts of the one assigned"):
+            trains.train_model(Built)
+    assert owner.train_model(lambda yaml: grafted()) is not None
+    owner.model = attn_surgeon.remove(owner.model)
+    assert owner.train_model(Built)(IMAGE).shape == (1, 8, 12, 12)
