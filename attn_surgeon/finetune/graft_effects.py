@@ -38,7 +38,7 @@ def openings(model: nn.Module, task: Task, data: ImageData) -> dict[str, float]:
     device = next(model.parameters()).device
     with mode(model, training=False), torch.no_grad(), _squared_norms(model) as sums:
         for images in task.samples(data):
-            model(images.to(device))
+            task.run(model, images.to(device))
     return {path: (changed / whole) ** 0.5 if whole else 0.0 for path, (changed, whole) in sums.items()}
 
 

@@ -183,6 +183,10 @@ class Task(Protocol):
         """Yield batches (N, C, H, W) of the first images, preprocessed for the network."""
         ...
 
+    def run(self, model: nn.Module, images: Tensor) -> None:
+        """Run a network on a batch of `samples`."""
+        model(images)
+
     def compare(self, first: Sequence[float], second: Sequence[float]) -> PairedTest:
         """Test the outcomes of two networks on the same images."""
         return compare_ranks(first, second)

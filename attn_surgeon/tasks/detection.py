@@ -135,6 +135,10 @@ class Detection(Task):
         for index in range(min(_SAMPLES, len(dataset))):
             yield dataset[index][0][None]
 
+    def run(self, model: nn.Module, images: Tensor) -> None:
+        """Run a detector on a batch, which is padded where the network does not take images of its size."""
+        detector_of(model).predict(model, [*images])
+
     def corruptions(self, data: ImageData, seed: int) -> Corrupt:
         """Return a function that maps the kind and severity of a corruption to the corrupted images with boxes."""
         return corrupted_box_images(data, seed)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from attn_surgeon.data.boxes.boxes import Boxes
+from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.detectors.base import detector_of
 from attn_surgeon.tasks.detectors.padding import Sizes, padded, sizes_of
 
@@ -61,6 +62,17 @@ def test_the_loss_in_eval_mode_is_that_of_a_network_with_one_group_of_queries(bu
         loss = detector_of(network).losses(network, images(), targets())
         assert loss.item() == pytest.approx(single(**library_call(family)).loss.item(), rel=1e-5)
     assert network.config.group_detr == 2
+
+
+def test_the_task_runs_a_network_on_samples_that_it_takes_only_padded() -> None:
+    network = EVERY["LW-DETR"](3).eval()
+    sizes: list[torch.Size] = []
+    network.register_forward_pre_hook(
+        lambda own, args, kwargs: sizes.append(kwargs["pixel_values"].shape), with_kwargs=True
+    )
+    with torch.no_grad():
+        get_task("detection").run(network, IMAGE[None])
+    assert sizes == [(1, 3, 80, 96)]
 
 
 def test_sizes_are_multiples_and_squares_where_they_must_be() -> None:
