@@ -12,6 +12,7 @@ from attn_surgeon.artefact.provenance import set_provenance
 from attn_surgeon.errors import SurgeonError
 from attn_surgeon.networks import SourceSpec, build_network
 from attn_surgeon.tasks.detectors.base import detector_of
+from attn_surgeon.tasks.detectors.frozen_norms import lost_activations
 from attn_surgeon.tasks.head import head_refusal, source_argument, trusted_spec
 
 BACKGROUND = "__background__"  # the first class of torchvision's detectors
@@ -35,6 +36,8 @@ def fit_detector(network: LoadedNetwork, class_names: tuple[str, ...], seed: int
         TrainingError: the source has no argument for the number of classes.
     """
     detector, known = detector_of(network.model), known_classes(network)
+    if lost := lost_activations(network.model):
+        network = replace(network, notes=(*network.notes, lost))
     widths = detector.classes(network.model), len(class_names)
     provenance = replace(network.provenance, class_names=class_names)
     if widths[0] == widths[1] and known in (None, class_names):
