@@ -16,6 +16,7 @@ from attn_surgeon.export.parity import Array, OutputDifference, Parity, ParityEr
 from attn_surgeon.export.prepared import PreparedNetwork
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.running import run_network
+from attn_surgeon.tasks.detectors.base import find_detector
 
 Compute = Callable[[Tensor], Sequence[Array]]
 
@@ -104,7 +105,10 @@ def explain_mismatch(prepared: PreparedNetwork, size: Size, tolerance: float) ->
     rounding = rounding_error(prepared, size)
     if rounding is None or rounding <= tolerance / 10:
         return ""
-    return f"rounding alone changes PyTorch's own outputs by {rounding:.2g}, compared with double precision"
+    explained = f"rounding alone changes PyTorch's own outputs by {rounding:.2g}"
+    if find_detector(prepared.network.model) is not None:
+        return f"{explained}: an untrained detector picks the best of nearly equal scores; train it first"
+    return f"{explained}, compared with double precision"
 
 
 def _arrays(prepared: PreparedNetwork, output: Any) -> list[Array]:

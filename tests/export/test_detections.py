@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from attn_surgeon import disabled, export_onnx, graft_parameters, insert
 from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
+from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.errors import DataError, ExportError
 from attn_surgeon.export.detections import objects_difference
 from attn_surgeon.export.dynamic_axes import read_axes
@@ -20,10 +22,13 @@ from attn_surgeon.export.onnx.format import OnnxOptions, write_onnx
 from attn_surgeon.export.onnx.session import as_feeds, open_session
 from attn_surgeon.export.onnx.session_detector import SessionDetector
 from attn_surgeon.export.parity import Parity, ParityError
+from attn_surgeon.export.parity_check import explain_mismatch
 from attn_surgeon.export.prepared import prepare
 from attn_surgeon.export.settings import ExportRequest, ExportSettings
+from attn_surgeon.networks import SourceSpec
 from attn_surgeon.networks.demo.box_scenes import draw_digits
 from attn_surgeon.networks.demo.detector import load_demo_detector
+from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.base import ScoreOptions
 from attn_surgeon.tasks.detectors.base import detector_of
@@ -179,6 +184,47 @@ def test_a_detr_is_exported_whole_and_its_file_detects_what_it_does(tmp_path: Pa
         assert torch.allclose(own.scores, other.scores, atol=1e-5)
         assert torch.equal(own.labels, other.labels)
         assert not torch.allclose(own.scores, plain.scores, atol=1e-5)
+
+
+class Checked(nn.Module):
+    """A network with a check of computed values, as transformers' detectors have them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        utils = pytest.importorskip("transformers.utils")
+        utils.torch_compilable_check(x.isfinite(), "not finite")
+        return x.flatten(1) * 2
+
+
+def test_checks_of_transformers_are_not_exported(tmp_path: Path) -> None:
+    assert export_onnx(Checked(), tmp_path / "x.onnx", example=torch.rand(1, 3, 8, 8)).parity.passed
+
+
+def test_a_mismatch_of_an_untrained_detector_names_its_equal_scores() -> None:
+    from ..tasks.detectors.tiny_detr import DETRS
+
+    pixels = Preprocessing((0.0,) * 3, (1.0,) * 3, (64, 64))
+    network = set_provenance(DETRS["RT-DETR"](3).eval(), Provenance(SourceSpec("object", "detr"), pixels))
+    prepared = prepare(LoadedNetwork(network), ExportSettings(axes=read_axes("none")))
+    [size] = prepared.sizes()
+    assert re.fullmatch(
+        r"rounding alone changes PyTorch's own outputs by \d\S*: an untrained detector picks the best of nearly equal"
+        r" scores; train it first",
+        explain_mismatch(prepared, size, 1e-4),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["RT-DETR", "RT-DETRv2", "D-FINE", "DEIMv2", "LW-DETR", "RF-DETR"])
+def test_detectors_that_choose_proposals_are_exported(family: str, tmp_path: Path) -> None:
+    from ..tasks.detectors.tiny_detr import EVERY
+
+    network, generator = EVERY[family](3).eval(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in network.parameters():  # some of them score all proposals alike at first
+            if weight.ndim > 1 and family.startswith("RT-DETR"):
+                weight.normal_(std=0.3, generator=generator)
+    file = export_onnx(network, tmp_path / "x.onnx", example=torch.rand(1, 3, 64, 64), dynamic="batch")
+    assert file.parity.passed
 
 
 @pytest.mark.parametrize(

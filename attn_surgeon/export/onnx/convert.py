@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -63,7 +66,7 @@ def convert_to_onnx(module: ExportModule, example: Tensor, axes: Sequence[Axis],
     if module.objects:
         return _convert_by_torchscript(module, example, axes, dynamic, opset)
     # Fused attention kernels return tensors with other strides than the formula that is exported.
-    with silenced(), sdpa_kernel(SDPBackend.MATH), explicit_attention():
+    with silenced(), sdpa_kernel(SDPBackend.MATH), explicit_attention(), _without_checks_of_transformers():
         try:
             program: Any = torch.onnx.export(
                 module.module,
@@ -113,6 +116,11 @@ def _convert_by_torchscript(
         value.name = value.name.removeprefix(f"{WRAPPED}.")
     _require_dynamic(model, dynamic)
     return model
+
+
+def _without_checks_of_transformers() -> AbstractContextManager[object]:
+    """Return a context without transformers' checks of computed shapes, whose operator ONNX does not have."""
+    return mock.patch.dict(os.environ, {"TRANSFORMERS_DISABLE_TORCH_CHECK": "1"})
 
 
 def _rename(model: Any, module: ExportModule) -> None:
