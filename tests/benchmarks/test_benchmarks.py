@@ -25,7 +25,7 @@ from tests.data import cells
 
 from ..data.boxes.files import splits, write_voc
 from ..tasks.cell_detector import loaded as cell_network
-from . import cifar, detector, fine_tune, first_day, latency, membrane, safe, throughput, tune
+from . import cifar, detector, detr, fine_tune, first_day, latency, membrane, safe, throughput, tune
 
 SHORT = {"epochs": 1, "batch_size": 16, "limit": 32}
 Printed = Callable[[], str]
@@ -171,3 +171,36 @@ def test_detector(printed: Printed, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     ours, reference, ratio, low, high = re.findall(r"[\d.]+\d", printed())
     assert float(low) <= float(ratio) <= float(high)
     assert float(low) * 0.9 <= float(ours) / float(reference) <= float(high) * 1.1
+
+
+SMALL_DETR = {"width": "16", "queries": "5", "num_labels": "2"}
+
+
+@pytest.fixture
+def small_detr(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_voc(data / "blood-cells", splits(train=4, val=2))
+    for name in ("FIRST", "THEN"):
+        monkeypatch.setattr(detr, name, replace(getattr(detr, name), epochs=1, batch_size=2))
+    monkeypatch.setattr(detr, "IMAGES", replace(detr.IMAGES, size=(64, 64)))
+    monkeypatch.setattr(detr, "SITES", "model.backbone.model.encoder.stages.2")
+
+
+@pytest.mark.usefixtures("small_detr")
+def test_the_detr_to_start_from_is_trained_once(data: Path, tmp_path: Path) -> None:
+    first = detr.trained(tmp_path, data / "blood-cells", SMALL_DETR)
+    (tmp_path / "start" / "checkpoint.pt").unlink()
+    again = detr.trained(tmp_path, data / "nothing", {})
+    assert all(map(torch.equal, first.model.state_dict().values(), again.model.state_dict().values()))
+    assert again.preprocessing.size == (64, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_detr")
+def test_detr(printed: Printed, tmp_path: Path) -> None:
+    detr.main(["--folder", str(tmp_path), "--seeds", "1"], SMALL_DETR)
+    result = json.loads((tmp_path / "run" / "comparison.json").read_text())
+    names = "before|after|control|difference"
+    numbers = re.findall(rf"(?:{names}) ([+-]?[\d.]+\d)", printed())
+    before, after, control, difference = map(float, numbers)
+    assert before == pytest.approx(100 * result["before"], abs=0.005)
+    assert after - control == pytest.approx(difference, abs=0.015)
