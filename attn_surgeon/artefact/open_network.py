@@ -20,6 +20,7 @@ from attn_surgeon.surgery.allocation import require_runnable
 from attn_surgeon.surgery.edit import take_out
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import copied
+from attn_surgeon.surgery.running import parameter_device
 
 _NORMALISATION_UNKNOWN = "the normalisation of the images is not known: ImageNet's mean and std are assumed"
 
@@ -52,9 +53,10 @@ class LoadedNetwork:
 
     @property
     def example(self) -> Tensor:
-        """One input (1, C, H, W) of seeded normal noise."""
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(1, self.preprocessing.channels, *self.preprocessing.size, generator=generator)
+        """One input (1, C, H, W) of seeded normal noise, on the network's device."""
+        generator, device = torch.Generator().manual_seed(0), parameter_device(self.model)
+        noise = torch.randn(1, self.preprocessing.channels, *self.preprocessing.size, generator=generator)
+        return noise if device is None or device.type == "meta" else noise.to(device)
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from attn_surgeon.cli.options import (
     AllowPartial,
     Arguments,
     AsJson,
+    Device,
     Force,
     Mean,
     Network,
@@ -27,6 +28,7 @@ from attn_surgeon.cli.options import (
     Weights,
     network_options,
     open_from_options,
+    require_device,
 )
 from attn_surgeon.cli.output import (
     console,
@@ -55,6 +57,7 @@ from attn_surgeon.cli.scout_options import (
     PlanOutput,
     ScoreName,
     TrainingData,
+    TrialSteps,
 )
 from attn_surgeon.cli.site_options import After, Before, Exclude
 from attn_surgeon.errors import for_command_line
@@ -93,6 +96,8 @@ def scout(
     head_images: HeadImages = ScoutSettings.head_images,
     fit_head: FitHead = None,
     at_once: AtOnce = ScoutSettings.at_once,
+    trial_steps: TrialSteps = ScoutSettings.trial_steps,
+    device: Device = ScoutSettings.device,
     seed: ImageSeed = ScoutSettings.seed,
     report: JsonFile = None,
     picture: Picture = None,
@@ -119,8 +124,11 @@ def scout(
     plan = None if output is None else writable(output, force=force, suffixes=(".yaml", ".yml"))
     document = None if report is None else writable(report, force=force, suffixes=(".json",), option="--report")
     image = None if picture is None else writable(picture, force=force, suffixes=(".png",), option="--picture")
+    require_device(device)
     others = DEFINITIONS if every_score else ()
-    settings = ScoutSettings(score, others, batches, batch_size, head_images, fit_head, at_once, seed)
+    settings = ScoutSettings(
+        score, others, batches, batch_size, head_images, fit_head, at_once, trial_steps, device, seed
+    )
     with show_steps(f"open {network}"):
         loaded = open_from_options(
             network,
@@ -182,7 +190,8 @@ def _write(found: Scouting, plan: Path | None, document: Path | None, image: Pat
 
 
 def _document(found: Scouting) -> dict[str, Any]:
-    return {**found.to_dict(), "notes": [for_command_line(note) for note in found.notes]}
+    verdict = None if found.trial is None else for_command_line(found.trial.verdict)
+    return {**found.to_dict(), "notes": [for_command_line(note) for note in found.notes], "verdict": verdict}
 
 
 def _show(found: Scouting) -> None:
@@ -192,3 +201,5 @@ def _show(found: Scouting) -> None:
     out.print(rich_table(found.table))
     out.print(escape(found.legend), style="dim", soft_wrap=True)
     out.print(escape(f"\n{found.summary}"), soft_wrap=True)
+    if found.trial is not None:
+        out.print(escape(f"\n{for_command_line(found.trial.verdict)}"), soft_wrap=True)

@@ -42,6 +42,12 @@ FitHead = Annotated[bool | None, _optional(help="Fit the head on frozen features
 AtOnce = Annotated[
     int, typer.Option(metavar="N", help="Most candidates in the network at once; fewer take less memory.", min=1)
 ]
+TrialSteps = Annotated[
+    int,
+    typer.Option(
+        metavar="N", help="Steps of training with the set and with the norms, compared at the end; 0: none.", min=0
+    ),
+]
 ImageSeed = Annotated[int, typer.Option("--seed", metavar="SEED", help="Random seed.", min=0, max=2**31)]
 JsonFile = Annotated[str | None, _optional("--report", metavar="FILE.json", help="Write all results to this file.")]
 Picture = Annotated[str | None, _optional(metavar="FILE.png", help="Draw the scores to this file.")]

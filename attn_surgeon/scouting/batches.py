@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 
 from attn_surgeon.data.sampling import EpochImages, batches, shuffled
@@ -25,7 +26,7 @@ class Draws:
     head: Sequence[Batch]
 
 
-def draw_batches(splits: Splits, count: int, size: int, head_images: int, seed: int) -> Draws:
+def draw_batches(splits: Splits, count: int, size: int, head_images: int, seed: int, device: str = "cpu") -> Draws:
     """Return batches of training images without augmentation, in an order that depends on the seed alone.
 
     Candidates are scored on at most half of the images, so that the head is not fitted on the same ones.
@@ -36,6 +37,7 @@ def draw_batches(splits: Splits, count: int, size: int, head_images: int, seed: 
         size: images in each.
         head_images: the number of images to fit a head on.
         seed: the seed of the order.
+        device: the device that batches are moved to.
 
     Raises:
         DataError: if there are fewer than four batches.
@@ -50,7 +52,8 @@ def draw_batches(splits: Splits, count: int, size: int, head_images: int, seed: 
         raise DataError(f"cannot score on {count} batches", option("batches"), hint)
     count = min(count, available)
     rest = order[count * size :][:head_images]
-    return Draws(_batches(splits, images, order[: count * size], size), _batches(splits, images, rest, size))
+    drawn = [_batches(splits, images, numbers, size, device) for numbers in (order[: count * size], rest)]
+    return Draws(*drawn)
 
 
 def _too_few(images: int, size: int) -> DataError:
@@ -64,7 +67,7 @@ def _too_few(images: int, size: int) -> DataError:
     return DataError(what, option("batch_size"), f"at least {FEWEST} are needed for standard errors: {choose}")
 
 
-def _batches(splits: Splits, images: EpochImages, numbers: Sequence[int], size: int) -> list[Batch]:
+def _batches(splits: Splits, images: EpochImages, numbers: Sequence[int], size: int, device: str) -> list[Batch]:
     loader: DataLoader[Any] = DataLoader(
         cast(Any, images),
         size,
@@ -72,4 +75,4 @@ def _batches(splits: Splits, images: EpochImages, numbers: Sequence[int], size: 
         collate_fn=splits.collate,
         generator=torch.Generator(),
     )
-    return [(pixels, targets) for pixels, targets in batches(loader)]
+    return [send_to_device((pixels, targets), device) for pixels, targets in batches(loader)]

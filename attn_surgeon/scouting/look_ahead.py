@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-import torch
 from torch import Tensor
 
 from attn_surgeon.progress import Progress, no_progress
 from attn_surgeon.scouting.candidates import Candidate, Lineup
 from attn_surgeon.scouting.gradients import Problem, natural_scale
-from attn_surgeon.scouting.scores import Estimate
+from attn_surgeon.scouting.scores import Estimate, mean_estimate
 
 STEP_LENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)
 
@@ -70,14 +69,8 @@ def look_ahead(
                 change = problem.losses(lineup, second) - before
             falls[key] = change if together else -change
             progress(len(falls), len(steps))
-    return {key: _estimate(falls[key]) for key in gradients}
+    return {key: mean_estimate(falls[key]) for key in gradients}
 
 
 def _block(candidate: Candidate) -> str:
     return candidate.block
-
-
-def _estimate(values: Tensor) -> Estimate:
-    """Return the mean of values (N,) over batches with its standard error, infinite for one batch."""
-    error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else torch.inf
-    return Estimate(float(values.mean()), error)

@@ -14,6 +14,7 @@ from attn_surgeon.scouting.candidates import Candidate
 from attn_surgeon.scouting.costs import Budget, CandidateCost
 from attn_surgeon.scouting.scores import Estimate
 from attn_surgeon.scouting.search import SEARCH_ROUNDS
+from attn_surgeon.scouting.trial import Trial
 from attn_surgeon.tables import Table
 
 MOST_ROWS = 25  # in the printed table
@@ -51,6 +52,7 @@ class Scouting:
         base: parameters and seconds of the network without them.
         budget: what the set may cost.
         recipe: the recipe that inserts the chosen set, as plain data, without operations where none is chosen.
+        trial: what a few steps of training gave; None where none was made.
         seconds: how long it took.
         notes: remarks for the user.
     """
@@ -63,6 +65,7 @@ class Scouting:
     base: CandidateCost
     budget: Budget
     recipe: Mapping[str, Any]
+    trial: Trial | None
     seconds: float
     notes: tuple[str, ...] = ()
 
@@ -131,14 +134,19 @@ class Scouting:
         """What the scores do and do not show."""
         return (
             f"The scores rank candidates by {self.images:,} images before any training. They do not say how much "
-            "accuracy a set gains, nor whether training the norms would give as much: fine-tune with a control to see."
+            "accuracy a set gains: fine-tune with a control to see."
         )
 
     def __repr__(self) -> str:
-        return "\n\n".join([f"{self.table}\n{self.legend}", self.summary, *map(for_python, self.notes)])
+        return "\n\n".join([f"{self.table}\n{self.legend}", self.summary, *map(for_python, self.remarks)])
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, then what the trial shows."""
+        return self.notes if self.trial is None else (*self.notes, self.trial.verdict)
 
     def _repr_html_(self) -> str:
-        lines = [*self.legend.splitlines(), self.summary, *map(for_python, self.notes)]
+        lines = [*self.legend.splitlines(), self.summary, *map(for_python, self.remarks)]
         return self.table.html() + "".join(f"<p>{escape(line)}</p>" for line in lines)
 
     def to_dict(self) -> dict[str, Any]:

@@ -23,6 +23,16 @@ class Estimate:
     error: float
 
 
+def mean_estimate(values: Tensor) -> Estimate:
+    """Return the mean of values (N,) over batches with its standard error, infinite for one batch.
+
+    >>> mean_estimate(torch.tensor([1.0, 3.0]))
+    Estimate(value=2.0, error=1.0)
+    """
+    error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else torch.inf
+    return Estimate(float(values.mean()), error)
+
+
 @dataclass(frozen=True)
 class BatchGradients:
     """Gradients (B, P) of a candidate's closing parameters, one for each batch, and the parameters' scale (P,)."""

@@ -14,20 +14,21 @@ from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.blocks import BlockSpec, import_user_blocks
 from attn_surgeon.errors import option
+from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks.preprocessing import DEFAULT_PREPROCESSING, PreprocessingOverrides
 from attn_surgeon.progress import Progress, no_progress, of_jobs
-from attn_surgeon.scouting.batches import draw_batches
+from attn_surgeon.scouting.batches import Draws, draw_batches
 from attn_surgeon.scouting.candidates import Candidate
 from attn_surgeon.scouting.costs import Budget, CandidateCost, read_budget
 from attn_surgeon.scouting.gradients import Problem
 from attn_surgeon.scouting.head import fit_linear_head
 from attn_surgeon.scouting.result import ScoutedCandidate, Scouting
-from attn_surgeon.scouting.search import SEARCH_ROUNDS, Choice, Pass, Search, names_needed
+from attn_surgeon.scouting.search import PHASES, Choice, Pass, Search, names_needed
 from attn_surgeon.scouting.settings import BLOCKS, DEFAULT_SITES, ScoutSettings
+from attn_surgeon.scouting.trial import run_trial
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.sites.selection import Selection, Selectors
 from attn_surgeon.tasks import get_task, infer_task
-from attn_surgeon.tasks.settings import TaskSettings
 
 NOTED_LATENCY = 0.2  # of the network's: a set that takes more is noted where no limit was asked for
 
@@ -129,16 +130,19 @@ def scout_network(  # noqa: PLR0913 - the arguments of scout
     }
     named = {"at": at, "after": after, "before": before} if at or after or before else {"at": DEFAULT_SITES}
     selection = Selection.read(exclude=exclude, **named)
-    loaded, problem, notes = _prepared(opened, data, task, settings)
+    loaded, problem, draws, notes = _prepared(opened, data, task, settings)
     search = Search(loaded, specs, selection, problem, settings.at_once, settings.seed)
-    first = search.score(
-        search.line_up(), names_needed(settings.score, *settings.report), of_jobs(progress, 0, SEARCH_ROUNDS)
-    )
+    first = search.score(search.line_up(), names_needed(settings.score, *settings.report), of_jobs(progress, 0, PHASES))
     costs, base = first.costs(loaded)
     seconds = None if latency is None else read_budget(latency, base.seconds, "latency", percent_only=True)
     limits = Budget(read_budget(budget, base.parameters, "budget"), seconds)
     chosen = search.choose(first, settings.score, costs, limits, progress)
     added = sum(costs[each].seconds for each in chosen)
+    placed = [(specs[each.block], each) for each in chosen]
+    trial = None
+    if placed and settings.trial_steps:
+        last = of_jobs(progress, PHASES - 1, PHASES)
+        trial = run_trial(loaded, placed, problem.task, problem.settings, draws, settings.trial_steps, last)
     return Scouting(
         network=name,
         data=data,
@@ -147,7 +151,8 @@ def scout_network(  # noqa: PLR0913 - the arguments of scout
         candidates=_candidates(first, costs, chosen),
         base=base,
         budget=limits,
-        recipe=_recipe(name, opened, [(specs[each.block], each) for each in chosen]),
+        recipe=_recipe(name, opened, placed),
+        trial=trial,
         seconds=time.perf_counter() - since,
         notes=(*opened.notes, *notes, *first.refusals, *_latency_notes(limits, added / base.seconds)),
     )
@@ -164,19 +169,22 @@ def _opened(network: str | nn.Module, size: tuple[int, int] | None) -> LoadedNet
 
 def _prepared(
     opened: LoadedNetwork, data: str, name: str | None, settings: ScoutSettings
-) -> tuple[LoadedNetwork, Problem, tuple[str, ...]]:
-    """Open the data, fit the head, and return a copy of the network, the batches to score on, and notes."""
+) -> tuple[LoadedNetwork, Problem, Draws, tuple[str, ...]]:
+    """Open the data, fit the head, and return a copy of the network, the problem, the images, and notes."""
     task = get_task(name or infer_task(data))
-    given = TaskSettings(task=task.name, augment=False, seed=settings.seed)
+    given = FinetuneSettings(task=task.name, augment=False, freeze="base", seed=settings.seed)
     splits = task.open_splits(data, opened.preprocessing, given)
     model = set_provenance(copied(opened.model), opened.provenance)
     loaded = task.fit_head(replace(opened, model=model, notes=()), splits.train.class_names, given)
-    draws = draw_batches(splits, settings.batches, settings.batch_size, settings.head_images, settings.seed)
+    loaded.model.to(settings.device)
+    draws = draw_batches(
+        splits, settings.batches, settings.batch_size, settings.head_images, settings.seed, settings.device
+    )
     notes = (*loaded.notes, *splits.report.notes)
     if settings.fit_head or (settings.fit_head is None and loaded.fresh):
         fit_linear_head(loaded.model, loaded.example, task, given, draws.head)
         notes += (f"the head was fitted on {settings.head_images:,} images at most, with everything else frozen",)
-    return loaded, Problem(task, given, draws.scored, settings.seed), notes
+    return loaded, Problem(task, given, draws.scored, settings.seed), draws, notes
 
 
 def _latency_notes(limits: Budget, share: float) -> list[str]:

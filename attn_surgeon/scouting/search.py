@@ -19,6 +19,7 @@ from attn_surgeon.surgery.sites.selection import Selection, choose
 from attn_surgeon.surgery.sites.survey import survey
 
 SEARCH_ROUNDS = 3
+PHASES = SEARCH_ROUNDS + 1  # of the progress: the trial comes last
 GAIN, GAIN_ERRORS = "gain", 1.0  # the gain must be above zero by one standard error, whatever score is chosen by
 
 
@@ -106,7 +107,7 @@ class Search:
                 opened = {each: choice.opened for each, choice in chosen.items()}
                 example, lineups = self.network.example, [lineup for lineup, _ in current.parts]
                 lineups = [keep_open(lineup, opened, example, self.seed) for lineup in lineups]
-                current = self.score(lineups, names_needed(name), of_jobs(progress, number - 1, SEARCH_ROUNDS))
+                current = self.score(lineups, names_needed(name), of_jobs(progress, number - 1, PHASES))
             gains = current.scores(GAIN)
             scores = {
                 each: own for each, own in current.scores(name).items() if is_above_zero(gains[each], GAIN_ERRORS)

@@ -22,6 +22,9 @@ class ScoutSettings:
         head_images: the number of other training images that a head is fitted on.
         fit_head: whether to fit the head on frozen features first; None fits one that is new.
         at_once: the most candidates that stand in the network at once, where memory is short.
+        trial_steps: the steps of a trial: the head with the set, and the head with the norms, are trained for so many
+            steps and compared on other images; 0 leaves it out.
+        device: the device to compute on.
         seed: the seed of images, blocks and a new head.
     """
 
@@ -32,6 +35,8 @@ class ScoutSettings:
     head_images: int = 2048
     fit_head: bool | None = None
     at_once: int = 128
+    trial_steps: int = 40
+    device: str = "cpu"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -42,6 +47,8 @@ class ScoutSettings:
             if name not in DEFINITIONS:
                 hint = nearest(name, DEFINITIONS) or f"the scores are {', '.join(DEFINITIONS)}"
                 raise SettingsError(f"no score is called '{name}'", option("score"), hint)
+        if self.trial_steps < 0:
+            raise SettingsError(f"trial_steps must be at least 0, got {self.trial_steps}", option("trial_steps"))
         for name in ("batches", "batch_size", "head_images", "at_once"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}", option(name))

@@ -1,0 +1,154 @@
+"""Train what could be trained for a few steps, the head with the set or with the norms, and compare on other images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+
+import torch
+from torch import Tensor, nn
+
+from attn_surgeon.artefact.open_network import LoadedNetwork
+from attn_surgeon.blocks import BlockSpec
+from attn_surgeon.errors import counted, option
+from attn_surgeon.finetune.clipping import clip_gradients
+from attn_surgeon.finetune.freezing import freeze, train_mode
+from attn_surgeon.finetune.parameter_groups import make_optimizer, norm_names
+from attn_surgeon.finetune.schedule import Schedule
+from attn_surgeon.finetune.settings import FinetuneSettings
+from attn_surgeon.operations.insert import insert_block
+from attn_surgeon.progress import Progress, no_progress, of_jobs
+from attn_surgeon.scouting.batches import Draws
+from attn_surgeon.scouting.candidates import Candidate
+from attn_surgeon.scouting.choice import is_above_zero
+from attn_surgeon.scouting.scores import Estimate, mean_estimate
+from attn_surgeon.surgery.isolation import copied, mode, seeded
+from attn_surgeon.surgery.sites.selection import Selection
+from attn_surgeon.tasks.base import Task
+
+HEAD, NORMS, SET = "head", "head and norms", "head and set"
+_FROZEN = option("freeze", "base")
+_RIVALS = {  # what was done, and with which settings of a fine-tune
+    HEAD: ("training the head alone", f"{_FROZEN} without grafts"),
+    NORMS: ("training the norms", f"{_FROZEN} and {option('train_norms')}"),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a few steps of training gave.
+
+    Args:
+        steps: the steps.
+        images: the images that losses were measured on, which were not trained on.
+        losses: the mean loss after training each of HEAD, NORMS, where the network has norms, and SET.
+        advantage: by how much the loss is lower with the set than with each of the others.
+    """
+
+    steps: int
+    images: int
+    losses: Mapping[str, float]
+    advantage: Mapping[str, Estimate]
+
+    @property
+    def verdict(self) -> str:
+        """Which gave more in the trial, the set or the better one of the others, and what to do on data like this.
+
+        >>> found = Trial(40, 512, {"head": 0.9, "head and norms": 0.7, "head and set": 0.8},
+        ...     {"head": Estimate(0.1, 0.01), "head and norms": Estimate(-0.1, 0.02)})
+        >>> found.verdict.partition(". ")[2].partition(":")[0]
+        'Training the norms gave more than the set, by 0.1 ± 0.02'
+        """
+        losses = ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
+        trial = f"In a trial of {counted(self.steps, 'step')} the loss on {self.images:,} other images was: {losses}."
+        if not all(map(math.isfinite, self.losses.values())):
+            return f"{trial} Training diverged at the default learning rate, so nothing is shown."
+        rival = min(self.advantage, key=self.losses.__getitem__)
+        return f"{trial} {_comparison(rival, self.advantage[rival])}"
+
+
+def _comparison(rival: str, ahead: Estimate) -> str:
+    what, how = _RIVALS[rival]
+    if is_above_zero(ahead):
+        size = f"{ahead.value:.2g} ± {ahead.error:.1g}"
+        return f"The set gave more than {what}, by {size}: on data like this it is worth a fine-tune."
+    if is_above_zero(replace(ahead, value=-ahead.value)):
+        size = f"{-ahead.value:.2g} ± {ahead.error:.1g}"
+        return f"{what.capitalize()} gave more than the set, by {size}: on data like this, try {how} first."
+    shown = f"({ahead.value:+.2g} ± {ahead.error:.1g})"
+    return f"No difference between the set and {what} is shown {shown}: on data like this, {what} gave as much."
+
+
+def run_trial(
+    network: LoadedNetwork,
+    chosen: Sequence[tuple[BlockSpec, Candidate]],
+    task: Task,
+    settings: FinetuneSettings,
+    draws: Draws,
+    steps: int,
+    progress: Progress = no_progress,
+) -> Trial:
+    """Train copies of a network as `finetune` with a frozen base does, and return their losses.
+
+    Each is trained on the images that the head may have been fitted on, and measured on those that candidates were
+    scored on.
+
+    Args:
+        network: the network with a head that fits.
+        chosen: the set.
+        task: the task.
+        settings: how the copies are trained; the base is frozen.
+        draws: the images.
+        steps: the steps of each training.
+        progress: is called with the steps done and their total.
+    """
+    arms = [HEAD, SET] if not norm_names(network.model) else [HEAD, NORMS, SET]
+    losses: dict[str, Tensor] = {}
+    for number, name in enumerate(arms):
+        model = copied(network.model)
+        for spec, each in chosen if name == SET else ():
+            insert_block(
+                model, spec, Selection.read(**{each.side: each.site}), network.example, seed=settings.seed, inplace=True
+            )
+        own = replace(settings, freeze="base", train_norms=name == NORMS)
+        _train(model, network.example, task, own, draws, steps, of_jobs(progress, number, len(arms)))
+        losses[name] = _losses(model, task, own, draws)
+    images = sum(len(targets) for _, targets in draws.scored)
+    ahead = {name: mean_estimate(losses[name] - losses[SET]) for name in arms if name != SET}
+    return Trial(steps, images, {name: float(own.mean()) for name, own in losses.items()}, ahead)
+
+
+def _train(
+    model: nn.Module,
+    example: Tensor,
+    task: Task,
+    settings: FinetuneSettings,
+    draws: Draws,
+    steps: int,
+    progress: Progress,
+) -> None:
+    frozen = freeze(model, settings, example)
+    optimizer, schedule = make_optimizer(model, settings), Schedule(settings, steps)
+    with seeded(settings.seed):
+        train_mode(model, frozen)
+        for step, (images, targets) in enumerate(islice(cycle(draws.head), steps)):
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * schedule(step)
+            task.batch_loss(model, images, targets, settings)[0].backward()  # type: ignore[no-untyped-call]
+            clip_gradients(optimizer, settings.clip_grad)
+            optimizer.step()
+            optimizer.zero_grad()
+            progress(step + 1, steps)
+
+
+@torch.no_grad()
+def _losses(model: nn.Module, task: Task, settings: FinetuneSettings, draws: Draws) -> Tensor:
+    """Return the loss of each batch (B,) that candidates were scored on, in eval mode."""
+    found = []
+    with mode(model, training=False):
+        for number, (images, targets) in enumerate(draws.scored):
+            with seeded(number):
+                found.append(task.batch_loss(model, images, targets, settings)[0].double())
+    return torch.stack(found)

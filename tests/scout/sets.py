@@ -1,0 +1,89 @@
+"""Train the arms of a transfer with several seeds as lines of a file; a line that is there is not computed again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+from attn_surgeon.artefact.open_network import LoadedNetwork
+from attn_surgeon.data.sampling import EpochImages
+from attn_surgeon.data.splits import Splits
+from attn_surgeon.finetune.settings import FinetuneSettings
+from attn_surgeon.measure.cost import parameters
+from attn_surgeon.scouting.batches import FEWEST
+from attn_surgeon.scouting.result import Scouting
+from attn_surgeon.scouting.scout import scout_network
+from attn_surgeon.scouting.settings import ScoutSettings
+
+from .arms import Arms, Candidates, norm_parameters
+from .lines import Lines
+from .training import train_network
+from .transfers import Transfer
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The arms of a transfer.
+
+    Args:
+        transfer: the transfer.
+        settings: how arms are trained.
+        lines: what is known already.
+        prefix: what the keys of the lines begin with.
+    """
+
+    transfer: Transfer
+    settings: FinetuneSettings
+    lines: Lines
+    prefix: str = ""
+
+    @cached_property
+    def _prepared(self) -> tuple[LoadedNetwork, Splits]:
+        return self.transfer.prepared(self.settings, self.lines.file.with_suffix(f".{self.prefix}start.safetensors"))
+
+    @cached_property
+    def arms(self) -> Arms:
+        """The arms."""
+        return Arms(self._prepared[0], cache(self._scout))
+
+    def _scout(self, candidates: Candidates, seed: int, budget: int) -> Scouting:
+        usual, images = ScoutSettings(), len(EpochImages(self._prepared[1], seed))
+        size = min(usual.batch_size, self.settings.batch_size, max(1, images // (2 * FEWEST)))
+        tenth = self.settings.epochs * images // (10 * size)  # of the images of a training
+        batches = min(usual.batches, max(FEWEST, tenth))
+        return scout_network(
+            self._prepared[0],
+            name="start",
+            data=str(self.transfer.data()),
+            task=self.settings.task,
+            blocks=candidates.blocks,
+            at=candidates.at,
+            budget=float(budget),
+            settings=replace(usual, batches=batches, batch_size=size, fit_head=False, seed=seed, trial_steps=0),
+        )
+
+    def run(self, name: str, seed: int) -> None:
+        """Train an arm with a seed, unless its line is there."""
+        self.lines.add(f"{self.prefix}{name} {seed}", lambda: self._result(name, seed))
+
+    def _result(self, name: str, seed: int) -> dict[str, Any]:
+        start, splits = self._prepared
+        since = time.process_time()
+        arm, settings = self.arms.make(name, seed), replace(self.settings, seed=seed)
+        made = time.process_time() - since
+        added = parameters(arm.model) - parameters(start.model) + arm.norms * norm_parameters(start.model)
+        since = time.process_time()
+        train_network(arm.model, start.example, splits, replace(settings, train_norms=arm.norms), arm.also)
+        spent, found = time.process_time() - since, self.transfer.task.score(arm.model, splits.val)
+        return {
+            "metric": found.metric,
+            "loss": found.loss,
+            "outcomes": [round(own, 6) for own in found.by_image],
+            "parameters": added,
+            "budget": self.arms.budget,
+            "making": made,
+            "training": spent,
+            "chosen": arm.chosen,
+        }
