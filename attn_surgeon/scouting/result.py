@@ -14,7 +14,7 @@ from attn_surgeon.scouting.candidates import Candidate
 from attn_surgeon.scouting.costs import Budget, CandidateCost
 from attn_surgeon.scouting.scores import Estimate
 from attn_surgeon.scouting.search import SEARCH_ROUNDS
-from attn_surgeon.scouting.trial import Trial
+from attn_surgeon.scouting.trial import ScoutTrial
 from attn_surgeon.tables import Table
 
 MOST_ROWS = 25  # in the printed table
@@ -65,7 +65,7 @@ class Scouting:
     base: CandidateCost
     budget: Budget
     recipe: Mapping[str, Any]
-    trial: Trial | None
+    trial: ScoutTrial | None
     seconds: float
     notes: tuple[str, ...] = ()
 

@@ -29,6 +29,7 @@ from attn_surgeon.scouting.trial import run_trial
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.sites.selection import Selection, Selectors
 from attn_surgeon.tasks import get_task, infer_task
+from attn_surgeon.tasks.settings import TaskSettings
 
 NOTED_LATENCY = 0.2  # of the network's: a set that takes more is noted where no limit was asked for
 
@@ -142,7 +143,8 @@ def scout_network(  # noqa: PLR0913 - the arguments of scout
     trial = None
     if placed and settings.trial_steps:
         last = of_jobs(progress, PHASES - 1, PHASES)
-        trial = run_trial(loaded, placed, problem.task, problem.settings, draws, settings.trial_steps, last)
+        training = FinetuneSettings(task=problem.task.name, augment=False, freeze="base", seed=settings.seed)
+        trial = run_trial(loaded, placed, problem.task, training, draws, settings.trial_steps, last)
     return Scouting(
         network=name,
         data=data,
@@ -172,7 +174,7 @@ def _prepared(
 ) -> tuple[LoadedNetwork, Problem, Draws, tuple[str, ...]]:
     """Open the data, fit the head, and return a copy of the network, the problem, the images, and notes."""
     task = get_task(name or infer_task(data))
-    given = FinetuneSettings(task=task.name, augment=False, freeze="base", seed=settings.seed)
+    given = TaskSettings(task=task.name, augment=False, seed=settings.seed)
     splits = task.open_splits(data, opened.preprocessing, given)
     model = set_provenance(copied(opened.model), opened.provenance)
     loaded = task.fit_head(replace(opened, model=model, notes=()), splits.train.class_names, given)

@@ -37,7 +37,7 @@ _RIVALS = {  # what was done, and with which settings of a fine-tune
 
 
 @dataclass(frozen=True)
-class Trial:
+class ScoutTrial:
     """What a few steps of training gave.
 
     Args:
@@ -56,7 +56,7 @@ class Trial:
     def verdict(self) -> str:
         """Which gave more in the trial, the set or the better one of the others, and what to do on data like this.
 
-        >>> found = Trial(40, 512, {"head": 0.9, "head and norms": 0.7, "head and set": 0.8},
+        >>> found = ScoutTrial(40, 512, {"head": 0.9, "head and norms": 0.7, "head and set": 0.8},
         ...     {"head": Estimate(0.1, 0.01), "head and norms": Estimate(-0.1, 0.02)})
         >>> found.verdict.partition(". ")[2].partition(":")[0]
         'Training the norms gave more than the set, by 0.1 ± 0.02'
@@ -89,7 +89,7 @@ def run_trial(
     draws: Draws,
     steps: int,
     progress: Progress = no_progress,
-) -> Trial:
+) -> ScoutTrial:
     """Train copies of a network as `finetune` with a frozen base does, and return their losses.
 
     Each is trained on the images that the head may have been fitted on, and measured on those that candidates were
@@ -117,7 +117,7 @@ def run_trial(
         losses[name] = _losses(model, task, own, draws)
     images = sum(len(targets) for _, targets in draws.scored)
     ahead = {name: mean_estimate(losses[name] - losses[SET]) for name in arms if name != SET}
-    return Trial(steps, images, {name: float(own.mean()) for name, own in losses.items()}, ahead)
+    return ScoutTrial(steps, images, {name: float(own.mean()) for name, own in losses.items()}, ahead)
 
 
 def _train(

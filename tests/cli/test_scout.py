@@ -12,7 +12,7 @@ from attn_surgeon.surgery.installed_grafts import list_grafts
 
 from .helpers import Cli, refused
 
-QUICK = ("--batches", "4", "--batch-size", "8", "--head-images", "16")
+QUICK = ("--batches", "4", "--batch-size", "8", "--head-images", "16", "--trial-steps", "2")
 OPENED = ("--weights", "none", "--arg", "num_classes=10", "--trust", "--mean", "0.4", "--std", "0.3", "--size", "32")
 SCOUT = ("scout", "demo", "--data", "demo", "--blocks", "se,gct", "--at", "stages", *QUICK)
 
@@ -25,6 +25,7 @@ def test_the_plan_is_inserted_and_what_it_inserts_is_pruned(cli: Cli) -> None:
     assert f"insert it with: {again}\n" in done.out
     assert "fine-tune with a control to see" in done.out
     report = json.loads(Path("all.json").read_text())
+    assert report["verdict"] in " ".join(done.out.split())
     chosen = {
         (f"{each['candidate']['side']} {each['candidate']['site']}", each["candidate"]["block"])
         for each in report["candidates"]
@@ -47,6 +48,7 @@ def test_the_plan_is_inserted_and_what_it_inserts_is_pruned(cli: Cli) -> None:
 
 
 def test_wrong_requests_are_refused(cli: Cli) -> None:
+    assert "cannot be used" in refused(cli, *SCOUT, "--device", "cudda")
     assert "did you mean se" in refused(cli, "scout", "demo", "--data", "demo", "--blocks", "see")
     assert "no budget can be read from 'much'" in refused(cli, *SCOUT, "--budget", "much")
     assert "--block" in refused(cli, "insert", "demo", "--after", "layer3")

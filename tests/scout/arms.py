@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,15 +17,13 @@ from attn_surgeon.finetune.freezing import heads
 from attn_surgeon.finetune.parameter_groups import norm_names
 from attn_surgeon.measure.cost import parameters
 from attn_surgeon.scouting.candidates import of_graft
-from attn_surgeon.scouting.result import Scouting
 from attn_surgeon.scouting.settings import BLOCKS, DEFAULT_SITES
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import copied
 
-from .study import text
+from .ranks import read, text
 
 ADAPTER = f"{Path(__file__).with_name('conv_adapter.py')}:ConvAdapter"
-RESIDUAL = {"at": "residual"}
 
 
 @dataclass(frozen=True)
@@ -56,16 +54,16 @@ class Arms:
 
     Args:
         start: the network.
-        scout: returns what scout chooses from some candidates with a seed, under a budget.
+        scout: returns the operations that scout chooses from candidates under a budget, and what it chose from.
     """
 
     start: LoadedNetwork
-    scout: Callable[[Candidates, int, int], Scouting]
+    scout: Callable[[Candidates, int], Mapping[str, Any]]
 
     @cached_property
     def budget(self) -> int:
         """The most parameters that an arm may add: as many as the norms, or as SE at all residual branches, have."""
-        se = attn_surgeon.insert(self.start.model, "se", example=self.start.example, **RESIDUAL)
+        se = attn_surgeon.insert(self.start.model, "se", example=self.start.example, at="residual")
         return max(parameters(se) - parameters(self.start.model), norm_parameters(self.start.model))
 
     def make(self, name: str, seed: int) -> Arm:
@@ -84,18 +82,19 @@ class Arms:
 
     def scouted(self, seed: int, candidates: Candidates = USUAL) -> Arm:
         """Return the network with the set that scout chooses."""
-        return self.inserted(self.scout(candidates, seed, self.budget).operations, seed)
+        return self.inserted(self.scout(candidates, self.budget)["operations"], seed)
 
     def random_sites(self, seed: int) -> Arm:
         """Return the network with as many grafts as scout's set, drawn from the candidates within the budget."""
-        found = self.scout(USUAL, seed, self.budget)
-        drawn, left, places = random.Random(seed), float(self.budget), set[str]()
+        found = self.scout(USUAL, self.budget)
+        drawn, left, places = random.Random(seed), self.budget, set[str]()
         steps: list[dict[str, Any]] = []
-        for each in drawn.sample(found.candidates, len(found.candidates)):
-            if len(steps) < len(found.chosen) and each.candidate.place not in places and each.cost.parameters <= left:
-                left -= each.cost.parameters
-                places.add(each.candidate.place)
-                steps.append({"block": each.candidate.block, each.candidate.side: each.candidate.site})
+        for name, size in drawn.sample(found["candidates"], len(found["candidates"])):
+            each = read(name)
+            if len(steps) < found["chosen"] and each.place not in places and size <= left:
+                left -= size
+                places.add(each.place)
+                steps.append({"block": each.block, each.side: each.site})
         return self.inserted(steps, seed)
 
     def adapters(self, seed: int) -> Arm:
@@ -105,7 +104,7 @@ class Arms:
         return self._adapters(max(1, round((self.budget - fixed) / (sizes[1] - sizes[0]))), seed)
 
     def _adapters(self, width: int, seed: int) -> Arm:
-        return self.inserted([{"block": ADAPTER, "options": {"width": width}, **RESIDUAL}], seed)
+        return self.inserted([{"block": ADAPTER, "options": {"width": width}, "at": "residual"}], seed)
 
     def lora(self, seed: int) -> Arm:
         """Return the network with LoRA (Hu et al., 2022) of rank one on its convolutions, by peft."""
@@ -134,8 +133,9 @@ ARMS: dict[str, Callable[[Arms, int], Arm]] = {
     "scout": Arms.scouted,
     "scout, more sites": lambda arms, seed: arms.scouted(seed, WIDE),
     "scout, more sites, and norms": lambda arms, seed: replace(arms.scouted(seed, WIDE), norms=True),
-    "se": lambda arms, seed: arms.inserted([{"block": "se", **RESIDUAL}], seed),
+    "se": lambda arms, seed: arms.inserted([{"block": "se", "at": "residual"}], seed),
     "random": Arms.random_sites,
     "adapter": Arms.adapters,
     "lora": Arms.lora,
 }
+SET_ARMS = tuple(name for name in ARMS if name != "scout, more sites, and norms")

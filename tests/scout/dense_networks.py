@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import cast
 
-import segmentation_models_pytorch as smp
 import timm
 import torch
 from safetensors.torch import load_file
@@ -58,6 +57,8 @@ def cells_detector(num_classes: int = 4) -> FCOS:
 
 def membrane_unet(classes: int = 2) -> nn.Module:
     """Build the U-Net; the encoder has its ImageNet weights, everything else new ones."""
+    import segmentation_models_pytorch as smp
+
     torch.manual_seed(0)
     widths = (64, 48, 32, 24, 16)
     network: nn.Module = smp.Unet(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.data.sampling import EpochImages
 from attn_surgeon.data.splits import Splits
+from attn_surgeon.errors import for_python
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.measure.cost import parameters
 from attn_surgeon.scouting.batches import FEWEST
@@ -18,7 +19,8 @@ from attn_surgeon.scouting.scout import scout_network
 from attn_surgeon.scouting.settings import ScoutSettings
 
 from .arms import Arms, Candidates, norm_parameters
-from .lines import Lines
+from .lines import Line, Lines
+from .ranks import text
 from .training import train_network
 from .transfers import Transfer
 
@@ -46,10 +48,15 @@ class Sets:
     @cached_property
     def arms(self) -> Arms:
         """The arms."""
-        return Arms(self._prepared[0], cache(self._scout))
+        return Arms(self._prepared[0], self._scouted)
 
-    def _scout(self, candidates: Candidates, seed: int, budget: int) -> Scouting:
-        usual, images = ScoutSettings(), len(EpochImages(self._prepared[1], seed))
+    def _scouted(self, candidates: Candidates, budget: int) -> Line:
+        key = f"{self.prefix}scouted {','.join(candidates.blocks)} at {','.join(candidates.at)}"
+        self.lines.add(key, lambda: _line(self._scout(candidates, budget)))
+        return self.lines.known[key]
+
+    def _scout(self, candidates: Candidates, budget: int) -> Scouting:
+        usual, images = ScoutSettings(), len(EpochImages(self._prepared[1], 0))
         size = min(usual.batch_size, self.settings.batch_size, max(1, images // (2 * FEWEST)))
         tenth = self.settings.epochs * images // (10 * size)  # of the images of a training
         batches = min(usual.batches, max(FEWEST, tenth))
@@ -61,7 +68,7 @@ class Sets:
             blocks=candidates.blocks,
             at=candidates.at,
             budget=float(budget),
-            settings=replace(usual, batches=batches, batch_size=size, fit_head=False, seed=seed, trial_steps=0),
+            settings=replace(usual, batches=batches, batch_size=size, fit_head=False),
         )
 
     def run(self, name: str, seed: int) -> None:
@@ -70,9 +77,7 @@ class Sets:
 
     def _result(self, name: str, seed: int) -> dict[str, Any]:
         start, splits = self._prepared
-        since = time.process_time()
         arm, settings = self.arms.make(name, seed), replace(self.settings, seed=seed)
-        made = time.process_time() - since
         added = parameters(arm.model) - parameters(start.model) + arm.norms * norm_parameters(start.model)
         since = time.process_time()
         train_network(arm.model, start.example, splits, replace(settings, train_norms=arm.norms), arm.also)
@@ -83,7 +88,17 @@ class Sets:
             "outcomes": [round(own, 6) for own in found.by_image],
             "parameters": added,
             "budget": self.arms.budget,
-            "making": made,
             "training": spent,
             "chosen": arm.chosen,
         }
+
+
+def _line(found: Scouting) -> Line:
+    """Return what is kept of a scouting."""
+    trial = found.trial
+    return {
+        "operations": found.operations,
+        "candidates": [[text(each.candidate), each.cost.parameters] for each in found.candidates],
+        "chosen": len(found.chosen),
+        "trial": None if trial is None else {"losses": dict(trial.losses), "verdict": for_python(trial.verdict)},
+    }

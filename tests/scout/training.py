@@ -49,7 +49,7 @@ def train_network(
 def _step(model: nn.Module, images: Any, targets: Any, settings: FinetuneSettings, optimizer: Any) -> None:
     if settings.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    get_task(settings.task).batch_loss(model, images, targets, settings)[0].backward()
+    get_task(settings.task).batch_loss(model, images, targets, settings)[0].backward()  # type: ignore[no-untyped-call]
     clip_gradients(optimizer, settings.clip_grad)
     optimizer.step()
     optimizer.zero_grad()

@@ -25,7 +25,7 @@ from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.tasks import get_task
 from attn_surgeon.tasks.settings import TaskSettings
 
-QUICK = ScoutSettings(batches=6, batch_size=16, head_images=64)
+QUICK = ScoutSettings(batches=6, batch_size=16, head_images=64, trial_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_scores_in_one_group_or_several(
     found: Scouting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("attn_surgeon.scouting.scout.NOTED_LATENCY", 0.0)
-    one_by_one = ScoutSettings(batches=6, batch_size=16, head_images=64, at_once=3)
+    one_by_one = replace(QUICK, at_once=3, trial_steps=0)
     again = scout("demo", data="demo", blocks=["se", "gc"], at="stages", budget="1%", settings=one_by_one)
     assert [each.candidate for each in again.candidates] == [each.candidate for each in found.candidates]
     for first, second in zip(found.candidates, again.candidates, strict=True):
@@ -63,6 +63,7 @@ def test_the_same_seed_gives_the_same_scores_in_one_group_or_several(
     added = sum(each.cost.seconds for each in again.chosen) / again.base.seconds
     noted = f"the set adds {added:.0%} to the measured latency, which was not limited; latency=0% limits it"
     assert str(again).endswith(noted)
+    assert again.trial is None
 
 
 def test_the_columns_are_explained(found: Scouting) -> None:
@@ -79,7 +80,9 @@ def test_the_report_is_plain_and_honest(found: Scouting) -> None:
     assert len(document["candidates"]) == 6
     assert document["candidates"][0]["candidate"] == {"site": "layer1", "side": "after", "block": "se"}
     assert "do not say how much accuracy" in " ".join(str(found).split())
-    assert document["images"] == 96
+    assert document["images"] == document["trial"]["images"] == 96
+    assert set(document["trial"]["losses"]) == {"head", "head and norms", "head and set"}
+    assert "In a trial of 2 steps the loss on 96 other images was" in str(found)
 
 
 def test_a_head_is_fitted_to_the_minimum_on_frozen_features() -> None:

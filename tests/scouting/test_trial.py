@@ -14,7 +14,7 @@ from attn_surgeon.blocks import BlockSpec, register_block
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.scouting.batches import Draws
 from attn_surgeon.scouting.scores import Estimate
-from attn_surgeon.scouting.trial import HEAD, NORMS, SET, Trial, run_trial
+from attn_surgeon.scouting.trial import HEAD, NORMS, SET, ScoutTrial, run_trial
 
 from .shifts import FIRST, PlusOne, Squares, chain
 
@@ -27,7 +27,7 @@ def draws() -> Draws:
     return Draws(scored, head)
 
 
-def trial(network: LoadedNetwork, steps: int = 30) -> Trial:
+def trial(network: LoadedNetwork, steps: int = 30) -> ScoutTrial:
     register_block("plus-one", PlusOne)
     chosen = [(BlockSpec.read("plus-one", {}), FIRST)]
     return run_trial(network, chosen, cast(Any, Squares()), FinetuneSettings(freeze="base"), draws(), steps)
@@ -77,12 +77,12 @@ def test_the_same_trial_again_gives_the_same_losses() -> None:
 )
 def test_the_verdict_compares_with_the_best_other(norms: float, ahead: Estimate, said: str) -> None:
     losses = {HEAD: 1.2, NORMS: norms, SET: 0.8}
-    assert said in Trial(40, 512, losses, {HEAD: Estimate(0.4, 0.01), NORMS: ahead}).verdict
+    assert said in ScoutTrial(40, 512, losses, {HEAD: Estimate(0.4, 0.01), NORMS: ahead}).verdict
 
 
 def test_the_head_alone_is_the_rival_where_it_is_better_than_the_norms() -> None:
     ahead = {HEAD: Estimate(-0.2, 0.01), NORMS: Estimate(0.5, 0.01)}
-    assert "Training the head alone gave more" in Trial(40, 512, {HEAD: 1.0, NORMS: 1.7, SET: 1.2}, ahead).verdict
+    assert "Training the head alone gave more" in ScoutTrial(40, 512, {HEAD: 1.0, NORMS: 1.7, SET: 1.2}, ahead).verdict
 
 
 def test_the_loss_is_measured_in_eval_mode() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from .study import HEAD_ONLY
+from .ranks import HEAD_ONLY
 
 Values = npt.NDArray[np.float64]
 DRAWS = 2000

@@ -4,56 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy.stats import spearmanr
-
-from tests.benchmarks import cifar
 
 from .__main__ import main
 from .bench import Bench, Size, skipped
 from .networks import SUBJECTS
-from .report import correlation, gains, report
-from .study import read, text
+from .rank_report import correlation, gains, report
+from .ranks import read, text
 
 TINY = Size(train=32, val=20, epochs=1, blocks=("gct",), batches=4, batch_size=4, every=4)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write images and weights at random, of the kinds and sizes of the real ones."""
-    root, dice = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for split, count in (("train", 9), ("val", 2)):
-        for label in range(10):
-            folder = root / "cifar10-jpeg" / split / f"class-{label}"
-            folder.mkdir(parents=True)
-            for index in range(count):
-                pixels = dice.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{index}.jpg")
-    torch.manual_seed(0)
-    weights = runpy.run_path(str(cifar.REPO / "examples" / "cifar_resnet.py"))["resnet20"]().state_dict()
-    torch.save(
-        {"state_dict": {f"module.{key}": value for key, value in weights.items()}}, root / "resnet20-12fca82f.th"
-    )
-    return root
-
-
-@pytest.fixture(autouse=True)
-def _made(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar, "DATA", data)
-    monkeypatch.setattr(cifar, "CACHE", data)
 
 
 def test_the_study_goes_on_where_it_stopped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "scout.jsonl"
-    arguments = ["cifar", "--seeds", "0", "--file", str(file)]
+    arguments = ["ranks", "cifar", "--seeds", "0", "--file", str(file)]
     main(arguments, TINY)
     shown, whole = capsys.readouterr().out, file.read_text().splitlines()
     keys = [json.loads(line)["key"] for line in whole]
