@@ -60,6 +60,15 @@ def norm(given: BatchGradients) -> float:
     return float(given.mean.norm())
 
 
+def l1(given: BatchGradients) -> float:
+    """Return ‖ḡ‖₁: the first-order fall of the loss where each parameter moves by one, as Adam's first steps do.
+
+    >>> l1(BatchGradients(torch.tensor([[3.0, -5.0], [3.0, -3.0]]), torch.ones(2)))
+    7.0
+    """
+    return float(given.mean.abs().sum())
+
+
 def fisher(given: BatchGradients) -> float:
     """Return ½ Σ ḡ² / F with the diagonal Fisher information F = mean of g_b², damped by its mean over parameters.
 
@@ -118,6 +127,7 @@ def scaled_norm(given: BatchGradients) -> float:
 SCORES: dict[str, Callable[[BatchGradients], float]] = {
     "gain": gain,
     "norm": norm,
+    "l1": l1,
     "scaled-norm": scaled_norm,
     "fisher": fisher,
     "signal": signal,

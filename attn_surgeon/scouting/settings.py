@@ -28,7 +28,7 @@ class ScoutSettings:
         seed: the seed of images, blocks and a new head.
     """
 
-    score: str = "norm"  # of the definitions compared in tests/scout/README.md, the best
+    score: str = "l1"  # of the definitions compared in tests/scout/README.md, the best over both networks
     report: tuple[str, ...] = ()
     batches: int = 16
     batch_size: int = 32

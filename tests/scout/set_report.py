@@ -15,19 +15,21 @@ SCOUTED = ("scout", "scout, more sites")
 
 def set_report(lines: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the table of a transfer as Markdown, of the seeds of which the file has all arms."""
-    seeds = whole_seeds(lines, SET_ARMS)
+    arms = [arm for arm in SET_ARMS if any(key.rpartition(" ")[0] == arm for key in lines)]
+    seeds = whole_seeds(lines, arms)
     if not seeds:
         return "no seed is whole"
+    scouted = [arm for arm in SCOUTED if arm in arms]
     first = seeds[0]
     text = [
         f"{len(seeds)} seeds, at most {lines[f'head {first}']['budget']:,} parameters",
         "",
-        f"| arm | parameters | metric | {' | '.join(f'{own} over it' for own in SCOUTED)} | seconds |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        f"| arm | parameters | metric | {' | '.join(f'{own} over it' for own in scouted)} | seconds |",
+        f"| --- | ---: | ---: |{' ---: |' * len(scouted)} ---: |",
     ]
-    for arm in SET_ARMS:
+    for arm in arms:
         own = [lines[f"{arm} {seed}"] for seed in seeds]
-        over = [written(difference(lines, ours, arm, seeds)) if ours != arm else "" for ours in SCOUTED]
+        over = [written(difference(lines, ours, arm, seeds)) if ours != arm else "" for ours in scouted]
         size, seconds = (round(sum(line[key] for line in own) / len(own)) for key in ("parameters", "training"))
         metric = mean_and_deviation([100 * line["metric"] for line in own])
         text.append(f"| {arm} | {size:,} | {metric} | {' | '.join(over)} | {seconds:,} |")

@@ -67,12 +67,12 @@ def test_the_same_seed_gives_the_same_scores_in_one_group_or_several(
 
 
 def test_the_columns_are_explained(found: Scouting) -> None:
-    assert found.table.columns[2:6] == ("round", "score (norm)", "± s.e.", "when chosen")
+    assert found.table.columns[2:6] == ("round", "score (l1)", "± s.e.", "when chosen")
     assert found.table.rows[0][2] == "1"
-    assert [line.partition(":")[0] for line in found.legend.splitlines()] == ["round", "score (norm)", "when chosen"]
+    assert [line.partition(":")[0] for line in found.legend.splitlines()] == ["round", "score (l1)", "when chosen"]
     assert found.legend in str(found)
     none = tuple(replace(each, round=None, when_chosen=None) for each in found.candidates)
-    assert replace(found, candidates=none).legend.partition(":")[0] == "score (norm)"
+    assert replace(found, candidates=none).legend.partition(":")[0] == "score (l1)"
 
 
 def test_the_report_is_plain_and_honest(found: Scouting) -> None:
