@@ -63,7 +63,7 @@ def report(lines: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the report of a study as Markdown."""
     if "scores 0" not in lines:
         return "the file has no scores"
-    names = [name for name in lines["scores 0"]["trained"] if f"{name} 0" in lines]
+    names = [name for name in lines["scores 0"]["depth"] if f"{name} 0" in lines]
     if HEAD_ONLY + " 0" not in lines or len(names) < 5:
         return f"{len(names)} candidates are trained so far"
     text = [f"{len(names)} candidates", ""]
