@@ -94,9 +94,11 @@ def test_the_table_has_what_scouts_set_gains_over_each_arm() -> None:
 def test_the_gain_is_that_over_the_better_control(tmp_path: Path) -> None:
     accuracies = dict(zip(WORTH_ARMS, (0.6, 0.5, 0.7, 0.55), strict=True))
     lines = {f"noise, 50 {arm} 0": {"metric": value, "outcomes": [value, value]} for arm, value in accuracies.items()}
+    lines["noise, 50 scouted se at stages"] = {"trial": {"losses": {"head": 2.0, "head and set": 1.0}}}
     gains = [found[0] for found in points(lines, "noise", 50).values()]
     assert gains == pytest.approx([10, 5])  # 0.7 over the head's 0.6, and 0.55 over the norms' 0.5
     assert "| 50 | noise (1 seeds) | 60.0 | 50.0 | 70.0 | 55.0 | +10.00" in worth_report(lines)
+    assert worth_report(lines).endswith("| head and set |")
     draw_worth(lines).savefig(tmp_path / "worth.png")
 
 

@@ -30,11 +30,18 @@ def points(lines: Lines, domain: str, images: int) -> dict[str, tuple[float, flo
     }
 
 
+def in_trial(lines: Lines, domain: str, images: int) -> str:
+    """Return which of head, head and norms, head and set had the least loss in scout's trial."""
+    trials = [own["trial"] for key, own in lines.items() if key.startswith(f"{domain}, {images} scouted")]
+    losses = trials[0]["losses"] if trials and trials[0] else {}
+    return min(losses, key=losses.__getitem__) if losses else ""
+
+
 def worth_report(lines: Lines) -> str:
     """Return the table as Markdown."""
     text = [
-        f"| images | domain | {' | '.join(WORTH_ARMS)} | set − better control | set and norms − norms |",
-        f"| --- | --- |{' ---: |' * (len(WORTH_ARMS) + 2)}",
+        f"| images | domain | {' | '.join(WORTH_ARMS)} | set − better control | set and norms − norms | trial |",
+        f"| --- | --- |{' ---: |' * (len(WORTH_ARMS) + 2)} --- |",
     ]
     for images in IMAGES:
         for domain in DOMAINS:
@@ -42,7 +49,8 @@ def worth_report(lines: Lines) -> str:
                 names = [f"{domain}, {images} {arm}" for arm in WORTH_ARMS]
                 seeds = whole_seeds(lines, names)
                 means = [sum(lines[f"{name} {seed}"]["metric"] for seed in seeds) / len(seeds) for name in names]
-                cells = [*(f"{100 * mean:.1f}" for mean in means), *map(written, found.values())]
+                best = in_trial(lines, domain, images)
+                cells = [*(f"{100 * mean:.1f}" for mean in means), *map(written, found.values()), best]
                 text.append(f"| {images} | {domain} ({len(seeds)} seeds) | {' | '.join(cells)} |")
     return "\n".join(text)
 
