@@ -11,7 +11,9 @@ from attn_surgeon.cli import completion
 
 _optional = partial(typer.Option, show_default=False)
 
-TrainingData = Annotated[str, typer.Option(metavar="DATA", help="Data as for finetune; its training images are used.")]
+TrainingData = Annotated[
+    str, typer.Option(metavar="DATA", help="Data as for finetune; candidates are scored on its training images.")
+]
 ValidationData = Annotated[str, typer.Option(metavar="DATA", help="Data as for evaluate: removals are measured on it.")]
 Blocks = Annotated[str, typer.Option(metavar="BLOCKS", help="Blocks to try at each site, with commas between them.")]
 Groups = Annotated[

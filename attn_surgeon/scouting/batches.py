@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -20,14 +20,21 @@ FEWEST = 4  # batches, of which a standard error is computed
 
 @dataclass(frozen=True)
 class Draws:
-    """Batches of images and targets: those that candidates are scored on, and others for the head."""
+    """Batches of images and targets.
+
+    Args:
+        scored: training images that candidates are scored on.
+        head: other training images, for the head and the trial.
+        measured: validation images, on which the trial is measured.
+    """
 
     scored: Sequence[Batch]
     head: Sequence[Batch]
+    measured: Sequence[Batch]
 
 
 def draw_batches(splits: Splits, count: int, size: int, head_images: int, seed: int, device: str = "cpu") -> Draws:
-    """Return batches of training images without augmentation, in an order that depends on the seed alone.
+    """Return batches of images without augmentation, in an order that depends on the seed alone.
 
     Candidates are scored on at most half of the images, so that the head is not fitted on the same ones.
 
@@ -53,7 +60,16 @@ def draw_batches(splits: Splits, count: int, size: int, head_images: int, seed: 
     count = min(count, available)
     rest = order[count * size :][:head_images]
     drawn = [_batches(splits, images, numbers, size, device) for numbers in (order[: count * size], rest)]
-    return Draws(*drawn)
+    return Draws(*drawn, measured=_measured(splits, count * size, size, seed, device))
+
+
+def _measured(splits: Splits, count: int, size: int, seed: int, device: str) -> list[Batch]:
+    """Return validation images, or crops of them where crops are trained on, in batches of at most the size."""
+    number = len(cast(Any, splits.val.dataset))
+    draws = None if splits.draws is None else tuple(range(number)) * -(-count // number)
+    images = EpochImages(replace(splits, train=splits.val, draws=draws), seed)
+    order = shuffled(len(images), seed, 0)[:count]
+    return _batches(splits, images, order, min(size, max(1, len(order) // FEWEST)), device)
 
 
 def _too_few(images: int, size: int) -> DataError:

@@ -57,7 +57,7 @@ def scout(  # noqa: PLR0913 - what to score, where, on what data and for which b
 
     Args:
         network: a network, a source such as `"timm/resnet50"`, or the path of an artefact.
-        data: the data, as for `attn-surgeon finetune`; its training images are used.
+        data: the data, as for `attn-surgeon finetune`; candidates are scored on its training images.
         blocks: the names of the blocks.
         at: groups of sites, as for `insert`; by default `stages` and `residual`.
         after: selectors of sites.

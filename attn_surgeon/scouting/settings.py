@@ -23,7 +23,7 @@ class ScoutSettings:
         fit_head: whether to fit the head on frozen features first; None fits one that is new.
         at_once: the most candidates that stand in the network at once, where memory is short.
         trial_steps: the steps of a trial: the head with the set, and the head with the norms, are trained for so many
-            steps and compared on other images; 0 leaves it out.
+            steps and compared on validation images; 0 leaves it out.
         device: the device to compute on.
         seed: the seed of images, blocks and a new head.
     """

@@ -1,4 +1,4 @@
-"""Train what could be trained for a few steps, the head with the set or with the norms, and compare on other images."""
+"""Train what could be trained for a few steps, the head with the set or with the norms, and compare the losses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ScoutTrial:
 
     Args:
         steps: the steps.
-        images: the images that losses were measured on, which were not trained on.
+        images: the validation images that losses were measured on.
         losses: the mean loss after training each of HEAD, NORMS, where the network has norms, and SET.
         advantage: by how much the loss is lower with the set than with each of the others.
     """
@@ -62,7 +62,9 @@ class ScoutTrial:
         'Training the norms gave more than the set, by 0.1 ± 0.02'
         """
         losses = ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
-        trial = f"In a trial of {counted(self.steps, 'step')} the loss on {self.images:,} other images was: {losses}."
+        trial = (
+            f"In a trial of {counted(self.steps, 'step')} the loss on {self.images:,} validation images was: {losses}."
+        )
         if not all(map(math.isfinite, self.losses.values())):
             return f"{trial} Training diverged at the default learning rate, so nothing is shown."
         rival = min(self.advantage, key=self.losses.__getitem__)
@@ -92,8 +94,7 @@ def run_trial(
 ) -> ScoutTrial:
     """Train copies of a network as `finetune` with a frozen base does, and return their losses.
 
-    Each is trained on the images that the head may have been fitted on, and measured on those that candidates were
-    scored on.
+    Each is trained on the images that the head may have been fitted on, and measured on validation images.
 
     Args:
         network: the network with a head that fits.
@@ -115,7 +116,7 @@ def run_trial(
         own = replace(settings, freeze="base", train_norms=name == NORMS)
         _train(model, network.example, task, own, draws, steps, of_jobs(progress, number, len(arms)))
         losses[name] = _losses(model, task, own, draws)
-    images = sum(len(targets) for _, targets in draws.scored)
+    images = sum(len(targets) for _, targets in draws.measured)
     ahead = {name: mean_estimate(losses[name] - losses[SET]) for name in arms if name != SET}
     return ScoutTrial(steps, images, {name: float(own.mean()) for name, own in losses.items()}, ahead)
 
@@ -145,10 +146,10 @@ def _train(
 
 @torch.no_grad()
 def _losses(model: nn.Module, task: Task, settings: FinetuneSettings, draws: Draws) -> Tensor:
-    """Return the loss of each batch (B,) that candidates were scored on, in eval mode."""
+    """Return the loss of each batch (B,) of validation images, in eval mode."""
     found = []
     with mode(model, training=False):
-        for number, (images, targets) in enumerate(draws.scored):
+        for number, (images, targets) in enumerate(draws.measured):
             with seeded(number):
                 found.append(task.batch_loss(model, images, targets, settings)[0].double())
     return torch.stack(found)

@@ -23,8 +23,8 @@ TRAINED, MEASURED = (1.0, 1.0), (1.5, 0.5)  # targets of the images that are tra
 
 def draws() -> Draws:
     images = torch.zeros(1, 2, 4, 4)
-    scored, head = ([(images, torch.tensor([target]))] * 4 for target in (MEASURED, TRAINED))
-    return Draws(scored, head)
+    head, measured = ([(images, torch.tensor([target]))] * 4 for target in (TRAINED, MEASURED))
+    return Draws([], head, measured)
 
 
 def trial(network: LoadedNetwork, steps: int = 30) -> ScoutTrial:
