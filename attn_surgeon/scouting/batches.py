@@ -59,8 +59,8 @@ def draw_batches(splits: Splits, count: int, size: int, head_images: int, seed: 
         raise DataError(f"cannot score on {count} batches", option("batches"), hint)
     count = min(count, available)
     rest = order[count * size :][:head_images]
-    drawn = [_batches(splits, images, numbers, size, device) for numbers in (order[: count * size], rest)]
-    return Draws(*drawn, measured=_measured(splits, count * size, size, seed, device))
+    scored, head = (_batches(splits, images, numbers, size, device) for numbers in (order[: count * size], rest))
+    return Draws(scored, head, _measured(splits, count * size, size, seed, device))
 
 
 def _measured(splits: Splits, count: int, size: int, seed: int, device: str) -> list[Batch]:
