@@ -1,4 +1,4 @@
-"""Train what could be trained for a few steps, the head with the set or with the norms, and compare the losses."""
+"""Train the head with the set, with the norms and with both for a few steps, and compare the losses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from attn_surgeon.surgery.isolation import copied, mode, seeded
 from attn_surgeon.surgery.sites.selection import Selection
 from attn_surgeon.tasks.base import Task
 
-HEAD, NORMS, SET = "head", "head and norms", "head and set"
+HEAD, NORMS, SET, BOTH = "head", "head and norms", "head and set", "head, norms and set"
 _FROZEN = option("freeze", "base")
 _RIVALS = {  # what was done, and with which settings of a fine-tune
     HEAD: ("training the head alone", f"{_FROZEN} without grafts"),
@@ -43,14 +43,16 @@ class ScoutTrial:
     Args:
         steps: the steps.
         images: the validation images that losses were measured on.
-        losses: the mean loss after training each of HEAD, NORMS, where the network has norms, and SET.
-        advantage: by how much the loss is lower with the set than with each of the others.
+        losses: the mean loss after training each of HEAD and SET, and where the network has norms, NORMS and BOTH.
+        advantage: by how much the loss is lower with SET than with HEAD and with NORMS.
+        beside: by how much it is lower with BOTH than with NORMS; None for a network without norms.
     """
 
     steps: int
     images: int
     losses: Mapping[str, float]
     advantage: Mapping[str, Estimate]
+    beside: Estimate | None = None
 
     @property
     def verdict(self) -> str:
@@ -68,7 +70,7 @@ class ScoutTrial:
         if not all(map(math.isfinite, self.losses.values())):
             return f"{trial} Training diverged at the default learning rate, so nothing is shown."
         rival = min(self.advantage, key=self.losses.__getitem__)
-        return f"{trial} {_comparison(rival, self.advantage[rival])}"
+        return " ".join([trial, _comparison(rival, self.advantage[rival]), *_beside_norms(self.beside)])
 
 
 def _comparison(rival: str, ahead: Estimate) -> str:
@@ -81,6 +83,17 @@ def _comparison(rival: str, ahead: Estimate) -> str:
         return f"{what.capitalize()} gave more than the set, by {size}: on data like this, try {how} first."
     shown = f"({ahead.value:+.2g} ± {ahead.error:.1g})"
     return f"No difference between the set and {what} is shown {shown}: on data like this, {what} gave as much."
+
+
+def _beside_norms(ahead: Estimate | None) -> list[str]:
+    if ahead is None:
+        return []
+    if is_above_zero(ahead):
+        size, both = f"{ahead.value:.2g} ± {ahead.error:.1g}", f"{_FROZEN} and {option('train_norms')} with the set"
+        return [f"Beside the norms the set gave more than the norms alone, by {size}: try {both}."]
+    if is_above_zero(replace(ahead, value=-ahead.value)):
+        return [f"Beside the norms the set did harm, by {-ahead.value:.2g} ± {ahead.error:.1g}."]
+    return [f"Beside the norms no gain by the set is shown ({ahead.value:+.2g} ± {ahead.error:.1g})."]
 
 
 def run_trial(
@@ -105,20 +118,21 @@ def run_trial(
         steps: the steps of each training.
         progress: is called with the steps done and their total.
     """
-    arms = [HEAD, SET] if not norm_names(network.model) else [HEAD, NORMS, SET]
+    arms = [HEAD, NORMS, SET, BOTH] if norm_names(network.model) else [HEAD, SET]
     losses: dict[str, Tensor] = {}
     for number, name in enumerate(arms):
         model = copied(network.model)
-        for spec, each in chosen if name == SET else ():
+        for spec, each in chosen if name in (SET, BOTH) else ():
             insert_block(
                 model, spec, Selection.read(**{each.side: each.site}), network.example, seed=settings.seed, inplace=True
             )
-        own = replace(settings, freeze="base", train_norms=name == NORMS)
+        own = replace(settings, freeze="base", train_norms=name in (NORMS, BOTH))
         _train(model, network.example, task, own, draws, steps, of_jobs(progress, number, len(arms)))
         losses[name] = _losses(model, task, own, draws)
     images = sum(len(targets) for _, targets in draws.measured)
-    ahead = {name: mean_estimate(losses[name] - losses[SET]) for name in arms if name != SET}
-    return ScoutTrial(steps, images, {name: float(own.mean()) for name, own in losses.items()}, ahead)
+    ahead = {name: mean_estimate(losses[name] - losses[SET]) for name in arms if name not in (SET, BOTH)}
+    beside = mean_estimate(losses[NORMS] - losses[BOTH]) if BOTH in losses else None
+    return ScoutTrial(steps, images, {name: float(own.mean()) for name, own in losses.items()}, ahead, beside)
 
 
 def _train(

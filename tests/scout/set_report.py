@@ -31,7 +31,8 @@ def set_report(lines: Mapping[str, Mapping[str, Any]]) -> str:
         own = [lines[f"{arm} {seed}"] for seed in seeds]
         over = [written(difference(lines, ours, arm, seeds)) if ours != arm else "" for ours in scouted]
         size, seconds = (round(sum(line[key] for line in own) / len(own)) for key in ("parameters", "training"))
-        metric = mean_and_deviation([100 * line["metric"] for line in own])
+        metrics = [100 * line["metric"] for line in own]
+        metric = mean_and_deviation(metrics) if len(own) > 1 else f"{metrics[0]:.2f}"
         text.append(f"| {arm} | {size:,} | {metric} | {' | '.join(over)} | {seconds:,} |")
     for key, line in lines.items():
         if key.startswith("scouted"):

@@ -76,8 +76,9 @@ def test_a_difference_is_the_mean_over_seeds_with_an_interval_over_seeds_and_ima
     assert mean == pytest.approx(100 * (first - second).mean())
     error = 100 * (first - second).std() / 1200**0.5  # images of different seeds are independent here
     assert 2 * 1.6 * error < high - low < 2 * 3.2 * error
-    for line in lines.values():
-        line["metric"] += 0.1 if line is lines["a 0"] else 0.0  # no longer the mean of the outcomes
+    for line in lines.values():  # metrics that are no longer the mean of the outcomes
+        line["metric"] += 0.1
+    lines["a 0"]["metric"] += 0.1
     mean, low, high = difference(lines, "a", "b", [0, 1, 2])
     metrics = [100 * (lines[f"a {seed}"]["metric"] - lines[f"b {seed}"]["metric"]) for seed in range(3)]
     assert (high - low) / 2 == pytest.approx(4.3027 * np.std(metrics, ddof=1) / 3**0.5, rel=1e-3)

@@ -14,7 +14,7 @@ from attn_surgeon.blocks import BlockSpec, register_block
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.scouting.batches import Draws
 from attn_surgeon.scouting.scores import Estimate
-from attn_surgeon.scouting.trial import HEAD, NORMS, SET, ScoutTrial, run_trial
+from attn_surgeon.scouting.trial import BOTH, HEAD, NORMS, SET, ScoutTrial, run_trial
 
 from .shifts import FIRST, PlusOne, Squares, chain
 
@@ -57,7 +57,11 @@ def test_the_set_gives_more_where_the_head_can_learn_nothing() -> None:
 
 def test_norms_that_can_learn_the_same_are_said_to_give_as_much() -> None:
     found = trial(with_norm())
-    assert list(found.losses) == [HEAD, NORMS, SET]
+    assert list(found.losses) == [HEAD, NORMS, SET, BOTH]
+    assert found.losses[BOTH] < found.losses[NORMS]  # both move the outputs, which have far to go
+    assert found.beside is not None
+    assert found.beside.value == pytest.approx(found.losses[NORMS] - found.losses[BOTH])
+    assert "Beside the norms the set gave more than the norms alone" in found.verdict
     assert found.losses[NORMS] == pytest.approx(found.losses[SET], rel=0.02)
     assert found.losses[NORMS] < found.losses[HEAD]
 
@@ -80,6 +84,20 @@ def test_the_verdict_compares_with_the_best_other(norms: float, ahead: Estimate,
     assert said in ScoutTrial(40, 512, losses, {HEAD: Estimate(0.4, 0.01), NORMS: ahead}).verdict
 
 
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (Estimate(0.1, 0.02), "Beside the norms the set gave more than the norms alone, by 0.1 ± 0.02"),
+        (Estimate(-0.1, 0.02), "Beside the norms the set did harm, by 0.1 ± 0.02"),
+        (Estimate(0.01, 0.02), "Beside the norms no gain by the set is shown (+0.01 ± 0.02)"),
+    ],
+)
+def test_the_verdict_says_what_the_set_gives_beside_the_norms(beside: Estimate, said: str) -> None:
+    losses = {HEAD: 1.2, NORMS: 0.8, SET: 0.8, BOTH: 0.7}
+    ahead = {HEAD: Estimate(0.4, 0.01), NORMS: Estimate(0.0, 0.01)}
+    assert said in ScoutTrial(40, 512, losses, ahead, beside).verdict
+
+
 def test_the_head_alone_is_the_rival_where_it_is_better_than_the_norms() -> None:
     ahead = {HEAD: Estimate(-0.2, 0.01), NORMS: Estimate(0.5, 0.01)}
     assert "Training the head alone gave more" in ScoutTrial(40, 512, {HEAD: 1.0, NORMS: 1.7, SET: 1.2}, ahead).verdict
@@ -97,4 +115,4 @@ def test_the_loss_is_measured_in_eval_mode() -> None:
             return super().batch_loss(forward, images, targets, settings)
 
     run_trial(network, [], cast(Any, Recording()), FinetuneSettings(freeze="base"), draws(), 1)
-    assert seen == [False] * 12
+    assert seen == [False] * 16
