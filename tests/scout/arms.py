@@ -80,7 +80,7 @@ class Arms:
             )
         return Arm(model, chosen=tuple(text(of_graft(graft)) for graft in list_grafts(model)))
 
-    def scouted(self, seed: int, candidates: Candidates = USUAL) -> Arm:
+    def scouted(self, seed: int, candidates: Candidates) -> Arm:
         """Return the network with the set that scout chooses."""
         return self.inserted(self.scout(candidates, self.budget)["operations"], seed)
 
@@ -130,7 +130,7 @@ def norm_parameters(model: nn.Module) -> int:
 ARMS: dict[str, Callable[[Arms, int], Arm]] = {
     "head": lambda arms, seed: Arm(copied(arms.start.model)),
     "norms": lambda arms, seed: Arm(copied(arms.start.model), norms=True),
-    "scout": Arms.scouted,
+    "scout": lambda arms, seed: arms.scouted(seed, USUAL),
     "scout, more sites": lambda arms, seed: arms.scouted(seed, WIDE),
     "scout, more sites, and norms": lambda arms, seed: replace(arms.scouted(seed, WIDE), norms=True),
     "se": lambda arms, seed: arms.inserted([{"block": "se", "at": "residual"}], seed),

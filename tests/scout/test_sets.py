@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from attn_surgeon.finetune.parameter_groups import norm_names
+from attn_surgeon.scouting.settings import ScoutSettings
 
 from . import arms
 from .arms import ARMS, Arms, Candidates
@@ -31,20 +33,30 @@ def sets(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Sets:
     return Sets(TRANSFERS["cifar"], TINY, Lines(tmp_path_factory.mktemp("sets") / "cifar.jsonl"))
 
 
+def test_arms_add_as_many_parameters_as_they_say(sets: Sets) -> None:
+    for name in ("head", "norms", "se"):
+        sets.run(name, 0)
+    lines, start = sets.lines.known, sets.arms.start.model
+    norms = sum(start.get_parameter(name).numel() for name in norm_names(start))
+    assert lines["head 0"]["parameters"] == 0
+    assert lines["norms 0"]["parameters"] == norms == 1376
+    assert lines["se 0"]["parameters"] == lines["se 0"]["budget"] == 2472
+    assert len({lines[f"{name} 0"]["loss"] for name in ("head", "norms", "se")}) == 3
+
+
+@pytest.mark.slow
 def test_every_arm_is_trained_within_the_budget(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arms, "WIDE", Candidates(("gct",), ("stages", "convs")))  # fewer, for speed
+    monkeypatch.setattr(arms, "USUAL", Candidates(("se", "eca"), ("stages", "residual")))  # fewer, for speed
+    monkeypatch.setattr(arms, "WIDE", Candidates(("gct",), ("stages", "convs")))
+    monkeypatch.setattr("tests.scout.sets.ScoutSettings", partial(ScoutSettings, trial_steps=1))
     for name in WITHOUT_PEFT:
         sets.run(name, 0)
-    lines, start = {name: sets.lines.known[f"{name} 0"] for name in WITHOUT_PEFT}, sets.arms.start.model
-    norms = sum(start.get_parameter(name).numel() for name in norm_names(start))
-    assert lines["head"]["parameters"] == 0
-    assert lines["norms"]["parameters"] == norms == 1376
-    assert lines["se"]["parameters"] == lines["se"]["budget"] == 2472
+    lines = {name: sets.lines.known[f"{name} 0"] for name in WITHOUT_PEFT}
     for name in ("scout", "scout, more sites", "random"):
         assert 0 < lines[name]["parameters"] <= 2472
     assert lines["adapter"]["parameters"] == pytest.approx(2472, rel=0.2)
     more = lines["scout, more sites, and norms"]
-    assert more["parameters"] == lines["scout, more sites"]["parameters"] + norms
+    assert more["parameters"] == lines["scout, more sites"]["parameters"] + lines["norms"]["parameters"]
     assert more["chosen"] == lines["scout, more sites"]["chosen"]
     assert len(lines["random"]["chosen"]) <= len(lines["scout"]["chosen"])
     assert len({line["loss"] for line in lines.values()}) == len(lines)  # all have trained something else
