@@ -25,12 +25,12 @@ class Draws:
     Args:
         scored: training images that candidates are scored on.
         head: other training images, for the head and the trial.
-        measured: validation images, on which the trial is measured.
+        measured: validation images, on which a trial is measured.
     """
 
     scored: Sequence[Batch]
     head: Sequence[Batch]
-    measured: Sequence[Batch]
+    measured: Sequence[Batch] = ()
 
 
 def draw_batches(splits: Splits, count: int, size: int, head_images: int, seed: int, device: str = "cpu") -> Draws:
@@ -60,11 +60,11 @@ def draw_batches(splits: Splits, count: int, size: int, head_images: int, seed: 
     count = min(count, available)
     rest = order[count * size :][:head_images]
     scored, head = (_batches(splits, images, numbers, size, device) for numbers in (order[: count * size], rest))
-    return Draws(scored, head, _measured(splits, count * size, size, seed, device))
+    return Draws(scored, head)
 
 
-def _measured(splits: Splits, count: int, size: int, seed: int, device: str) -> list[Batch]:
-    """Return validation images, or crops of them where crops are trained on, in batches of at most the size."""
+def draw_measured(splits: Splits, count: int, size: int, seed: int, device: str = "cpu") -> list[Batch]:
+    """Return at most so many validation images, or crops of them where crops are trained on, in batches of the size."""
     number = len(cast(Any, splits.val.dataset))
     draws = None if splits.draws is None else tuple(range(number)) * -(-count // number)
     images = EpochImages(replace(splits, train=splits.val, draws=draws), seed)

@@ -6,7 +6,7 @@ closing parameters is the one that it would have if it stood there alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -126,16 +126,24 @@ def keep_open(lineup: Lineup, opened: Mapping[Candidate, Opened], example: Tenso
 
     Those of another line-up are inserted on top, in place.
     """
-    others: dict[tuple[BlockSpec, Side], list[str]] = {}
-    for each, (spec, _) in opened.items():
-        if each not in {of_graft(graft) for graft in list_grafts(lineup.model)}:
-            others.setdefault((spec, each.side), []).append(each.site)
-    for (spec, side), sites in others.items():
-        insert_block(lineup.model, spec, Selection.read(**{side: sites}), example, seed=seed, inplace=True)
+    there = {of_graft(graft) for graft in list_grafts(lineup.model)}
+    others = [(spec, each) for each, (spec, _) in opened.items() if each not in there]
+    insert_candidates(lineup.model, others, example, seed)
     for graft in list_grafts(lineup.model):
         if (each := of_graft(graft)) in opened:
             graft.block.load_state_dict(opened[each][1])
     return replace(lineup, grafts={each: graft for each, graft in lineup.grafts.items() if each not in opened})
+
+
+def insert_candidates(
+    model: nn.Module, chosen: Iterable[tuple[BlockSpec, Candidate]], example: Tensor, seed: int = 0
+) -> None:
+    """Insert candidates into a network in place, all of one block and side together, as a recipe of them does."""
+    sites: dict[tuple[BlockSpec, Side], list[str]] = {}
+    for spec, each in chosen:
+        sites.setdefault((spec, each.side), []).append(each.site)
+    for (spec, side), names in sites.items():
+        insert_block(model, spec, Selection.read(**{side: names}), example, seed=seed, inplace=True)
 
 
 def of_graft(graft: InstalledGraft) -> Candidate:

@@ -17,7 +17,7 @@ from attn_surgeon.errors import option
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks.preprocessing import DEFAULT_PREPROCESSING, PreprocessingOverrides
 from attn_surgeon.progress import Progress, no_progress, of_jobs
-from attn_surgeon.scouting.batches import Draws, draw_batches
+from attn_surgeon.scouting.batches import Draws, draw_batches, draw_measured
 from attn_surgeon.scouting.candidates import Candidate
 from attn_surgeon.scouting.costs import Budget, CandidateCost, read_budget
 from attn_surgeon.scouting.gradients import Problem
@@ -182,6 +182,10 @@ def _prepared(
     draws = draw_batches(
         splits, settings.batches, settings.batch_size, settings.head_images, settings.seed, settings.device
     )
+    if settings.trial_steps:
+        count = settings.batch_size * len(draws.scored)
+        measured = draw_measured(splits, count, settings.batch_size, settings.seed, settings.device)
+        draws = replace(draws, measured=measured)
     notes = (*loaded.notes, *splits.report.notes)
     if settings.fit_head or (settings.fit_head is None and loaded.fresh):
         fit_linear_head(loaded.model, loaded.example, task, given, draws.head)

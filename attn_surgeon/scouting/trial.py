@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
+from itertools import cycle
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +13,16 @@ from torch import Tensor, nn
 from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.errors import counted, option
-from attn_surgeon.finetune.clipping import clip_gradients
 from attn_surgeon.finetune.freezing import freeze, train_mode
-from attn_surgeon.finetune.parameter_groups import make_optimizer, norm_names
-from attn_surgeon.finetune.schedule import Schedule
+from attn_surgeon.finetune.parameter_groups import norm_names
 from attn_surgeon.finetune.settings import FinetuneSettings
-from attn_surgeon.operations.insert import insert_block
 from attn_surgeon.progress import Progress, no_progress, of_jobs
 from attn_surgeon.scouting.batches import Draws
-from attn_surgeon.scouting.candidates import Candidate
+from attn_surgeon.scouting.candidates import Candidate, insert_candidates
 from attn_surgeon.scouting.choice import is_above_zero
 from attn_surgeon.scouting.scores import Estimate, mean_estimate
+from attn_surgeon.scouting.short_training import take_steps
 from attn_surgeon.surgery.isolation import copied, mode, seeded
-from attn_surgeon.surgery.sites.selection import Selection
 from attn_surgeon.tasks.base import Task
 
 HEAD, NORMS, SET, BOTH = "head", "head and norms", "head and set", "head, norms and set"
@@ -119,13 +116,11 @@ def run_trial(
         progress: is called with the steps done and their total.
     """
     arms = [HEAD, NORMS, SET, BOTH] if norm_names(network.model) else [HEAD, SET]
+    with_set = copied(network.model)
+    insert_candidates(with_set, chosen, network.example, settings.seed)
     losses: dict[str, Tensor] = {}
     for number, name in enumerate(arms):
-        model = copied(network.model)
-        for spec, each in chosen if name in (SET, BOTH) else ():
-            insert_block(
-                model, spec, Selection.read(**{each.side: each.site}), network.example, seed=settings.seed, inplace=True
-            )
+        model = copied(with_set if name in (SET, BOTH) else network.model)
         own = replace(settings, freeze="base", train_norms=name in (NORMS, BOTH))
         _train(model, network.example, task, own, draws, steps, of_jobs(progress, number, len(arms)))
         losses[name] = _losses(model, task, own, draws)
@@ -145,17 +140,9 @@ def _train(
     progress: Progress,
 ) -> None:
     frozen = freeze(model, settings, example)
-    optimizer, schedule = make_optimizer(model, settings), Schedule(settings, steps)
     with seeded(settings.seed):
         train_mode(model, frozen)
-        for step, (images, targets) in enumerate(islice(cycle(draws.head), steps)):
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * schedule(step)
-            task.batch_loss(model, images, targets, settings)[0].backward()  # type: ignore[no-untyped-call]
-            clip_gradients(optimizer, settings.clip_grad)
-            optimizer.step()
-            optimizer.zero_grad()
-            progress(step + 1, steps)
+        take_steps(model, task, settings, cycle(draws.head), steps, progress)
 
 
 @torch.no_grad()

@@ -15,14 +15,12 @@ from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.data.sampling import shuffled
 from attn_surgeon.data.splits import Splits
-from attn_surgeon.finetune.clipping import clip_gradients
 from attn_surgeon.finetune.freezing import freeze, train_mode
-from attn_surgeon.finetune.parameter_groups import make_optimizer
-from attn_surgeon.finetune.schedule import Schedule
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.operations.insert import insert_block
 from attn_surgeon.scouting.candidates import Candidate, Lineup, line_up
 from attn_surgeon.scouting.head import fit_linear_head
+from attn_surgeon.scouting.short_training import take_steps
 from attn_surgeon.surgery.isolation import copied
 from attn_surgeon.surgery.sites.selection import Selection
 from attn_surgeon.tasks import get_task
@@ -122,18 +120,12 @@ class Bench:
         }
 
     def _train(self, model: nn.Module, data: Labelled, seed: int) -> None:
-        optimizer, size = make_optimizer(model, self.settings), self.settings.batch_size
+        size, epochs = self.settings.batch_size, self.settings.epochs
         steps = len(data[0]) // size
-        schedule = Schedule(self.settings, steps * self.settings.epochs)
-        for step in range(steps * self.settings.epochs):
-            epoch, place = divmod(step, steps)
-            chosen = shuffled(len(data[0]), seed, epoch)[place * size :][:size]
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * schedule(step)
-            F.cross_entropy(model(data[0][chosen]), data[1][chosen]).backward()  # type: ignore[no-untyped-call]
-            clip_gradients(optimizer, self.settings.clip_grad)
-            optimizer.step()
-            optimizer.zero_grad()
+        chosen = (shuffled(len(data[0]), seed, epoch)[: steps * size] for epoch in range(epochs))
+        parts = (order[place : place + size] for order in chosen for place in range(0, len(order), size))
+        batches = ((data[0][part], data[1][part]) for part in parts)
+        take_steps(model, TASK, self.settings, batches, steps * epochs)
 
 
 @contextmanager

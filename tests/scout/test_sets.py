@@ -73,7 +73,9 @@ def test_only_what_an_arm_trains_changes(sets: Sets) -> None:
 def test_an_arm_that_is_there_is_not_trained_again(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
     sets.run("head", 0)
     monkeypatch.setattr(Arms, "make", None)
+    before = sets.lines.known["head 0"]
     sets.run("head", 0)
+    assert sets.lines.known["head 0"] is before
 
 
 def test_a_difference_is_the_mean_over_seeds_with_an_interval_over_seeds_and_images() -> None:
