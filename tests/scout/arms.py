@@ -23,6 +23,7 @@ from attn_surgeon.surgery.isolation import copied
 
 from .ranks import read, text
 
+AND_NORMS = " and norms"
 ADAPTER = f"{Path(__file__).with_name('conv_adapter.py')}:ConvAdapter"
 
 
@@ -67,8 +68,8 @@ class Arms:
         return max(parameters(se) - parameters(self.start.model), norm_parameters(self.start.model))
 
     def make(self, name: str, seed: int) -> Arm:
-        """Return an arm by its name in ARMS."""
-        return ARMS[name](self, seed)
+        """Return an arm by its name in ARMS, or by that with AND_NORMS behind it, whose norms are trained too."""
+        return replace(ARMS[name.removesuffix(AND_NORMS)](self, seed), norms=name.endswith(AND_NORMS))
 
     def inserted(self, operations: Sequence[dict[str, Any]], seed: int) -> Arm:
         """Return the network with blocks."""
@@ -129,13 +130,11 @@ def norm_parameters(model: nn.Module) -> int:
 
 ARMS: dict[str, Callable[[Arms, int], Arm]] = {
     "head": lambda arms, seed: Arm(copied(arms.start.model)),
-    "norms": lambda arms, seed: Arm(copied(arms.start.model), norms=True),
     "scout": lambda arms, seed: arms.scouted(seed, USUAL),
     "scout, more sites": lambda arms, seed: arms.scouted(seed, WIDE),
-    "scout, more sites, and norms": lambda arms, seed: replace(arms.scouted(seed, WIDE), norms=True),
     "se": lambda arms, seed: arms.inserted([{"block": "se", "at": "residual"}], seed),
     "random": Arms.random_sites,
     "adapter": Arms.adapters,
     "lora": Arms.lora,
 }
-SET_ARMS = tuple(name for name in ARMS if name != "scout, more sites, and norms")
+SET_ARMS = (*ARMS, *(f"{name}{AND_NORMS}" for name in ARMS))

@@ -13,7 +13,7 @@ from attn_surgeon.finetune.parameter_groups import norm_names
 from attn_surgeon.scouting.settings import ScoutSettings
 
 from . import arms
-from .arms import ARMS, Arms, Candidates
+from .arms import SET_ARMS, Arms, Candidates
 from .differences import difference
 from .domains import DOMAINS, folder
 from .lines import Lines
@@ -25,7 +25,7 @@ from .worth import WORTH_ARMS
 from .worth_report import draw_worth, points, worth_report
 
 TINY = replace(TRANSFERS["cifar"].settings, epochs=1, batch_size=8, limit=40)
-WITHOUT_PEFT = tuple(name for name in ARMS if name != "lora")
+WITHOUT_PEFT = tuple(name for name in SET_ARMS if "lora" not in name)
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +34,14 @@ def sets(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Sets:
 
 
 def test_arms_add_as_many_parameters_as_they_say(sets: Sets) -> None:
-    for name in ("head", "norms", "se"):
+    for name in ("head", "head and norms", "se"):
         sets.run(name, 0)
     lines, start = sets.lines.known, sets.arms.start.model
     norms = sum(start.get_parameter(name).numel() for name in norm_names(start))
     assert lines["head 0"]["parameters"] == 0
-    assert lines["norms 0"]["parameters"] == norms == 1376
+    assert lines["head and norms 0"]["parameters"] == norms == 1376
     assert lines["se 0"]["parameters"] == lines["se 0"]["budget"] == 2472
-    assert len({lines[f"{name} 0"]["loss"] for name in ("head", "norms", "se")}) == 3
+    assert len({lines[f"{name} 0"]["loss"] for name in ("head", "head and norms", "se")}) == 3
 
 
 @pytest.mark.slow
@@ -55,8 +55,8 @@ def test_every_arm_is_trained_within_the_budget(sets: Sets, monkeypatch: pytest.
     for name in ("scout", "scout, more sites", "random"):
         assert 0 < lines[name]["parameters"] <= 2472
     assert lines["adapter"]["parameters"] == pytest.approx(2472, rel=0.2)
-    more = lines["scout, more sites, and norms"]
-    assert more["parameters"] == lines["scout, more sites"]["parameters"] + lines["norms"]["parameters"]
+    more = lines["scout, more sites and norms"]
+    assert more["parameters"] == lines["scout, more sites"]["parameters"] + lines["head and norms"]["parameters"]
     assert more["chosen"] == lines["scout, more sites"]["chosen"]
     assert len(lines["random"]["chosen"]) <= len(lines["scout"]["chosen"])
     assert len({line["loss"] for line in lines.values()}) == len(lines)  # all have trained something else
@@ -64,7 +64,7 @@ def test_every_arm_is_trained_within_the_budget(sets: Sets, monkeypatch: pytest.
 
 def test_only_what_an_arm_trains_changes(sets: Sets) -> None:
     start = sets.arms.start.model.state_dict()
-    arm = sets.arms.make("norms", 0)
+    arm = sets.arms.make("head and norms", 0)
     train_network(arm.model, sets.arms.start.example, sets._prepared[1], replace(TINY, train_norms=True))
     changed = {name for name, value in arm.model.state_dict().items() if not value.equal(start[name])}
     assert changed == norm_names(arm.model) | {"linear.weight", "linear.bias"}
@@ -98,12 +98,17 @@ def test_a_difference_is_the_mean_over_seeds_with_an_interval_over_seeds_and_ima
     assert (high - low) / 2 == pytest.approx(4.3027 * np.std(metrics, ddof=1) / 3**0.5, rel=1e-3)
 
 
-def test_the_table_has_what_scouts_set_gains_over_each_arm() -> None:
-    made = {name: {"metric": 0.5 + number / 100, "outcomes": [0.5 + number / 100]} for number, name in enumerate(ARMS)}
-    lines = {f"{name} 0": {**made[name], "parameters": 7, "budget": 9, "training": 3.0} for name in ARMS}
-    made["scout"]["metric"] = 0.0
-    row = next(line for line in set_report(lines).splitlines() if line.startswith("| head |"))
-    assert row.split(" | ")[3:5] == ["+2.00 (+2.00 … +2.00)", "+3.00 (+3.00 … +3.00)"]
+def test_the_tables_have_what_scouts_set_gains_over_each_arm() -> None:
+    made = {name: 0.5 + number / 100 for number, name in enumerate(SET_ARMS)}
+    lines = {
+        f"{name} 0": {"metric": own, "outcomes": [own], "parameters": 7, "budget": 9, "training": 3.0}
+        for name, own in made.items()
+    }
+    rows = [line.split(" | ")[3:5] for line in set_report(lines).splitlines() if line.startswith("| head")]
+    assert rows[0] == ["+1.00 (+1.00 … +1.00)", "+2.00 (+2.00 … +2.00)"]
+    assert rows[1] == ["-6.00 (-6.00 … -6.00)", "-5.00 (-5.00 … -5.00)"]  # the norms, beside sets without them
+    assert rows[2] == rows[0]  # all with the norms
+    assert len(rows) == 3
 
 
 def test_the_gain_is_that_over_the_better_control(tmp_path: Path) -> None:

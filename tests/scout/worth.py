@@ -9,6 +9,7 @@ from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 from tests.benchmarks import cifar
 
+from .arms import AND_NORMS
 from .domains import DOMAINS, folder
 from .lines import Lines
 from .sets import Sets
@@ -16,7 +17,7 @@ from .transfers import FROZEN, Transfer
 
 IMAGES = (50, 500, 2500)
 LEAST_STEPS, EPOCHS, BATCH = 100, 3, 64
-WORTH_ARMS = ("head", "norms", "scout, more sites", "scout, more sites, and norms")
+WORTH_ARMS = ("head", f"head{AND_NORMS}", "scout, more sites", f"scout, more sites{AND_NORMS}")
 
 
 @dataclass(frozen=True)
