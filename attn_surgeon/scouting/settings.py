@@ -22,8 +22,8 @@ class ScoutSettings:
         head_images: the number of other training images that a head is fitted on.
         fit_head: whether to fit the head on frozen features first; None fits one that is new.
         at_once: the most candidates that stand in the network at once, where memory is short.
-        trial_steps: the steps of a trial: the head alone, with the set, with the norms and with both is trained for so
-            many steps and compared on validation images; 0 leaves it out.
+        trial_steps: the steps of a trial: the head alone, with the norms, and with the norms and the set is trained for
+            so many steps and compared on validation images; 0 leaves it out.
         device: the device to compute on.
         seed: the seed of images, blocks and a new head.
     """
@@ -35,7 +35,7 @@ class ScoutSettings:
     head_images: int = 2048
     fit_head: bool | None = None
     at_once: int = 128
-    trial_steps: int = 40
+    trial_steps: int = 100
     device: str = "cpu"
     seed: int = 0
 

@@ -1,4 +1,4 @@
-"""Train the head with the set, with the norms and with both for a few steps, and compare the losses."""
+"""Train the head alone, with the norms, and with the set for a few steps, and compare the losses."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ from attn_surgeon.surgery.isolation import copied, mode, seeded
 from attn_surgeon.tasks.base import Task
 
 HEAD, NORMS, SET, BOTH = "head", "head and norms", "head and set", "head, norms and set"
-_FROZEN = option("freeze", "base")
-_RIVALS = {  # what was done, and with which settings of a fine-tune
-    HEAD: ("training the head alone", f"{_FROZEN} without grafts"),
-    NORMS: ("training the norms", f"{_FROZEN} and {option('train_norms')}"),
+_FROZEN, _AND_NORMS = option("freeze", "base"), f"{option('freeze', 'base')} and {option('train_norms')}"
+_HOW = {HEAD: f"{_FROZEN} without grafts", NORMS: f"{_AND_NORMS} without grafts", SET: _FROZEN, BOTH: _AND_NORMS}
+_TRAINED = {
+    HEAD: "training the head alone",
+    NORMS: "training the norms",
+    SET: "training the set",
+    BOTH: "training the set beside the norms",
 }
 
 
@@ -40,25 +43,23 @@ class ScoutTrial:
     Args:
         steps: the steps.
         images: the validation images that losses were measured on.
-        losses: the mean loss after training each of HEAD and SET, and where the network has norms, NORMS and BOTH.
-        advantage: by how much the loss is lower with SET than with HEAD and with NORMS.
-        beside: by how much it is lower with BOTH than with NORMS; None for a network without norms.
+        losses: the mean loss after training each of HEAD, NORMS and BOTH, or HEAD and SET in a network without norms.
+        advantage: by how much the loss is lower with the set than with each of the others.
     """
 
     steps: int
     images: int
     losses: Mapping[str, float]
     advantage: Mapping[str, Estimate]
-    beside: Estimate | None = None
 
     @property
     def verdict(self) -> str:
-        """Which gave more in the trial, the set or the better one of the others, and what to do on data like this.
+        """Whether the set gave more in the trial than the better one of the others, and what to do on data like this.
 
-        >>> found = ScoutTrial(40, 512, {"head": 0.9, "head and norms": 0.7, "head and set": 0.8},
-        ...     {"head": Estimate(0.1, 0.01), "head and norms": Estimate(-0.1, 0.02)})
+        >>> found = ScoutTrial(40, 512, {"head": 0.9, "head and norms": 0.7, "head, norms and set": 0.6},
+        ...     {"head": Estimate(0.3, 0.01), "head and norms": Estimate(0.1, 0.02)})
         >>> found.verdict.partition(". ")[2].partition(":")[0]
-        'Training the norms gave more than the set, by 0.1 ± 0.02'
+        'Training the set beside the norms gave more than training the norms, by 0.1 ± 0.02'
         """
         losses = ", ".join(f"{name} {loss:.4g}" for name, loss in self.losses.items())
         trial = (
@@ -67,30 +68,19 @@ class ScoutTrial:
         if not all(map(math.isfinite, self.losses.values())):
             return f"{trial} Training diverged at the default learning rate, so nothing is shown."
         rival = min(self.advantage, key=self.losses.__getitem__)
-        return " ".join([trial, _comparison(rival, self.advantage[rival]), *_beside_norms(self.beside)])
+        return f"{trial} {_comparison(BOTH if BOTH in self.losses else SET, rival, self.advantage[rival])}"
 
 
-def _comparison(rival: str, ahead: Estimate) -> str:
-    what, how = _RIVALS[rival]
+def _comparison(ours: str, rival: str, ahead: Estimate) -> str:
+    size = f"{abs(ahead.value):.2g} ± {ahead.error:.1g}"
     if is_above_zero(ahead):
-        size = f"{ahead.value:.2g} ± {ahead.error:.1g}"
-        return f"The set gave more than {what}, by {size}: on data like this it is worth a fine-tune."
+        gave = f"{_TRAINED[ours].capitalize()} gave more than {_TRAINED[rival]}, by {size}"
+        return f"{gave}: on data like this, fine-tune the set with {_HOW[ours]}."
     if is_above_zero(replace(ahead, value=-ahead.value)):
-        size = f"{-ahead.value:.2g} ± {ahead.error:.1g}"
-        return f"{what.capitalize()} gave more than the set, by {size}: on data like this, try {how} first."
-    shown = f"({ahead.value:+.2g} ± {ahead.error:.1g})"
-    return f"No difference between the set and {what} is shown {shown}: on data like this, {what} gave as much."
-
-
-def _beside_norms(ahead: Estimate | None) -> list[str]:
-    if ahead is None:
-        return []
-    if is_above_zero(ahead):
-        size, both = f"{ahead.value:.2g} ± {ahead.error:.1g}", f"{_FROZEN} and {option('train_norms')} with the set"
-        return [f"Beside the norms the set gave more than the norms alone, by {size}: try {both}."]
-    if is_above_zero(replace(ahead, value=-ahead.value)):
-        return [f"Beside the norms the set did harm, by {-ahead.value:.2g} ± {ahead.error:.1g}."]
-    return [f"Beside the norms no gain by the set is shown ({ahead.value:+.2g} ± {ahead.error:.1g})."]
+        gave = f"{_TRAINED[rival].capitalize()} gave more than {_TRAINED[ours]}, by {size}"
+        return f"{gave}: on data like this, try {_HOW[rival]} first."
+    shown = f"{_TRAINED[ours].capitalize()} is not shown to give more ({ahead.value:+.2g} ± {ahead.error:.1g})"
+    return f"{shown}: on data like this, {_TRAINED[rival]} gave as much."
 
 
 def run_trial(
@@ -115,7 +105,7 @@ def run_trial(
         steps: the steps of each training.
         progress: is called with the steps done and their total.
     """
-    arms = [HEAD, NORMS, SET, BOTH] if norm_names(network.model) else [HEAD, SET]
+    arms = [HEAD, NORMS, BOTH] if norm_names(network.model) else [HEAD, SET]
     with_set = copied(network.model)
     insert_candidates(with_set, chosen, network.example, settings.seed)
     losses: dict[str, Tensor] = {}
@@ -125,9 +115,9 @@ def run_trial(
         _train(model, network.example, task, own, draws, steps, of_jobs(progress, number, len(arms)))
         losses[name] = _losses(model, task, own, draws)
     images = sum(len(targets) for _, targets in draws.measured)
-    ahead = {name: mean_estimate(losses[name] - losses[SET]) for name in arms if name not in (SET, BOTH)}
-    beside = mean_estimate(losses[NORMS] - losses[BOTH]) if BOTH in losses else None
-    return ScoutTrial(steps, images, {name: float(own.mean()) for name, own in losses.items()}, ahead, beside)
+    *rivals, ours = arms
+    ahead = {name: mean_estimate(losses[name] - losses[ours]) for name in rivals}
+    return ScoutTrial(steps, images, {name: float(own.mean()) for name, own in losses.items()}, ahead)
 
 
 def _train(

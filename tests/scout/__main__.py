@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .arms import SET_ARMS
+from .arms import SET_ARMS, USUAL
 from .bench import Bench, Size
 from .lines import Lines
 from .networks import SUBJECTS
@@ -62,6 +62,7 @@ def _sets(given: argparse.Namespace, lines: Lines, size: Size | None) -> str:
     for seed in () if given.report else given.seeds:
         for arm in SET_ARMS:
             sets.run(arm, seed)
+        sets.try_out(USUAL)
     return set_report(lines.known)
 
 

@@ -22,7 +22,9 @@ def set_report(lines: Mapping[str, Mapping[str, Any]]) -> str:
     text = [_table(lines, alone, ""), "", _table(lines, beside, AND_NORMS)]
     for key, line in lines.items():
         if key.startswith("scouted"):
-            text += ["", f"{key}, in {line['cpu_seconds']:.0f} s: {line['trial']['verdict'] if line['trial'] else ''}"]
+            text += ["", f"{key}: {line['cpu_seconds']:.0f} s"]
+        elif key == "trial":
+            text += ["", line["verdict"]]
     return "\n".join(text)
 
 

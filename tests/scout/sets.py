@@ -8,15 +8,19 @@ from functools import cached_property
 from typing import Any
 
 from attn_surgeon.artefact.open_network import LoadedNetwork
+from attn_surgeon.blocks import BlockSpec
 from attn_surgeon.data.sampling import EpochImages
 from attn_surgeon.data.splits import Splits
 from attn_surgeon.errors import for_python
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.measure.cost import parameters
-from attn_surgeon.scouting.batches import FEWEST
+from attn_surgeon.scouting.batches import FEWEST, draw_batches, draw_measured
+from attn_surgeon.scouting.candidates import of_graft
 from attn_surgeon.scouting.result import Scouting
 from attn_surgeon.scouting.scout import scout_network
 from attn_surgeon.scouting.settings import ScoutSettings
+from attn_surgeon.scouting.trial import run_trial
+from attn_surgeon.surgery.installed_grafts import list_grafts
 
 from .arms import Arms, Candidates, norm_parameters
 from .lines import Line, Lines
@@ -56,10 +60,6 @@ class Sets:
         return self.lines.known[key]
 
     def _scout(self, candidates: Candidates, budget: int) -> Scouting:
-        usual, images = ScoutSettings(), len(EpochImages(self._prepared[1], 0))
-        size = min(usual.batch_size, self.settings.batch_size, max(1, images // (2 * FEWEST)))
-        tenth = self.settings.epochs * images // (10 * size)  # of the images of a training
-        batches = min(usual.batches, max(FEWEST, tenth))
         return scout_network(
             self._prepared[0],
             name="start",
@@ -68,8 +68,31 @@ class Sets:
             blocks=candidates.blocks,
             at=candidates.at,
             budget=float(budget),
-            settings=replace(usual, batches=batches, batch_size=size, fit_head=False),
+            settings=replace(self._scouting, trial_steps=0),
         )
+
+    @property
+    def _scouting(self) -> ScoutSettings:
+        """How scout scores, on at most a tenth of the images of a training."""
+        usual, images = ScoutSettings(), len(EpochImages(self._prepared[1], 0))
+        size = min(usual.batch_size, self.settings.batch_size, max(1, images // (2 * FEWEST)))
+        tenth = self.settings.epochs * images // (10 * size)
+        return replace(usual, batches=min(usual.batches, max(FEWEST, tenth)), batch_size=size, fit_head=False)
+
+    def try_out(self, candidates: Candidates) -> None:
+        """Make scout's trial of the set that it chooses, unless its line is there."""
+        self.lines.add(f"{self.prefix}trial", lambda: self._trial(candidates))
+
+    def _trial(self, candidates: Candidates) -> Line:
+        (start, splits), usual = self._prepared, self._scouting
+        size, seed = usual.batch_size, usual.seed
+        draws = draw_batches(splits, usual.batches, size, usual.head_images, seed)
+        draws = replace(draws, measured=draw_measured(splits, size * len(draws.scored), size, seed))
+        made = self.arms.scouted(seed, candidates).model
+        chosen = [(BlockSpec.read(graft.graft.block["name"], {}), of_graft(graft)) for graft in list_grafts(made)]
+        settings = FinetuneSettings(task=self.settings.task, augment=False, freeze="base", seed=seed)
+        found = run_trial(start, chosen, self.transfer.task, settings, draws, usual.trial_steps)
+        return {"losses": dict(found.losses), "verdict": for_python(found.verdict)}
 
     def run(self, name: str, seed: int) -> None:
         """Train an arm with a seed, unless its line is there."""
@@ -95,10 +118,8 @@ class Sets:
 
 def _line(found: Scouting) -> Line:
     """Return what is kept of a scouting."""
-    trial = found.trial
     return {
         "operations": found.operations,
         "candidates": [[text(each.candidate), each.cost.parameters] for each in found.candidates],
         "chosen": len(found.chosen),
-        "trial": None if trial is None else {"losses": dict(trial.losses), "verdict": for_python(trial.verdict)},
     }

@@ -9,7 +9,7 @@ from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.networks.preprocessing import PreprocessingOverrides
 from tests.benchmarks import cifar
 
-from .arms import AND_NORMS
+from .arms import AND_NORMS, WIDE
 from .domains import DOMAINS, folder
 from .lines import Lines
 from .sets import Sets
@@ -17,7 +17,7 @@ from .transfers import FROZEN, Transfer
 
 IMAGES = (50, 500, 2500)
 LEAST_STEPS, EPOCHS, BATCH = 100, 3, 64
-WORTH_ARMS = ("head", f"head{AND_NORMS}", "scout, more sites", f"scout, more sites{AND_NORMS}")
+HEAD, NORMS, BOTH = WORTH_ARMS = ("head", f"head{AND_NORMS}", f"scout, more sites{AND_NORMS}")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Worth:
                 sets = self.sets(domain, images)
                 for arm in WORTH_ARMS:
                     sets.run(arm, seed)
+                sets.try_out(WIDE)
 
 
 def resnet20(side: int) -> LoadedNetwork:
