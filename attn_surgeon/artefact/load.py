@@ -21,7 +21,7 @@ from attn_surgeon.surgery.isolation import copied, isolates
 from attn_surgeon.surgery.plan import UnfitError
 from attn_surgeon.surgery.rewrite.binding import UntraceableError, helper_methods
 from attn_surgeon.surgery.rewrite.grafts import RESERVED
-from attn_surgeon.surgery.rewrite.operated_class import original_class
+from attn_surgeon.surgery.rewrite.operated_modules import original_class
 from attn_surgeon.user_code import one_line
 
 _OTHER_SOURCE = f"name the network it was made from with {option('source', 'FACTORY')}"

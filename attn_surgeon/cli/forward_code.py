@@ -40,7 +40,7 @@ def forwards(model: nn.Module, sites: Sequence[Site]) -> list[Forward]:
 
 def _forward(model: nn.Module, site: Site) -> Forward:
     from attn_surgeon.surgery.forward_diff import original_text, readable_text
-    from attn_surgeon.surgery.rewrite.operated_class import generated_sources, grafts_in, is_operated, original_class
+    from attn_surgeon.surgery.rewrite.operated_modules import generated_sources, grafts_in, is_operated, original_class
 
     places = site.after or site.before
     if not places:

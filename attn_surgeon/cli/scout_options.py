@@ -47,7 +47,7 @@ AtOnce = Annotated[
 TrialSteps = Annotated[
     int,
     typer.Option(
-        metavar="N", help="Steps of training with the set and with the norms, compared at the end; 0: none.", min=0
+        metavar="N", help="Steps of training with the set and without it, compared at the end; 0: none.", min=0
     ),
 ]
 ImageSeed = Annotated[int, typer.Option("--seed", metavar="SEED", help="Random seed.", min=0, max=2**31)]

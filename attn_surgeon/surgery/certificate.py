@@ -17,7 +17,7 @@ from attn_surgeon.surgery.gradient_check import Status, check_gradients
 from attn_surgeon.surgery.graft_check import check
 from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
 from attn_surgeon.surgery.isolation import copied, isolates
-from attn_surgeon.surgery.rewrite.operated_class import original_class
+from attn_surgeon.surgery.rewrite.operated_modules import original_class
 from attn_surgeon.surgery.running import Example, enlarged, map_tensors, same_bits, tensors
 from attn_surgeon.surgery.sites.example_sizes import other_sizes
 from attn_surgeon.tables import Table

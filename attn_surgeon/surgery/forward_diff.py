@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from attn_surgeon.surgery.rewrite.operated_class import generated_sources, grafts_in, is_operated, original_class
+from attn_surgeon.surgery.rewrite.operated_modules import generated_sources, grafts_in, is_operated, original_class
 
 LIBRARY_FORWARD = "# torch's own forward, which is called unchanged"
 

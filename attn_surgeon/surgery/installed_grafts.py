@@ -14,7 +14,7 @@ from attn_surgeon.surgery.plan import Graft
 from attn_surgeon.surgery.rewrite.expected_grafts import expected_of, require_expected
 from attn_surgeon.surgery.rewrite.grafts import RESERVED, grafts_of
 from attn_surgeon.surgery.rewrite.graph_module import calls
-from attn_surgeon.surgery.rewrite.operated_class import runs_key
+from attn_surgeon.surgery.rewrite.operated_modules import runs_key
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from attn_surgeon.artefact.tensors import split_tensors
 from attn_surgeon.errors import SourceError, TrainingError
 from attn_surgeon.networks import SourceSpec, build_network
 from attn_surgeon.networks.source import get_source
-from attn_surgeon.surgery.rewrite.operated_class import grafts_in
+from attn_surgeon.surgery.rewrite.operated_modules import grafts_in
 from attn_surgeon.user_code import found
 
 # Names of a factory's argument for the number of classes.

@@ -21,7 +21,7 @@ from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import seeded
-from attn_surgeon.surgery.rewrite.operated_class import is_operated, original_class
+from attn_surgeon.surgery.rewrite.operated_modules import is_operated, original_class
 from attn_surgeon.surgery.running import run_network, same_bits
 from tests.outside.helpers import settle
 from tests.surgery.helpers import open_up

@@ -19,7 +19,7 @@ from attn_surgeon.surgery.edit import perform, perform_checked
 from attn_surgeon.surgery.installed_grafts import bypassed, list_grafts
 from attn_surgeon.surgery.planner import make_plan
 from attn_surgeon.surgery.rewrite.binding import UntraceableError
-from attn_surgeon.surgery.rewrite.operated_class import is_operated
+from attn_surgeon.surgery.rewrite.operated_modules import is_operated
 from attn_surgeon.surgery.sites.selection import Selection
 from attn_surgeon.surgery.sites.survey import survey
 from tests import toy_networks

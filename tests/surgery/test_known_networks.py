@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.installed_grafts import list_grafts
-from attn_surgeon.surgery.rewrite.operated_class import is_operated
+from attn_surgeon.surgery.rewrite.operated_modules import is_operated
 from attn_surgeon.surgery.running import run_network, same_bits
 
 # network: (selector of its stages, smallest sensible input size)

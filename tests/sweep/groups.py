@@ -17,7 +17,7 @@ from attn_surgeon.surgery.edit import perform_checked, take_out
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.plan import Plan
 from attn_surgeon.surgery.planner import make_plan
-from attn_surgeon.surgery.rewrite.operated_class import is_operated
+from attn_surgeon.surgery.rewrite.operated_modules import is_operated
 from attn_surgeon.surgery.running import run_network, same_bits
 from attn_surgeon.surgery.sites.selection import Selection
 from attn_surgeon.surgery.sites.survey import Survey

@@ -16,7 +16,7 @@ from attn_surgeon.surgery.observe.functions import plain_name
 from attn_surgeon.surgery.observe.observe import Call, Observation
 from attn_surgeon.surgery.observe.recorder import Event
 from attn_surgeon.surgery.rewrite.binding import require, require_container
-from attn_surgeon.surgery.rewrite.operated_class import original_class
+from attn_surgeon.surgery.rewrite.operated_modules import original_class
 from attn_surgeon.surgery.rewrite.trace import ShallowGraph
 from attn_surgeon.surgery.running import tensors
 

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from attn_surgeon.surgery import running
 from attn_surgeon.surgery.observe.recorder import Event, Recorder
-from attn_surgeon.surgery.rewrite.operated_class import grafts_in
+from attn_surgeon.surgery.rewrite.operated_modules import grafts_in
 
 
 @dataclass(frozen=True)

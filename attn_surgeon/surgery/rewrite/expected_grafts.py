@@ -19,7 +19,8 @@ from torch import fx, nn
 from attn_surgeon.errors import LostGraftError
 from attn_surgeon.surgery.rewrite.grafted_yaml import guard_yaml
 from attn_surgeon.surgery.rewrite.grafts import RESERVED, Grafts, grafts_of, original_children
-from attn_surgeon.surgery.rewrite.operated_class import Code, install, is_operated, missing_children, original_class
+from attn_surgeon.surgery.rewrite.operated_class import install
+from attn_surgeon.surgery.rewrite.operated_modules import Code, is_operated, missing_children, original_class
 from attn_surgeon.surgery.rewrite.wrapper import write_wrapper
 
 _KINDS = ("Norm", "Conv", "Linear", "Pool", "Act")

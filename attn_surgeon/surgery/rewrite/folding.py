@@ -18,7 +18,7 @@ from attn_surgeon.surgery.rewrite.assigned_forwards import FOLDED
 from attn_surgeon.surgery.rewrite.binding import TENSOR, Binding, UntraceableError
 from attn_surgeon.surgery.rewrite.edges import called_children
 from attn_surgeon.surgery.rewrite.grafts import RESERVED, grafts_of, original_children
-from attn_surgeon.surgery.rewrite.operated_class import original_class, set_class
+from attn_surgeon.surgery.rewrite.operated_modules import original_class, set_class
 from attn_surgeon.surgery.rewrite.signature import first_parameter
 from attn_surgeon.surgery.rewrite.trace import trace
 

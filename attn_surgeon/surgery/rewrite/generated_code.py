@@ -14,7 +14,7 @@ from attn_surgeon.surgery.rewrite.binding import Binding, UntraceableError
 from attn_surgeon.surgery.rewrite.edges import called_children, graft_node, second_input
 from attn_surgeon.surgery.rewrite.expected_grafts import expected_of, require_expected
 from attn_surgeon.surgery.rewrite.folding import fold, fused_forward
-from attn_surgeon.surgery.rewrite.operated_class import GUARD, Code, original_class
+from attn_surgeon.surgery.rewrite.operated_modules import GUARD, Code, original_class
 from attn_surgeon.surgery.rewrite.placement import Placement
 from attn_surgeon.surgery.rewrite.signature import write_signature
 from attn_surgeon.surgery.rewrite.trace import ShallowGraph, same_node_inlined, trace

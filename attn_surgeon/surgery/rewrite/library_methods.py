@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from attn_surgeon.surgery.rewrite.folding import unfoldable_hidden
+
 
 def library_methods(base: type[Any]) -> dict[str, Callable[..., Any]]:
     """Return the methods that override those of a class, by name.
@@ -37,8 +39,6 @@ def _not_fusing_grafts(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        from attn_surgeon.surgery.rewrite.folding import unfoldable_hidden  # imports this module
-
         with unfoldable_hidden(self):
             return original(self, *args, **kwargs)
 

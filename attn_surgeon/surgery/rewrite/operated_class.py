@@ -7,12 +7,9 @@ name, the container of the grafts. Removing both restores the original.
 from __future__ import annotations
 
 import linecache
-import types
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import update_wrapper
-from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -21,46 +18,23 @@ from attn_surgeon.errors import LostGraftError
 from attn_surgeon.surgery.rewrite.assigned_forwards import Method
 from attn_surgeon.surgery.rewrite.grafts import RESERVED, Grafts, grafts_of, original_children
 from attn_surgeon.surgery.rewrite.library_methods import library_methods
+from attn_surgeon.surgery.rewrite.operated_modules import (
+    BASE,
+    CODE,
+    GUARD,
+    Code,
+    code_from_parts,
+    operated_base,
+    original_class,
+    rebased,
+    set_class,
+)
 from attn_surgeon.surgery.rewrite.references import MARK
 from attn_surgeon.surgery.rewrite.visible_children import child_methods
 from attn_surgeon.surgery.rewrite.wrapper import write_wrapper
 
-_NONE: frozenset[str] = frozenset()
-GUARD = "_require_expected"  # the name of `require_expected` in generated code
-_BASE, _CODE = "_attn_surgeon_base", "_attn_surgeon_code"
-set_class: Callable[[object, type], None] = vars(object)["__class__"].__set__
+_code = code_from_parts  # pickles of earlier versions name it
 _scriptable: list[Callable[[nn.Module], nn.Module]] = []
-
-
-@dataclass(frozen=True, eq=False)
-class Code:
-    """Generated methods.
-
-    Args:
-        sources: the source of each method.
-        names: the globals that the sources need.
-        keys: the keys of the grafts that the sources call.
-        children: the names of the children that the sources call, in train (True) and in eval mode (False).
-        folded: the source of the forward that runs in place of the fused one which other code assigns, by its name.
-    """
-
-    sources: Mapping[str, str]
-    names: Mapping[str, Any]
-    keys: frozenset[str] = frozenset()
-    children: Mapping[bool, frozenset[str]] = field(default_factory=dict)
-    folded: Mapping[str, str] = field(default_factory=dict)
-
-    def __deepcopy__(self, memo: object) -> Code:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        modules = {key: item.__name__ for key, item in self.names.items() if isinstance(item, types.ModuleType)}
-        others = {key: item for key, item in self.names.items() if key not in modules}
-        return _code, (dict(self.sources), modules, others, self.keys, dict(self.children), dict(self.folded))
-
-
-def _code(sources: dict[str, str], modules: dict[str, str], others: dict[str, Any], *rest: Any) -> Code:
-    return Code(sources, others | {key: import_module(name) for key, name in modules.items()}, *rest)
 
 
 def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
@@ -80,8 +54,8 @@ def operated_class(base: type[nn.Module], code: Code) -> type[nn.Module]:
         "__reduce_ex__": reduce,
         "__class__": property(type, _assign_class),
         "__prepare_scriptable__": _prepare_scriptable,
-        _BASE: base,
-        _CODE: code,
+        BASE: base,
+        CODE: code,
         **_methods(base, code),
         **library_methods(base),
         **child_methods(base),
@@ -135,88 +109,17 @@ def _rebuild(base: type[nn.Module], code: Code, *arguments: Any) -> nn.Module:
     return cls.__new__(cls, *arguments)
 
 
-def operated_base(cls: type) -> type[nn.Module] | None:
-    """Return the operated class among a class and its bases, since other tools subclass it; None without one."""
-    return next((base for base in cls.__mro__ if _BASE in vars(base)), None)
-
-
-def is_operated(module: nn.Module) -> bool:
-    """Return whether a module's class runs grafts: it was generated, and its forward was not replaced on the class."""
-    cls = type(module)
-    operated = cls if _BASE in vars(cls) else operated_base(cls)
-    return operated is not None and isinstance(vars(operated)["forward"], Method)
-
-
-def runs_key(module: nn.Module, key: str) -> bool:
-    """Return whether a module's class runs the graft of this key."""
-    return is_operated(module) and key in code_of(module).keys
-
-
-def missing_children(module: nn.Module) -> frozenset[str]:
-    """Return the names of children that the generated methods of a module call and that it does not have any more."""
-    called = code_of(module).children.get(module.training, _NONE) if is_operated(module) else _NONE
-    return _NONE if called <= module._modules.keys() or folded_children(module) else called - module._modules.keys()
-
-
-def folded_children(module: nn.Module) -> frozenset[str]:
-    """Return the names of children that were folded into others, so that a fused forward was assigned to the module."""
-    if "forward" not in vars(module) or not is_operated(module) or not code_of(module).folded:
-        return _NONE
-    return code_of(module).children.get(False, _NONE) - module._modules.keys()
-
-
-def original_class(module: nn.Module) -> type[nn.Module]:
-    """Return the class of a module without grafts; subclasses that other tools made since are kept."""
-    return _without(type(module))
-
-
-def _without(cls: type[nn.Module]) -> type[nn.Module]:
-    operated = operated_base(cls)
-    if operated is None:
-        return cls
-    base: type[nn.Module] = vars(operated)[_BASE]
-    return base if cls is operated else _rebased(cls, operated, base)
-
-
-def _rebased(cls: type[Any], old: type, new: type) -> Any:
-    """Rebuild a class with one of its bases, direct or not, replaced by another."""
-    if cls is old:
-        return new
-    if old not in cls.__mro__:
-        return cls
-    namespace = {name: item for name, item in vars(cls).items() if name not in ("__dict__", "__weakref__")}
-    metaclass: Any = type(cls)
-    return metaclass(cls.__name__, tuple(_rebased(base, old, new) for base in cls.__bases__), namespace)
-
-
-def code_of(module: nn.Module) -> Code:
-    """Return the generated methods of an operated module."""
-    code: Code = getattr(type(module), _CODE)
-    return code
-
-
-def generated_sources(module: nn.Module) -> Mapping[str, str]:
-    """Return the source of the generated methods of an operated module, by name."""
-    return code_of(module).sources
-
-
-def grafts_in(module: nn.Module) -> list[nn.Module]:
-    """Return the blocks that a module owns."""
-    grafts = grafts_of(module)
-    return [] if grafts is None else list(grafts.values())
-
-
 def install(module: nn.Module, grafts: Grafts, code: Code) -> None:
     """Install grafts in a module in place: set its class to a subclass with the generated methods."""
     cls = type(module)
     old = operated_base(cls)
-    base = cls if old is None else vars(old)[_BASE]
+    base = cls if old is None else vars(old)[BASE]
     new = operated_class(base, code)
     # Another thread may be calling the module: at no moment may its class run a graft that it does not have.
-    grafts_first = old is None or vars(old)[_CODE].keys <= set(grafts)
+    grafts_first = old is None or vars(old)[CODE].keys <= set(grafts)
     if grafts_first:
         put_grafts(module, grafts)
-    set_class(module, new if old is None else _rebased(cls, old, new))
+    set_class(module, new if old is None else rebased(cls, old, new))
     if not grafts_first:
         put_grafts(module, grafts)
 
@@ -260,7 +163,7 @@ def _assign_class(module: nn.Module, cls: type[nn.Module]) -> None:
     if operated_base(cls) is not None or old is None:
         set_class(module, cls)
         return
-    base, code, grafts = vars(old)[_BASE], vars(old)[_CODE], grafts or Grafts()
+    base, code, grafts = vars(old)[BASE], vars(old)[CODE], grafts or Grafts()
     inside = [record for key in grafts if (record := grafts.record(key)).placement.kind == "edge"]
     overridden = [name for name in code.sources if getattr(cls, name, None) is not getattr(base, name, None)]
     if overridden and inside:

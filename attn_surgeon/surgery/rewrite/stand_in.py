@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from attn_surgeon.surgery.rewrite.grafts import original_children
-from attn_surgeon.surgery.rewrite.operated_class import folded_children, original_class
+from attn_surgeon.surgery.rewrite.operated_modules import folded_children, original_class
 
 _PLACE = "_attn_surgeon_place"
 _TABLES = ("_parameters", "_buffers")

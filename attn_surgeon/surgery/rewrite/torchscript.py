@@ -19,7 +19,8 @@ from attn_surgeon.errors import ExportError, first_line
 from attn_surgeon.surgery.isolation import isolates
 from attn_surgeon.surgery.rewrite.expected_grafts import expected_of
 from attn_surgeon.surgery.rewrite.grafts import RESERVED, Grafts, grafts_of, original_children
-from attn_surgeon.surgery.rewrite.operated_class import GUARD, code_of, original_class, run_source
+from attn_surgeon.surgery.rewrite.operated_class import run_source
+from attn_surgeon.surgery.rewrite.operated_modules import GUARD, code_of, original_class
 from attn_surgeon.surgery.running import map_tensors, run_network, same_bits, tensors
 
 # The guards in generated source, which TorchScript cannot compile.

@@ -34,7 +34,7 @@ from attn_surgeon.surgery.rewrite.binding import (
     take,
 )
 from attn_surgeon.surgery.rewrite.inplace import USUAL_NAMES, InPlaceProxy
-from attn_surgeon.surgery.rewrite.operated_class import original_class
+from attn_surgeon.surgery.rewrite.operated_modules import original_class
 from attn_surgeon.surgery.rewrite.stand_in import stand_in, tensors_of
 
 

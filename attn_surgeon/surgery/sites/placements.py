@@ -17,7 +17,7 @@ from torch import fx, nn
 from attn_surgeon.surgery.observe.observe import Observation
 from attn_surgeon.surgery.rewrite.binding import UntraceableError, bind_calls, helper_methods
 from attn_surgeon.surgery.rewrite.graph_module import own_graph
-from attn_surgeon.surgery.rewrite.operated_class import original_class
+from attn_surgeon.surgery.rewrite.operated_modules import original_class
 from attn_surgeon.surgery.rewrite.placement import Placement, Side
 from attn_surgeon.surgery.rewrite.signature import first_parameter
 from attn_surgeon.surgery.rewrite.trace import ShallowGraph, same_node_inlined, trace

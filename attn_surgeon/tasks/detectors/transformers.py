@@ -20,7 +20,7 @@ from torchvision.ops import box_convert
 
 from attn_surgeon.artefact.tensors import split_tensors
 from attn_surgeon.errors import DataError, TrainingError
-from attn_surgeon.surgery.rewrite.operated_class import original_class
+from attn_surgeon.surgery.rewrite.operated_modules import original_class
 from attn_surgeon.tasks.detectors.base import Boxes, Detections
 from attn_surgeon.tasks.detectors.heads import set_layers
 from attn_surgeon.tasks.detectors.padding import padded, sizes_of

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_surgeon.errors import PlanError
-from attn_surgeon.surgery.rewrite.operated_class import generated_sources
+from attn_surgeon.surgery.rewrite.operated_modules import generated_sources
 from attn_surgeon.surgery.running import run_network
 from attn_surgeon.surgery.sites.survey import find_sites
 from tests import toy_networks

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from attn_surgeon.operations.remove import remove
-from attn_surgeon.surgery.rewrite.operated_class import is_operated
+from attn_surgeon.surgery.rewrite.operated_modules import is_operated
 from attn_surgeon.surgery.running import run_network, same_bits
 from tests import toy_networks
 

@@ -20,7 +20,7 @@ from attn_surgeon.errors import LostGraftError
 from attn_surgeon.operations.remove import remove
 from attn_surgeon.surgery.graft_check import check
 from attn_surgeon.surgery.installed_grafts import list_grafts
-from attn_surgeon.surgery.rewrite.operated_class import is_operated
+from attn_surgeon.surgery.rewrite.operated_modules import is_operated
 from tests import toy_networks
 
 from ..helpers import block_at, blocks, image, opened

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from attn_surgeon.operations.insert import insert
 from attn_surgeon.surgery.installed_grafts import list_grafts
-from attn_surgeon.surgery.rewrite.operated_class import generated_sources
+from attn_surgeon.surgery.rewrite.operated_modules import generated_sources
 from tests import toy_networks
 
 from ..helpers import block_at, blocks, grafted, identical, image, opened
