@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -52,7 +52,7 @@ def room(path: str) -> str:
 
 
 def imported(path: str, tree: ast.Module) -> Iterator[str]:
-    """Yield the room of every import from the package, in functions and for type checkers too."""
+    """Yield the dotted name of every import from the package, in functions and for type checkers too."""
     package = ["attn_surgeon", *path.split("/")[:-1]]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -62,18 +62,20 @@ def imported(path: str, tree: ast.Module) -> Iterator[str]:
             names = [".".join([*start, *filter(None, [node.module]), alias.name]) for alias in node.names]
         else:
             continue
-        for name in names:
-            top, _, rest = name.partition(".")
-            if top == "attn_surgeon" and rest != "__version__":
-                first = rest.partition(".")[0]
-                yield first if first in LEVEL else "__init__"
+        yield from (name.removeprefix("attn_surgeon.") for name in names if name.startswith("attn_surgeon."))
+
+
+def room_of_import(name: str) -> str:
+    first = name.partition(".")[0]
+    return first if first in LEVEL else "__init__"
 
 
 def arrows() -> dict[tuple[str, str], list[str]]:
     """List the files behind each import from one room to another."""
     found = defaultdict(list)
     for path, tree in modules().items():
-        for target in set(imported(path, tree)) - {room(path)}:
+        names = set(imported(path, tree)) - {"__version__"}
+        for target in set(map(room_of_import, names)) - {room(path)}:
             found[room(path), target].append(path)
     return found
 
@@ -96,6 +98,22 @@ def test_no_rooms_import_each_other_in_a_circle() -> None:
     graph: dict[str, set[str]] = defaultdict(set)
     for source, target in arrows():
         graph[source].add(target)
+    fail_on_a_circle(graph)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    files = {path.removesuffix(".py").replace("/", "."): path for path in modules()}
+    graph = {
+        path: {
+            files[file] for name in imported(path, tree) for file in (name, name.rpartition(".")[0]) if file in files
+        }
+        for path, tree in modules().items()
+    }
+    assert sum(map(len, graph.values())) > 1000
+    fail_on_a_circle(graph)
+
+
+def fail_on_a_circle(graph: Mapping[str, set[str]]) -> None:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
