@@ -19,7 +19,8 @@ def set_report(lines: Mapping[str, Mapping[str, Any]]) -> str:
     there = [arm for arm in SET_ARMS if any(key.rpartition(" ")[0] == arm for key in lines)]
     beside = [arm for arm in there if arm.endswith(AND_NORMS)]
     alone = [arm for arm in there if arm not in beside or arm == NORMS]
-    text = [_table(lines, alone, ""), "", _table(lines, beside, AND_NORMS)]
+    budget = max((line["budget"] for line in lines.values() if "budget" in line), default=0)
+    text = [f"At most {budget:,} parameters.", "", _table(lines, alone, ""), "", _table(lines, beside, AND_NORMS)]
     for key, line in lines.items():
         if key.startswith("scouted"):
             text += ["", f"{key}: {line['cpu_seconds']:.0f} s"]
@@ -29,21 +30,23 @@ def set_report(lines: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _table(lines: Mapping[str, Mapping[str, Any]], arms: Sequence[str], ending: str) -> str:
-    seeds = whole_seeds(lines, arms)
-    if not seeds or not arms:
-        return "no seed is whole"
+    """Return a table of arms; each is compared with scout's sets of the same seeds."""
     scouted = [f"{name}{ending}" for name in SCOUTED if f"{name}{ending}" in arms]
     text = [
-        f"{len(seeds)} seeds, at most {lines[f'{arms[0]} {seeds[0]}']['budget']:,} parameters",
-        "",
-        f"| arm | parameters | metric | {' | '.join(f'{own} over it' for own in scouted)} | seconds |",
-        f"| --- | ---: | ---: |{' ---: |' * len(scouted)} ---: |",
+        f"| arm | seeds | parameters | metric | {' | '.join(f'{own} over it' for own in scouted)} |",
+        f"| --- | ---: | ---: | ---: |{' ---: |' * len(scouted)}",
     ]
     for arm in arms:
+        seeds = whole_seeds(lines, [arm])
         own = [lines[f"{arm} {seed}"] for seed in seeds]
-        over = [written(difference(lines, ours, arm, seeds)) if ours != arm else "" for ours in scouted]
-        size, seconds = (round(sum(line[key] for line in own) / len(own)) for key in ("parameters", "training"))
+        over = [_over(lines, ours, arm) for ours in scouted]
+        size = round(sum(line["parameters"] for line in own) / len(own))
         metrics = [100 * line["metric"] for line in own]
         metric = mean_and_deviation(metrics) if len(own) > 1 else f"{metrics[0]:.2f}"
-        text.append(f"| {arm} | {size:,} | {metric} | {' | '.join(over)} | {seconds:,} |")
+        text.append(f"| {arm} | {len(seeds)} | {size:,} | {metric} | {' | '.join(over)} |")
     return "\n".join(text)
+
+
+def _over(lines: Mapping[str, Mapping[str, Any]], ours: str, other: str) -> str:
+    seeds = whole_seeds(lines, [ours, other])
+    return "" if ours == other or not seeds else written(difference(lines, ours, other, seeds))

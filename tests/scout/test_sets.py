@@ -106,7 +106,11 @@ def test_the_tables_have_what_scouts_set_gains_over_each_arm() -> None:
         f"{name} 0": {"metric": own, "outcomes": [own], "parameters": 7, "budget": 9, "training": 3.0}
         for name, own in made.items()
     }
-    rows = [line.split(" | ")[3:5] for line in set_report(lines).splitlines() if line.startswith("| head")]
+    rows = [
+        line.removesuffix(" |").split(" | ")[4:6]
+        for line in set_report(lines).splitlines()
+        if line.startswith("| head")
+    ]
     assert rows[0] == ["+1.00 (+1.00 … +1.00)", "+2.00 (+2.00 … +2.00)"]
     assert rows[1] == ["-6.00 (-6.00 … -6.00)", "-5.00 (-5.00 … -5.00)"]  # the norms, beside sets without them
     assert rows[2] == rows[0]  # all with the norms
