@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from attn_surgeon.errors import ExampleError, either, first_line
 from attn_surgeon.surgery.isolation import isolated, mode, seeded
 
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
@@ -76,6 +77,27 @@ def run_network(
         under or nullcontext(),
     ):
         return call(model, without_inference_tensors(example))
+
+
+def run_example(model: nn.Module, example: Example) -> Any:
+    """Run the model once as `run_network` does; raise ExampleError where it does not run on its example."""
+    try:
+        return run_network(model, example)
+    except Exception as error:  # networks raise anything on inputs that they do not take
+        raise example_error(error, example) from error
+
+
+def example_error(error: Exception, example: Example) -> ExampleError:
+    """Return the error to raise where a network does not run on its example."""
+    several = either("example=(a, b)", "attn_surgeon.insert(network, block, example=(a, b)) in Python")
+    one_input = f"describe an input that it takes with {either('example', '--size and --mean')}"
+    takes_more = isinstance(error, TypeError) and "required positional argument" in str(error)
+    shapes = ", ".join("×".join(map(str, tensor.shape)) for tensor in tensors(example))
+    return ExampleError(
+        f"the network does not run on its example: {first_line(error)}",
+        f"input {shapes or 'without tensors'}",
+        f"a network of several inputs needs {several}" if takes_more else one_input,
+    )
 
 
 def without_inference_tensors(example: Example) -> Example:

@@ -23,7 +23,7 @@ from attn_surgeon.data.subsets import ImageSubset, balanced
 from attn_surgeon.networks.preprocessing import Preprocessing
 from attn_surgeon.optional_dependencies import is_installed
 from attn_surgeon.progress import Progress, no_progress
-from attn_surgeon.surgery.running import run_network
+from attn_surgeon.surgery.running import run_example
 from attn_surgeon.tasks.accuracy import Accuracy, measure_accuracies, require_logits
 from attn_surgeon.tasks.base import DEFAULT_OPTIONS, Metric, Score, ScoreOptions, Task
 from attn_surgeon.tasks.class_matching import note_on_index
@@ -79,7 +79,7 @@ class Classification(Task):
 
     def outputs(self, network: LoadedNetwork) -> int:
         """Return the number of logits; raise DataError where the network is not a classifier."""
-        return self.logits(run_network(network.model, network.example)).shape[1]
+        return self.logits(run_example(network.model, network.example)).shape[1]
 
     def fit_head(self, network: LoadedNetwork, class_names: tuple[str, ...], settings: TaskSettings) -> LoadedNetwork:
         """Return the network with a head for these classes."""

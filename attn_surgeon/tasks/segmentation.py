@@ -175,7 +175,7 @@ class Segmentation(Task):
         def predict(windows: Tensor) -> Tensor:
             try:
                 output = model(windows.to(device))
-            except (RuntimeError, ValueError) as error:
+            except (AssertionError, RuntimeError, ValueError) as error:
                 raise _unfit(error, windows) from error
             return self._resized(output, windows.shape[2:])
 
@@ -238,9 +238,10 @@ def _loss(scores: Tensor, masks: Tensor, settings: TaskSettings) -> Tensor:
 def _width(network: LoadedNetwork) -> int:
     """Return the number of logits per pixel; raise DataError where the network does not run on its example."""
     try:
-        return _main(run_network(network.model, network.example)).shape[1]
-    except (RuntimeError, ValueError) as error:
+        output = run_network(network.model, network.example)
+    except Exception as error:  # networks raise anything on sizes that they do not take
         raise _unfit(error, network.example) from error
+    return _main(output).shape[1]
 
 
 def _unfit(error: Exception, windows: Tensor) -> DataError:

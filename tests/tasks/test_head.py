@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from attn_surgeon import insert
@@ -15,7 +15,7 @@ from attn_surgeon.artefact.load import load
 from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import Provenance, set_provenance
 from attn_surgeon.artefact.save import save
-from attn_surgeon.errors import DataError, TrainingError
+from attn_surgeon.errors import DataError, ExampleError, TrainingError
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks import SourceSpec, build_network, load_source, parse_source
 from attn_surgeon.networks.preprocessing import Preprocessing, PreprocessingOverrides
@@ -83,7 +83,7 @@ def test_raises_for_a_network_without_logits() -> None:
 
 
 FACTORIES = """
-from torch import nn
+from torch import Tensor, nn
 
 def net(inputs=3, {name}=4):
     return nn.Sequential(nn.Conv2d(inputs, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, {name}))
@@ -130,3 +130,25 @@ def test_torchvisions_pretrained_networks_take_other_classes(name: str) -> None:
     output = model(torch.zeros(1, 3, 64, 64))
     assert (output if isinstance(output, torch.Tensor) else output["out"]).shape[1] == 3
     assert known.meta["categories"] == categories
+
+
+class OneSize(nn.Module):
+    """A classifier that takes one size, as vision transformers do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, 3)."""
+        torch._assert(x.shape[2] == 32, "the height is not 32")
+        return x.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("task", "error", "said"),
+    [
+        ("classification", ExampleError, r"not run on its example: the height is not 32; input 1×3×64×64; .*example"),
+        ("segmentation", DataError, "not run on windows of 64×64: the height is not 32; segmentation; .*crop"),
+    ],
+)
+def test_a_size_that_the_network_does_not_take_is_refused(task: str, error: type[Exception], said: str) -> None:
+    network = LoadedNetwork(set_provenance(OneSize(), replace(loaded().provenance, preprocessing=RGB)))
+    with pytest.raises(error, match=said):
+        get_task(task).fit_head(network, CLASSES, FinetuneSettings(task=task))

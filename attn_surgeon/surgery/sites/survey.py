@@ -9,7 +9,7 @@ from functools import cached_property
 
 from torch import nn
 
-from attn_surgeon.errors import ExampleError, SourceError, either, first_line
+from attn_surgeon.errors import SourceError
 from attn_surgeon.surgery import running
 from attn_surgeon.surgery.installed_grafts import list_grafts
 from attn_surgeon.surgery.isolation import isolates
@@ -133,15 +133,7 @@ def _observe_first_size(model: nn.Module, example: running.Example) -> Observati
     try:
         return observe(model, example)
     except Exception as error:
-        several = either("example=(a, b)", "attn_surgeon.insert(network, block, example=(a, b)) in Python")
-        one_input = f"describe an input that it takes with {either('example', '--size and --mean')}"
-        takes_more = isinstance(error, TypeError) and "required positional argument" in str(error)
-        shapes = ", ".join("×".join(map(str, tensor.shape)) for tensor in running.tensors(example))
-        raise ExampleError(
-            f"the network does not run on its example: {first_line(error)}",
-            f"input {shapes or 'without tensors'}",
-            f"a network of several inputs needs {several}" if takes_more else one_input,
-        ) from error
+        raise running.example_error(error, example) from error
 
 
 def _observe_second_size(model: nn.Module, example: running.Example) -> Observation | None:
