@@ -106,11 +106,11 @@ def run_trial(
         progress: is called with the steps done and their total.
     """
     arms = [HEAD, NORMS, BOTH] if norm_names(network.model) else [HEAD, SET]
-    with_set = copied(network.model)
-    insert_candidates(with_set, chosen, network.example, settings.seed)
     losses: dict[str, Tensor] = {}
     for number, name in enumerate(arms):
-        model = copied(with_set if name in (SET, BOTH) else network.model)
+        model = copied(network.model)
+        if name in (SET, BOTH):
+            insert_candidates(model, chosen, network.example, settings.seed)
         own = replace(settings, freeze="base", train_norms=name in (NORMS, BOTH))
         _train(model, network.example, task, own, draws, steps, of_jobs(progress, number, len(arms)))
         losses[name] = _losses(model, task, own, draws)
