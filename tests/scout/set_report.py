@@ -20,7 +20,9 @@ def set_report(lines: Mapping[str, Mapping[str, Any]]) -> str:
     beside = [arm for arm in there if arm.endswith(AND_NORMS)]
     alone = [arm for arm in there if arm not in beside or arm == NORMS]
     budget = max((line["budget"] for line in lines.values() if "budget" in line), default=0)
-    text = [f"At most {budget:,} parameters.", "", _table(lines, alone, ""), "", _table(lines, beside, AND_NORMS)]
+    text = [f"At most {budget:,} parameters.", "", _table(lines, alone, "")]
+    if len(beside) > 1:
+        text += ["", _table(lines, beside, AND_NORMS)]
     for key, line in lines.items():
         if key.startswith("scouted"):
             text += ["", f"{key}: {line['cpu_seconds']:.0f} s"]
