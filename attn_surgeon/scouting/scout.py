@@ -83,7 +83,7 @@ def scout(  # noqa: PLR0913 - what to score, where, on what data and for which b
     Example:
         >>> import attn_surgeon
         >>> from attn_surgeon.scouting.settings import ScoutSettings
-        >>> quick = ScoutSettings(batches=4, batch_size=8, head_images=32)
+        >>> quick = ScoutSettings(batches=4, batch_size=8, head_images=32, trial_steps=5)
         >>> found = attn_surgeon.scout("demo", data="demo-clutter", blocks=["se"], at="stages", settings=quick)
         >>> [each.candidate.place for each in found.candidates]
         ['after layer1', 'after layer2', 'after layer3']
