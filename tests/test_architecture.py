@@ -62,7 +62,7 @@ def imported(path: str, tree: ast.Module) -> Iterator[str]:
             names = [".".join([*start, *filter(None, [node.module]), alias.name]) for alias in node.names]
         else:
             continue
-        yield from (name.removeprefix("attn_surgeon.") for name in names if name.startswith("attn_surgeon."))
+        yield from (name.partition(".")[2] for name in names if name.partition(".")[0] == "attn_surgeon")
 
 
 def room_of_import(name: str) -> str:

@@ -63,13 +63,18 @@ def draw_batches(splits: Splits, count: int, size: int, head_images: int, seed: 
     return Draws(scored, head)
 
 
-def draw_measured(splits: Splits, count: int, size: int, seed: int, device: str = "cpu") -> list[Batch]:
-    """Return at most so many validation images, or crops of them where crops are trained on, in batches of the size."""
+def with_measured(draws: Draws, splits: Splits, size: int, seed: int, device: str = "cpu") -> Draws:
+    """Return the draws with validation images, or crops of them where crops are trained on, at most as many as scored.
+
+    They are in batches of at most the size.
+    """
+    count = size * len(draws.scored)
     number = len(cast(Any, splits.val.dataset))
-    draws = None if splits.draws is None else tuple(range(number)) * -(-count // number)
-    images = EpochImages(replace(splits, train=splits.val, draws=draws), seed)
+    turns = None if splits.draws is None else tuple(range(number)) * -(-count // number)
+    images = EpochImages(replace(splits, train=splits.val, draws=turns), seed)
     order = shuffled(len(images), seed, 0)[:count]
-    return _batches(splits, images, order, min(size, max(1, len(order) // FEWEST)), device)
+    measured = _batches(splits, images, order, min(size, max(1, len(order) // FEWEST)), device)
+    return replace(draws, measured=measured)
 
 
 def _too_few(images: int, size: int) -> DataError:

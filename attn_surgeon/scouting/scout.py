@@ -14,10 +14,9 @@ from attn_surgeon.artefact.open_network import LoadedNetwork, open_network
 from attn_surgeon.artefact.provenance import provenance_of, set_provenance
 from attn_surgeon.blocks import BlockSpec, import_user_blocks
 from attn_surgeon.errors import option
-from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.networks.preprocessing import DEFAULT_PREPROCESSING, PreprocessingOverrides
 from attn_surgeon.progress import Progress, no_progress, of_jobs
-from attn_surgeon.scouting.batches import Draws, draw_batches, draw_measured
+from attn_surgeon.scouting.batches import Draws, draw_batches, with_measured
 from attn_surgeon.scouting.candidates import Candidate
 from attn_surgeon.scouting.costs import Budget, CandidateCost, read_budget
 from attn_surgeon.scouting.gradients import Problem
@@ -143,8 +142,7 @@ def scout_network(  # noqa: PLR0913 - the arguments of scout
     trial = None
     if placed and settings.trial_steps:
         last = of_jobs(progress, PHASES - 1, PHASES)
-        training = FinetuneSettings(task=problem.task.name, augment=False, freeze="base", seed=settings.seed)
-        trial = run_trial(loaded, placed, problem.task, training, draws, settings.trial_steps, last)
+        trial = run_trial(loaded, placed, problem.task, draws, settings.trial_steps, settings.seed, last)
     return Scouting(
         network=name,
         data=data,
@@ -183,9 +181,7 @@ def _prepared(
         splits, settings.batches, settings.batch_size, settings.head_images, settings.seed, settings.device
     )
     if settings.trial_steps:
-        count = settings.batch_size * len(draws.scored)
-        measured = draw_measured(splits, count, settings.batch_size, settings.seed, settings.device)
-        draws = replace(draws, measured=measured)
+        draws = with_measured(draws, splits, settings.batch_size, settings.seed, settings.device)
     notes = (*loaded.notes, *splits.report.notes)
     if settings.fit_head or (settings.fit_head is None and loaded.fresh):
         fit_linear_head(loaded.model, loaded.example, task, given, draws.head)

@@ -26,7 +26,8 @@ from attn_surgeon.surgery.isolation import copied, mode, seeded
 from attn_surgeon.tasks.base import Task
 
 HEAD, NORMS, SET, BOTH = "head", "head and norms", "head and set", "head, norms and set"
-_FROZEN, _AND_NORMS = option("freeze", "base"), f"{option('freeze', 'base')} and {option('train_norms')}"
+_FROZEN = option("freeze", "base")
+_AND_NORMS = f"{_FROZEN} and {option('train_norms')}"
 _HOW = {HEAD: f"{_FROZEN} without grafts", NORMS: f"{_AND_NORMS} without grafts", SET: _FROZEN, BOTH: _AND_NORMS}
 _TRAINED = {
     HEAD: "training the head alone",
@@ -87,9 +88,9 @@ def run_trial(
     network: LoadedNetwork,
     chosen: Sequence[tuple[BlockSpec, Candidate]],
     task: Task,
-    settings: FinetuneSettings,
     draws: Draws,
     steps: int,
+    seed: int = 0,
     progress: Progress = no_progress,
 ) -> ScoutTrial:
     """Train copies of a network as `finetune` with a frozen base does, and return their losses.
@@ -100,9 +101,9 @@ def run_trial(
         network: the network with a head that fits.
         chosen: the set.
         task: the task.
-        settings: how the copies are trained; the base is frozen.
         draws: the images.
         steps: the steps of each training.
+        seed: the seed of the blocks' randomly initialised layers and of dropout.
         progress: is called with the steps done and their total.
     """
     arms = [HEAD, NORMS, BOTH] if norm_names(network.model) else [HEAD, SET]
@@ -110,8 +111,9 @@ def run_trial(
     for number, name in enumerate(arms):
         model = copied(network.model)
         if name in (SET, BOTH):
-            insert_candidates(model, chosen, network.example, settings.seed)
-        own = replace(settings, freeze="base", train_norms=name in (NORMS, BOTH))
+            insert_candidates(model, chosen, network.example, seed)
+        train_norms = name in (NORMS, BOTH)
+        own = FinetuneSettings(task=task.name, augment=False, freeze="base", train_norms=train_norms, seed=seed)
         _train(model, network.example, task, own, draws, steps, of_jobs(progress, number, len(arms)))
         losses[name] = _losses(model, task, own, draws)
     images = sum(len(targets) for _, targets in draws.measured)

@@ -14,7 +14,7 @@ from attn_surgeon.data.splits import Splits
 from attn_surgeon.errors import for_python
 from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.measure.cost import parameters
-from attn_surgeon.scouting.batches import FEWEST, draw_batches, draw_measured
+from attn_surgeon.scouting.batches import FEWEST, draw_batches, with_measured
 from attn_surgeon.scouting.candidates import of_graft
 from attn_surgeon.scouting.result import Scouting
 from attn_surgeon.scouting.scout import scout_network
@@ -85,13 +85,11 @@ class Sets:
 
     def _trial(self, candidates: Candidates) -> Line:
         (start, splits), usual = self._prepared, self._scouting
-        size, seed = usual.batch_size, usual.seed
-        draws = draw_batches(splits, usual.batches, size, usual.head_images, seed)
-        draws = replace(draws, measured=draw_measured(splits, size * len(draws.scored), size, seed))
-        made = self.arms.scouted(seed, candidates).model
+        draws = draw_batches(splits, usual.batches, usual.batch_size, usual.head_images, usual.seed)
+        draws = with_measured(draws, splits, usual.batch_size, usual.seed)
+        made = self.arms.scouted(usual.seed, candidates).model
         chosen = [(BlockSpec.read(graft.graft.block["name"], {}), of_graft(graft)) for graft in list_grafts(made)]
-        settings = FinetuneSettings(task=self.settings.task, augment=False, freeze="base", seed=seed)
-        found = run_trial(start, chosen, self.transfer.task, settings, draws, usual.trial_steps)
+        found = run_trial(start, chosen, self.transfer.task, draws, usual.trial_steps, usual.seed)
         return {"losses": dict(found.losses), "verdict": for_python(found.verdict)}
 
     def run(self, name: str, seed: int) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from attn_surgeon.artefact.open_network import LoadedNetwork
 from attn_surgeon.blocks import BlockSpec, register_block
 from attn_surgeon.errors import for_python
-from attn_surgeon.finetune.settings import FinetuneSettings
 from attn_surgeon.scouting.batches import Draws
 from attn_surgeon.scouting.scores import Estimate
 from attn_surgeon.scouting.trial import BOTH, HEAD, NORMS, SET, ScoutTrial, run_trial
@@ -31,7 +30,7 @@ def draws() -> Draws:
 def trial(network: LoadedNetwork, steps: int = 30) -> ScoutTrial:
     register_block("plus-one", PlusOne)
     chosen = [(BlockSpec.read("plus-one", {}), FIRST)]
-    return run_trial(network, chosen, cast(Any, Squares()), FinetuneSettings(freeze="base"), draws(), steps)
+    return run_trial(network, chosen, cast(Any, Squares()), draws(), steps)
 
 
 def with_norm() -> LoadedNetwork:
@@ -107,5 +106,5 @@ def test_the_loss_is_measured_in_eval_mode() -> None:
                 seen.append(forward.training)
             return super().batch_loss(forward, images, targets, settings)
 
-    run_trial(network, [], cast(Any, Recording()), FinetuneSettings(freeze="base"), draws(), 1)
+    run_trial(network, [], cast(Any, Recording()), draws(), 1)
     assert seen == [False] * 12
